@@ -1,0 +1,3 @@
+"""notifyd: durable notifications and approvals."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,278 @@
+"""Every fault notifyd raises on purpose: one base class, a stable `code` on each, data on the exception.
+
+`web/problems.py` is the one place that turns these into HTTP; `cli.py` the one that turns them into exit codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import ClassVar
+
+from attrs import frozen
+
+
+class NotifydError(Exception):
+    """Base of all faults raised on purpose. `code` is part of the interface and never changes."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+# --- what a reader of input found -------------------------------------------------------------------------
+
+
+@frozen
+class Fault:
+    """One thing wrong with an input. `pointer` is a JSON pointer (RFC 6901) or a dotted config path."""
+
+    pointer: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.pointer or '(document)'}: {self.message}"
+
+
+class FaultsError(NotifydError):
+    """An input with one or more faults, all of them reported at once."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(map(str, self.faults)))
+
+
+class ConfigError(FaultsError):
+    """The configuration cannot be used. `faults[].pointer` is a dotted path such as `channels.mail.host`."""
+
+    code = "config_invalid"
+
+
+class MalformedError(NotifydError):
+    """The body is not JSON at all (HTTP 400)."""
+
+    code = "malformed_json"
+
+
+class InvalidError(FaultsError):
+    """The body is JSON and breaks the contract (HTTP 422)."""
+
+    code = "invalid_event"
+
+
+class TooOldError(FaultsError):
+    """`occurredAt` is older than what is kept, so a duplicate could not be told from a new event (HTTP 422)."""
+
+    code = "too_old"
+
+
+# --- who is calling, and may they -------------------------------------------------------------------------
+
+
+class UnauthenticatedError(NotifydError):
+    """The caller is not known (HTTP 401)."""
+
+    code = "unauthenticated"
+
+
+class SignatureRequiredError(UnauthenticatedError):
+    """This endpoint takes a signature or a client certificate; a bearer alone is not enough (HTTP 401)."""
+
+    code = "signature_required"
+
+
+class SignatureInvalidError(UnauthenticatedError):
+    """The signature does not match, or its timestamp is outside the tolerance (HTTP 401)."""
+
+    code = "signature_invalid"
+
+
+class ForbiddenError(NotifydError):
+    """The caller is known and may not do this (HTTP 403)."""
+
+    code = "forbidden"
+
+
+class ScopeMissingError(ForbiddenError):
+    code = "scope_missing"
+
+
+class TenantMismatchError(ForbiddenError):
+    code = "tenant_mismatch"
+
+
+class ActorNotAllowedError(ForbiddenError):
+    code = "actor_not_allowed"
+
+
+class GrantMissingError(ForbiddenError):
+    code = "grant_missing"
+
+
+class SelfApprovalError(ForbiddenError):
+    code = "self_approval"
+
+
+# --- what stands in the way -------------------------------------------------------------------------------
+
+
+class NotFoundError(NotifydError):
+    """No such thing for this tenant (HTTP 404)."""
+
+    code = "not_found"
+
+
+class ConflictError(NotifydError):
+    """The request contradicts what is stored (HTTP 409)."""
+
+    code = "conflict"
+
+
+class EventIdConflictError(ConflictError):
+    code = "event_id_conflict"
+
+
+class AlreadyDecidedError(ConflictError):
+    code = "already_decided"
+
+
+class ExpiredError(ConflictError):
+    code = "expired"
+
+
+class PlanChangedError(ConflictError):
+    code = "plan_changed"
+
+
+class AlreadyVotedError(ConflictError):
+    code = "already_voted"
+
+
+class NotRetryableError(ConflictError):
+    """A delivery that is not dead cannot be retried by hand."""
+
+    code = "not_retryable"
+
+
+class TooLargeError(NotifydError):
+    """HTTP 413."""
+
+    code = "too_large"
+
+
+class UnsupportedMediaError(NotifydError):
+    """HTTP 415."""
+
+    code = "unsupported_media_type"
+
+
+class UnavailableError(NotifydError):
+    """Not now; try again after `retry_after` seconds (HTTP 503)."""
+
+    code = "unavailable"
+
+    def __init__(self, detail: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+
+class StoreError(UnavailableError):
+    """The store could not take or give data: full disk, locked or corrupt file, lost connection (HTTP 503)."""
+
+    code = "store_unavailable"
+
+
+class OverloadedError(UnavailableError):
+    """A queue is full (HTTP 429)."""
+
+    code = "overloaded"
+
+
+class StoreInUseError(NotifydError):
+    """Another process owns the store (start-up)."""
+
+    code = "store_in_use"
+
+
+class SealError(NotifydError):
+    """A sealed value does not open under any configured key, or was changed."""
+
+    code = "seal_broken"
+
+
+class PluginError(NotifydError):
+    """A plugin does not load or breaks a hook's shape. `plugin` names it."""
+
+    code = "plugin_broken"
+
+    def __init__(self, plugin: str, detail: str) -> None:
+        super().__init__(f"plugin {plugin!r}: {detail}")
+        self.plugin = plugin
+
+
+# --- how an attempt to deliver failed ----------------------------------------------------------------------
+
+
+class Reason(StrEnum):
+    """Why an attempt failed: a closed set, used as the `outcome` label of the attempt metrics.
+
+    The first block is transient, the second permanent, the third notifyd's own verdict on a delivery.
+    """
+
+    NETWORK = "network"
+    TIMEOUT = "timeout"
+    THROTTLED = "throttled"
+    SERVER_ERROR = "server_error"
+    CHANNEL_FAULT = "channel_fault"
+
+    REJECTED = "rejected"
+    UNAUTHORIZED = "unauthorized"
+    NOT_FOUND = "not_found"
+    TOO_LARGE = "too_large"
+    EGRESS_REFUSED = "egress_refused"
+
+    MAX_ATTEMPTS = "max_attempts"
+    MAX_AGE = "max_age"
+    CHANNEL_MISSING = "channel_missing"
+    RENDER_FAILED = "render_failed"
+
+
+class DeliveryError(NotifydError):
+    """Base of the two verdicts an attempt can end with when it did not succeed."""
+
+    def __init__(self, detail: str, *, reason: Reason, status: int | None = None, excerpt: str = "") -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.status = status
+        self.excerpt = excerpt
+
+
+class TransientError(DeliveryError):
+    """Try again later: network faults, 408, 425, 429, 5xx. `retry_after` is seconds the receiver asked for."""
+
+    code = "transient"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        reason: Reason = Reason.NETWORK,
+        retry_after: float | None = None,
+        status: int | None = None,
+        excerpt: str = "",
+    ) -> None:
+        super().__init__(detail, reason=reason, status=status, excerpt=excerpt)
+        self.retry_after = retry_after
+
+
+class PermanentError(DeliveryError):
+    """Trying again cannot help: the delivery is dead at once, with the reason."""
+
+    code = "permanent"
+
+    def __init__(
+        self, detail: str, *, reason: Reason = Reason.REJECTED, status: int | None = None, excerpt: str = ""
+    ) -> None:
+        super().__init__(detail, reason=reason, status=status, excerpt=excerpt)

@@ -1,0 +1,444 @@
+"""The records that travel through notifyd, frozen, and their legal moves.
+
+Times are integer microseconds since 1970-01-01T00:00:00Z (`Instant`); only the edges (HTTP, templates) speak
+RFC 3339. Payloads are canonical JSON text; a record is stored as the text its field holds, never as a tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+from attrs import evolve, field, frozen
+
+from notifyd.errors import Reason
+
+Instant: TypeAlias = int
+"""Microseconds since the epoch, UTC."""
+
+Clock: TypeAlias = Callable[[], Instant]
+"""Tells the time. Injected everywhere, so that a test can turn it."""
+
+SECOND: Final = 1_000_000
+
+RESUME_CHANNEL: Final = "resume"
+"""The channel name every resume callback is recorded under. No configured channel may bear it."""
+
+
+# --- events ------------------------------------------------------------------------------------------------
+
+
+class Outcome(StrEnum):
+    """What accepting an event did to its approval or incident."""
+
+    OPENED = "opened"  # a new approval (round 1) or incident
+    NEW_ROUND = "new_round"  # pending, another plan: decisions cleared, people told
+    ENDED = "ended"  # the first end, by an Updated or a Released event
+    EXPIRED = "expired"  # expiresAt already past: recorded as expired, nobody is asked
+    RECORDED = "recorded"  # nothing changed, nothing is sent
+    ACCEPTED = "accepted"  # an event about neither an approval nor a hold
+
+
+@frozen
+class ApprovalKey:
+    tenant: str
+    run_id: str
+    approval_id: str
+
+
+@frozen
+class IncidentKey:
+    tenant: str
+    run_id: str
+    approval_id: str
+    policy_id: str
+
+
+@frozen
+class PlanEntry:
+    """One notification that an event sets off: fixed once, whatever is reloaded afterwards."""
+
+    delivery_id: str
+    rule: str
+    channel: str
+    channel_type: str
+    recipient: (
+        str | None
+    )  # a person of the rule's `to`, or an address of its `lists`; None: the channel itself
+    personal: bool  # True where `recipient` is a person, whose link may decide
+    template: str
+    locale: str
+
+
+@frozen
+class Event:
+    """An accepted event, as stored: redacted, and without the resume token.
+
+    `key` is the derived id, unique with `tenant`. `event_id` is the sender's own. `body` is canonical JSON of
+    what rules see as `event`: the payload with `kind`, `action` and `tenant`.
+    """
+
+    tenant: str
+    key: str
+    event_id: str
+    kind: str
+    action: str
+    occurred_at: Instant
+    received_at: Instant
+    body: str
+    content_id: str  # "<key id>:<hex HMAC-SHA-256>" of the body as it came; "" for notifyd's own events
+    client: str  # who posted it; "notifyd" for its own events
+    correlation_id: str
+    run_id: str | None = None
+    approval_id: str | None = None
+    outcome: Outcome = Outcome.ACCEPTED
+    notify: bool = True  # False: recorded only, never planned
+    version: int = (
+        0  # of the approval or incident, from the write that accepted the event; a delivery's `seq`
+    )
+    round: int = 0
+    plan: tuple[PlanEntry, ...] | None = None  # None until fixed
+
+    @property
+    def approval_key(self) -> ApprovalKey | None:
+        if self.run_id is None or self.approval_id is None:
+            return None
+        return ApprovalKey(self.tenant, self.run_id, self.approval_id)
+
+
+# --- approvals ---------------------------------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self is not Status.PENDING
+
+
+class Choice(StrEnum):
+    """What an approver can say."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+class Via(StrEnum):
+    """The way a decision came in."""
+
+    LINK = "link"
+    JWT = "jwt"
+    CLIENT = "client"
+
+
+@frozen
+class Decision:
+    """One actor's recorded decision. `sealed_answer` is the response body, sealed, repeated byte for byte."""
+
+    decision_hash: str
+    actor: str
+    choice: Choice
+    comment: str
+    decided_at: Instant
+    round: int
+    plan_hash: str
+    via: Via
+    client: str  # the machine client or token subject that carried it; "" for a link
+    correlation_id: str
+    sealed_answer: str
+
+
+class EffectKind(StrEnum):
+    """What a change of an approval sets off."""
+
+    AUDIT = "audit"
+    NOTICE = "notice"  # an event of notifyd's own, for rules to see
+    RESUME = "resume"  # the signed callback
+
+
+@frozen
+class Effect:
+    """Something a change of an approval owes, struck off once its own row is durable.
+
+    `data` is all that its row is made from, so that doing it twice makes the same row.
+    """
+
+    id: str
+    kind: EffectKind
+    data: Mapping[str, Any]
+
+
+class ResumeStatus(StrEnum):
+    NONE = "none"
+    QUEUED = "queued"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@frozen
+class Applied:
+    """An event that changed the approval, remembered so that applying it again changes nothing."""
+
+    event_key: str
+    version: int
+    round: int
+    outcome: Outcome
+
+
+@frozen
+class Approval:
+    """An approval over all its rounds. `version` grows with every write and guards each conditional one."""
+
+    tenant: str
+    run_id: str
+    approval_id: str
+    version: int
+    round: int
+    status: Status
+    plan_hash: str
+    required_grants: tuple[str, ...]
+    required_approvals: int
+    requested_by: str  # canonical actor
+    client: str  # the client whose request opened the round; "" where an Updated came first
+    requested_at: Instant  # the round's occurredAt
+    created_at: Instant
+    expires_at: Instant | None
+    callback_url: str | None
+    sealed_token: str | None
+    correlation_id: str
+    request: str  # canonical JSON of the round's event body, redacted
+    decisions: tuple[Decision, ...] = ()  # of all rounds, in order
+    ended_at: Instant | None = None
+    ended_by: str | None = None
+    resume: ResumeStatus = ResumeStatus.NONE
+    resume_delivery: str | None = None
+    applied: tuple[Applied, ...] = ()
+    effects: tuple[Effect, ...] = ()
+
+    @property
+    def key(self) -> ApprovalKey:
+        return ApprovalKey(self.tenant, self.run_id, self.approval_id)
+
+    @property
+    def ballots(self) -> tuple[Decision, ...]:
+        """The decisions that count: those of the present round."""
+        return tuple(d for d in self.decisions if d.round == self.round)
+
+    @property
+    def received(self) -> int:
+        """How many distinct actors have approved in this round."""
+        return len({d.actor for d in self.ballots if d.choice is Choice.APPROVED})
+
+    def strike(self, effect_id: str) -> Approval:
+        return evolve(self, effects=tuple(e for e in self.effects if e.id != effect_id))
+
+
+@frozen
+class Incident:
+    """A policy hold: opened by Hold, closed by Released, ordered by `occurred_at`."""
+
+    tenant: str
+    run_id: str
+    approval_id: str
+    policy_id: str
+    version: int
+    open: bool
+    occurred_at: Instant  # of the last event that moved it
+    opened_at: Instant | None
+    closed_at: Instant | None
+    request: str  # canonical JSON of the last event body, redacted
+    applied: tuple[Applied, ...] = ()
+
+    @property
+    def key(self) -> IncidentKey:
+        return IncidentKey(self.tenant, self.run_id, self.approval_id, self.policy_id)
+
+
+# --- messages and deliveries -------------------------------------------------------------------------------
+
+
+class Level(StrEnum):
+    INFO = "info"
+    SUCCESS = "success"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@frozen
+class Field:
+    """A short labelled fact of a message, such as ("Environment", "production"). Plain text, both."""
+
+    name: str
+    value: str
+
+
+@frozen
+class Action:
+    """A link a reader can follow, such as the approver's page. `label` is plain text in the reader's language."""
+
+    label: str
+    url: str
+
+
+@frozen
+class Message:
+    """What a channel is given to send, rendered and fixed: the same bytes and the same id at every retry.
+
+    `title` is one line of plain text, `body` plain text with newlines, `html` a whole HTML document or None,
+    `recipient` the address for a personal channel (None: the channel's own audience), `event` the redacted
+    event that rules saw. `id` is the delivery's id and is the receiver's key against repeats.
+    """
+
+    id: str
+    title: str
+    body: str
+    level: Level = Level.INFO
+    fields: tuple[Field, ...] = ()
+    actions: tuple[Action, ...] = ()
+    locale: str = "en"
+    html: str | None = None
+    recipient: str | None = None
+    event: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class Receipt:
+    """A channel's word that the message was taken. `detail` is a short note for the ledger, never a secret."""
+
+    detail: str = ""
+    status: int | None = None
+
+
+class State(StrEnum):
+    PENDING = "pending"
+    SENDING = "sending"
+    SENT = "sent"
+    DEAD = "dead"
+    FOLDED = "folded"
+
+    @property
+    def open(self) -> bool:
+        return self in (State.PENDING, State.SENDING)
+
+
+LEGAL_MOVES: Final[Mapping[State, frozenset[State]]] = {
+    State.PENDING: frozenset({State.SENDING, State.SENT, State.PENDING, State.DEAD, State.FOLDED}),
+    State.SENDING: frozenset({State.SENT, State.PENDING, State.DEAD}),
+    State.DEAD: frozenset({State.PENDING}),
+    State.SENT: frozenset(),
+    State.FOLDED: frozenset(),
+}
+"""From a state to the states it may become. Dead to pending is a retry by hand.
+
+Pending to sent is the common path: a quick send is recorded once, at its end.
+"""
+
+
+class AttemptOutcome(StrEnum):
+    SENT = "sent"
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+
+
+@frozen
+class Attempt:
+    """One try: when it began, how long it took in milliseconds, and how it ended.
+
+    `excerpt` is a redacted, bounded piece of what the receiver answered.
+    """
+
+    at: Instant
+    duration_ms: float
+    outcome: AttemptOutcome
+    reason: Reason | None = None
+    status: int | None = None
+    detail: str = ""
+    excerpt: str = ""
+
+
+@frozen
+class Delivery:
+    """One message to one channel and recipient, durable until sent or dead.
+
+    `channel` is what people and metrics call it; `lane` is the queue it waits in: the channel's name, or
+    `resume:<origin>` for a callback. `message` is JSON text, or a JWE where it carries a link or a token
+    (`sealed`). `attempts` is bounded to the newest; `tries` counts since the last start by plan or by hand.
+    """
+
+    id: str
+    tenant: str
+    event_key: str
+    kind: str
+    action: str
+    rule: str
+    channel: str
+    channel_type: str
+    lane: str
+    recipient: str | None
+    message: str
+    sealed: bool
+    correlation_id: str
+    created_at: Instant
+    next_attempt_at: Instant
+    deadline: Instant  # dead at this time, however few the attempts
+    run_id: str | None = None
+    approval_id: str | None = None
+    seq: int = 0
+    state: State = State.PENDING
+    tries: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    ended_at: Instant | None = None
+    reason: Reason | None = None
+    lease_owner: str | None = None
+    lease_until: Instant = 0
+    lease_number: int = 0
+    folded_into: str | None = None
+
+    @property
+    def approval_key(self) -> ApprovalKey | None:
+        if self.run_id is None or self.approval_id is None:
+            return None
+        return ApprovalKey(self.tenant, self.run_id, self.approval_id)
+
+
+# --- audit -------------------------------------------------------------------------------------------------
+
+
+class AuditName(StrEnum):
+    REQUESTED = "pack.approval.requested"
+    UPDATED = "pack.approval.updated"
+    ACKNOWLEDGED = "pack.approval.acknowledged"
+    EXPIRED = "pack.approval.expired"
+    HOLD = "pack.policy.hold"
+    RELEASED = "pack.policy.released"
+    NOTIFICATION_SENT = "notification.sent"
+    NOTIFICATION_DEAD = "notification.dead"
+    RESUME_DELIVERED = "resume.delivered"
+    RESUME_DEAD = "resume.dead"
+    AUTH_REFUSED = "auth.refused"
+    CONFIG_RELOADED = "config.reloaded"
+
+
+@frozen
+class AuditRecord:
+    """One line of the audit trail, with a derived id, so that writing it twice leaves one.
+
+    `data` holds small facts for the reader (a decision, a channel, a reason): never a secret, link or body.
+    `tenant` is "" for what concerns the daemon as a whole.
+    """
+
+    id: str
+    tenant: str
+    name: AuditName
+    at: Instant
+    actor: str
+    correlation_id: str
+    run_id: str | None = None
+    approval_id: str | None = None
+    data: Mapping[str, Any] = field(factory=dict)

@@ -1,0 +1,137 @@
+"""The `Secret` type, and sealing: what may not be read from a log, a message or the database."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Final, final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from joserfc import jwe
+from joserfc.errors import JoseError
+from joserfc.jwk import OctKey
+
+from notifyd.errors import SealError
+
+HIDDEN: Final = "***"
+
+
+@final
+class Secret:
+    """A string that prints as `***`. `reveal()` is the only way to what it holds, and is easy to search for."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Secret({HIDDEN!r})"
+
+    def __str__(self) -> str:
+        return HIDDEN
+
+    def __format__(self, spec: str) -> str:
+        return format(HIDDEN, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._value))
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        raise TypeError("a Secret is not pickled")
+
+
+def derive_key(secret: bytes, label: str) -> bytes:
+    """32 bytes by HKDF-SHA-256 (RFC 5869), without salt, `label` as info: one key for each use."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=label.encode()).derive(secret)
+
+
+def encrypt(key: bytes, plaintext: bytes, kid: str = "") -> str:
+    """A compact JWE (RFC 7516), `dir` with `A256GCM`, under 32 bytes of key. `kid` goes into the header."""
+    header = {"alg": "dir", "enc": "A256GCM"} | ({"kid": kid} if kid else {})
+    return jwe.encrypt_compact(header, plaintext, OctKey.import_key(key))
+
+
+def decrypt(key: bytes, token: str) -> bytes:
+    """The plaintext of a compact JWE made by `encrypt`. Raises `SealError`."""
+    try:
+        return jwe.decrypt_compact(token, OctKey.import_key(key)).plaintext or b""
+    except (JoseError, ValueError) as error:
+        raise SealError("the sealed value does not open under this key") from error
+
+
+class Keyring:
+    """`keys.seal`: the first key seals, all of them open. Each use has a label and so a key of its own."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if not keys:
+            raise ValueError("a keyring needs at least one key")
+        self._keys = {key_id(key): key for key in keys}
+        self.sealing_id = key_id(keys[0])
+        self._derive = lru_cache(maxsize=64)(self._derived)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of all keys that open, the sealing one first. An id says nothing about its key."""
+        return tuple(self._keys)
+
+    def _derived(self, kid: str, label: str) -> bytes:
+        return derive_key(self._keys[kid], label)
+
+    def seal(self, label: str, plaintext: bytes) -> str:
+        """A compact JWE of `plaintext`, its `kid` the sealing key's id."""
+        return encrypt(self._derive(self.sealing_id, label), plaintext, self.sealing_id)
+
+    def open(self, label: str, token: str) -> bytes:
+        """The plaintext. Raises `SealError` where the key was dropped, the label differs or a bit was changed."""
+        kid = sealed_under(token)
+        if kid not in self._keys:
+            raise SealError("sealed under a key that is no longer configured")
+        return decrypt(self._derive(kid, label), token)
+
+    def identify(self, label: str, content: bytes, kid: str = "") -> str:
+        """`<key id>:<hex HMAC-SHA-256>`: tells equal contents without keeping them.
+
+        `kid` names the key of an earlier identity to compare with. Raises `SealError` where it was dropped.
+        """
+        kid = kid or self.sealing_id
+        if kid not in self._keys:
+            raise SealError("identified under a key that is no longer configured")
+        return f"{kid}:{hmac.digest(self._derive(kid, label), content, 'sha256').hex()}"
+
+    def same(self, label: str, content: bytes, identity: str) -> bool:
+        """Is `content` what `identity` was made from?"""
+        kid, _, _ = identity.partition(":")
+        try:
+            return hmac.compare_digest(self.identify(label, content, kid), identity)
+        except SealError:
+            return False
+
+
+def key_id(key: bytes) -> str:
+    """Eight hex digits that name a key without telling anything of it."""
+    return hashlib.sha256(b"notifyd key id\0" + key).hexdigest()[:8]
+
+
+def sealed_under(token: str) -> str:
+    """The `kid` in a compact JWE's header, "" where there is none to read."""
+    head = token.partition(".")[0]
+    try:
+        header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    except ValueError:
+        return ""
+    return str(header.get("kid", "")) if isinstance(header, dict) else ""

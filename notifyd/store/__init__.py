@@ -1,0 +1,265 @@
+"""The `Store` protocol: what notifyd asks of a database.
+
+Each operation is one idempotent step, named for what it means, and needs no transaction across documents: a
+database with transactions does all of a step's writes in one; another does the main conditional write and
+then repeats the rest, idempotently, until it is done. Repeating any operation changes nothing.
+
+Every operation may raise `StoreError`: the step may or may not have happened, and may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeAlias
+
+from attrs import frozen
+
+from notifyd.errors import Reason
+from notifyd.model import (
+    Approval,
+    ApprovalKey,
+    Attempt,
+    AuditRecord,
+    Delivery,
+    Event,
+    Incident,
+    IncidentKey,
+    Instant,
+    Outcome,
+    PlanEntry,
+    ResumeStatus,
+    State,
+    Status,
+)
+
+Subject: TypeAlias = Approval | Incident
+
+
+@frozen
+class Advance:
+    """What an event does to its subject: the answer of a pure function, applied by the store in one write.
+
+    `subject` None leaves the stored one as it is. `audit` is written with the event.
+    """
+
+    subject: Subject | None
+    outcome: Outcome
+    notify: bool
+    version: int = 0
+    round: int = 0
+    audit: tuple[AuditRecord, ...] = ()
+
+
+@frozen
+class Append:
+    """An event to make durable. `advance` is pure, may be called more than once, and sees the stored subject."""
+
+    event: Event
+    subject: ApprovalKey | IncidentKey | None
+    advance: Callable[[Subject | None], Advance]
+
+
+@frozen
+class Appended:
+    """`event` as stored: the first one under its key, with the outcome of its own acceptance."""
+
+    event: Event
+    fresh: bool
+
+
+@frozen
+class Planned:
+    """A plan to fix on an event, with the deliveries made from it, leased or not as each row says."""
+
+    event: Event
+    plan: tuple[PlanEntry, ...]
+    deliveries: tuple[Delivery, ...]
+
+
+@frozen
+class PlanFixed:
+    """`plan` is the one in force. Where another came first, `inserted` is empty and the caller plans from it."""
+
+    plan: tuple[PlanEntry, ...]
+    won: bool
+    inserted: frozenset[str]
+
+
+@frozen
+class AttemptRecord:
+    """The end of one attempt, conditional on the lease: owner and number must still be the row's.
+
+    `state` is what the delivery becomes. `audit` and `event` are what its end sets off (a delivery's audit
+    line; the `resumed` or `resume_failed` event); they are kept even where the lease was lost, because the
+    attempt did happen. `resume`, for a callback, is what the approval's resume status becomes.
+    """
+
+    delivery: Delivery  # as leased
+    attempt: Attempt | None  # None: dead without an attempt (max_age)
+    state: State
+    next_attempt_at: Instant
+    ended_at: Instant | None
+    reason: Reason | None
+    audit: tuple[AuditRecord, ...] = ()
+    event: Event | None = None
+    resume: ResumeStatus | None = None
+
+
+@frozen
+class LaneBacklog:
+    lane: str
+    channel: str
+    waiting: int
+
+
+@frozen
+class Page:
+    """Where a list goes on. `after` is the position in the newest-first order that the last page ended at."""
+
+    limit: int = 50
+    after: int | None = None
+
+
+@frozen
+class DeliveryFilter:
+    state: State | None = None
+    channel: str | None = None
+
+
+@frozen
+class ApprovalFilter:
+    status: Status | None = None
+    run_id: str | None = None
+
+
+@frozen
+class AuditFilter:
+    run_id: str | None = None
+    approval_id: str | None = None
+
+
+MAX_ATTEMPTS_KEPT = 20
+"""How many of a delivery's attempts a row keeps: the newest."""
+
+
+class Store(Protocol):
+    """Lists are newest first and answer the rows with the position to go on from, None at the end."""
+
+    # -- accepting ----------------------------------------------------------------------------------------
+
+    async def append(self, append: Append) -> Appended:
+        """Make an event durable together with what it does to its approval or incident.
+
+        A key that is stored already answers the stored event, `fresh=False`, and changes nothing.
+        """
+        ...
+
+    # -- planning -----------------------------------------------------------------------------------------
+
+    async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
+        """Lease up to `limit` events whose planning is not finished and whose plan lease is over, oldest first.
+
+        An event that is accepted holds a plan lease of its own for the node that accepted it.
+        """
+        ...
+
+    async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
+        """Fix each event's plan, if none is fixed, and insert its deliveries: then its planning is finished."""
+        ...
+
+    async def insert_deliveries(self, event: Event | None, deliveries: Sequence[Delivery]) -> frozenset[str]:
+        """Insert the rows that are not there yet, answer their ids, and finish planning `event`, if given."""
+        ...
+
+    # -- dispatching --------------------------------------------------------------------------------------
+
+    async def backlog(self) -> list[LaneBacklog]:
+        """How many open deliveries wait in each lane. Read at start; counted in memory afterwards."""
+        ...
+
+    async def claim_due(
+        self, lane: str, owner: str, now: Instant, until: Instant, limit: int, held: Collection[str] = ()
+    ) -> list[Delivery]:
+        """Lease up to `limit` open deliveries of a lane that are due and not leased, the longest due first.
+
+        Rows whose id is in `held` are with this node already and are passed over.
+        """
+        ...
+
+    async def hold(self, deliveries: Sequence[Delivery], until: Instant) -> frozenset[str]:
+        """Renew the leases of deliveries being sent, show them as sending, and answer those still held."""
+        ...
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Give leases back unused: the rows stay pending and are due at their `next_attempt_at`."""
+        ...
+
+    async def record(self, record: AttemptRecord) -> bool:
+        """Record how an attempt ended. False where the lease was lost: only the attempt is kept."""
+        ...
+
+    async def has_earlier(self, delivery: Delivery) -> bool:
+        """Is a smaller `seq` of the same approval, channel and recipient still open?"""
+        ...
+
+    # -- approvals ----------------------------------------------------------------------------------------
+
+    async def approval(self, key: ApprovalKey) -> Approval | None: ...
+
+    async def replace_approval(self, approval: Approval) -> bool:
+        """Write `approval` if the stored version is the one before it. False: somebody else was first."""
+        ...
+
+    async def due_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        """Pending approvals whose `expires_at` has come, the longest due first."""
+        ...
+
+    async def owing_approvals(self, limit: int) -> list[Approval]:
+        """Approvals with effects not yet struck off."""
+        ...
+
+    async def strike_effect(self, key: ApprovalKey, effect_id: str) -> None:
+        """Strike one effect off, whatever the approval's version is by now."""
+        ...
+
+    async def approvals(
+        self, tenant: str, where: ApprovalFilter, page: Page
+    ) -> tuple[list[Approval], int | None]: ...
+
+    async def outstanding(self) -> dict[str, int]:
+        """Pending approvals by tenant."""
+        ...
+
+    # -- the ledger ---------------------------------------------------------------------------------------
+
+    async def delivery(self, tenant: str, delivery_id: str) -> Delivery | None: ...
+
+    async def deliveries(
+        self, tenant: str, where: DeliveryFilter, page: Page
+    ) -> tuple[list[Delivery], int | None]: ...
+
+    async def revive(self, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
+        """Make a dead delivery pending again, its tries at zero. None where it is not dead, or not there."""
+        ...
+
+    async def dead_letters(self) -> dict[str, int]:
+        """Dead deliveries by channel."""
+        ...
+
+    # -- audit --------------------------------------------------------------------------------------------
+
+    async def write_audit(self, records: Sequence[AuditRecord]) -> None: ...
+
+    async def audit(
+        self, tenant: str, where: AuditFilter, page: Page
+    ) -> tuple[list[AuditRecord], int | None]: ...
+
+    # -- the store itself ---------------------------------------------------------------------------------
+
+    async def probe(self) -> None:
+        """Write something and see it durable, or raise `StoreError`."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was handed in, then close. Safe to call twice."""
+        ...
