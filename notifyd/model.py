@@ -138,6 +138,22 @@ class Via(StrEnum):
 
 
 @frozen
+class Principal:
+    """Who is calling a machine endpoint: what every way of being known comes down to.
+
+    `name` is the client's name, or a token's actor where `via` is JWT. `grants` holds the scopes too.
+    """
+
+    name: str
+    via: Via
+    scopes: frozenset[str]
+    grants: frozenset[str]
+    tenants: tuple[str, ...]
+    act_as: tuple[str, ...] = ()
+    signed: bool = False  # proved by an HMAC over this very body, or by a TLS client certificate
+
+
+@frozen
 class Decision:
     """One actor's recorded decision. `sealed_answer` is the response body, sealed, repeated byte for byte."""
 
