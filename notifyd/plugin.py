@@ -8,8 +8,7 @@ awaits the plain objects they gave.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol, runtime_checkable
 
 import aiohttp
@@ -18,12 +17,16 @@ from attrs import frozen
 
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.model import SECOND, Action, Clock, Field, Level, Message, Receipt
+from notifyd.post import Answer, check_response, hide, http_url, post
 from notifyd.secrets import Secret
 from notifyd.signing import sign
+from notifyd.text import clean, fit, one_line, units
 
 __all__ = [
     "API_VERSION",
+    "SECOND",
     "Action",
+    "Answer",
     "Channel",
     "ChannelContext",
     "ChannelType",
@@ -38,18 +41,22 @@ __all__ = [
     "TemplateSource",
     "TransientError",
     "check_response",
+    "clean",
+    "fit",
+    "hide",
     "hookimpl",
+    "http_url",
     "notifyd_channel_types",
     "notifyd_rule_functions",
     "notifyd_template_sources",
+    "one_line",
+    "post",
     "sign",
+    "units",
 ]
 
 API_VERSION: Final = 1
 """The major version of this module. A plugin may state the one it is written for as `notifyd_api = 1`."""
-
-EXCERPT_LIMIT: Final = 500
-"""How many characters of a receiver's answer are kept with an attempt."""
 
 
 @runtime_checkable
@@ -58,9 +65,9 @@ class Channel(Protocol):
 
     `send` does one attempt: no retries, no waiting for rate limits, no state from one message to the next. It
     returns when the receiver has taken the message, raises `TransientError` where trying again can help and
-    `PermanentError` where it cannot; anything else it raises counts as a transient fault of the channel. It is
-    cancelled when the channel's `timeout` is over. `aclose` is called once the last send has ended, perhaps
-    twice.
+    `PermanentError` where it cannot; anything else it raises counts as a transient fault of the channel. It
+    is cancelled when the channel's `timeout` is over. `aclose` is called once the last send has ended,
+    perhaps twice.
     """
 
     async def send(self, message: Message) -> Receipt: ...
@@ -88,9 +95,9 @@ class ChannelType:
 
     `config` is an attrs class; its fields are the options a channel of this type takes beside the common
     `rate_limit`, `concurrency` and `timeout`. `open(config, context)` gives a `Channel`, plainly or by
-    awaiting; a vendor's package is imported there, not before. `personal` says that a message reaches one named
-    person, so that the rule's `to` fans out over it. `rate_limit` is the vendor's own, such as "1/s"; None for
-    none.
+    awaiting; a vendor's package is imported there, not before. `personal` says that a message reaches one
+    named person, so that the rule's `to` fans out over it. `rate_limit` is the vendor's own, such as "1/s";
+    None for none.
     """
 
     name: str
@@ -140,55 +147,3 @@ def notifyd_template_sources() -> Iterable[TemplateSource]:
 def notifyd_rule_functions() -> Iterable[RuleFunction]:
     """Functions for `when` that this plugin brings."""
     return ()
-
-
-@frozen
-class _Verdict:
-    transient: bool
-    reason: Reason
-
-
-_VERDICTS: Final[Mapping[int, _Verdict]] = {
-    401: _Verdict(False, Reason.UNAUTHORIZED),
-    403: _Verdict(False, Reason.UNAUTHORIZED),
-    404: _Verdict(False, Reason.NOT_FOUND),
-    408: _Verdict(True, Reason.TIMEOUT),
-    410: _Verdict(False, Reason.NOT_FOUND),
-    413: _Verdict(False, Reason.TOO_LARGE),
-    425: _Verdict(True, Reason.THROTTLED),
-    429: _Verdict(True, Reason.THROTTLED),
-}
-
-
-def check_response(
-    status: int, headers: Mapping[str, str], body: str = "", *, now: int, retry_after: float | None = None
-) -> Receipt:
-    """The verdict on an HTTP answer: a receipt for 2xx, else the error to raise, raised.
-
-    408, 425, 429 and 5xx are transient, everything else permanent (a redirect too: following one would send
-    the message where nobody configured it). `body` is kept as an excerpt. `now` is the context's clock;
-    `retry_after` (seconds) is a vendor's own form and wins over the `Retry-After` header (RFC 9110, 10.2.3).
-    """
-    if 200 <= status < 300:
-        return Receipt(status=status)
-    default = _Verdict(status >= 500, Reason.SERVER_ERROR if status >= 500 else Reason.REJECTED)
-    verdict = _VERDICTS.get(status, default)
-    detail, excerpt = f"the receiver answered {status}", body[:EXCERPT_LIMIT]
-    if not verdict.transient:
-        raise PermanentError(detail, reason=verdict.reason, status=status, excerpt=excerpt)
-    if retry_after is None:
-        retry_after = _retry_after(headers.get("Retry-After", ""), now)
-    raise TransientError(
-        detail, reason=verdict.reason, retry_after=retry_after, status=status, excerpt=excerpt
-    )
-
-
-def _retry_after(value: str, now: int) -> float | None:
-    """Seconds to wait, from either form of the header; None where it is absent or neither."""
-    value = value.strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now / SECOND)
-    except ValueError:
-        return None

@@ -1,0 +1,189 @@
+"""Sending one HTTP request and judging its answer: what every channel that posts has in common.
+
+No error raised here shows the URL it was sent to, because a URL may hold a secret.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import aiohttp
+from attrs import frozen
+
+from notifyd.errors import PermanentError, Reason, TransientError
+from notifyd.model import SECOND, Receipt
+from notifyd.secrets import HIDDEN, Secret
+from notifyd.text import fit, one_line
+
+EXCERPT_LIMIT: Final = 500
+"""How many characters of a receiver's answer are kept with an attempt."""
+
+ANSWER_LIMIT: Final = 4096
+"""How many bytes of a receiver's answer are read."""
+
+
+def http_url(instance: object, attribute: object, value: Secret) -> None:
+    """An attrs validator for a field that holds an http or https URL. Its ValueError does not show it."""
+    try:
+        parts = urlsplit(value.reveal())
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("not an http or https URL with a host")
+
+
+@frozen
+class _Verdict:
+    transient: bool
+    reason: Reason
+
+
+_VERDICTS: Final[Mapping[int, _Verdict]] = {
+    401: _Verdict(False, Reason.UNAUTHORIZED),
+    403: _Verdict(False, Reason.UNAUTHORIZED),
+    404: _Verdict(False, Reason.NOT_FOUND),
+    408: _Verdict(True, Reason.TIMEOUT),
+    410: _Verdict(False, Reason.NOT_FOUND),
+    413: _Verdict(False, Reason.TOO_LARGE),
+    425: _Verdict(True, Reason.THROTTLED),
+    429: _Verdict(True, Reason.THROTTLED),
+}
+
+
+def check_response(
+    status: int,
+    headers: Mapping[str, str],
+    body: str = "",
+    *,
+    now: int,
+    retry_after: float | None = None,
+    said: str = "",
+) -> Receipt:
+    """The verdict on an HTTP answer: a receipt for 2xx, else the error to raise, raised.
+
+    408, 425, 429 and 5xx are transient, everything else permanent (a redirect too: following one would send
+    the message where nobody configured it). `body` is kept as an excerpt. `now` is the context's clock;
+    `retry_after` (seconds) is a vendor's own form and wins over the `Retry-After` header (RFC 9110, 10.2.3);
+    `said` is the vendor's own short reason, such as `channel_is_archived`.
+    """
+    if 200 <= status < 300:
+        return Receipt(status=status)
+    default = _Verdict(status >= 500, Reason.SERVER_ERROR if status >= 500 else Reason.REJECTED)
+    verdict = _VERDICTS.get(status, default)
+    detail = f"the receiver answered {status}" + (f": {fit(one_line(said), 120)}" if said else "")
+    excerpt = body[:EXCERPT_LIMIT]
+    if not verdict.transient:
+        raise PermanentError(detail, reason=verdict.reason, status=status, excerpt=excerpt)
+    if retry_after is None:
+        retry_after = _retry_after(headers.get("Retry-After", ""), now)
+    raise TransientError(
+        detail, reason=verdict.reason, retry_after=retry_after, status=status, excerpt=excerpt
+    )
+
+
+def _retry_after(value: str, now: int) -> float | None:
+    """Seconds to wait, from either form of the header; None where it is absent or neither."""
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now / SECOND)
+    except ValueError:
+        return None
+
+
+@frozen
+class Answer:
+    """What a receiver answered: its first 4 KiB as `text`, in which the request's own secrets are hidden."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+async def post(
+    http: aiohttp.ClientSession, url: Secret, body: bytes, headers: Mapping[str, str | Secret] | None = None
+) -> Answer:
+    """Send one POST through the context's `http`, follow no redirect, and read a bounded answer.
+
+    `body` is JSON unless `headers` name another `content-type`. Raises `TransientError` where the receiver
+    cannot be reached or gives no answer, `PermanentError` where `egress` forbids it. Neither shows the URL.
+    """
+    headers = {"content-type": "application/json"} | dict(headers or {})
+    plain = {name: v.reveal() if isinstance(v, Secret) else v for name, v in headers.items()}
+    try:
+        async with http.post(url.reveal(), data=body, headers=plain, allow_redirects=False) as response:
+            text = await _bounded_text(response)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # Without its cause: aiohttp's errors show the URL, and a URL may hold a secret.
+        raise _fault(error) from None
+    secrets = (url, *(v for v in headers.values() if isinstance(v, Secret)))
+    return Answer(response.status, response.headers, hide(text, secrets))
+
+
+async def _bounded_text(response: aiohttp.ClientResponse) -> str:
+    body = b""
+    # The status is the verdict: a body that breaks off changes nothing, and a retry would send twice.
+    with suppress(aiohttp.ClientError):
+        while len(body) < ANSWER_LIMIT and (chunk := await response.content.read(ANSWER_LIMIT - len(body))):
+            body += chunk
+    return body.decode(errors="replace")
+
+
+def hide(text: str, secrets: Iterable[Secret]) -> str:
+    """`text` with each of `secrets` as `***`: whole, and each long piece of one that is a URL."""
+    pieces = {piece for secret in secrets for piece in _pieces(secret.reveal())}
+    for piece in sorted(pieces, key=len, reverse=True):
+        text = text.replace(piece, HIDDEN)
+    return text
+
+
+def _pieces(secret: str) -> Iterator[str]:
+    if secret:
+        yield secret
+    if "://" not in secret:
+        return
+    parts = urlsplit(secret)
+    values = (value for _, value in parse_qsl(parts.query))
+    for piece in (*parts.path.split("/"), *values, parts.username or "", parts.password or ""):
+        # Shorter ones are words such as "hooks" and "services", and hiding them would blind the reader.
+        if len(piece) >= 10:
+            yield from (piece, unquote(piece))
+
+
+def _fault(error: Exception) -> TransientError | PermanentError:
+    """The verdict on a request that got no answer, in words that never hold its URL."""
+    if any(getattr(cause, "egress_refused", False) for cause in _causes(error)):
+        return PermanentError(
+            "the receiver's address is private or link-local, and egress.allow_private does not name it",
+            reason=Reason.EGRESS_REFUSED,
+        )
+    if isinstance(error, TimeoutError):
+        return TransientError("the receiver gave no answer in time", reason=Reason.TIMEOUT)
+    return TransientError(f"the receiver cannot be reached: {_kind(error)}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """`error` and all that it came from; aiohttp keeps a connect's fault as `os_error`."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its host name does not resolve"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not trusted"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "it closed the connection without an answer"
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else type(error).__name__

@@ -1,0 +1,71 @@
+"""Text made fit for a receiver: cleaned of what no reader should see, and cut where a vendor sets a limit."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from typing import Final
+
+ELLIPSIS: Final = "…"
+
+# C0 and C1 controls but tab and newline; lone surrogates, which no encoding carries; and the embeddings,
+# overrides and isolates that make a line read in another order than it is written (Unicode TR 36, 3.2).
+_UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
+_NEWLINES: Final = re.compile("\r\n?|\u2028|\u2029")
+_SPACES: Final = re.compile(r"\s+")
+_JOINER: Final = "\u200d"
+
+
+def clean(text: str) -> str:
+    """`text` with newlines as `\\n` and without control, surrogate and reordering characters."""
+    return _UNFIT.sub("", _NEWLINES.sub("\n", text))
+
+
+def one_line(text: str) -> str:
+    """`clean` text on one line: each run of white space is one space."""
+    return _SPACES.sub(" ", clean(_SPACES.sub(" ", text))).strip()
+
+
+def units(text: str) -> int:
+    """Length in UTF-16 code units: the strictest count that any vendor's "characters" can mean."""
+    return len(text) + sum(char > "\uffff" for char in text)
+
+
+def fit(text: str, limit: int, *, escape: Callable[[str], str] = str, more: str = "") -> str:
+    """`text`, escaped, in at most `limit` UTF-16 code units.
+
+    Where it is too long it is cut before escaping, so that no entity is halved, at the end of a word. An
+    ellipsis and `more` follow: `more` is already escaped, such as a link to the whole text, and is left out
+    where it would take more than half of the limit.
+    """
+    whole = escape(text)
+    if units(whole) <= limit:
+        return whole
+    tail = ELLIPSIS + (more if units(more) <= limit // 2 else "")
+    return escape(_cut(text, _longest(text, limit - units(tail), escape))) + tail
+
+
+def _longest(text: str, room: int, escape: Callable[[str], str]) -> int:
+    """How many characters of `text` fit into `room` once escaped."""
+    low, high = 0, min(len(text), max(room, 0))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if units(escape(text[:middle])) <= room else (low, middle - 1)
+    return low
+
+
+def _cut(text: str, end: int) -> str:
+    """The first `end` characters or fewer: to the end of a word, else of a whole visible character."""
+    word = max(text.rfind(" ", 0, end + 1), text.rfind("\n", 0, end + 1))
+    if word >= end // 2:
+        return text[:word].rstrip()
+    while 0 < end < len(text) and (_continues(text[end]) or text[end - 1] == _JOINER):
+        end -= 1
+    return text[:end].rstrip()
+
+
+def _continues(char: str) -> bool:
+    """Does `char` belong to the visible character before it: an accent, a joiner, a skin tone?"""
+    skin_tone = "\U0001f3fb" <= char <= "\U0001f3ff"
+    return skin_tone or char == _JOINER or unicodedata.category(char).startswith("M")

@@ -1,0 +1,138 @@
+"""The `webhook` channel: one signed POST for each message, by Standard Webhooks (https://www.standardwebhooks.com).
+
+The body is the same at every attempt, and so is `webhook-id`, by which a receiver tells a repeat. The
+`webhook-timestamp` is the time of the attempt, because receivers refuse old ones; so the signature differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import attrs
+from attrs import field, frozen
+
+from notifyd.plugin import (
+    SECOND,
+    ChannelContext,
+    ChannelType,
+    Message,
+    Receipt,
+    Secret,
+    check_response,
+    hookimpl,
+    http_url,
+    post,
+    sign,
+)
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a field name, RFC 9110, 5.6.2
+_OURS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "transfer-encoding",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+        "x-correlation-id",
+    }
+)
+_CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,200}")
+
+
+def _are_headers(
+    config: WebhookConfig, attribute: attrs.Attribute[Mapping[str, Secret]], value: Mapping[str, Secret]
+) -> None:
+    for name, secret in value.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} is not a header name")
+        if name.lower() in _OURS:
+            raise ValueError(f"the header {name!r} is set by the channel")
+        if not secret.reveal().isprintable() or not secret.reveal().isascii():
+            raise ValueError(f"the value of {name!r} holds characters that a header cannot carry")
+
+
+def _is_signing_secret(
+    config: WebhookConfig, attribute: attrs.Attribute[Any], value: Secret | tuple[Secret, ...] | None
+) -> None:
+    secrets = (value,) if isinstance(value, Secret) else value or ()
+    sign(secrets, "check", 0, b"")
+
+
+@frozen
+class WebhookConfig:
+    """`secret` signs; `secrets` does so with several, for rotation: a receiver takes either signature.
+
+    Without any, requests bear `webhook-id` and `webhook-timestamp` alone. `headers` are sent as they are.
+    """
+
+    url: Secret = field(validator=http_url)
+    secret: Secret | None = field(default=None, validator=_is_signing_secret)
+    secrets: tuple[Secret, ...] = field(default=(), validator=_is_signing_secret)
+    headers: Mapping[str, Secret] = field(factory=dict, validator=_are_headers)
+
+    def __attrs_post_init__(self) -> None:
+        if self.secret is not None and self.secrets:
+            raise ValueError("secret and secrets exclude each other: put all of them into secrets")
+
+    @property
+    def signing(self) -> tuple[Secret, ...]:
+        return self.secrets if self.secret is None else (self.secret,)
+
+
+class WebhookChannel:
+    def __init__(self, config: WebhookConfig, context: ChannelContext) -> None:
+        self._config = config
+        self._context = context
+
+    async def send(self, message: Message) -> Receipt:
+        body = payload(message)
+        answer = await post(self._context.http, self._config.url, body, self._headers(message, body))
+        return check_response(answer.status, answer.headers, answer.text, now=self._context.clock())
+
+    def _headers(self, message: Message, body: bytes) -> dict[str, str | Secret]:
+        signed = sign(self._config.signing, message.id, self._context.clock() // SECOND, body)
+        if not self._config.signing:
+            del signed["webhook-signature"]
+        correlation = str(message.event.get("correlationId", ""))
+        if _CORRELATION.fullmatch(correlation):
+            signed["x-correlation-id"] = correlation
+        return {**self._config.headers, **signed}
+
+    async def aclose(self) -> None:
+        """Nothing is held: the session belongs to the daemon."""
+
+
+def payload(message: Message) -> bytes:
+    """The request's body: JSON, a pure function of the message.
+
+    `timestamp` is the event's own `occurredAt`; null where a message is about no event in time.
+    """
+    event = message.event
+    kind = ".".join(str(event[part]) for part in ("kind", "action") if event.get(part))
+    body = {
+        "type": kind or "notification",
+        "timestamp": event.get("occurredAt"),
+        "data": {
+            "event": event,
+            "message": {
+                "title": message.title,
+                "body": message.body,
+                "level": message.level,
+                "locale": message.locale,
+            },
+            "links": [{"label": action.label, "url": action.url} for action in message.actions],
+        },
+    }
+    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=dict)
+    return text.encode("utf-8", "replace")
+
+
+@hookimpl
+def notifyd_channel_types() -> tuple[ChannelType, ...]:
+    return (ChannelType("webhook", WebhookConfig, WebhookChannel),)
