@@ -1,0 +1,89 @@
+"""The numbers notifyd exports: one class that takes a registry. Labels are bounded, never an id or a URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from notifyd import __version__
+
+_FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+_SLOW: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
+_HUMAN: Final = (1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 86400, 7 * 86400)
+_ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+OTHER: Final = "other"
+
+
+class Metrics:
+    """Every metric, named as in the design, on one registry of its own."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry = registry or CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._kinds: frozenset[str] = frozenset()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        self.events = counter("notifyd_events_total", "Events by what became of them", "kind", "outcome")
+        self.ingest_seconds = histogram("notifyd_ingest_seconds", "From request to durable answer", _FAST)
+        self.outstanding = gauge("notifyd_approvals_outstanding", "Pending approvals", "tenant")
+        self.approvals_queued = counter(
+            "notifyd_approval_notifications_queued_total", "Messages about approvals made durable"
+        )
+        self.approvals_sent = counter(
+            "notifyd_approval_notifications_sent_total", "Messages about approvals that were sent"
+        )
+        self.ack_latency = histogram(
+            "notifyd_approval_ack_latency_seconds", "From an approval's request to its decision", _HUMAN
+        )
+        self.deliveries = counter(
+            "notifyd_deliveries_total", "Deliveries that ended, by how", "channel", "outcome"
+        )
+        self.delivery_seconds = histogram("notifyd_delivery_seconds", "Planned to sent", _SLOW, "channel")
+        self.attempts = counter(
+            "notifyd_delivery_attempts_total", "Attempts, by how they ended", "channel", "outcome"
+        )
+        self.backlog = gauge("notifyd_backlog", "Deliveries waiting or being sent", "channel")
+        self.dead_letters = gauge("notifyd_dead_letters", "Dead deliveries kept", "channel")
+        self.breaker_open = gauge("notifyd_breaker_open", "1 while a channel's breaker is open", "channel")
+        self.commit_seconds = histogram("notifyd_store_commit_seconds", "One commit to disk", _FAST)
+        self.batch_size = histogram("notifyd_store_batch_size", "Writes in one commit", _ROWS)
+        self.rule_errors = counter(
+            "notifyd_rule_errors_total", "Rules that an event could not be tried on", "rule"
+        )
+        self.template_fallbacks = counter(
+            "notifyd_template_fallbacks_total", "Messages rendered with another template than wished for"
+        )
+        self.reload_ok = gauge(
+            "notifyd_config_last_reload_successful", "1 where the last load of the config took"
+        )
+        self.reload_time = gauge(
+            "notifyd_config_last_reload_success_timestamp_seconds", "When a config last took"
+        )
+        self.purged = counter("notifyd_purged_total", "Rows removed by age", "collection")
+        gauge("notifyd_build_info", "Always 1; the version is the label", "version").labels(__version__).set(1)
+
+    def name_kinds(self, kinds: Iterable[str]) -> None:
+        """The kinds that may be a label's value: notifyd's own and those the config names."""
+        self._kinds = frozenset({"pack.approval", "pack.policy", *kinds})
+
+    def kind(self, kind: str) -> str:
+        return kind if kind in self._kinds else OTHER
+
+    def commit(self, seconds: float, rows: int) -> None:
+        """One commit of the store: what `CommitObserver` asks for."""
+        self.commit_seconds.observe(seconds)
+        self.batch_size.observe(rows)
