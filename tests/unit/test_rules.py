@@ -1,0 +1,272 @@
+"""Rules: which events match, what is found when a book is compiled, what only an event can show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import cel
+import pytest
+
+from notifyd.errors import ConfigError
+from notifyd.rules import MAX_LENGTH, NATIVE_FUNCTIONS, RuleBook, Verdict
+from notifyd.settings import Rule
+
+EVENT: Mapping[str, Any] = {
+    "kind": "pack.approval",
+    "action": "requested",
+    "tenant": {"id": "acme", "project": "payments"},
+    "labels": {"environment": "production"},
+    "steps": [{"id": "build", "name": "Build"}, {"id": "deploy", "name": "Deploy"}],
+    "occurredAt": "2026-11-02T08:15:30Z",
+    "parameters": {"replicas": 3},
+    "x-note": None,
+}
+
+
+def rule(when: str, *, name: str = "r", stop: bool = False) -> Rule:
+    return Rule(name=name, when=when, channels=("log",), stop=stop)
+
+
+def book(*rules: Rule, **functions: Callable[..., Any]) -> RuleBook:
+    return RuleBook.compile(rules, functions)
+
+
+def matches(when: str, event: Mapping[str, Any] = EVENT) -> bool:
+    found = book(rule(when)).match(event)
+    assert not found.errors, book(rule(when)).explain(event)
+    return bool(found.rules)
+
+
+def faults(*whens: str, **functions: Callable[..., Any]) -> list[tuple[str, str]]:
+    with pytest.raises(ConfigError) as caught:
+        book(*(rule(when) for when in whens), **functions)
+    return [(fault.pointer, fault.message) for fault in caught.value.faults]
+
+
+# --- matching ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        'event.kind == "pack.approval" && event.labels.environment == "production"',
+        'event["kind"] == "pack.approval"',
+        "event['kind'].startsWith('pack.')",
+        'event.kind.matches("^pack[.]")',
+        'event.steps.exists(s, s.id == "deploy") && !event.steps.exists(s, s.id == "destroy")',
+        "event.steps.map(s, event.steps.filter(t, t.id == s.id)).size() == 2",
+        "size(event.steps) > 1 && event.parameters.replicas == 3",
+        'event.tenant.id in ["acme", "globex"]',
+        'has(event.labels.environment) && !has(event.labels.region) && "kind" in event',
+        "timestamp(event.occurredAt).getHours() == 8",
+        'duration("1h") > duration("30m")',
+        'event["x-note"] == null && type(event.parameters.replicas) == int',
+        'event.exists(key, key == "kind")',
+        "[event].exists(e, e.kind == 'pack.approval')",
+        "event == event",
+        'optional.of(event.kind).orValue("none") == event.kind',
+        'event.kind == "pack.approval" // a comment: it\'s "fine"',
+        'event // all of it\n  .kind == "pack.approval"',
+        'r"\\d" != "event.kind" && b"a" == b"a" && """triple "quoted" text""" != \'\'\'\'\'\'',
+        'event.kind == "pack.approval" || event.missing == 1',
+        "event.steps.all(event, event.id != '')",
+    ],
+)
+def test_expression_matches(when: str) -> None:
+    """What CEL offers works, whether the rule names members of the event or takes it whole."""
+    assert matches(when)
+
+
+@pytest.mark.parametrize(
+    "when",
+    ['event.kind == "pack.policy"', "false", 'event.labels.environment == "Production"', "has(event.x)"],
+)
+def test_expression_does_not_match(when: str) -> None:
+    assert not matches(when)
+
+
+def test_rules_match_in_order_and_stop_ends_the_list() -> None:
+    rules = [
+        rule('event.kind == "other"', name="skipped", stop=True),
+        rule("true", name="first"),
+        rule('event.kind == "pack.approval"', name="second", stop=True),
+        rule("true", name="third"),
+    ]
+    found = book(*rules).match(EVENT)
+    assert [r.name for r in found.rules] == ["first", "second"]
+    assert found.rules[1] is rules[2]
+
+
+@pytest.mark.parametrize(
+    ("when", "detail"),
+    [
+        ('event.nope == "x"', "the event has no 'nope'"),
+        ("event.labels.region == 'eu'", "the event has no 'region'"),
+        ("event.kind < 1", "No such overload: the operation is not defined for the given operand types"),
+        ("event.kind", "gave str, neither true nor false"),
+        ("1", "gave int, neither true nor false"),
+        ("1 / 0 == 1", "division by zero in CEL expression"),
+        ("9223372036854775807 + 1 > 0", "Arithmetic overflow in 'add' on 9223372036854775807 and 1."),
+        ("event.steps[9].id == 'x'", "index out of bounds: 9"),
+    ],
+)
+def test_rule_that_cannot_be_evaluated_is_named_and_does_not_match(when: str, detail: str) -> None:
+    rules = book(rule(when, name="bad", stop=True), rule("true", name="good"))
+    found = rules.match(EVENT)
+    assert (found.errors, [r.name for r in found.rules]) == (("bad",), ["good"])
+    assert rules.explain(EVENT)[0].detail == detail
+
+
+def test_value_that_cel_cannot_hold_fails_only_the_rules_that_read_it() -> None:
+    event = {"kind": "a", "bad": object()}
+    found = book(rule("event.kind == 'a'", name="kind"), rule("'bad' in event", name="whole")).match(event)
+    assert ([r.name for r in found.rules], found.errors) == (["kind"], ("whole",))
+
+
+def test_explain_tells_what_each_rule_made_of_the_event() -> None:
+    rules = book(
+        rule("event.nope", name="error"),
+        rule("false", name="no"),
+        rule("true", name="yes", stop=True),
+        rule("event.alsoNope", name="behind"),
+        rule("true", name="last"),
+    )
+    told = [(e.rule.name, e.verdict, bool(e.detail)) for e in rules.explain(EVENT)]
+    assert told == [
+        ("error", Verdict.ERROR, True),
+        ("no", Verdict.NOT_MATCHED, False),
+        ("yes", Verdict.MATCHED, False),
+        ("behind", Verdict.NOT_REACHED, False),
+        ("last", Verdict.NOT_REACHED, False),
+    ]
+
+
+def test_event_is_never_changed() -> None:
+    event = {"kind": "a", "list": [1, {"b": 2}]}
+    book(rule("event.list.size() == 2"), rule("size(event) == 2")).match(event)
+    assert event == {"kind": "a", "list": [1, {"b": 2}]}
+
+
+def test_book_without_rules_matches_nothing() -> None:
+    assert book().match(EVENT).rules == ()
+    assert book().explain(EVENT) == ()
+
+
+# --- functions of plugins ----------------------------------------------------------------------------------
+
+
+def test_functions_of_plugins_can_be_called_plainly_as_methods_and_by_namespace() -> None:
+    functions: dict[str, Callable[..., Any]] = {
+        "shout": str.upper,
+        "net.local": lambda host: host == "localhost",
+    }
+    whens = ["shout(event.kind) == 'PACK.APPROVAL'", "event.kind.shout() != ''", "net.local('localhost')"]
+    rules = RuleBook.compile([rule(when) for when in whens], functions)
+    assert len(rules.match(EVENT).rules) == 3
+
+
+def test_failing_function_counts_as_error_and_leaks_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    def broken(value: str) -> bool:
+        raise OSError(f"cannot look up {value}")
+
+    rules = book(rule("broken(event.kind)", name="calls"), broken=broken)
+    assert rules.match(EVENT).errors == ("calls",)
+    told = rules.explain(EVENT)[0].detail
+    assert "broken() raised OSError" in told
+    captured = capfd.readouterr()
+    assert "pack.approval" not in told + captured.out + captured.err
+
+
+# --- faults found when the book is compiled ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        (
+            "event.kind ==",
+            "line 1, column 14: Syntax error: mismatched input the end, in `event.kind ==`",
+        ),
+        (
+            "event.kind == 1 &&\n  foo bar",
+            "line 2, column 7: Syntax error: extraneous input 'bar' expecting <EOF>, in `foo bar`",
+        ),
+        ("", "line 1, column 1: Syntax error: mismatched input the end, in ``"),
+        ("evnt.kind == 1", "line 1, column 1: unknown variable `evnt`: a rule sees only `event`"),
+        ("true ||\n kind == 1", "line 2, column 2: unknown variable `kind`: a rule sees only `event`"),
+        (
+            "event.steps.exists(s, s.id == 'a') && s.id == 'b'",
+            "line 1, column 39: unknown variable `s`: a rule sees only `event`",
+        ),
+        (
+            "[1].map(x, event.steps.map(y, x + z)) == []",
+            "line 1, column 35: unknown variable `z`: a rule sees only `event`",
+        ),
+        (".event.kind == ''", "unknown variable `.event`: a rule sees only `event`"),
+        ("event.kind.lowerAscii() == 'x'", "line 1, column 12: unknown function `lowerAscii`"),
+        ("false && now() > 1", "line 1, column 10: unknown function `now`"),
+        ("event.labels.all(k, v, true)", "line 1, column 14: `all` does not take these arguments"),
+        ("1 == 1" + " " * MAX_LENGTH, f"longer than {MAX_LENGTH} characters"),
+    ],
+)
+def test_fault_is_found_at_load_with_its_place(when: str, message: str) -> None:
+    assert faults(when) == [("rules[0].when", message)]
+
+
+def test_all_faults_of_all_rules_are_reported_at_once() -> None:
+    found = faults("a == b(1)", "true", "event.x ==", "c.d(event.kind)")
+    assert [pointer for pointer, _ in found] == ["rules[0].when"] * 2 + ["rules[2].when"] + [
+        "rules[3].when"
+    ] * 2
+    assert [message.partition(": ")[2].partition("`")[0] for _, message in found] == [
+        "unknown variable ",
+        "unknown function ",
+        "Syntax error: mismatched input the end, in ",
+        "unknown variable ",
+        "unknown function ",
+    ]
+
+
+def test_longest_deepest_expression_is_refused_or_evaluated_without_exhausting_the_stack() -> None:
+    assert matches("!" * (MAX_LENGTH - 4) + "true")
+    assert matches("+".join(["1"] * (MAX_LENGTH // 2 - 3)) + ">0")
+    too_deep = faults("(" * 1900 + "true" + ")" * 1900)
+    assert too_deep == [("rules[0].when", "nested too deep: recursion limit of 96 exceeded")]
+
+
+_SAMPLES = ("'a'", "1", "1u", "1.5", "[1]", "timestamp('2026-01-01T00:00:00Z')", "duration('1h')")
+
+
+@pytest.mark.parametrize("name", sorted(NATIVE_FUNCTIONS))
+def test_native_function_is_one_the_library_has(name: str) -> None:
+    """Guards the list against a newer library: each name must run with some argument."""
+    calls = [f"{name}({a})" for a in ("", *_SAMPLES)] + [f"({a}).{name}()" for a in _SAMPLES]
+    calls += [f"({a}).{name}({b})" for a in _SAMPLES for b in _SAMPLES]
+
+    def known(call: str) -> bool:
+        try:
+            cel.compile(call).execute(cel.Context({}))
+        except (RuntimeError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+            return "Undefined variable or function" not in str(error)
+        return True
+
+    assert any(known(call) for call in calls)
+
+
+# --- speed -------------------------------------------------------------------------------------------------
+
+
+def test_members_that_no_rule_reads_cost_nothing() -> None:
+    """A large event is not converted for a rule that reads its kind only."""
+    large = {**EVENT, "data": {f"key-{n}": {"value": [n] * 10} for n in range(2000)}}
+    narrow, whole = book(rule("event.kind == 'x'")), book(rule("size(event) == 0"))
+
+    def cost(rules: RuleBook) -> float:
+        started = time.perf_counter()
+        for _ in range(5):
+            rules.match(large)
+        return time.perf_counter() - started
+
+    assert cost(narrow) * 10 < cost(whole)
