@@ -1,6 +1,7 @@
 """The shape of a configuration, section by section: frozen records without behaviour.
 
-`config.load` is the only way to a `Settings` that came from a file. Names are those of the TOML keys.
+`config.load` is the only way to a `Settings` that came from a file. Names are those of the TOML keys. What an
+`Annotated` field says beside its type is held by the loader alone.
 """
 
 from __future__ import annotations
@@ -9,47 +10,71 @@ from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, NewType, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from attrs import field, frozen
 
+from notifyd import units
 from notifyd.plugin import ChannelType
 from notifyd.secrets import Secret
+from notifyd.units import (
+    DAY,
+    HOUR,
+    LONGEST,
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    SIZES,
+    Backoff,
+    Bounds,
+    Duration,
+    Listen,
+    Network,
+    Rate,
+    SealKey,
+    Signing,
+    Size,
+    Text,
+)
 
-Duration = NewType("Duration", int)
-"""Microseconds, written as a whole number and one of `ms s m h d`."""
+__all__ = [
+    "LOOPBACK",
+    "Approvals",
+    "Auth",
+    "Backoff",
+    "ChannelSettings",
+    "Client",
+    "Dispatch",
+    "Duration",
+    "Egress",
+    "Keys",
+    "LinkMode",
+    "Listen",
+    "Network",
+    "QuietHours",
+    "Rate",
+    "Recipient",
+    "Resume",
+    "ResumeTokenMode",
+    "Retention",
+    "Rule",
+    "Scope",
+    "SealKey",
+    "Server",
+    "Settings",
+    "Size",
+    "StoreSettings",
+    "Templates",
+]
 
-Size = NewType("Size", int)
-"""Bytes, written as a whole number and `KiB` or `MiB`."""
+Span: TypeAlias = Annotated[Duration, Bounds(MILLISECOND, LONGEST)]
+"""A duration that zero would make senseless."""
 
-SealKey = NewType("SealKey", bytes)
-"""32 bytes, written in standard base64. Never printed."""
-
-Network: TypeAlias = IPv4Network | IPv6Network
-
-_MINUTE = 60 * 1_000_000
-_HOUR = 60 * _MINUTE
-_DAY = 24 * _HOUR
-
-
-@frozen
-class Rate:
-    """So many per so long, written `N/s`, `N/m`, `N/h`, or with a number before the unit, `100/1h`."""
-
-    count: int
-    per: Duration
-
-    @property
-    def per_second(self) -> float:
-        return self.count * 1_000_000 / self.per
-
-
-@frozen
-class Backoff:
-    """The first step and the ceiling of a retry schedule, written `1s..15m`."""
-
-    first: Duration
-    ceiling: Duration
+SigningSecret: TypeAlias = Annotated[Secret, Signing()]
+Line: TypeAlias = Annotated[str, Text(units.parse_line)]
+Locale: TypeAlias = Annotated[str, Text(units.parse_locale)]
+Zone: TypeAlias = Annotated[str, Text(units.parse_zone)]
+TimeOfDay: TypeAlias = Annotated[str, Text(units.parse_time)]
 
 
 class Scope(StrEnum):
@@ -72,23 +97,15 @@ class ResumeTokenMode(StrEnum):
     PLAIN = "plain"
 
 
-@frozen
-class Listen:
-    """Where to listen, written `host:port`; an IPv6 address in brackets. Port 0 picks a free one."""
-
-    host: str
-    port: int
-
-
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
 @frozen
 class Server:
     listen: Listen = Listen("127.0.0.1", 8686)
-    node: str = ""  # the loader fills it: "<hostname>/<listen>"
-    public_url: str = ""  # the loader fills it: "http://<listen>"
-    max_body: Size = Size(256 * 1024)
+    node: Line = ""  # the loader fills it: "<hostname>/<listen>"
+    public_url: Annotated[str, Text(units.parse_public_url)] = ""  # the loader fills it: "http://<listen>"
+    max_body: Annotated[Size, Bounds(SIZES["KiB"], 64 * SIZES["MiB"])] = Size(256 * 1024)
     ip_allowlist: tuple[Network, ...] = LOOPBACK
     metrics_allowlist: tuple[Network, ...] = LOOPBACK
     trusted_proxies: tuple[Network, ...] = ()
@@ -96,26 +113,28 @@ class Server:
 
 @frozen
 class StoreSettings:
-    url: str = "sqlite:///./notifyd.db"
-    timeout: Duration = Duration(2_000_000)
+    url: Annotated[str, Text(units.parse_store_url)] = field(
+        default="sqlite:///./notifyd.db", repr=units.hide_password
+    )
+    timeout: Span = Duration(2 * SECOND)
 
 
 @frozen
 class Client:
     """A program that may call. `token_hashes` are `sha256:<64 hex>` of its API tokens."""
 
-    hmac_secrets: tuple[Secret, ...] = ()
-    token_hashes: tuple[str, ...] = ()
+    hmac_secrets: tuple[SigningSecret, ...] = ()
+    token_hashes: tuple[Annotated[str, Text(units.parse_token_hash)], ...] = ()
     scopes: tuple[Scope, ...] = ()
-    grants: tuple[str, ...] = ()
-    act_as: tuple[str, ...] = ()
-    tenants: tuple[str, ...] = ()
+    grants: tuple[Line, ...] = ()
+    act_as: tuple[Line, ...] = ()
+    tenants: tuple[Annotated[str, Text(units.parse_identifier)], ...] = ()
 
 
 @frozen
 class Auth:
-    clock_tolerance: Duration = Duration(5 * _MINUTE)
-    actors: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    clock_tolerance: Annotated[Duration, Bounds(SECOND, DAY)] = Duration(5 * MINUTE)
+    actors: Mapping[str, tuple[Line, ...]] = field(factory=dict)
     clients: Mapping[str, Client] = field(factory=dict)
 
 
@@ -132,57 +151,59 @@ class ChannelSettings:
     type: ChannelType
     config: Any = field(repr=False)
     rate_limit: Rate | None = None
-    concurrency: int = 4
-    timeout: Duration = Duration(10_000_000)
+    concurrency: Annotated[int, Bounds(1, 1000)] = 4
+    timeout: Annotated[Duration, Bounds(MILLISECOND, HOUR)] = Duration(10 * SECOND)
 
 
 @frozen
 class QuietHours:
     """Local wall-clock times `HH:MM`; `from_` after `to` spans midnight."""
 
-    from_: str
-    to: str
-    zone: str
+    from_: TimeOfDay
+    to: TimeOfDay
+    zone: Zone
 
 
 @frozen
 class Rule:
-    name: str
-    when: str
+    name: Annotated[str, Text(units.parse_name)]
+    when: Annotated[str, Text(units.parse_when)]
     channels: tuple[str, ...]
-    to: tuple[str, ...] = ()
-    lists: tuple[str, ...] = ()
-    template: str | None = None
-    locale: str | None = None
-    grants: tuple[str, ...] = (Scope.APPROVE.value,)
+    to: tuple[Line, ...] = ()
+    lists: tuple[Line, ...] = ()
+    template: Annotated[str, Text(units.parse_template)] | None = None
+    locale: Locale | None = None
+    grants: tuple[Line, ...] = (Scope.APPROVE.value,)
     stop: bool = False
-    group_by: tuple[str, ...] = ()
-    group_wait: Duration | None = None
+    group_by: tuple[Annotated[str, Text(units.parse_event_path)], ...] = ()
+    group_wait: Span | None = None
     throttle: Rate | None = None
     quiet_hours: QuietHours | None = None
 
 
 @frozen
 class Recipient:
-    locale: str | None = None
-    zone: str | None = None
+    """How one person, named as in `to`, likes to read."""
+
+    locale: Locale | None = None
+    zone: Zone | None = None
 
 
 @frozen
 class Dispatch:
-    max_attempts: int = 12
-    max_age: Duration = Duration(_DAY)
-    backoff: Backoff = Backoff(Duration(1_000_000), Duration(15 * _MINUTE))
-    lease: Duration = Duration(_MINUTE)
-    clock_skew: Duration = Duration(5_000_000)
-    max_backlog: int = 100_000
+    max_attempts: Annotated[int, Bounds(1, 1000)] = 12
+    max_age: Span = DAY
+    backoff: Backoff = Backoff(SECOND, Duration(15 * MINUTE))
+    lease: Span = MINUTE
+    clock_skew: Annotated[Duration, Bounds(0, HOUR)] = Duration(5 * SECOND)
+    max_backlog: Annotated[int, Bounds(1, 100_000_000)] = 100_000
 
 
 @frozen
 class Resume:
-    allowed_origins: tuple[str, ...] = ()
-    secrets: tuple[Secret, ...] = ()
-    max_age: Duration = Duration(7 * _DAY)
+    allowed_origins: tuple[Annotated[str, Text(units.parse_origin)], ...] = ()
+    secrets: tuple[SigningSecret, ...] = ()
+    max_age: Span = Duration(7 * DAY)
 
 
 @frozen
@@ -195,25 +216,25 @@ class Egress:
 @frozen
 class Templates:
     dirs: tuple[Path, ...] = ()
-    default_locale: str = "en"
+    default_locale: Locale = "en"
 
 
 @frozen
 class Approvals:
     links: LinkMode = LinkMode.DECIDE
-    link_ttl: Duration = Duration(7 * _DAY)
-    default_ttl: Duration = Duration(7 * _DAY)
+    link_ttl: Span = Duration(7 * DAY)
+    default_ttl: Span = Duration(7 * DAY)
     allow_self_approval: bool = False
     return_resume_token: ResumeTokenMode = ResumeTokenMode.SEALED
 
 
 @frozen
 class Retention:
-    approvals: Duration = Duration(90 * _DAY)
-    events: Duration = Duration(30 * _DAY)
-    deliveries: Duration = Duration(30 * _DAY)
-    incidents: Duration = Duration(90 * _DAY)
-    audit: Duration = Duration(365 * _DAY)
+    approvals: Span = Duration(90 * DAY)
+    events: Span = Duration(30 * DAY)
+    deliveries: Span = Duration(30 * DAY)
+    incidents: Span = Duration(90 * DAY)
+    audit: Span = Duration(365 * DAY)
     hold_label: str = ""
 
 
