@@ -36,7 +36,8 @@ class Actors:
         if claimed is None or self.canonical(claimed) == actor:
             return actor
         wanted = self.canonical(claimed)
-        if principal.via is Via.CLIENT and not wanted.startswith("client:"):
-            if any(fnmatch.fnmatchcase(wanted, fold(glob)) for glob in principal.act_as):
-                return wanted
+        # Another client's name is never borrowed, whatever a glob such as `*` allows.
+        borrowable = principal.via is Via.CLIENT and not wanted.startswith("client:")
+        if borrowable and any(fnmatch.fnmatchcase(wanted, fold(glob)) for glob in principal.act_as):
+            return wanted
         raise ActorNotAllowedError(f"{principal.name} may not decide as the actor it names")

@@ -145,4 +145,8 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
         return None  # a name: the address it resolves to is checked when it is called
     if url.scheme == "http" and not guard.allows_private(address):
         return "plain http is allowed to an address that egress.allow_private names only"
-    return None if guard.allows(address) else "its address is not public and egress.allow_private does not name it"
+    return (
+        None
+        if guard.allows(address)
+        else "its address is not public and egress.allow_private does not name it"
+    )

@@ -74,7 +74,8 @@ class Metrics:
             "notifyd_config_last_reload_success_timestamp_seconds", "When a config last took"
         )
         self.purged = counter("notifyd_purged_total", "Rows removed by age", "collection")
-        gauge("notifyd_build_info", "Always 1; the version is the label", "version").labels(__version__).set(1)
+        build = gauge("notifyd_build_info", "Always 1; the version is the label", "version")
+        build.labels(__version__).set(1)
 
     def name_kinds(self, kinds: Iterable[str]) -> None:
         """The kinds that may be a label's value: notifyd's own and those the config names."""

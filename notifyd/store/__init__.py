@@ -10,7 +10,7 @@ Every operation may raise `StoreError`: the step may or may not have happened, a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -56,7 +56,13 @@ class Append:
 
     event: Event
     subject: ApprovalKey | IncidentKey | None
-    advance: Callable[[Subject | None], Advance]
+    advance: Callable[[Any], Advance]  # given what is stored under `subject`: that record, or None
+
+
+def append_as_is(event: Event) -> Append:
+    """An event about neither an approval nor a hold, or one of notifyd's own: it changes nothing but itself."""
+    advance = Advance(None, event.outcome, event.notify, event.version, event.round)
+    return Append(event, None, lambda _: advance)
 
 
 @frozen
@@ -142,6 +148,12 @@ MAX_ATTEMPTS_KEPT = 20
 """How many of a delivery's attempts a row keeps: the newest."""
 
 
+class CommitObserver(Protocol):
+    """Told of each write to the database: how long it took to be durable, and how many steps it carried."""
+
+    def commit(self, seconds: float, rows: int) -> None: ...
+
+
 class Store(Protocol):
     """Lists are newest first and answer the rows with the position to go on from, None at the end."""
 
@@ -178,16 +190,25 @@ class Store(Protocol):
         ...
 
     async def claim_due(
-        self, lane: str, owner: str, now: Instant, until: Instant, limit: int, held: Collection[str] = ()
+        self,
+        lane: str,
+        owner: str,
+        now: Instant,
+        until: Instant,
+        limit: int,
+        *,
+        held: Collection[str] = (),
+        overdue_only: bool = False,
     ) -> list[Delivery]:
         """Lease up to `limit` open deliveries of a lane that are due and not leased, the longest due first.
 
-        Rows whose id is in `held` are with this node already and are passed over.
+        Rows whose id is in `held` are with this node already and are passed over. A row past its `deadline` is
+        always due; `overdue_only` asks for such rows alone.
         """
         ...
 
-    async def hold(self, deliveries: Sequence[Delivery], until: Instant) -> frozenset[str]:
-        """Renew the leases of deliveries being sent, show them as sending, and answer those still held."""
+    async def hold(self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool) -> frozenset[str]:
+        """Renew leases, show the rows as sending if they are, and answer the ids still held."""
         ...
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -239,7 +260,10 @@ class Store(Protocol):
     ) -> tuple[list[Delivery], int | None]: ...
 
     async def revive(self, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
-        """Make a dead delivery pending again, its tries at zero. None where it is not dead, or not there."""
+        """Make a dead delivery pending again, its tries at zero. None where it is not dead, or not there.
+
+        A replay stands outside the order of its approval's messages: its `seq` becomes 0.
+        """
         ...
 
     async def dead_letters(self) -> dict[str, int]:

@@ -1,0 +1,131 @@
+"""Recording a decision: load, check in the contract's order, write once, answer the same bytes for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from attrs import evolve
+
+from notifyd import resume_token
+from notifyd.codec import rfc3339
+from notifyd.errors import NotFoundError, StoreError
+from notifyd.machine.ballots import Ballot, cast, check_ballot, check_grants, earlier_answer
+from notifyd.machine.notices import progress
+from notifyd.metrics import Metrics
+from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Instant
+from notifyd.registry import Registry
+from notifyd.settings import ResumeTokenMode
+from notifyd.store import Store
+
+_RACES: Final = 20
+"""How often a decision may lose to another write on the same approval before the caller is asked to wait."""
+
+
+class Decisions:
+    """`recorded` is told of each approval that owes new effects."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        current: Callable[[], Registry],
+        recorded: Callable[[Approval], None],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._current = current
+        self._recorded = recorded
+        self._metrics = metrics
+        self._clock = clock
+
+    async def decide(self, ballot: Ballot, *, private: bool = False) -> bytes:
+        """Record `ballot` and answer the response body; a repeat is answered with the first one's.
+
+        `private` says that nobody can read along (TLS, or loopback): only then may the token go in clear,
+        where `approvals.return_resume_token` asks for it. Raises `NotFoundError`, `GrantMissingError`,
+        `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `SelfApprovalError`, `AlreadyVotedError`
+        or `StoreError`.
+        """
+        for _ in range(_RACES):
+            approval = await self._load(ballot.key)
+            check_grants(approval, ballot.grants)
+            earlier = earlier_answer(approval, ballot)
+            if earlier is not None:
+                return self._opened(earlier.answer, approval, private)
+            answer = await self._record(approval, ballot)
+            if answer is not None:
+                return self._opened(answer, approval, private)
+        raise StoreError("too many decisions on this approval at once")
+
+    async def _load(self, key: ApprovalKey) -> Approval:
+        approval = await self._store.approval(key)
+        if approval is None:
+            raise NotFoundError(f"no approval {key.approval_id!r} in run {key.run_id!r}")
+        return approval
+
+    async def _record(self, approval: Approval, ballot: Ballot) -> str | None:
+        """The answer, once it is durable; None where another write came between."""
+        registry, now = self._current(), self._clock()
+        check_ballot(approval, ballot, now, allow_self=registry.settings.approvals.allow_self_approval)
+        counted = cast(approval, ballot, now)
+        answer = _answer(counted, self._token_for_client(counted, registry), ballot.correlation_id)
+        decision = evolve(counted.decisions[-1], answer=answer)
+        written = evolve(counted, decisions=(*counted.decisions[:-1], decision))
+        if not await self._store.replace_approval(written):
+            return None
+        self._measure(written, now)
+        self._recorded(written)
+        return answer
+
+    def _measure(self, approval: Approval, now: Instant) -> None:
+        if approval.status.ended:
+            self._metrics.ack_latency.observe(max(0, now - approval.requested_at) / SECOND)
+            self._metrics.outstanding.labels(approval.tenant).dec()
+
+    def _token_for_client(self, approval: Approval, registry: Registry) -> str | None:
+        """The token sealed for the client that posted the request, once there is something to resume."""
+        client = registry.settings.auth.clients.get(approval.client)
+        if approval.resume_delivery is None or approval.sealed_token is None:
+            return None
+        if client is None or not client.hmac_secrets:
+            return None
+        token = resume_token.reveal(registry.keyring, approval.sealed_token)
+        return resume_token.seal_for(client.hmac_secrets[0], token)
+
+    def _opened(self, answer: str, approval: Approval, private: bool) -> bytes:
+        """The answer as it goes out: with the token in clear where the config and the way allow it."""
+        registry = self._current()
+        plain = registry.settings.approvals.return_resume_token is ResumeTokenMode.PLAIN and private
+        if not plain or approval.sealed_token is None:
+            return answer.encode()
+        document = orjson.loads(answer)
+        if document["resume"]["deliveryId"] is not None:
+            token = resume_token.reveal(registry.keyring, approval.sealed_token)
+            document["resume"]["token"] = token.reveal()
+        return orjson.dumps(document)
+
+
+def _answer(approval: Approval, token: str | None, correlation_id: str) -> str:
+    """The state at this time, as the contract has it."""
+    decision = approval.decisions[-1]
+    document: dict[str, Any] = {
+        "runId": approval.run_id,
+        "approvalId": approval.approval_id,
+        "status": approval.status.value,
+        "decision": {
+            "decisionHash": decision.decision_hash,
+            "actor": decision.actor,
+            "decidedAt": rfc3339(decision.decided_at),
+        },
+        "approvals": progress(approval),
+        "resume": {
+            "status": approval.resume.value,
+            "deliveryId": approval.resume_delivery,
+            "token": token,
+        },
+        "correlationId": correlation_id,
+    }
+    return orjson.dumps(document).decode()

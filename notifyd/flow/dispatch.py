@@ -1,0 +1,375 @@
+"""Lanes at work: take due deliveries, attempt them, record how they end. The only caller of `send`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeAlias, TypeVar
+
+from attrs import evolve
+
+from notifyd.envelope import unwrap
+from notifyd.errors import (
+    NotFoundError,
+    NotRetryableError,
+    Reason,
+    SealError,
+    StoreError,
+)
+from notifyd.flow.attempt import Result, attempt, conclude, too_old
+from notifyd.flow.lane import Job, Lane
+from notifyd.metrics import Metrics
+from notifyd.model import (
+    RESUME_CHANNEL,
+    SECOND,
+    Attempt,
+    AttemptOutcome,
+    Clock,
+    Delivery,
+    Event,
+    Instant,
+    Message,
+    State,
+)
+from notifyd.outbox import Ready
+from notifyd.registry import OpenChannel, Registry
+from notifyd.store import AttemptRecord, Store
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_TICK: Final = 1.0
+"""Seconds between looks at the store for what memory does not know of: replays, old leases, other nodes."""
+
+_BLOCKED: Final = SECOND // 2
+"""How long a delivery steps back while an earlier one of its approval is still on the way."""
+
+_UNUSABLE: Final = 60 * SECOND
+"""How long a delivery steps back whose channel has another type by now."""
+
+_SLOW: Final = SECOND // 4
+"""After how long an attempt is shown as sending in the store."""
+
+CallbackEnded: TypeAlias = Callable[[Delivery, State, Reason | None, Instant], Awaitable[Event | None]]
+
+
+class Dispatcher:
+    """Owns the lanes of this node.
+
+    `callback_ended` gives the event that the end of a resume callback raises, and `accepted` is told of it
+    once it is durable.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        current: Callable[[], Registry],
+        callback_ended: CallbackEnded,
+        accepted: Callable[[Event], None],
+        metrics: Metrics,
+        clock: Clock,
+        node: str,
+        randomness: random.Random | None = None,
+    ) -> None:
+        self._store = store
+        self._current = current
+        self._callback_ended = callback_ended
+        self._accepted = accepted
+        self._metrics = metrics
+        self._clock = clock
+        self._node = node
+        self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
+        self._lanes: dict[str, Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._draining = False
+
+    # -- what comes in ------------------------------------------------------------------------------------
+
+    @property
+    def backlog(self) -> int:
+        """Open deliveries, over all lanes."""
+        return sum(lane.backlog for lane in self._lanes.values())
+
+    def lease(self, delivery: Delivery) -> Delivery:
+        """`delivery` leased to this node where its lane has room in memory, else as it is."""
+        if self._draining or not self._lane(delivery).room((delivery.tenant, delivery.rule)):
+            return delivery
+        return evolve(
+            delivery, lease_owner=self._node, lease_until=self._lease_end(self._clock()), lease_number=1
+        )
+
+    def take(self, ready: Sequence[Ready]) -> None:
+        """Rows that this node's insert reported as new: the leased ones are dispatched from memory."""
+        lanes = {}
+        for one in ready:
+            lane = lanes[one.delivery.lane] = self._lane(one.delivery)
+            lane.backlog += 1
+            if one.delivery.lease_owner is not None:
+                lane.queue.push(Job(one.delivery, one.message))
+        for lane in lanes.values():
+            self._pump(lane)
+
+    async def retry(self, tenant: str, delivery_id: str) -> Delivery:
+        """Make a dead delivery pending again. Raises `NotFoundError` or `NotRetryableError`."""
+        found = await self._store.delivery(tenant, delivery_id)
+        if found is None:
+            raise NotFoundError(f"no delivery {delivery_id!r}")
+        settings, now = self._current().settings, self._clock()
+        callback = found.channel == RESUME_CHANNEL
+        max_age = settings.resume.max_age if callback else settings.dispatch.max_age
+        revived = await self._store.revive(tenant, delivery_id, now, now + max_age)
+        if revived is None:
+            raise NotRetryableError(f"delivery {delivery_id!r} is {found.state.value}, not dead")
+        self._lane(revived).backlog += 1
+        self._metrics.dead_letters.labels(revived.channel).dec()
+        self._wake.set()
+        return revived
+
+    # -- the loop -----------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Learn from the store what is waiting. Loads counts only, however much it is."""
+        for waiting in await self._store.backlog():
+            self._lanes.setdefault(
+                waiting.lane, Lane(waiting.lane, waiting.channel)
+            ).backlog = waiting.waiting
+        for channel, dead in (await self._store.dead_letters()).items():
+            self._metrics.dead_letters.labels(channel).set(dead)
+
+    async def run(self) -> None:
+        """Refill the lanes from the store and keep leases, until cancelled."""
+        renewed = self._clock()
+        while True:
+            self._wake.clear()
+            try:
+                for lane in list(self._lanes.values()):
+                    await self._refill(lane)
+                renewed = await self._keep_leases(renewed)
+            except StoreError as error:
+                log.warning("dispatching waits for the store: %s", error)
+            self._report()
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        due = [lane.due for lane in self._lanes.values() if lane.due is not None]
+        wait = min(max(0, min(due, default=0) - self._clock()) / SECOND, _TICK) if due else _TICK
+        try:
+            async with asyncio.timeout(wait):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _refill(self, lane: Lane) -> None:
+        """Bring due rows of a lane into memory, if it has room, and move what can move."""
+        if self._draining:
+            return
+        channel, now = self._channel_of(lane), self._clock()
+        if channel is None and lane.queue:
+            await self._store.release([job.delivery for job in lane.queue.clear()])
+        room = lane.room()
+        if lane.beyond_memory and room:
+            lane.due = None
+            rows = await self._store.claim_due(
+                lane.name,
+                self._node,
+                now,
+                self._lease_end(now),
+                room,
+                held=lane.held(),
+                overdue_only=channel is None,
+            )
+            for row in rows:
+                lane.queue.push(Job(row))
+        self._pump(lane)
+
+    async def _keep_leases(self, renewed: Instant) -> Instant:
+        """Renew every lease well before it ends, and show slow attempts as what they are: being sent."""
+        now, lease = self._clock(), self._current().settings.dispatch.lease
+        running = [job.delivery for lane in self._lanes.values() for job in lane.running.values()]
+        slow = [d for d in running if d.state is State.PENDING and d.next_attempt_at + _SLOW < now]
+        # A clock that was set back must not stop the renewing.
+        if not 0 <= now - renewed < lease // 3:
+            queued = [job.delivery for lane in self._lanes.values() for job in lane.queue]
+            await self._store.hold(queued, self._lease_end(now), sending=False)
+            await self._store.hold(running, self._lease_end(now), sending=True)
+            return now
+        if slow:
+            await self._store.hold(slow, self._lease_end(now), sending=True)
+        return renewed
+
+    def _report(self) -> None:
+        """Bring the gauges up to date: a dozen of them, once a tick."""
+        backlog: dict[str, int] = {}
+        opened: dict[str, int] = {}
+        for lane in self._lanes.values():
+            backlog[lane.channel] = backlog.get(lane.channel, 0) + lane.backlog
+            opened[lane.channel] = opened.get(lane.channel, 0) | lane.breaker.open
+        for channel, waiting in backlog.items():
+            self._metrics.backlog.labels(channel).set(waiting)
+            self._metrics.breaker_open.labels(channel).set(opened[channel])
+
+    # -- attempts -----------------------------------------------------------------------------------------
+
+    def _pump(self, lane: Lane) -> None:
+        """Start as many attempts as the lane's limits allow now; where it must wait, come back then."""
+        channel = self._channel_of(lane)
+        if channel is None or self._draining:
+            return
+        now = self._clock()
+        lane.limit(channel.rate_limit, now)
+        while lane.queue and len(lane.running) < channel.concurrency:
+            wait = lane.wait(now)
+            if wait > 0:
+                self._pump_later(lane, wait)
+                return
+            task = asyncio.create_task(self._work(lane, lane.start(), channel))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _pump_later(self, lane: Lane, wait: float) -> None:
+        if lane.timer is None:
+            lane.timer = asyncio.get_running_loop().call_later(wait, self._pump_again, lane)
+
+    def _pump_again(self, lane: Lane) -> None:
+        lane.timer = None
+        self._pump(lane)
+
+    async def _work(self, lane: Lane, job: Job, channel: OpenChannel) -> None:
+        try:
+            await self._attempt(lane, job, channel)
+        finally:
+            lane.running.pop(job.delivery.id, None)
+            self._pump(lane)
+            if lane.beyond_memory and not lane.queue:
+                self._wake.set()
+
+    async def _attempt(self, lane: Lane, job: Job, channel: OpenChannel) -> None:
+        delivery, registry = job.delivery, self._current()
+        if delivery.deadline <= self._clock():
+            lane.abandon(job)
+            await self._record(lane, too_old(delivery, self._clock()))
+            return
+        step_back = await self._obstacle(delivery, channel)
+        if step_back:
+            lane.abandon(job)
+            await self._step_back(lane, delivery, step_back)
+            return
+        message = job.message or self._read_back(delivery, registry)
+        if message is None:
+            lane.abandon(job)
+            await self._step_back(lane, delivery, _UNUSABLE)
+            return
+        result = await attempt(channel, message, self._clock, registry.redactor)
+        self._judge(lane, result)
+        record = conclude(delivery, result, registry.settings.dispatch, self._clock(), self._randomness)
+        await self._record(lane, record)
+
+    async def _obstacle(self, delivery: Delivery, channel: OpenChannel) -> int:
+        """How long this delivery must step back before it may be tried, 0 for not at all."""
+        if channel.type != delivery.channel_type:
+            return _UNUSABLE
+        ordered = delivery.seq > 1 and delivery.channel != RESUME_CHANNEL
+        return _BLOCKED if ordered and await self._store.has_earlier(delivery) else 0
+
+    def _read_back(self, delivery: Delivery, registry: Registry) -> Message | None:
+        try:
+            return unwrap(delivery.message, registry.keyring, sealed=delivery.sealed)
+        except SealError as error:
+            log.error("delivery %s waits: %s", delivery.id, error)
+            return None
+
+    async def _step_back(self, lane: Lane, delivery: Delivery, wait: int) -> None:
+        due = self._clock() + wait
+        await self._patiently(lambda: self._store.release([evolve(delivery, next_attempt_at=due)]))
+        self._due(lane, due)
+
+    def _judge(self, lane: Lane, result: Result) -> None:
+        if result.attempt.outcome is AttemptOutcome.TRANSIENT:
+            lane.breaker.failed(self._clock())
+        else:
+            lane.breaker.succeeded()
+
+    # -- ends ---------------------------------------------------------------------------------------------
+
+    async def _record(self, lane: Lane, record: AttemptRecord) -> None:
+        delivery = record.delivery
+        if record.resume is not None and record.ended_at is not None:
+            ended_at, state, reason = record.ended_at, record.state, record.reason
+            event = await self._patiently(lambda: self._callback_ended(delivery, state, reason, ended_at))
+            record = evolve(record, event=event)
+        kept = await self._patiently(lambda: self._store.record(record))
+        if record.attempt is not None:
+            self._count_attempt(delivery, record.attempt)
+        if kept and record.state is State.PENDING:
+            self._due(lane, record.next_attempt_at)
+        elif kept:
+            lane.backlog -= 1
+            self._count_end(delivery, record)
+        if record.event is not None:
+            self._accepted(record.event)
+
+    async def _patiently(self, step: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeat a step until the store takes it: what was sent is not sent again for want of a record."""
+        wait = 0.1
+        while True:
+            try:
+                return await step()
+            except StoreError as error:
+                log.warning("a delivery's record waits for the store: %s", error)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 5.0)
+
+    def _due(self, lane: Lane, at: Instant) -> None:
+        """Remember when the store has a row of this lane to give back."""
+        if lane.due is None or at < lane.due:
+            lane.due = at
+            self._wake.set()
+
+    def _count_attempt(self, delivery: Delivery, made: Attempt) -> None:
+        outcome = made.reason.value if made.reason else made.outcome.value
+        self._metrics.attempts.labels(delivery.channel, outcome).inc()
+
+    def _count_end(self, delivery: Delivery, record: AttemptRecord) -> None:
+        channel, now = delivery.channel, self._clock()
+        self._metrics.deliveries.labels(channel, record.state.value).inc()
+        if record.state is State.SENT:
+            self._metrics.delivery_seconds.labels(channel).observe(max(0, now - delivery.created_at) / SECOND)
+            if delivery.kind == "pack.approval" and channel != RESUME_CHANNEL:
+                self._metrics.approvals_sent.inc()
+        else:
+            self._metrics.dead_letters.labels(channel).inc()
+            reason = record.reason.value if record.reason else "unknown"
+            log.error("delivery %s to channel %s is dead: %s", delivery.id, channel, reason)
+
+    # -- helpers ------------------------------------------------------------------------------------------
+
+    def _lane(self, delivery: Delivery) -> Lane:
+        lane = self._lanes.get(delivery.lane)
+        if lane is None:
+            lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.channel)
+        return lane
+
+    def _channel_of(self, lane: Lane) -> OpenChannel | None:
+        return self._current().channels.get(lane.channel)
+
+    def _lease_end(self, now: Instant) -> Instant:
+        return now + self._current().settings.dispatch.lease
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    async def drain(self, patience: float) -> None:
+        """Start nothing new, let what runs end for `patience` seconds, and give every other lease back."""
+        self._draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=patience)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        left = [job.delivery for lane in self._lanes.values() for job in lane.queue.clear()]
+        if left:
+            await self._store.release(left)

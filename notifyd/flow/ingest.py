@@ -1,0 +1,245 @@
+"""Meaning, duplicate check, append: from a validated event to a durable one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+import orjson
+from attrs import evolve, frozen
+
+from notifyd import resume_token
+from notifyd.codec import canonical, derived_id, rfc3339
+from notifyd.egress import callback_fault
+from notifyd.errors import EventIdConflictError, Fault, InvalidError, TooOldError
+from notifyd.machine.holds import on_hold, on_released
+from notifyd.machine.rounds import Request, Update, on_requested, on_updated
+from notifyd.metrics import Metrics
+from notifyd.model import Clock, Event, IncidentKey, Instant, Principal
+from notifyd.redact import Redactor
+from notifyd.registry import Registry
+from notifyd.secrets import HIDDEN, Secret
+from notifyd.store import Append, Store, append_as_is
+from notifyd.wire import (
+    CloudEvent,
+    PackApprovalRequested,
+    PackApprovalUpdated,
+    PackEvent,
+    PackPolicyHold,
+    PackPolicyReleased,
+)
+
+_CONTENT: Final = "event-content"
+
+_MEANING: Final[Mapping[type[PackEvent], tuple[str, str]]] = {
+    PackApprovalRequested: ("pack.approval", "requested"),
+    PackApprovalUpdated: ("pack.approval", "updated"),
+    PackPolicyHold: ("pack.policy", "hold"),
+    PackPolicyReleased: ("pack.policy", "released"),
+}
+
+
+@frozen
+class Accepted:
+    """`fresh`: 202, else 200 with the first answer again. `answer` is the response's body."""
+
+    fresh: bool
+    answer: Mapping[str, Any]
+
+
+class Ingest:
+    """Makes events durable and hands the new ones on.
+
+    `admit` raises `OverloadedError` while the backlog is full; `accepted` is told of each event that is new.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        current: Callable[[], Registry],
+        admit: Callable[[], None],
+        accepted: Callable[[Event], None],
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._current = current
+        self._admit = admit
+        self._accepted = accepted
+        self._metrics = metrics
+        self._clock = clock
+
+    async def pack_event(
+        self, event: PackEvent, document: Mapping[str, Any], principal: Principal, correlation_id: str
+    ) -> Accepted:
+        """Accept one of Task Runner's events.
+
+        Raises `InvalidError`, `TooOldError`, `EventIdConflictError`, `OverloadedError` or `StoreError`; then
+        nothing is stored, but for a `StoreError`, after which the same event can be sent again.
+        """
+        registry, now = self._current(), self._clock()
+        self._admit()
+        _check_time(event.occurred_at, "/occurredAt", registry, now)
+        _check_callback(event, registry)
+        kind, action = _MEANING[type(event)]
+        row = Event(
+            tenant=event.tenant.id,
+            key=derived_id("event", event.tenant.id, event.event_id),
+            event_id=event.event_id,
+            kind=kind,
+            action=action,
+            occurred_at=event.occurred_at,
+            received_at=now,
+            body=_pack_body(event, document, kind, action, registry.redactor),
+            content_id="",
+            client=principal.name,
+            correlation_id=correlation_id,
+            run_id=event.run_id,
+            approval_id=event.approval_id,
+        )
+        return await self._append(row, document, partial(_subject, event, registry, now))
+
+    async def cloud_event(
+        self,
+        event: CloudEvent,
+        document: Mapping[str, Any],
+        tenant: str,
+        principal: Principal,
+        correlation_id: str,
+    ) -> Accepted:
+        """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
+        registry, now = self._current(), self._clock()
+        self._admit()
+        if event.time is not None:
+            _check_time(event.time, "/time", registry, now)
+        row = Event(
+            tenant=tenant,
+            key=derived_id("cloudevent", tenant, event.source, event.id),
+            event_id=event.id,
+            kind=event.type,
+            action="",
+            occurred_at=now if event.time is None else event.time,
+            received_at=now,
+            body=_cloud_body(event, document, tenant, now, registry.redactor),
+            content_id="",
+            client=principal.name,
+            correlation_id=correlation_id,
+        )
+        return await self._append(row, document, append_as_is)
+
+    async def _append(
+        self, row: Event, document: Mapping[str, Any], make: Callable[[Event], Append]
+    ) -> Accepted:
+        keyring, content = self._current().keyring, canonical(document)
+        appended = await self._store.append(make(evolve(row, content_id=keyring.identify(_CONTENT, content))))
+        stored = appended.event
+        kind = self._metrics.kind(row.kind)
+        if not appended.fresh and not keyring.same(_CONTENT, content, stored.content_id):
+            self._metrics.events.labels(kind, "conflict").inc()
+            raise EventIdConflictError(f"event {row.event_id!r} is known with another content")
+        self._metrics.events.labels(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
+        if appended.fresh:
+            self._accepted(stored)
+        return Accepted(appended.fresh, _answer(stored))
+
+
+def _answer(event: Event) -> dict[str, Any]:
+    """Made from the stored event alone, so that a duplicate is given the first answer again."""
+    answer: dict[str, Any] = {"eventId": event.event_id, "tenant": event.tenant}
+    if event.run_id is not None:
+        answer |= {"runId": event.run_id, "approvalId": event.approval_id, "round": event.round}
+    return answer | {"outcome": event.outcome.value, "correlationId": event.correlation_id}
+
+
+# --- checks that need the config or the clock --------------------------------------------------------------
+
+
+def _check_time(occurred_at: Instant, pointer: str, registry: Registry, now: Instant) -> None:
+    settings = registry.settings
+    if occurred_at > now + settings.auth.clock_tolerance:
+        raise InvalidError([Fault(pointer, "is ahead of the clock by more than auth.clock_tolerance")])
+    if occurred_at < now - settings.retention.events:
+        raise TooOldError([Fault(pointer, "is older than retention.events keeps")])
+
+
+def _check_callback(event: PackEvent, registry: Registry) -> None:
+    if event.resume is None:
+        return
+    origins = registry.settings.resume.allowed_origins
+    fault = callback_fault(event.resume.callback_url, origins, registry.guard)
+    if fault is not None:
+        raise InvalidError([Fault("/resume/callbackUrl", fault)])
+
+
+# --- what is stored ----------------------------------------------------------------------------------------
+
+
+def _pack_body(
+    event: PackEvent, document: Mapping[str, Any], kind: str, action: str, redactor: Redactor
+) -> str:
+    """What rules see: the payload, redacted, without its token, with its meaning."""
+    seen = _redacted(document, redactor, event.resume.token if event.resume else None)
+    if "resume" in seen:
+        del seen["resume"]["token"]
+    return canonical(seen | {"kind": kind, "action": action}).decode()
+
+
+def _cloud_body(
+    event: CloudEvent, document: Mapping[str, Any], tenant: str, now: Instant, redactor: Redactor
+) -> str:
+    occurred_at = rfc3339(now if event.time is None else event.time)
+    meaning = {"kind": event.type, "action": "", "tenant": {"id": tenant}, "occurredAt": occurred_at}
+    return canonical(_redacted(document, redactor, None) | meaning).decode()
+
+
+def _redacted(payload: Mapping[str, Any], redactor: Redactor, token: Secret | None) -> dict[str, Any]:
+    seen: dict[str, Any] = redactor.tree(payload)
+    # The sender's token is a secret that no config names. It has no business elsewhere in the event.
+    if token and orjson.dumps(token.reveal())[1:-1] in orjson.dumps(seen):
+        seen = _without(seen, token.reveal())
+    return seen
+
+
+def _without(value: Any, secret: str) -> Any:
+    if isinstance(value, str):
+        return value.replace(secret, HIDDEN)
+    if isinstance(value, Mapping):
+        return {_without(k, secret): _without(v, secret) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_without(v, secret) for v in value]
+    return value
+
+
+# --- what the event does to its approval or hold -----------------------------------------------------------
+
+
+def _subject(event: PackEvent, registry: Registry, now: Instant, row: Event) -> Append:
+    key = row.approval_key
+    if isinstance(event, PackApprovalRequested):
+        request = _request(event, row, registry)
+        return Append(row, key, lambda stored: on_requested(stored, row, request, now))
+    if isinstance(event, PackApprovalUpdated):
+        actor = registry.actors.canonical(event.decided_by)
+        update = Update(event.status, actor, event.plan_hash)
+        return Append(row, key, lambda stored: on_updated(stored, row, update))
+    step = on_hold if isinstance(event, PackPolicyHold) else on_released
+    policy = event.policy.id if event.policy else ""
+    hold = IncidentKey(row.tenant, event.run_id, event.approval_id, policy)
+    return Append(row, hold, lambda stored: step(stored, row, policy))
+
+
+def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Request:
+    settings = registry.settings.approvals
+    requested_by = event.requested_by or f"client:{row.client}"
+    expires_at = event.expires_at
+    return Request(
+        plan_hash=event.plan_hash,
+        required_grants=event.required_grants,
+        required_approvals=event.required_approvals,
+        requested_by=registry.actors.canonical(requested_by),
+        expires_at=event.occurred_at + settings.default_ttl if expires_at is None else expires_at,
+        callback_url=event.resume.callback_url,
+        sealed_token=resume_token.keep(registry.keyring, event.resume.token),
+    )

@@ -1,0 +1,213 @@
+"""One lane: what waits for a channel in memory, and what decides when the next may go.
+
+Nothing here does I/O or reads a clock: times come in as `Instant`, waits go out in seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+from attrs import define, field, frozen
+
+from notifyd.model import SECOND, Delivery, Instant, Message
+from notifyd.settings import Backoff, Rate
+
+BREAKER_THRESHOLD: Final = 5
+"""Consecutive transient failures that open a lane's breaker."""
+
+BREAKER_INTERVAL: Final = 5 * SECOND
+"""How long an open breaker waits before each probe."""
+
+CAPACITY: Final = 2000
+"""How many deliveries a lane keeps in memory. The rest waits in the store."""
+
+FLOW_CAPACITY: Final = 200
+"""How many of them may belong to one tenant and rule, so that no one fills the lane alone."""
+
+Flow: TypeAlias = tuple[str, str]
+
+
+@frozen
+class Job:
+    """A leased delivery. `message` is None where it has to be read back from the row."""
+
+    delivery: Delivery
+    message: Message | None = None
+
+    @property
+    def flow(self) -> Flow:
+        return self.delivery.tenant, self.delivery.rule
+
+
+def retry_delay(tries: int, backoff: Backoff, retry_after: float | None, randomness: random.Random) -> int:
+    """Microseconds to wait after the `tries`th failure.
+
+    Exponential with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    What the receiver asked for, in seconds, counts between the schedule's step and its ceiling.
+    """
+    step: int = min(backoff.first * 2 ** min(tries - 1, 40), backoff.ceiling)
+    if retry_after is not None:
+        return max(step, min(int(retry_after * SECOND), backoff.ceiling))
+    return int(randomness.uniform(0, step))
+
+
+class TokenBucket:
+    """Lets `rate` through on average, and at once no more than a second's worth (at least one)."""
+
+    def __init__(self, rate: Rate, now: Instant) -> None:
+        self.rate = rate
+        self._capacity = max(1.0, rate.per_second)
+        self._tokens = self._capacity
+        self._at = now
+
+    def wait(self, now: Instant, share: int = 1) -> float:
+        """Seconds until a token is there, 0 where one is. `share` nodes divide the rate among them."""
+        per_second = self.rate.per_second / share
+        # A clock set back gives nothing and takes nothing.
+        self._tokens = min(self._capacity, self._tokens + max(0, now - self._at) * per_second / SECOND)
+        self._at = now
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / per_second
+
+    def take(self) -> None:
+        self._tokens -= 1
+
+    def give_back(self) -> None:
+        self._tokens = min(self._capacity, self._tokens + 1)
+
+
+class Breaker:
+    """Closed, open, half-open with one probe at a time (https://martinfowler.com/bliki/CircuitBreaker.html)."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._retry_at: Instant | None = None
+        self._probing = False
+
+    @property
+    def open(self) -> bool:
+        return self._retry_at is not None
+
+    def wait(self, now: Instant) -> float:
+        """Seconds until an attempt may go, 0 for now. While a probe is out, until it should have ended."""
+        if self._retry_at is None:
+            return 0.0
+        if self._probing:
+            return BREAKER_INTERVAL / SECOND
+        # A clock set back must not keep the breaker open for longer than its interval.
+        return min(max(0, self._retry_at - now), BREAKER_INTERVAL) / SECOND
+
+    def started(self) -> None:
+        self._probing = self.open
+
+    def abandoned(self) -> None:
+        """The attempt that was started told nothing about the channel."""
+        self._probing = False
+
+    def succeeded(self) -> None:
+        self._failures, self._retry_at, self._probing = 0, None, False
+
+    def failed(self, now: Instant) -> None:
+        self._failures += 1
+        self._probing = False
+        if self._failures >= BREAKER_THRESHOLD:
+            self._retry_at = now + BREAKER_INTERVAL
+
+
+class FairQueue:
+    """First in, first out within a flow; between flows, each in turn."""
+
+    def __init__(self) -> None:
+        self._flows: OrderedDict[Flow, deque[Job]] = OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[Job]:
+        return (job for flow in self._flows.values() for job in flow)
+
+    def waiting(self, flow: Flow) -> int:
+        return len(self._flows.get(flow, ()))
+
+    def push(self, job: Job) -> None:
+        self._flows.setdefault(job.flow, deque()).append(job)
+        self._size += 1
+
+    def pop(self) -> Job:
+        flow, jobs = next(iter(self._flows.items()))
+        job = jobs.popleft()
+        self._size -= 1
+        if jobs:
+            self._flows.move_to_end(flow)
+        else:
+            del self._flows[flow]
+        return job
+
+    def clear(self) -> list[Job]:
+        jobs = list(self)
+        self._flows.clear()
+        self._size = 0
+        return jobs
+
+
+@define(eq=False)
+class Lane:
+    """A channel's queue and its limits. They outlive a reload; the channel itself is looked up each time.
+
+    `backlog` counts the lane's open deliveries, in memory or not. `due` is when the store may have one to
+    give back, as far as this node knows.
+    """
+
+    name: str
+    channel: str
+    queue: FairQueue = field(factory=FairQueue)
+    running: dict[str, Job] = field(factory=dict)
+    breaker: Breaker = field(factory=Breaker)
+    bucket: TokenBucket | None = None
+    backlog: int = 0
+    due: Instant | None = None
+    timer: asyncio.TimerHandle | None = None
+
+    def room(self, flow: Flow | None = None) -> int:
+        """How many more jobs fit into memory, of this flow if one is named."""
+        room = CAPACITY - len(self.queue) - len(self.running)
+        return max(0, room if flow is None else min(room, FLOW_CAPACITY - self.queue.waiting(flow)))
+
+    def held(self) -> set[str]:
+        return {job.delivery.id for job in self.queue} | self.running.keys()
+
+    @property
+    def beyond_memory(self) -> bool:
+        """Has the store more of this lane than memory holds?"""
+        return self.backlog > len(self.queue) + len(self.running)
+
+    def limit(self, rate: Rate | None, now: Instant) -> None:
+        """Take on the rate that is configured now; an unchanged one keeps its tokens."""
+        if rate is None:
+            self.bucket = None
+        elif self.bucket is None or self.bucket.rate != rate:
+            self.bucket = TokenBucket(rate, now)
+
+    def wait(self, now: Instant) -> float:
+        """Seconds until the next attempt may start, 0 for now. Waiting spends no attempts."""
+        return max(self.breaker.wait(now), self.bucket.wait(now) if self.bucket else 0.0)
+
+    def start(self) -> Job:
+        """The next job, with its token spent."""
+        job = self.queue.pop()
+        self.running[job.delivery.id] = job
+        self.breaker.started()
+        if self.bucket:
+            self.bucket.take()
+        return job
+
+    def abandon(self, job: Job) -> None:
+        """An attempt that never reached the channel: its token goes back, and the breaker learns nothing."""
+        self.running.pop(job.delivery.id, None)
+        self.breaker.abandoned()
+        if self.bucket:
+            self.bucket.give_back()

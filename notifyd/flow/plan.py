@@ -1,0 +1,296 @@
+"""Event and registry in, deliveries out: match the rules, fix the plan, render, insert."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from attrs import evolve
+
+from notifyd.codec import derived_id
+from notifyd.envelope import wrap
+from notifyd.errors import Reason, RenderError, StoreError
+from notifyd.links import Link
+from notifyd.metrics import Metrics
+from notifyd.model import Clock, Delivery, Event, Message, PlanEntry, State
+from notifyd.outbox import Outbox, Ready
+from notifyd.registry import OpenChannel, Registry
+from notifyd.settings import LinkMode, Rule
+from notifyd.store import Planned, Store
+
+log = logging.getLogger(__name__)
+
+APPROVAL: Final = "pack.approval"
+_BATCH: Final = 64
+_QUEUE: Final = 4096
+_DEFAULT_TEMPLATES: Final = {APPROVAL: "pack-approval", "pack.policy": "pack-policy"}
+_GENERIC_TEMPLATE: Final = "event"
+
+
+# --- pure: what an event sets off --------------------------------------------------------------------------
+
+
+def view(event: Event) -> dict[str, Any]:
+    """The event as rules, templates and channels see it."""
+    seen: dict[str, Any] = orjson.loads(event.body)
+    return seen | {"round": event.round, "correlationId": event.correlation_id}
+
+
+def make_plan(
+    event: Event, seen: Mapping[str, Any], rules: Sequence[Rule], registry: Registry
+) -> tuple[PlanEntry, ...]:
+    """One entry for each rule, channel and recipient, in the rules' order."""
+    return tuple(
+        _entry(event, seen, rule, registry.channels[name], recipient, personal, registry)
+        for rule in rules
+        for name in rule.channels
+        for recipient, personal in _audience(rule, registry.channels[name])
+    )
+
+
+def _audience(rule: Rule, channel: OpenChannel) -> Iterator[tuple[str | None, bool]]:
+    if not channel.personal:
+        yield None, False
+        return
+    yield from ((person, True) for person in rule.to)
+    yield from ((address, False) for address in rule.lists)
+
+
+def _entry(
+    event: Event,
+    seen: Mapping[str, Any],
+    rule: Rule,
+    channel: OpenChannel,
+    recipient: str | None,
+    personal: bool,
+    registry: Registry,
+) -> PlanEntry:
+    wishes = _wishes(seen)
+    template, _ = registry.templates.choose(
+        [wishes.get("template"), rule.template, _DEFAULT_TEMPLATES.get(event.kind), _GENERIC_TEMPLATE]
+    )
+    known = registry.settings.recipients.get(recipient or "")
+    locale = registry.templates.locale(
+        [known.locale if known else None, rule.locale, wishes.get("locale")], template
+    )
+    return PlanEntry(
+        delivery_id=derived_id("delivery", event.tenant, event.key, rule.name, channel.name, recipient or ""),
+        rule=rule.name,
+        channel=channel.name,
+        channel_type=channel.type,
+        recipient=recipient,
+        personal=personal,
+        template=template,
+        locale=locale,
+    )
+
+
+def _wishes(seen: Mapping[str, Any]) -> Mapping[str, Any]:
+    message = seen.get("message")
+    return message if isinstance(message, Mapping) else {}
+
+
+def _link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: Registry) -> Link | None:
+    """What the message's link says: it decides for a person who is asked, else it shows."""
+    mode = registry.settings.approvals.links
+    key = event.approval_key
+    if event.kind != APPROVAL or key is None or mode is LinkMode.OFF or "planHash" not in seen:
+        return None
+    decides = mode is LinkMode.DECIDE and entry.personal and event.action == "requested"
+    return Link(
+        tenant=key.tenant,
+        run_id=key.run_id,
+        approval_id=key.approval_id,
+        round=event.round,
+        plan_hash=seen["planHash"],
+        recipient=entry.recipient if decides else None,
+        rule=entry.rule,
+        expires_at=event.occurred_at + registry.settings.approvals.link_ttl,
+    )
+
+
+def make_ready(
+    event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: Registry, now: int
+) -> Ready:
+    """Render one entry. Raises `RenderError`."""
+    link = _link_of(event, entry, seen, registry)
+    token = registry.links.seal(link) if link else None
+    known = registry.settings.recipients.get(entry.recipient or "")
+    channel = registry.channel(entry.channel, entry.channel_type)
+    rendered = registry.templates.render(
+        entry.template,
+        entry.locale,
+        event=seen,
+        zone=(known.zone if known else None) or "UTC",
+        link=registry.links.url(token) if token else None,
+        can_decide=link is not None and link.recipient is not None,
+        html=channel is None or channel.personal,
+    )
+    message = Message(
+        id=entry.delivery_id,
+        title=rendered.title,
+        body=rendered.body,
+        level=rendered.level,
+        fields=rendered.fields,
+        actions=rendered.actions,
+        locale=rendered.locale,
+        html=rendered.html,
+        recipient=entry.recipient,
+        event=seen,
+    )
+    sealed = token is not None
+    return Ready(
+        _delivery(event, entry, wrap(message, registry.keyring, sealed=sealed), sealed, registry, now),
+        message,
+    )
+
+
+def _delivery(
+    event: Event, entry: PlanEntry, text: str, sealed: bool, registry: Registry, now: int
+) -> Delivery:
+    return Delivery(
+        id=entry.delivery_id,
+        tenant=event.tenant,
+        event_key=event.key,
+        kind=event.kind,
+        action=event.action,
+        rule=entry.rule,
+        channel=entry.channel,
+        channel_type=entry.channel_type,
+        lane=entry.channel,
+        recipient=entry.recipient,
+        message=text,
+        sealed=sealed,
+        correlation_id=event.correlation_id,
+        created_at=now,
+        next_attempt_at=now,
+        deadline=now + registry.settings.dispatch.max_age,
+        run_id=event.run_id,
+        approval_id=event.approval_id,
+        seq=event.version,
+    )
+
+
+# --- the step ----------------------------------------------------------------------------------------------
+
+
+class Planner:
+    """Plans accepted events in batches: from memory as they come, from the store what was left over."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        current: Callable[[], Registry],
+        outbox: Outbox,
+        metrics: Metrics,
+        clock: Clock,
+        node: str,
+    ) -> None:
+        self._store = store
+        self._current = current
+        self._outbox = outbox
+        self._metrics = metrics
+        self._clock = clock
+        self._node = node
+        self._queue: asyncio.Queue[Event] = asyncio.Queue(_QUEUE)
+
+    def offer(self, event: Event) -> None:
+        """Plan this accepted event soon. Where memory is full the sweeper finds it in the store."""
+        if event.notify and not self._queue.full():
+            self._queue.put_nowait(event)
+
+    async def run(self) -> None:
+        """Plan what is offered, until cancelled."""
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < _BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            await self._guarded(batch)
+
+    async def sweep(self) -> int:
+        """Plan what was accepted and never planned, by a node that died or a queue that was full."""
+        now = self._clock()
+        lease = self._current().settings.dispatch.lease
+        events = await self._store.claim_unplanned(self._node, now, now + lease, _BATCH)
+        if events:
+            await self._guarded(events)
+        return len(events)
+
+    async def _guarded(self, events: Sequence[Event]) -> None:
+        """Plan `events`; one that cannot be planned holds up none of the others."""
+        try:
+            await self._plan(events)
+        except StoreError as error:
+            # Their plan leases run out, and the sweeper tries again.
+            log.warning("planning waits for the store: %s", error)
+        except Exception:
+            if len(events) == 1:
+                log.exception("event %s cannot be planned", events[0].event_id)
+                return
+            for event in events:
+                await self._guarded([event])
+
+    async def _plan(self, events: Sequence[Event]) -> None:
+        registry, now = self._current(), self._clock()
+        ready: dict[str, Ready] = {}
+        planned = [self._planned(event, registry, now, ready) for event in events]
+        for one, fixed in zip(planned, await self._store.fix_plans(planned), strict=True):
+            if not fixed.won:
+                await self._finish(evolve(one.event, plan=fixed.plan), registry)
+            else:
+                self._hand_over(one.deliveries, fixed.inserted, ready)
+
+    def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
+        seen = view(event)
+        plan = event.plan
+        if plan is None:
+            matches = registry.rules.match(seen)
+            for name in matches.errors:
+                self._metrics.rule_errors.labels(name).inc()
+            plan = make_plan(event, seen, matches.rules, registry)
+        return Planned(event, plan, self._render(event, plan, seen, registry, now, ready))
+
+    async def _finish(self, event: Event, registry: Registry) -> None:
+        """Insert what an earlier life, or another node, has planned and may not have inserted."""
+        ready: dict[str, Ready] = {}
+        rows = self._render(event, event.plan or (), view(event), registry, self._clock(), ready)
+        self._hand_over(rows, await self._store.insert_deliveries(event, rows), ready)
+
+    def _render(
+        self,
+        event: Event,
+        plan: Sequence[PlanEntry],
+        seen: Mapping[str, Any],
+        registry: Registry,
+        now: int,
+        ready: dict[str, Ready],
+    ) -> tuple[Delivery, ...]:
+        rows = []
+        for entry in plan:
+            try:
+                made = make_ready(event, entry, seen, registry, now)
+            except RenderError as error:
+                log.error("delivery %s cannot be rendered: %s", entry.delivery_id, error)
+                rows.append(_stillborn(event, entry, registry, now))
+                continue
+            row = self._outbox.lease(made.delivery)
+            ready[row.id] = Ready(row, made.message)
+            rows.append(row)
+        return tuple(rows)
+
+    def _hand_over(
+        self, rows: Sequence[Delivery], inserted: frozenset[str], ready: Mapping[str, Ready]
+    ) -> None:
+        new = [ready[row.id] for row in rows if row.id in inserted and row.id in ready]
+        self._metrics.approvals_queued.inc(sum(one.delivery.kind == APPROVAL for one in new))
+        self._outbox.take(new)
+
+
+def _stillborn(event: Event, entry: PlanEntry, registry: Registry, now: int) -> Delivery:
+    """A delivery whose message could not be rendered: dead from the start, listed with the reason."""
+    row = _delivery(event, entry, "{}", False, registry, now)
+    return evolve(row, state=State.DEAD, ended_at=now, reason=Reason.RENDER_FAILED)

@@ -1,0 +1,207 @@
+"""What a decision sets off, made durable effect by effect: audit line, notice, signed callback."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import orjson
+from yarl import URL
+
+from notifyd import resume_token
+from notifyd.codec import rfc3339
+from notifyd.egress import origin_of
+from notifyd.envelope import wrap
+from notifyd.errors import Reason, SealError, StoreError
+from notifyd.machine.ballots import owed_row
+from notifyd.machine.notices import own_event, progress
+from notifyd.model import (
+    RESUME_CHANNEL,
+    Approval,
+    AuditRecord,
+    Clock,
+    Decision,
+    Delivery,
+    Effect,
+    EffectKind,
+    Event,
+    Instant,
+    Message,
+    ResumeStatus,
+    State,
+)
+from notifyd.outbox import Outbox, Ready
+from notifyd.registry import Registry
+from notifyd.store import Store, append_as_is
+
+log = logging.getLogger(__name__)
+
+_BATCH: Final = 100
+
+
+class Effects:
+    """Settles what approvals owe: at once for the decisions of this node, by sweep for what was left over.
+
+    `accepted` is told of each new event, `outbox` of each new callback.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        current: Callable[[], Registry],
+        accepted: Callable[[Event], None],
+        outbox: Outbox,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._current = current
+        self._accepted = accepted
+        self._outbox = outbox
+        self._clock = clock
+        self._queue: asyncio.Queue[Approval] = asyncio.Queue(_BATCH)
+
+    def offer(self, approval: Approval) -> None:
+        """Settle this soon. Where memory is full the sweep finds it."""
+        if not self._queue.full():
+            self._queue.put_nowait(approval)
+
+    async def run(self) -> None:
+        """Settle what is offered, until cancelled."""
+        while True:
+            await self._guarded(await self._queue.get())
+
+    async def sweep(self) -> int:
+        owing = await self._store.owing_approvals(_BATCH)
+        for approval in owing:
+            await self._guarded(approval)
+        return len(owing)
+
+    async def _guarded(self, approval: Approval) -> None:
+        """One approval whose effects cannot be settled now holds up none of the others."""
+        try:
+            await self.settle(approval)
+        except (StoreError, SealError) as error:
+            log.warning("effects of %s/%s wait: %s", approval.run_id, approval.approval_id, error)
+        except Exception:
+            log.exception("effects of %s/%s cannot be settled", approval.run_id, approval.approval_id)
+
+    async def settle(self, approval: Approval) -> None:
+        """Do each effect, then strike it off. Doing one again makes the same row under the same id."""
+        for effect in approval.effects:
+            await self._do(approval, effect)
+            await self._store.strike_effect(approval.key, effect.id)
+
+    async def _do(self, approval: Approval, effect: Effect) -> None:
+        if effect.kind is EffectKind.RESUME:
+            await self._queue_callback(approval, effect)
+            return
+        row = owed_row(effect)
+        if isinstance(row, AuditRecord):
+            await self._store.write_audit([row])
+            return
+        appended = await self._store.append(append_as_is(row))
+        if appended.fresh:
+            self._accepted(appended.event)
+
+    async def _queue_callback(self, approval: Approval, effect: Effect) -> None:
+        registry = self._current()
+        message = callback_message(approval, effect, registry)
+        row = _callback_delivery(approval, effect, message, registry, self._clock())
+        leased = self._outbox.lease(row)
+        if leased.id in await self._store.insert_deliveries(None, [leased]):
+            self._outbox.take([Ready(leased, message)])
+
+
+async def callback_ended(
+    store: Store, delivery: Delivery, state: State, reason: Reason | None, at: Instant
+) -> Event | None:
+    """The event that rules see when a callback has been delivered, or never will be."""
+    key = delivery.approval_key
+    approval = await store.approval(key) if key else None
+    if approval is None:
+        return None
+    sent = state is State.SENT
+    status = ResumeStatus.DELIVERED if sent else ResumeStatus.FAILED
+    resume = {"status": status.value} | ({"reason": reason.value} if reason else {})
+    facts: dict[str, Any] = {
+        "status": approval.status.value,
+        "round": approval.round,
+        "approvals": progress(approval),
+        "resume": resume,
+    }
+    return own_event(
+        approval,
+        "resumed" if sent else "resume_failed",
+        at,
+        correlation_id=delivery.correlation_id,
+        facts=facts,
+        version=delivery.seq + 1,
+    )
+
+
+# --- the callback itself -----------------------------------------------------------------------------------
+
+
+def callback_message(approval: Approval, effect: Effect, registry: Registry) -> Message:
+    """The callback's body, a pure function of approval and decision. Raises `SealError`."""
+    decision = next(d for d in approval.decisions if d.decision_hash == effect.data["decisionHash"])
+    token = resume_token.reveal(registry.keyring, approval.sealed_token or "")
+    body = {
+        "type": "pack.approval.decided",
+        "timestamp": rfc3339(decision.decided_at),
+        "data": _told(approval, decision) | {"resumeToken": token.reveal()},
+    }
+    return Message(
+        id=effect.id,
+        title="",
+        body=orjson.dumps(body).decode(),
+        recipient=approval.callback_url,
+        event={"client": approval.client, "correlationId": approval.correlation_id},
+    )
+
+
+def _told(approval: Approval, decision: Decision) -> dict[str, Any]:
+    same = (d.actor for d in approval.decisions if d.round == decision.round and d.choice is decision.choice)
+    return {
+        "tenant": approval.tenant,
+        "runId": approval.run_id,
+        "approvalId": approval.approval_id,
+        "planHash": decision.plan_hash,
+        "decision": decision.choice.value,
+        "decisionHash": decision.decision_hash,
+        "actors": list(dict.fromkeys(same)),
+        "comment": decision.comment,
+        "decidedAt": rfc3339(decision.decided_at),
+        "correlationId": approval.correlation_id,
+    }
+
+
+def _callback_delivery(
+    approval: Approval, effect: Effect, message: Message, registry: Registry, now: Instant
+) -> Delivery:
+    origin = origin_of(URL(approval.callback_url or ""))
+    return Delivery(
+        id=effect.id,
+        tenant=approval.tenant,
+        event_key="",
+        kind="pack.approval",
+        action="decided",
+        rule="",
+        channel=RESUME_CHANNEL,
+        channel_type=RESUME_CHANNEL,
+        lane=f"{RESUME_CHANNEL}:{origin}",
+        recipient=None,
+        # Always sealed: it holds the token in clear.
+        message=wrap(message, registry.keyring, sealed=True),
+        sealed=True,
+        correlation_id=approval.correlation_id,
+        created_at=now,
+        next_attempt_at=now,
+        deadline=now + registry.settings.resume.max_age,
+        run_id=approval.run_id,
+        approval_id=approval.approval_id,
+        seq=effect.data["version"],
+    )

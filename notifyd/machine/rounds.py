@@ -1,0 +1,130 @@
+"""Requested and Updated events: how an approval opens, opens a later round, and is ended from outside."""
+
+from __future__ import annotations
+
+from attrs import evolve, frozen
+
+from notifyd.machine.advance import applied_before, approval_key_of, arrival_audit, recorded
+from notifyd.machine.notices import NOTIFYD
+from notifyd.model import Applied, Approval, AuditName, Event, Instant, Outcome, Status
+from notifyd.store import Advance
+
+
+@frozen
+class Request:
+    """A PackApprovalRequested made ready: actors canonical, the token sealed, defaults applied."""
+
+    plan_hash: str
+    required_grants: tuple[str, ...]
+    required_approvals: int
+    requested_by: str
+    expires_at: Instant
+    callback_url: str
+    sealed_token: str
+
+
+@frozen
+class Update:
+    """A PackApprovalUpdated: the other side says how the approval ended."""
+
+    status: Status
+    decided_by: str
+    plan_hash: str
+
+
+def on_requested(stored: Approval | None, event: Event, request: Request, now: Instant) -> Advance:
+    """Open round 1, open a later round, or only record. An approval that has ended stays ended."""
+    again = applied_before(stored.applied if stored else (), event)
+    if again is not None:
+        return again
+    if stored is None:
+        return _open_round(event, request, now, version=1, round_=1, before=None)
+    overtakes = request.plan_hash != stored.plan_hash and event.occurred_at > stored.requested_at
+    if stored.status.ended or not overtakes:
+        return recorded(event, stored.version, stored.round, AuditName.REQUESTED)
+    return _open_round(
+        event, request, now, version=stored.version + 1, round_=stored.round + 1, before=stored
+    )
+
+
+def _open_round(
+    event: Event, request: Request, now: Instant, *, version: int, round_: int, before: Approval | None
+) -> Advance:
+    stillborn = request.expires_at <= now
+    outcome = Outcome.EXPIRED if stillborn else Outcome.NEW_ROUND if before else Outcome.OPENED
+    applied = Applied(event.key, version, round_, outcome)
+    key = approval_key_of(event)
+    approval = Approval(
+        tenant=key.tenant,
+        run_id=key.run_id,
+        approval_id=key.approval_id,
+        version=version,
+        round=round_,
+        status=Status.EXPIRED if stillborn else Status.PENDING,
+        plan_hash=request.plan_hash,
+        required_grants=request.required_grants,
+        required_approvals=request.required_approvals,
+        requested_by=request.requested_by,
+        client=event.client,
+        requested_at=event.occurred_at,
+        created_at=before.created_at if before else event.received_at,
+        expires_at=request.expires_at,
+        callback_url=request.callback_url,
+        sealed_token=request.sealed_token,
+        correlation_id=event.correlation_id,
+        request=event.body,
+        decisions=before.decisions if before else (),
+        ended_at=now if stillborn else None,
+        ended_by=NOTIFYD if stillborn else None,
+        applied=(*(before.applied if before else ()), applied),
+        effects=before.effects if before else (),
+    )
+    names = (AuditName.REQUESTED, AuditName.EXPIRED) if stillborn else (AuditName.REQUESTED,)
+    audit = tuple(arrival_audit(event, name, outcome=outcome, round=round_) for name in names)
+    return Advance(approval, outcome, notify=not stillborn, version=version, round=round_, audit=audit)
+
+
+def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance:
+    """The first end wins: end a pending approval, create an unknown one as ended, else only record."""
+    again = applied_before(stored.applied if stored else (), event)
+    if again is not None:
+        return again
+    if stored is not None and stored.status.ended:
+        return recorded(event, stored.version, stored.round, AuditName.UPDATED)
+    before = stored or _unknown(event, update)
+    version = before.version + 1
+    approval = evolve(
+        before,
+        version=version,
+        status=update.status,
+        ended_at=event.received_at,
+        ended_by=update.decided_by,
+        applied=(*before.applied, Applied(event.key, version, before.round, Outcome.ENDED)),
+    )
+    audit = arrival_audit(event, AuditName.UPDATED, outcome=Outcome.ENDED, status=update.status)
+    return Advance(approval, Outcome.ENDED, notify=True, version=version, round=before.round, audit=(audit,))
+
+
+def _unknown(event: Event, update: Update) -> Approval:
+    """What stands for an approval whose request never came."""
+    key = approval_key_of(event)
+    return Approval(
+        tenant=key.tenant,
+        run_id=key.run_id,
+        approval_id=key.approval_id,
+        version=0,
+        round=1,
+        status=Status.PENDING,
+        plan_hash=update.plan_hash,
+        required_grants=(),
+        required_approvals=1,
+        requested_by="",
+        client="",
+        requested_at=event.occurred_at,
+        created_at=event.received_at,
+        expires_at=None,
+        callback_url=None,
+        sealed_token=None,
+        correlation_id=event.correlation_id,
+        request=event.body,
+    )

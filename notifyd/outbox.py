@@ -1,0 +1,30 @@
+"""What makes deliveries and what sends them, as each sees the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from attrs import frozen
+
+from notifyd.model import Delivery, Message
+
+
+@frozen
+class Ready:
+    """A delivery with its message at hand, so that the node that made it need not read it back."""
+
+    delivery: Delivery
+    message: Message
+
+
+class Outbox(Protocol):
+    """Where new deliveries go: the dispatcher, as its suppliers see it."""
+
+    def lease(self, delivery: Delivery) -> Delivery:
+        """`delivery` leased to this node where its lane has room in memory, else as it is."""
+        ...
+
+    def take(self, ready: Sequence[Ready]) -> None:
+        """Rows that this node's insert reported as new."""
+        ...

@@ -1,0 +1,150 @@
+"""What a configuration becomes: channels, rules, templates and keys as one immutable value.
+
+A reload builds a whole new one, which can fail without harm, and then swaps one reference.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+
+from attrs import field, frozen
+
+from notifyd.actors import Actors
+from notifyd.callback import CallbackChannel
+from notifyd.clients import Clients, build_clients
+from notifyd.config import secrets
+from notifyd.discovery import Discovered
+from notifyd.egress import Guard, open_session
+from notifyd.errors import ConfigError, Fault
+from notifyd.links import Links
+from notifyd.model import RESUME_CHANNEL, SECOND, Clock
+from notifyd.plugin import Channel, ChannelContext
+from notifyd.redact import Redactor
+from notifyd.render import TemplateSet
+from notifyd.rules import RuleBook
+from notifyd.secrets import Keyring, Secret
+from notifyd.settings import ChannelSettings, Rate, Settings
+
+_CALLBACK_CONCURRENCY = 4
+_CALLBACK_TIMEOUT = 10.0
+
+
+@frozen
+class OpenChannel:
+    """A channel ready to send, with the limits of its lane. `timeout` in seconds."""
+
+    name: str
+    type: str
+    personal: bool
+    channel: Channel
+    concurrency: int
+    timeout: float
+    rate_limit: Rate | None = None
+
+
+@frozen
+class Registry:
+    """One configuration, in force whole. Its channels include `resume`, which sends the callbacks."""
+
+    settings: Settings
+    discovered: Discovered
+    guard: Guard
+    keyring: Keyring
+    redactor: Redactor
+    actors: Actors
+    links: Links
+    clients: Clients
+    rules: RuleBook
+    templates: TemplateSet
+    channels: Mapping[str, OpenChannel]
+    _resources: AsyncExitStack = field(repr=False)
+
+    def channel(self, name: str, type_: str) -> OpenChannel | None:
+        """The channel a delivery was planned for: None where it is gone, or of another type by now."""
+        found = self.channels.get(name)
+        return found if found is not None and found.type == type_ else None
+
+    async def aclose(self) -> None:
+        """Close every channel and session, in reverse order. Safe to call twice."""
+        await self._resources.aclose()
+
+
+async def open_registry(settings: Settings, discovered: Discovered, clock: Clock) -> Registry:
+    """Build everything a configuration names. Raises `ConfigError`, and then leaves nothing open."""
+    guard = Guard(settings.egress.allow_private)
+    keyring = Keyring(settings.keys.seal)
+    rules = RuleBook.compile(settings.rules, discovered.rule_functions)
+    templates = TemplateSet.load(
+        discovered.template_sources, settings.templates.dirs, settings.templates.default_locale
+    )
+    async with AsyncExitStack() as resources:
+        channels = await _open_channels(settings, guard, clock, resources)
+        kept = resources.pop_all()
+    return Registry(
+        settings=settings,
+        discovered=discovered,
+        guard=guard,
+        keyring=keyring,
+        redactor=Redactor(secrets(settings)),
+        actors=Actors(settings.auth.actors),
+        links=Links(keyring, settings.server.public_url),
+        clients=build_clients(settings.auth),
+        rules=rules,
+        templates=templates,
+        channels=channels,
+        resources=kept,
+    )
+
+
+async def _open_channels(
+    settings: Settings, guard: Guard, clock: Clock, resources: AsyncExitStack
+) -> dict[str, OpenChannel]:
+    opened = {RESUME_CHANNEL: await _open_callbacks(settings, guard, clock, resources)}
+    faults = []
+    for name, channel in settings.channels.items():
+        try:
+            opened[name] = await _open_channel(channel, guard, clock, resources)
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is named and reported
+            detail = Redactor(secrets(settings)).text(str(error))
+            faults.append(Fault(f"channels.{name}", f"does not open: {type(error).__name__}: {detail}"))
+    if faults:
+        raise ConfigError(faults)
+    return opened
+
+
+async def _open_channel(
+    settings: ChannelSettings, guard: Guard, clock: Clock, resources: AsyncExitStack
+) -> OpenChannel:
+    # A session of its own for each channel: a lane that hangs uses up no neighbour's connections.
+    session = await resources.enter_async_context(open_session(guard, limit=settings.concurrency))
+    logger = logging.getLogger(f"notifyd.channel.{settings.name}")
+    opened = settings.type.open(settings.config, ChannelContext(settings.name, session, logger, clock))
+    channel = await opened if inspect.isawaitable(opened) else opened
+    resources.push_async_callback(channel.aclose)
+    return OpenChannel(
+        settings.name,
+        settings.type.name,
+        settings.type.personal,
+        channel,
+        settings.concurrency,
+        settings.timeout / SECOND,
+        settings.rate_limit,
+    )
+
+
+async def _open_callbacks(
+    settings: Settings, guard: Guard, clock: Clock, resources: AsyncExitStack
+) -> OpenChannel:
+    def secrets_of(client: str) -> Sequence[Secret]:
+        known = settings.auth.clients.get(client)
+        return settings.resume.secrets or (known.hmac_secrets[:1] if known else ())
+
+    public = await resources.enter_async_context(open_session(guard))
+    private = await resources.enter_async_context(open_session(guard, private_only=True))
+    channel = CallbackChannel(public, private, clock, secrets_of)
+    return OpenChannel(
+        RESUME_CHANNEL, RESUME_CHANNEL, False, channel, _CALLBACK_CONCURRENCY, _CALLBACK_TIMEOUT
+    )
