@@ -25,6 +25,7 @@ from notifyd.faults import Findings
 from notifyd.placeholders import Resolver
 from notifyd.plugin import ChannelType
 from notifyd.settings import (
+    COMMON_OPTIONS,
     Approvals,
     Auth,
     ChannelSettings,
@@ -47,9 +48,6 @@ __all__ = ["FROZEN", "as_toml", "describe", "frozen_changes", "load", "loads", "
 
 FROZEN: Final = ("server.listen", "server.node", "store.url", "store.timeout")
 """What only a restart can change."""
-
-COMMON_OPTIONS: Final = ("rate_limit", "concurrency", "timeout")
-"""What every channel takes beside `type` and its type's own options."""
 
 _SECTIONS: Final[Mapping[str, type[Any]]] = {
     "server": Server,

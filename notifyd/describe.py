@@ -14,12 +14,10 @@ import attrs
 
 from notifyd import units
 from notifyd.secrets import HIDDEN, Secret
-from notifyd.settings import ChannelSettings, Settings
+from notifyd.settings import COMMON_OPTIONS, ChannelSettings, Settings
 from notifyd.signing import PREFIX
 from notifyd.structure import option_key
 from notifyd.units import Duration, Size
-
-_COMMON: Final = ("rate_limit", "concurrency", "timeout")
 
 
 def describe(settings: Settings) -> dict[str, Any]:
@@ -43,7 +41,11 @@ def secrets(settings: Settings) -> list[Secret]:
 def _channel(channel: ChannelSettings) -> dict[str, Any]:
     common = _plain(attrs.evolve(channel, config=None), ChannelSettings)
     config = _plain(channel.config, type(channel.config))
-    return {"type": channel.type.name, **config, **{key: common[key] for key in _COMMON if key in common}}
+    return {
+        "type": channel.type.name,
+        **config,
+        **{key: common[key] for key in COMMON_OPTIONS if key in common},
+    }
 
 
 def _plain(value: Any, kind: Any) -> Any:

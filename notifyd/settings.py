@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from attrs import field, frozen
 
@@ -38,6 +38,7 @@ from notifyd.units import (
 )
 
 __all__ = [
+    "COMMON_OPTIONS",
     "LOOPBACK",
     "Approvals",
     "Auth",
@@ -141,6 +142,10 @@ class Auth:
 @frozen
 class Keys:
     seal: tuple[SealKey, ...] = field(default=(), repr=False)
+
+
+COMMON_OPTIONS: Final = ("rate_limit", "concurrency", "timeout")
+"""What every channel takes beside `type` and its type's own options."""
 
 
 @frozen
