@@ -72,6 +72,24 @@ class Registry:
         await self._resources.aclose()
 
 
+class Current:
+    """The registry in force: called, it gives it; a reload swaps it; the last one is closed at the end."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def __call__(self) -> Registry:
+        return self._registry
+
+    def swap(self, fresh: Registry) -> Registry:
+        """Put `fresh` in force and give back the one before, for the caller to close."""
+        before, self._registry = self._registry, fresh
+        return before
+
+    async def aclose(self) -> None:
+        await self._registry.aclose()
+
+
 async def open_registry(settings: Settings, discovered: Discovered, clock: Clock) -> Registry:
     """Build everything a configuration names. Raises `ConfigError`, and then leaves nothing open."""
     guard = Guard(settings.egress.allow_private)

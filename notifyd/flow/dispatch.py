@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeAlias, TypeVar
 
@@ -14,6 +15,7 @@ from notifyd.envelope import unwrap
 from notifyd.errors import (
     NotFoundError,
     NotRetryableError,
+    OverloadedError,
     Reason,
     SealError,
     StoreError,
@@ -49,6 +51,9 @@ _BLOCKED: Final = SECOND // 2
 
 _UNUSABLE: Final = 60 * SECOND
 """How long a delivery steps back whose channel has another type by now."""
+
+_MAX_RETRY_AFTER: Final = 60.0
+"""The longest wait, in seconds, that a caller is asked for."""
 
 _SLOW: Final = SECOND // 4
 """After how long an attempt is shown as sending in the store."""
@@ -87,6 +92,9 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._draining = False
+        self._ended = 0
+        self._drain_rate = 0.0  # deliveries ended per second, smoothed
+        self._reported = time.monotonic()
 
     # -- what comes in ------------------------------------------------------------------------------------
 
@@ -94,6 +102,17 @@ class Dispatcher:
     def backlog(self) -> int:
         """Open deliveries, over all lanes."""
         return sum(lane.backlog for lane in self._lanes.values())
+
+    def admit(self, unplanned: int) -> None:
+        """Raises `OverloadedError` while open deliveries and events to plan reach `max_backlog`."""
+        limit = self._current().settings.dispatch.max_backlog
+        waiting = self.backlog + unplanned
+        if waiting >= limit:
+            # Until a tenth of the limit has drained at the present rate, so that there is room to come back to.
+            seconds = (waiting - 0.9 * limit) / max(self._drain_rate, 1.0)
+            raise OverloadedError(
+                f"{waiting} deliveries are waiting", retry_after=min(max(1.0, seconds), _MAX_RETRY_AFTER)
+            )
 
     def lease(self, delivery: Delivery) -> Delivery:
         """`delivery` leased to this node where its lane has room in memory, else as it is."""
@@ -155,6 +174,15 @@ class Dispatcher:
             self._report()
             await self._sleep()
 
+    def wake(self) -> None:
+        """Look at every lane now: the configuration has changed."""
+        self._wake.set()
+
+    async def settled(self) -> None:
+        """Wait until the attempts that are under way now have ended."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
     async def _sleep(self) -> None:
         due = [lane.due for lane in self._lanes.values() if lane.due is not None]
         wait = min(max(0, min(due, default=0) - self._clock()) / SECOND, _TICK) if due else _TICK
@@ -203,7 +231,12 @@ class Dispatcher:
         return renewed
 
     def _report(self) -> None:
-        """Bring the gauges up to date: a dozen of them, once a tick."""
+        """Bring the gauges and the drain rate up to date, about once a tick."""
+        now = time.monotonic()
+        if now - self._reported >= _TICK:
+            rate = self._ended / (now - self._reported)
+            self._drain_rate += (rate - self._drain_rate) / 4
+            self._ended, self._reported = 0, now
         backlog: dict[str, int] = {}
         opened: dict[str, int] = {}
         for lane in self._lanes.values():
@@ -309,6 +342,7 @@ class Dispatcher:
             self._due(lane, record.next_attempt_at)
         elif kept:
             lane.backlog -= 1
+            self._ended += 1
             self._count_end(delivery, record)
         if record.event is not None:
             self._accepted(record.event)

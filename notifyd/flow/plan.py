@@ -197,10 +197,15 @@ class Planner:
         self._clock = clock
         self._node = node
         self._queue: asyncio.Queue[Event] = asyncio.Queue(_QUEUE)
+        self.waiting = 0
+        """How many accepted events this node has yet to plan, in memory or not."""
 
     def offer(self, event: Event) -> None:
         """Plan this accepted event soon. Where memory is full the sweeper finds it in the store."""
-        if event.notify and not self._queue.full():
+        if not event.notify:
+            return
+        self.waiting += 1
+        if not self._queue.full():
             self._queue.put_nowait(event)
 
     async def run(self) -> None:
@@ -243,6 +248,7 @@ class Planner:
                 await self._finish(evolve(one.event, plan=fixed.plan), registry)
             else:
                 self._hand_over(one.deliveries, fixed.inserted, ready)
+        self.waiting = max(0, self.waiting - len(events))
 
     def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         seen = view(event)
@@ -252,6 +258,9 @@ class Planner:
             for name in matches.errors:
                 self._metrics.rule_errors.labels(name).inc()
             plan = make_plan(event, seen, matches.rules, registry)
+            wish = _wishes(seen).get("template")
+            missed = sum(wish is not None and entry.template != wish for entry in plan)
+            self._metrics.template_fallbacks.inc(missed)
         return Planned(event, plan, self._render(event, plan, seen, registry, now, ready))
 
     async def _finish(self, event: Event, registry: Registry) -> None:

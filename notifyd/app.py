@@ -1,0 +1,236 @@
+"""The composition root: the one place that joins the steps. Build, start, reload by one swap, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from aiohttp import web
+
+from notifyd.codec import derived_id
+from notifyd.config import frozen_changes
+from notifyd.discovery import Discovered
+from notifyd.errors import ConfigError, StoreError
+from notifyd.flow.decide import Decisions
+from notifyd.flow.dispatch import Dispatcher
+from notifyd.flow.expire import Expiry
+from notifyd.flow.ingest import Ingest
+from notifyd.flow.plan import Planner
+from notifyd.flow.resume import Effects, callback_ended
+from notifyd.machine.notices import NOTIFYD
+from notifyd.metrics import Metrics
+from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
+from notifyd.registry import Current, Registry, open_registry
+from notifyd.settings import Settings
+from notifyd.store import Store
+from notifyd.store.open import open_store
+from notifyd.web import create_app
+from notifyd.web.services import Services
+
+log = logging.getLogger(__name__)
+
+_DRAIN: Final = 8.0
+"""Seconds that attempts under way are given at the end, so that the whole stop fits into 10."""
+
+_SWEEP: Final = 1.0
+"""Seconds between the sweeps for what a node that died, or a full queue, has left over."""
+
+OpenStore: TypeAlias = Callable[[Settings, Metrics, Clock], Awaitable[Store]]
+
+
+def wall_clock() -> Instant:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+async def open_configured_store(settings: Settings, metrics: Metrics, clock: Clock) -> Store:
+    return await open_store(
+        settings.store.url,
+        node=settings.server.node,
+        clock=clock,
+        timeout=settings.store.timeout / SECOND,
+        observer=metrics,
+    )
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    discovered: Discovered,
+    *,
+    clock: Clock = wall_clock,
+    open_store: OpenStore = open_configured_store,
+) -> AsyncIterator[App]:
+    """A started notifyd, drained and stopped when the block is left.
+
+    Raises `ConfigError`, `StoreError`, `StoreInUseError`, or OSError where the address cannot be had.
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as resources:
+        current = Current(await open_registry(settings, discovered, clock))
+        resources.push_async_callback(current.aclose)
+        store = await open_store(settings, metrics, clock)
+        resources.push_async_callback(store.aclose)
+        app = App(current, store, metrics, clock)
+        await app.start(resources)
+        try:
+            yield app
+        finally:
+            await app.drain()
+
+
+class App:
+    """A running notifyd. `address` is where it listens; `failed` is done once a step has broken."""
+
+    def __init__(self, current: Current, store: Store, metrics: Metrics, clock: Clock) -> None:
+        self._current = current
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._draining = False
+        self._closing: set[asyncio.Task[None]] = set()
+        self.address: tuple[str, int] = ("", 0)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._join(current().settings.server.node)
+
+    def _join(self, node: str) -> None:
+        """Build the steps, each given the next one's door."""
+        shared: dict[str, Any] = {"store": self._store, "current": self._current, "clock": self._clock}
+        counted = shared | {"metrics": self._metrics}
+        self._dispatcher = Dispatcher(
+            **counted,
+            callback_ended=partial(callback_ended, self._store),
+            accepted=lambda event: self._planner.offer(event),
+            node=node,
+        )
+        self._planner = Planner(**counted, outbox=self._dispatcher, node=node)
+        accepted = self._planner.offer
+        self._effects = Effects(**shared, accepted=accepted, outbox=self._dispatcher)
+        recorded = self._effects.offer
+        self._expiry = Expiry(store=self._store, recorded=recorded, metrics=self._metrics, clock=self._clock)
+        self._services = Services(
+            **counted,
+            ingest=Ingest(**counted, admit=self._admit, accepted=accepted),
+            decisions=Decisions(**counted, recorded=recorded),
+            dispatcher=self._dispatcher,
+            ready=self._store.probe,
+            draining=lambda: self._draining,
+        )
+
+    def _admit(self) -> None:
+        self._dispatcher.admit(self._planner.waiting)
+
+    # -- start and stop -----------------------------------------------------------------------------------
+
+    async def start(self, resources: AsyncExitStack) -> None:
+        """Take up what an earlier life left, start the steps, and listen last."""
+        self._note_config()
+        for tenant, pending in (await self._store.outstanding()).items():
+            self._metrics.outstanding.labels(tenant).set(pending)
+        await self._dispatcher.open()
+        for name, step in (
+            ("dispatch", self._dispatcher.run()),
+            ("plan", self._planner.run()),
+            ("effects", self._effects.run()),
+            ("sweep", self._sweep()),
+        ):
+            resources.push_async_callback(_cancelled, self._supervised(name, step))
+        await self._listen(resources)
+
+    async def _listen(self, resources: AsyncExitStack) -> None:
+        runner = web.AppRunner(create_app(self._services), access_log=None, handle_signals=False)
+        await runner.setup()
+        resources.push_async_callback(runner.cleanup)
+        listen = self._current().settings.server.listen
+        site = web.TCPSite(runner, listen.host, listen.port, backlog=1024)
+        await site.start()
+        self.address = runner.addresses[0][:2]
+        log.info("listening on %s port %s", *self.address)
+
+    def _supervised(self, name: str, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a step for ever. One that breaks ends the daemon, whose manager starts it anew."""
+        task = asyncio.create_task(step, name=name)
+        task.add_done_callback(self._on_step_end)
+        return task
+
+    def _on_step_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and not self.failed.done():
+            log.critical("the step %r has broken", task.get_name(), exc_info=task.exception())
+            self.failed.set_result(None)
+
+    async def drain(self) -> None:
+        """Refuse what is new, let attempts under way end, and give the rest back."""
+        self._draining = True
+        await self._dispatcher.drain(_DRAIN)
+        for task in list(self._closing):
+            await task
+
+    async def _sweep(self) -> None:
+        """Find what memory does not know of: plans, effects and expiries that are due."""
+        while True:
+            try:
+                await self._planner.sweep()
+                await self._effects.sweep()
+                await self._expiry.sweep()
+            except StoreError as error:
+                log.warning("sweeping waits for the store: %s", error)
+            await asyncio.sleep(_SWEEP)
+
+    # -- reload -------------------------------------------------------------------------------------------
+
+    async def reload(self, load: Callable[[], tuple[Settings, Discovered]]) -> bool:
+        """Swap in what `load` gives. Where it, or opening it, fails, only a gauge and the log change."""
+        try:
+            settings, discovered = load()
+            fresh = await open_registry(settings, discovered, self._clock)
+        except ConfigError as error:
+            self._metrics.reload_ok.set(0)
+            for fault in error.faults:
+                log.error("the configuration is not reloaded: %s", fault)
+            return False
+        for key in frozen_changes(self._current().settings, settings):
+            log.warning("%s cannot change while the service runs: restart it", key)
+        old = self._current.swap(fresh)
+        self._note_config()
+        self._dispatcher.wake()
+        task = asyncio.create_task(self._close_after_use(old))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        await self._store.write_audit([self._reloaded()])
+        log.info("the configuration is reloaded")
+        return True
+
+    async def _close_after_use(self, old: Registry) -> None:
+        await self._dispatcher.settled()
+        await old.aclose()
+
+    def _note_config(self) -> None:
+        settings = self._current().settings
+        self._metrics.name_kinds(named_kinds(settings))
+        self._metrics.reload_ok.set(1)
+        self._metrics.reload_time.set(self._clock() / SECOND)
+
+    def _reloaded(self) -> AuditRecord:
+        now = self._clock()
+        node = self._current().settings.server.node
+        audit_id = derived_id("audit", "", AuditName.CONFIG_RELOADED.value, node, now)
+        return AuditRecord(audit_id, "", AuditName.CONFIG_RELOADED, now, NOTIFYD, correlation_id="")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+_KIND: Final = re.compile(r"""event\.kind\s*==\s*["']([^"']{1,100})["']""")
+
+
+def named_kinds(settings: Settings) -> set[str]:
+    """The kinds that rules compare with: those that may be a metric's label."""
+    return {kind for rule in settings.rules for kind in _KIND.findall(rule.when)}
