@@ -212,6 +212,19 @@ class PluginError(NotifydError):
         self.plugin = plugin
 
 
+class RenderError(NotifydError):
+    """A template failed on an event. `template` is its file, `line` where in it (0: not known)."""
+
+    code = "render_failed"
+
+    def __init__(self, template: str, line: int, locale: str, detail: str) -> None:
+        place = f"{template}:{line}" if line else template
+        super().__init__(f"template {place}, locale {locale}: {detail}")
+        self.template = template
+        self.line = line
+        self.locale = locale
+
+
 # --- how an attempt to deliver failed ----------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ def one_line(text: str) -> str:
 
 def units(text: str) -> int:
     """Length in UTF-16 code units: the strictest count that any vendor's "characters" can mean."""
-    return len(text) + sum(char > "\uffff" for char in text)
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def fit(text: str, limit: int, *, escape: Callable[[str], str] = str, more: str = "") -> str:

@@ -1,0 +1,165 @@
+"""Locales and what depends on them: fallback chains, and dates and numbers as a reader writes them.
+
+A locale is named by a BCP 47 tag (`de-CH`); `de_CH` is read too. Data are those of CLDR, through Babel.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from attrs import define, field
+from babel import Locale, UnknownLocaleError
+from babel.dates import DateTimePattern, get_timezone_name, parse_pattern
+from babel.lists import format_list
+from babel.numbers import format_decimal
+from babel.units import format_unit
+
+from notifyd.model import SECOND
+
+_TAG: Final = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
+_UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+_UTC: Final = ZoneInfo("UTC")
+
+
+@lru_cache(maxsize=256)
+def parse_locale(tag: str) -> Locale | None:
+    """The locale of `tag`, or of its longest valid beginning (`de-XX` is `de`); None where none is."""
+    if not _TAG.fullmatch(tag):
+        return None
+    parts = re.split("[-_]", tag)
+    for end in range(len(parts), 0, -1):
+        try:
+            return Locale.parse("_".join(parts[:end]))
+        except (ValueError, UnknownLocaleError):
+            continue
+    return None
+
+
+def tag_of(locale: Locale) -> str:
+    """`de-CH`: language, script and territory, as far as the locale names them."""
+    return "-".join(part for part in (locale.language, locale.script, locale.territory) if part)
+
+
+def fallbacks(tag: str) -> tuple[str, ...]:
+    """`de-CH` gives `("de-CH", "de")`: from the most to the least specific."""
+    parts = tag.split("-")
+    return tuple("-".join(parts[:end]) for end in range(len(parts), 0, -1))
+
+
+@lru_cache(maxsize=256)
+def _zone(name: str) -> ZoneInfo:
+    """UTC where `name` is no zone: a time always names its zone, so that it stays true."""
+    try:
+        return ZoneInfo(name)
+    except (OSError, ValueError):
+        return _UTC
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@lru_cache(maxsize=256)
+def formats_for(tag: str, zone: str) -> Formats:
+    """The formats for a locale and a zone. A tag that is no locale counts as `en`."""
+    return Formats(parse_locale(tag) or Locale("en"), _zone(zone))
+
+
+@define(eq=False)
+class Formats:
+    """How one reader writes dates and numbers.
+
+    A value that is not of the kind asked for is given back as text, never refused: values come from events.
+    """
+
+    locale: Locale
+    zone: ZoneInfo
+    _date: DateTimePattern = field(init=False)
+    _time: DateTimePattern = field(init=False)
+    _glue: str = field(init=False)
+    _zone_names: dict[tuple[str | None, dt.timedelta | None], str] = field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._date = parse_pattern(self.locale.date_formats["long"])
+        self._time = parse_pattern(self.locale.time_formats["short"])
+        self._glue = str(self.locale.datetime_formats["long"]).replace("'", "")
+
+    @property
+    def direction(self) -> str:
+        """`ltr` or `rtl`."""
+        return str(self.locale.text_direction)
+
+    def datetime(self, value: Any) -> str:
+        """Date, time to the minute, and the zone's name: `2. November 2026, 09:15 MEZ`."""
+        moment = self._moment(value)
+        return str(value) if moment is None else self._glue.format(self._clock(moment), self._day(moment))
+
+    def date(self, value: Any) -> str:
+        """The day in the reader's zone, or a plain date (`2026-11-02`) as it is."""
+        if isinstance(value, str) and len(value) == 10:
+            try:
+                return self._day(dt.date.fromisoformat(value))
+            except ValueError:
+                return value
+        moment = self._moment(value)
+        return str(value) if moment is None else self._day(moment)
+
+    def time(self, value: Any) -> str:
+        moment = self._moment(value)
+        return str(value) if moment is None else self._clock(moment)
+
+    def number(self, value: Any) -> str:
+        if not _is_number(value):
+            return str(value)
+        return format_decimal(value, locale=self.locale)
+
+    def duration(self, value: Any) -> str:
+        """Seconds (or a timedelta) in its two largest units: `1 Stunde, 30 Minuten`."""
+        if isinstance(value, dt.timedelta):
+            value = value.total_seconds()
+        if not _is_number(value):
+            return str(value)
+        parts, rest = [], int(abs(value))
+        for unit, seconds in _UNITS:
+            count, rest = divmod(rest, seconds)
+            if count:
+                parts.append(format_unit(count, f"duration-{unit}", locale=self.locale))
+        return format_list(parts[:2] or [self._no_time()], style="unit", locale=self.locale)
+
+    def _no_time(self) -> str:
+        return format_unit(0, "duration-second", locale=self.locale)
+
+    def _day(self, moment: dt.date) -> str:
+        return self._date.apply(moment, self.locale)
+
+    def _clock(self, moment: dt.datetime) -> str:
+        return f"{self._time.apply(moment, self.locale)} {self._zone_name(moment)}"
+
+    def _zone_name(self, moment: dt.datetime) -> str:
+        key = (moment.tzname(), moment.utcoffset())
+        name = self._zone_names.get(key)
+        if name is None:
+            name = get_timezone_name(moment, width="short", locale=self.locale)
+            if re.fullmatch(r"[+-]\d{4}", name):
+                name = f"UTC{name[:3]}:{name[3:]}"
+            self._zone_names[key] = name
+        return name
+
+    def _moment(self, value: Any) -> dt.datetime | None:
+        """From RFC 3339 text, microseconds since the epoch, or a datetime; a naive one is UTC."""
+        try:
+            if isinstance(value, str):
+                value = dt.datetime.fromisoformat(value)
+            elif isinstance(value, int) and not isinstance(value, bool):
+                value = dt.datetime.fromtimestamp(value // SECOND, dt.UTC)
+            if not isinstance(value, dt.datetime):
+                return None
+            return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(self.zone)
+        except (ValueError, OverflowError, OSError):
+            return None

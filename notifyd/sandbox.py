@@ -1,0 +1,169 @@
+"""What template code runs in: Jinja's immutable sandbox, the names and filters it has, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from jinja2 import BaseLoader, ChainableUndefined, Undefined, pass_context
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Joiner, Namespace
+
+from notifyd.locales import Formats
+from notifyd.text import fit, one_line
+
+MAX_RANGE: Final = 1000
+"""How many rounds `range` gives a template."""
+
+LINE_LIMIT: Final = 300
+"""How many characters of a value the filters `line` and `value` keep, unless told otherwise."""
+
+TEXT_LIMIT: Final = 4000
+"""How many characters of a sender's text the filter `text` keeps, unless told otherwise."""
+
+CONTEXT_NAMES: Final = frozenset(
+    {"event", "link", "can_decide", "level", "locale", "direction", "digest", "field", "message", "formats"}
+)
+"""What a template can name. Anything else is a fault at load, as a misspelt name would render empty."""
+
+_MAPPING_METHODS: Final = frozenset({"items", "keys", "values", "get"})
+
+
+class Missing(ChainableUndefined):
+    """A member that an event lacks, or has as null: prints as nothing, and so does what is made of it.
+
+    Greater or less than it is nothing, so that `event.round > 1` needs no care.
+    """
+
+    __slots__ = ()
+
+
+def _is_missing(value: Missing, _other: object) -> Missing:
+    return value
+
+
+def _is_false(_value: Missing, _other: object) -> bool:
+    return False
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    setattr(Missing, f"__{_name}__", _is_missing)
+    setattr(Missing, f"__r{_name}__", _is_missing)
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(Missing, f"__{_name}__", _is_false)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's immutable sandbox, with nothing random, nothing that reads, and lookups that suit events."""
+
+    def __init__(self, loader: BaseLoader) -> None:
+        super().__init__(
+            loader=loader,
+            autoescape=lambda name: name is not None and name.endswith(".html"),
+            undefined=Missing,
+            finalize=_finalize,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            cache_size=-1,
+            auto_reload=False,
+        )
+        # `dict` and `range` as usual; without `lipsum`, which is random.
+        self.globals = {"range": _range, "namespace": Namespace, "cycler": Cycler, "joiner": Joiner}
+        del self.filters["random"]
+        self.filters |= FILTERS
+        self.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """An event's member before a method of the same name: `event.labels.items` may be a label."""
+        if not isinstance(obj, Mapping) or (attribute not in obj and attribute in _MAPPING_METHODS):
+            return super().getattr(obj, attribute)
+        value = obj.get(attribute)
+        return self.undefined(obj=obj, name=attribute) if value is None else value
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        value = super().getitem(obj, argument)
+        return self.undefined(obj=obj, name=argument) if value is None else value
+
+
+def _range(*args: int) -> range:
+    numbers = range(*args)
+    if len(numbers) > MAX_RANGE:
+        raise OverflowError(f"range() gives at most {MAX_RANGE} numbers")
+    return numbers
+
+
+def _finalize(value: Any) -> Any:
+    """What an expression prints as: JSON's words for null (nothing), true and false."""
+    if value is None:
+        return ""
+    if value is True or value is False:
+        return "true" if value else "false"
+    return value
+
+
+# --- filters -----------------------------------------------------------------------------------------------
+
+
+def _localized(write: Callable[[Formats, Any], str]) -> Callable[[Context, Any], str]:
+    """A filter in the reader's locale and zone; nothing stays nothing."""
+
+    @pass_context
+    def wrapper(context: Context, value: Any) -> str:
+        return "" if value is None or isinstance(value, Undefined) else write(context["formats"], value)
+
+    return wrapper
+
+
+def line(value: Any, limit: int = LINE_LIMIT) -> str:
+    """Text on one line, cut at the end of a word."""
+    return cut(one_line(str(value)), limit)
+
+
+def cut(value: Any, limit: int) -> str:
+    """Text of at most `limit` characters, cut at the end of a word, with an ellipsis."""
+    text = str(value)
+    return text if len(text) * 2 <= limit else fit(text, limit)
+
+
+def value_line(value: Any, limit: int = LINE_LIMIT) -> str:
+    """Any JSON value on one line: text as it is, all else as compact JSON."""
+    if value is None or isinstance(value, Undefined):
+        return ""
+    if not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str)
+    return line(value, limit)
+
+
+def text_block(value: Any, limit: int = TEXT_LIMIT) -> str:
+    """Any JSON value as a paragraph of its own: text with its lines, all else as compact JSON."""
+    return cut(value, limit) if isinstance(value, str) else value_line(value, limit)
+
+
+def short_hash(value: Any) -> str:
+    """`sha256:` and the first twelve digits: enough to compare by eye."""
+    algorithm, mark, digits = str(value or "").rpartition(":")
+    return f"{algorithm}{mark}{digits[:12]}"
+
+
+def _empty_if_none(filter_: Callable[..., str]) -> Callable[..., str]:
+    def wrapper(value: Any, *args: Any) -> str:
+        return "" if value is None else filter_(value, *args)
+
+    return wrapper
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "datetime": _localized(Formats.datetime),
+    "date": _localized(Formats.date),
+    "time": _localized(Formats.time),
+    "number": _localized(Formats.number),
+    "duration": _localized(Formats.duration),
+    "short_hash": short_hash,
+    "line": _empty_if_none(line),
+    "cut": _empty_if_none(cut),
+    "value": value_line,
+    "text": text_block,
+}
+"""The filters beside Jinja's own."""
