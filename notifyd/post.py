@@ -138,13 +138,14 @@ async def _bounded_text(response: aiohttp.ClientResponse) -> str:
 
 def hide(text: str, secrets: Iterable[Secret]) -> str:
     """`text` with each of `secrets` as `***`: whole, and each long piece of one that is a URL."""
-    pieces = {piece for secret in secrets for piece in _pieces(secret.reveal())}
+    pieces = {piece for secret in secrets for piece in pieces_of(secret.reveal())}
     for piece in sorted(pieces, key=len, reverse=True):
         text = text.replace(piece, HIDDEN)
     return text
 
 
-def _pieces(secret: str) -> Iterator[str]:
+def pieces_of(secret: str) -> Iterator[str]:
+    """What must not be seen of a secret: the whole, and where it is a URL its long pieces too."""
     if secret:
         yield secret
     if "://" not in secret:

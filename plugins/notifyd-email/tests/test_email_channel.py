@@ -6,13 +6,13 @@ import asyncio
 import email
 import email.policy
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
@@ -24,11 +24,21 @@ from notifyd_email import EmailConfig, notifyd_channel_types
 from notifyd_email.mail import compose, mailbox
 
 from notifyd.plugin import PermanentError, Reason, Receipt, Secret, TransientError
-from notifyd.testing import NOW, opened, sample_message
+from notifyd.testing import (
+    NOW,
+    NetworkConformance,
+    Received,
+    Receiver,
+    Reply,
+    Verdict,
+    opened,
+    sample_message,
+)
 
 (EMAIL,) = notifyd_channel_types()
 FROM = "Notifier <notifyd@acme.example>"
 TO = "alice@acme.example"
+PASSWORD = "opensesame"
 
 
 class Mailroom:
@@ -37,9 +47,18 @@ class Mailroom:
     def __init__(self) -> None:
         self.mails: list[Envelope] = []
         self.rcpt_answer = ""
-        self.data_answer = "250 queued as 42"
-        self.port = 0
+        self.data_answer = ""
         self.logins: list[tuple[bytes, bytes]] = []
+        self.url = ""
+        self.received: list[Received] = []
+        self.reply = Reply(250, "queued as 42")
+        self.arrived = asyncio.Event()
+        self.silent = False
+        self.hangs_up = False
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -50,14 +69,22 @@ class Mailroom:
         return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        assert isinstance(envelope.content, bytes)
         self.mails.append(envelope)
-        return self.data_answer
+        self.received.append(Received(envelope.content))
+        self.arrived.set()
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.hangs_up and isinstance(server.transport, asyncio.Transport):
+            server.transport.abort()
+        said = self.reply.text(self.received[-1]).replace("\n", " ").replace("\r", " ")
+        return self.data_answer or f"{self.reply.status} {said[:400]}"
 
     def authenticate(
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: LoginPassword
     ) -> AuthResult:
         self.logins.append((data.login, data.password))
-        return AuthResult(success=data.password == b"opensesame", handled=False)
+        return AuthResult(success=data.password == PASSWORD.encode(), handled=False)
 
 
 def content(room: Mailroom) -> bytes:
@@ -98,11 +125,44 @@ async def mailroom(tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIt
         return sessions[-1]
 
     server = await loop.create_server(conversation, "127.0.0.1", 0, ssl=tls)
-    room.port = server.sockets[0].getsockname()[1]
+    room.url = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
         yield room
         for session in sessions:
             await session.over.wait()
+
+
+class TestEmail(NetworkConformance):
+    channel_type = EMAIL
+    message = sample_message(recipient=TO, html="<!doctype html><p>Hello</p>")
+    verdicts: ClassVar[Mapping[int, Verdict]] = {
+        250: None,
+        421: TransientError,
+        450: TransientError,
+        451: TransientError,
+        452: TransientError,
+        530: PermanentError,
+        550: PermanentError,
+        552: PermanentError,
+        554: PermanentError,
+    }
+
+    receiver_loggers = frozenset({"mail.log"})
+
+    def receiver(self) -> AbstractAsyncContextManager[Receiver]:
+        return mailroom(auth_require_tls=False)
+
+    def config(self, url: str) -> EmailConfig:
+        host, _, port = url.rpartition(":")
+        login: dict[str, Any] = {"username": "notifyd", "password": Secret(PASSWORD)}
+        return EmailConfig(host=host, port=int(port), from_=FROM, tls="none", **login)
+
+    def readable(self, received: Received) -> str:
+        mail = email.message_from_bytes(received.body, policy=email.policy.default)
+        assert isinstance(mail, EmailMessage)
+        body = mail.get_body(("plain",))
+        assert body is not None
+        return f"{mail['Subject']}\n{body.get_content()}"
 
 
 def plain_config(room: Mailroom, **changes: Any) -> EmailConfig:
@@ -254,21 +314,21 @@ async def test_the_servers_answer_decides_on_a_retry(
     assert (error.reason, error.status, error.excerpt) == (reason, int(answer[:3]), answer[4:])
 
 
-LOGIN = {"username": "notifyd", "password": Secret("opensesame")}
+LOGIN = {"username": "notifyd", "password": Secret(PASSWORD)}
 
 
 async def test_it_logs_in_over_starttls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     context = server_certificate(monkeypatch, tmp_path)
     async with mailroom(tls_context=context, require_starttls=True, auth_required=True) as room:
         await send(plain_config(room, tls="starttls", **LOGIN))
-    assert room.logins == [(b"notifyd", b"opensesame")]
+    assert room.logins == [(b"notifyd", PASSWORD.encode())]
     assert len(room.mails) == 1
 
 
 async def test_it_speaks_tls_from_the_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     async with mailroom(server_certificate(monkeypatch, tmp_path), auth_require_tls=False) as room:
         await send(plain_config(room, tls="tls", **LOGIN))
-    assert room.logins == [(b"notifyd", b"opensesame")]
+    assert room.logins == [(b"notifyd", PASSWORD.encode())]
 
 
 async def test_a_wrong_password_is_permanent_and_is_not_shown() -> None:

@@ -1,0 +1,1 @@
+"""The parts behind `notifyd.testing`. Import them from there."""

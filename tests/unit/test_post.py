@@ -1,0 +1,166 @@
+"""One POST and the verdict on its answer, against real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import traceback
+
+import aiohttp
+import pytest
+
+from notifyd.egress import Guard, open_session
+from notifyd.errors import PermanentError, Reason, TransientError
+from notifyd.model import SECOND, Receipt
+from notifyd.post import ANSWER_LIMIT, check_response, hide, http_url, post
+from notifyd.secrets import Secret
+from notifyd.testing import NOW, Reply, Sink
+
+PATH = "/services/T000/B000/a-long-secret-token"
+
+
+async def test_the_answer_holds_status_headers_and_text() -> None:
+    async with Sink() as sink, aiohttp.ClientSession() as http:
+        sink.reply = Reply(418, "teapot", {"X-Pot": "short"})
+        answer = await post(http, Secret(sink.url + PATH), b"{}", {"x-key": Secret("hidden-header")})
+    assert (answer.status, answer.text, answer.headers["x-pot"]) == (418, "teapot", "short")
+    (request,) = sink.received
+    assert (request.path, request.body, request.headers["x-key"]) == (PATH, b"{}", "hidden-header")
+
+
+async def test_what_the_answer_repeats_of_the_requests_secrets_is_hidden() -> None:
+    async with Sink() as sink, aiohttp.ClientSession() as http:
+        url = Secret(sink.url + PATH + "?sig=another%20long%20secret")
+        sink.reply = Reply(404, f"{url.reveal()} {PATH} another long secret hidden-header")
+        answer = await post(http, url, b"{}", {"x-key": Secret("hidden-header")})
+    assert answer.text == "*** /services/T000/B000/*** *** ***"
+
+
+async def test_only_the_beginning_of_an_answer_is_read() -> None:
+    async with Sink() as sink, aiohttp.ClientSession() as http:
+        sink.reply = Reply(200, "x" * 1_000_000)
+        answer = await post(http, Secret(sink.url), b"{}")
+    assert len(answer.text) == ANSWER_LIMIT
+
+
+async def test_a_body_that_breaks_off_leaves_the_status_as_the_verdict() -> None:
+    async def half_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(half_answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, aiohttp.ClientSession() as http:
+        answer = await post(http, Secret(f"http://127.0.0.1:{port}/"), b"{}")
+    assert (answer.status, answer.text) == (200, "half")
+
+
+async def test_a_refused_connection_is_transient_and_shows_no_url() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(TransientError) as caught:
+            await post(http, Secret(f"http://127.0.0.1:{port}{PATH}"), b"{}")
+    assert caught.value.reason is Reason.NETWORK
+    assert caught.value.detail == "the receiver cannot be reached: Connection refused"
+    assert "a-long-secret-token" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_an_address_that_egress_forbids_is_permanent() -> None:
+    async with Sink() as sink, open_session(Guard(())) as http:
+        with pytest.raises(PermanentError) as caught:
+            await post(http, Secret(sink.url + PATH), b"{}")
+    assert caught.value.reason is Reason.EGRESS_REFUSED
+    assert sink.received == []
+
+
+async def test_a_timeout_of_the_session_is_transient() -> None:
+    async with Sink() as sink, aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.1)) as http:
+        sink.silent = True
+        with pytest.raises(TransientError) as caught:
+            await post(http, Secret(sink.url), b"{}")
+    assert caught.value.reason is Reason.TIMEOUT
+
+
+async def test_a_name_that_does_not_resolve_is_transient() -> None:
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(TransientError, match="does not resolve"):
+            await post(http, Secret("http://nowhere.invalid/x"), b"{}")
+
+
+def test_2xx_is_a_receipt() -> None:
+    assert check_response(202, {}, "body", now=NOW) == Receipt(status=202)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (302, PermanentError, Reason.REJECTED),
+        (400, PermanentError, Reason.REJECTED),
+        (401, PermanentError, Reason.UNAUTHORIZED),
+        (403, PermanentError, Reason.UNAUTHORIZED),
+        (404, PermanentError, Reason.NOT_FOUND),
+        (408, TransientError, Reason.TIMEOUT),
+        (410, PermanentError, Reason.NOT_FOUND),
+        (413, PermanentError, Reason.TOO_LARGE),
+        (425, TransientError, Reason.THROTTLED),
+        (429, TransientError, Reason.THROTTLED),
+        (500, TransientError, Reason.SERVER_ERROR),
+        (599, TransientError, Reason.SERVER_ERROR),
+    ],
+)
+def test_every_other_status_is_one_of_the_two_errors(
+    status: int, kind: type[TransientError | PermanentError], reason: Reason
+) -> None:
+    with pytest.raises(kind) as caught:
+        check_response(status, {}, "y" * 1000, now=NOW, said="no\nsuch  thing")
+    error = caught.value
+    assert (error.reason, error.status, len(error.excerpt)) == (reason, status, 500)
+    assert error.detail == f"the receiver answered {status}: no such thing"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("120", 120.0),
+        ("Mon, 21 Sep 2026 14:14:20 GMT", 60.0),
+        ("Mon, 21 Sep 2026 14:00:00 GMT", 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+        ("²", None),
+        ("Mon, 99 Sep 2026 14:14:20 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_seconds_or_as_a_date(header: str, seconds: float | None) -> None:
+    with pytest.raises(TransientError) as caught:
+        check_response(503, {"Retry-After": header}, now=NOW)
+    assert caught.value.retry_after == seconds
+
+
+def test_a_vendors_own_form_wins_over_the_header() -> None:
+    with pytest.raises(TransientError) as caught:
+        check_response(429, {"Retry-After": "9"}, now=NOW + SECOND, retry_after=0.5)
+    assert caught.value.retry_after == 0.5
+
+
+def test_hiding_takes_long_pieces_of_a_url_and_leaves_its_words() -> None:
+    secret = Secret("https://user:long-password@hooks.example/services/T0/abcdefghijkl")
+    shown = hide("long-password at hooks.example/services/T0/abcdefghijkl as user", [secret, Secret("")])
+    assert shown == "*** at hooks.example/services/T0/*** as user"
+
+
+@pytest.mark.parametrize("url", ["https://a.example/x", "http://127.0.0.1:8080", "https://[::1]/"])
+def test_an_http_url_is_accepted(url: str) -> None:
+    http_url(None, None, Secret(url))
+
+
+@pytest.mark.parametrize(
+    "url", ["", "a.example/x", "ftp://a.example", "https://", "http://a:0/", "http://a:x/", "http://[::/"]
+)
+def test_anything_else_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ValueError, match="not an http or https URL with a host") as caught:
+        http_url(None, None, Secret(url))
+    assert not url or url not in str(caught.value)
