@@ -1,0 +1,79 @@
+"""From `store.url` to an open store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from attrs import frozen
+
+from notifyd.errors import ConfigError, Fault
+from notifyd.model import Clock
+from notifyd.store import CommitObserver, Store
+from notifyd.store.sqlite import open_sqlite
+
+
+@frozen
+class StoreOptions:
+    """What every kind of store is opened with.
+
+    `node` is this daemon's name among those that share the store; `timeout` is how long an operation may wait
+    for the database, in seconds.
+    """
+
+    node: str
+    clock: Clock
+    timeout: float = 2.0
+    observer: CommitObserver | None = None
+
+
+Opener: TypeAlias = Callable[[str, StoreOptions], Awaitable[Store]]
+
+
+async def open_store(
+    url: str, *, node: str, clock: Clock, timeout: float = 2.0, observer: CommitObserver | None = None
+) -> Store:
+    """Open the store that `url` names; close it with its `aclose`.
+
+    Raises `ConfigError` for a URL that names none, `StoreInUseError` and `StoreError` as its kind does. A URL
+    may hold a password, so no message repeats more of it than its scheme.
+    """
+    scheme, separator, _ = url.partition("://")
+    opener = OPENERS.get(scheme)
+    if not separator or opener is None:
+        given = f"not {scheme}://" if separator and scheme.isalnum() else "and this is not one"
+        known = ", ".join(f"{name}://" for name in OPENERS)
+        raise _config_error(f"must be a URL that begins with one of {known}, {given}")
+    return await opener(url, StoreOptions(node, clock, timeout, observer))
+
+
+def sqlite_path(url: str) -> Path:
+    """The file that `sqlite:///relative.db` or `sqlite:////absolute.db` names. Raises `ConfigError`."""
+    path = url.removeprefix("sqlite:///")
+    if path == url or not path or path.endswith("/") or path == ":memory:" or "?" in path:
+        raise _config_error(
+            "must name a file, as in sqlite:///./notifyd.db (from the working directory) "
+            "or sqlite:////var/lib/notifyd/notifyd.db, and takes no options"
+        )
+    return Path(path)
+
+
+def _config_error(message: str) -> ConfigError:
+    return ConfigError([Fault("store.url", message)])
+
+
+async def _open_sqlite(url: str, options: StoreOptions) -> Store:
+    return await open_sqlite(
+        sqlite_path(url),
+        node=options.node,
+        clock=options.clock,
+        timeout=options.timeout,
+        observer=options.observer,
+    )
+
+
+OPENERS: Final[Mapping[str, Opener]] = {
+    "sqlite": _open_sqlite,
+}
+"""The kinds of store, by URL scheme. An opener imports its driver when it is called."""

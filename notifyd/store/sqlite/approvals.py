@@ -1,0 +1,97 @@
+"""The steps over `approvals` and `incidents`."""
+
+from __future__ import annotations
+
+from sqlite3 import Connection
+from typing import Final
+
+from attrs import evolve
+
+from notifyd.model import Approval, ApprovalKey, Delivery, Incident, IncidentKey, Instant, ResumeStatus
+from notifyd.store import ApprovalFilter, Page
+from notifyd.store.sqlite import rows
+from notifyd.store.sqlite.paging import newest_first
+from notifyd.store.sqlite.rows import sql
+
+_KEY: Final = ("tenant", "run_id", "approval_id")
+_INCIDENT_KEY: Final = (*_KEY, "policy_id")
+_BY_KEY: Final = "tenant = ? AND run_id = ? AND approval_id = ?"
+
+_SELECT: Final = sql("SELECT", ", ".join(rows.APPROVAL), "FROM approvals WHERE")
+_FIND: Final = sql(_SELECT, _BY_KEY)
+DUE: Final = sql(_SELECT, "status = 'pending' AND expires_at <= ? ORDER BY expires_at LIMIT ?")
+OWING: Final = sql(_SELECT, "effects <> '[]' LIMIT ?")
+_SAVE: Final = rows.upsert("approvals", rows.APPROVAL, _KEY)
+_VERSION: Final = sql("SELECT version FROM approvals WHERE", _BY_KEY)
+OUTSTANDING: Final = "SELECT tenant, count(*) FROM approvals WHERE status = 'pending' GROUP BY tenant"
+
+_SELECT_INCIDENT: Final = sql("SELECT", ", ".join(rows.INCIDENT), "FROM incidents WHERE")
+_FIND_INCIDENT: Final = sql(_SELECT_INCIDENT, _BY_KEY, "AND policy_id = ?")
+_SAVE_INCIDENT: Final = rows.upsert("incidents", rows.INCIDENT, _INCIDENT_KEY)
+
+
+def find(db: Connection, key: ApprovalKey) -> Approval | None:
+    row = db.execute(_FIND, (key.tenant, key.run_id, key.approval_id)).fetchone()
+    return None if row is None else rows.approval_of(row)
+
+
+def save(db: Connection, approval: Approval) -> None:
+    db.execute(_SAVE, rows.approval_row(approval))
+
+
+def find_incident(db: Connection, key: IncidentKey) -> Incident | None:
+    row = db.execute(_FIND_INCIDENT, (key.tenant, key.run_id, key.approval_id, key.policy_id)).fetchone()
+    return None if row is None else rows.incident_of(row)
+
+
+def save_incident(db: Connection, incident: Incident) -> None:
+    db.execute(_SAVE_INCIDENT, rows.incident_row(incident))
+
+
+def replace(db: Connection, approval: Approval) -> bool:
+    """Write `approval` over the version before it. A repetition of a write that was done is True again."""
+    row = db.execute(_VERSION, (approval.tenant, approval.run_id, approval.approval_id)).fetchone()
+    if row is None:
+        return False
+    if row[0] == approval.version - 1:
+        save(db, approval)
+        return True
+    return row[0] == approval.version and find(db, approval.key) == approval
+
+
+def strike(db: Connection, key: ApprovalKey, effect_id: str) -> None:
+    approval = find(db, key)
+    if approval is None or all(effect.id != effect_id for effect in approval.effects):
+        return
+    save(db, evolve(approval.strike(effect_id), version=approval.version + 1))
+
+
+def set_resume(db: Connection, delivery: Delivery, status: ResumeStatus) -> None:
+    """Tell the approval how its callback stands, if `delivery` is its callback."""
+    key = delivery.approval_key
+    approval = None if key is None else find(db, key)
+    if approval is None or approval.resume_delivery not in (None, delivery.id):
+        return
+    changed = evolve(approval, resume=status, resume_delivery=delivery.id)
+    if changed != approval:
+        save(db, evolve(changed, version=approval.version + 1))
+
+
+def due(db: Connection, now: Instant, limit: int) -> list[Approval]:
+    return [rows.approval_of(row) for row in db.execute(DUE, (now, limit)).fetchall()]
+
+
+def owing(db: Connection, limit: int) -> list[Approval]:
+    return [rows.approval_of(row) for row in db.execute(OWING, (limit,)).fetchall()]
+
+
+def outstanding(db: Connection) -> dict[str, int]:
+    return dict(db.execute(OUTSTANDING).fetchall())
+
+
+def search(
+    db: Connection, tenant: str, where: ApprovalFilter, page: Page
+) -> tuple[list[Approval], int | None]:
+    terms = {"tenant": tenant, "status": where.status and where.status.value, "run_id": where.run_id}
+    found, after = newest_first(db, "approvals", rows.APPROVAL, terms, page)
+    return [rows.approval_of(row) for row in found], after

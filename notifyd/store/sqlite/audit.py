@@ -1,0 +1,28 @@
+"""The steps over `audit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import Final
+
+from notifyd.model import AuditRecord
+from notifyd.store import AuditFilter, Page
+from notifyd.store.sqlite import rows
+from notifyd.store.sqlite.paging import newest_first
+
+_INSERT: Final = rows.insert("audit", rows.AUDIT, "tenant, id")
+
+
+def write(db: Connection, records: Sequence[AuditRecord]) -> None:
+    """Insert the records that are not there yet."""
+    if records:
+        db.executemany(_INSERT, map(rows.audit_row, records))
+
+
+def search(
+    db: Connection, tenant: str, where: AuditFilter, page: Page
+) -> tuple[list[AuditRecord], int | None]:
+    terms = {"tenant": tenant, "run_id": where.run_id, "approval_id": where.approval_id}
+    found, after = newest_first(db, "audit", rows.AUDIT, terms, page)
+    return [rows.audit_of(row) for row in found], after

@@ -1,0 +1,259 @@
+"""The steps over `deliveries` and `messages`: the queue and the ledger in one table.
+
+`due_at` is what the queue is searched by: an open row's `next_attempt_at`, or, where that is beyond the row's
+deadline and so cannot be meant, its creation; NULL once the row has ended, which takes it out of the queue's
+indexes. A lease is in force while its end is ahead, and only in the life of the store that gave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from sqlite3 import Connection
+from typing import Any, Final
+
+import orjson
+
+from notifyd.model import Attempt, Delivery, Instant, State
+from notifyd.store import MAX_ATTEMPTS_KEPT, AttemptRecord, DeliveryFilter, LaneBacklog, Page
+from notifyd.store.sqlite import rows
+from notifyd.store.sqlite.paging import newest_first
+from notifyd.store.sqlite.rows import sql
+
+_COLUMNS: Final = (*rows.DELIVERY, "message")
+_FROM: Final = "FROM deliveries JOIN messages ON messages.delivery = deliveries.rowid"
+_SELECT: Final = sql("SELECT", ", ".join(_COLUMNS), _FROM)
+_BY_ROWID: Final = sql(_SELECT, "WHERE deliveries.rowid = ?")
+_BY_ID: Final = sql(_SELECT, "WHERE tenant = ? AND id = ?")
+_INSERT: Final = rows.insert("deliveries", (*rows.DELIVERY, "due_at", "life"), "tenant, id")
+_INSERT_MESSAGE: Final = "INSERT INTO messages (delivery, message) VALUES (?, ?)"
+
+_FREE: Final = "NOT (life = :life AND lease_until > :now AND lease_until <= :ceiling)"
+_AHEAD: Final = "due_at - (deadline - created_at) > :now"
+_OTHERS: Final = "AND id NOT IN (SELECT value FROM json_each(:held)) ORDER BY due_at LIMIT :limit"
+_IN_LANE: Final = "SELECT rowid FROM deliveries WHERE lane = :lane AND"
+DUE: Final = sql(_IN_LANE, "due_at <= :now AND", _FREE, _OTHERS)
+OVERDUE: Final = sql(_IN_LANE, "due_at <= :now AND deadline <= :now AND", _FREE, _OTHERS)
+FAR_AHEAD: Final = sql(_IN_LANE, "due_at > :ceiling AND", _AHEAD, "AND", _FREE, _OTHERS)
+"""Rows due at a time that nobody could have set by now: further ahead than creation is from deadline."""
+
+_NO_LEASE: Final = "lease_owner = NULL, lease_until = 0, life = 0"
+_OURS: Final = """
+WHERE tenant = :tenant AND id = :id AND due_at IS NOT NULL
+AND lease_owner = :owner AND lease_number = :number AND life = :life
+"""
+_CLAIM: Final = sql(
+    "UPDATE deliveries SET state = 'pending', lease_owner = :owner, lease_until = :until, life = :life,",
+    "lease_number = lease_number + 1",
+    "WHERE rowid = :rowid AND (due_at <= :now OR",
+    _AHEAD,
+    ") AND",
+    _FREE,
+)
+_HOLD: Final = sql("UPDATE deliveries SET lease_until = :until", _OURS)
+_HOLD_SENDING: Final = sql("UPDATE deliveries SET state = 'sending', lease_until = :until", _OURS)
+_RELEASE: Final = sql(
+    "UPDATE deliveries SET state = 'pending', next_attempt_at = :next, due_at = :due, reason = :reason,",
+    _NO_LEASE,
+    _OURS,
+)
+_STANDING: Final = """
+SELECT rowid, state, tries, attempts, lease_owner, lease_number, life FROM deliveries
+WHERE tenant = ? AND id = ?
+"""
+_RECORD: Final = sql(
+    "UPDATE deliveries SET state = ?, tries = ?, attempts = ?, next_attempt_at = ?, due_at = ?,",
+    "ended_at = ?, reason = ?, folded_into = ?,",
+    _NO_LEASE,
+    "WHERE rowid = ?",
+)
+_KEEP_ATTEMPT: Final = "UPDATE deliveries SET attempts = ? WHERE rowid = ?"
+_REVIVE: Final = sql(
+    "UPDATE deliveries SET state = 'pending', tries = 0, seq = 0, next_attempt_at = :now, due_at = :now,",
+    "deadline = :deadline, ended_at = NULL, reason = NULL,",
+    _NO_LEASE,
+    "WHERE tenant = :tenant AND id = :id AND state = 'dead'",
+)
+EARLIER: Final = """
+SELECT EXISTS (
+    SELECT 1 FROM deliveries WHERE tenant = ? AND run_id = ? AND approval_id = ? AND due_at IS NOT NULL
+    AND seq > 0 AND seq < ? AND channel = ? AND recipient IS ?
+)
+"""
+BACKLOG: Final = """
+SELECT lane, (
+    SELECT channel FROM deliveries AS one WHERE one.lane = every.lane AND one.due_at IS NOT NULL LIMIT 1
+), waiting
+FROM (SELECT lane, count(*) AS waiting FROM deliveries WHERE due_at IS NOT NULL GROUP BY lane) AS every
+"""
+DEAD_LETTERS: Final = "SELECT channel, count(*) FROM deliveries WHERE state = 'dead' GROUP BY channel"
+
+
+def _due_at(state: State, next_attempt_at: Instant, delivery: Delivery) -> Instant | None:
+    if not state.open:
+        return None
+    return next_attempt_at if next_attempt_at <= delivery.deadline else delivery.created_at
+
+
+# --- queue -------------------------------------------------------------------------------------------------
+
+
+def insert(db: Connection, life: int, deliveries: Sequence[Delivery]) -> frozenset[str]:
+    """Insert the rows that are not there yet, leased in this life if they name an owner; answer their ids."""
+    inserted = []
+    for delivery in deliveries:
+        leased = 0 if delivery.lease_owner is None else life
+        due = _due_at(delivery.state, delivery.next_attempt_at, delivery)
+        cursor = db.execute(_INSERT, (*rows.delivery_row(delivery), due, leased))
+        if cursor.rowcount:
+            db.execute(_INSERT_MESSAGE, (cursor.lastrowid, delivery.message))
+            inserted.append(delivery.id)
+    return frozenset(inserted)
+
+
+def due(
+    db: Connection, life: int, lane: str, now: Instant, limit: int, held: Collection[str], overdue_only: bool
+) -> list[int]:
+    """The rowids of a lane's open rows that can be claimed, the longest due first."""
+    terms = {
+        **rows.lease_terms(life, now),
+        "lane": lane,
+        "held": orjson.dumps(list(held)).decode(),
+        "limit": limit,
+    }
+    queries = (OVERDUE,) if overdue_only else (FAR_AHEAD, DUE)
+    found = [rowid for query in queries for (rowid,) in db.execute(query, terms).fetchall()]
+    return found[:limit]
+
+
+def claim(
+    db: Connection, life: int, owner: str, now: Instant, until: Instant, candidates: Sequence[int]
+) -> list[Delivery]:
+    """Lease those of `candidates` that are due and free still."""
+    terms = {**rows.lease_terms(life, now), "owner": owner, "until": until}
+    claimed = [rowid for rowid in candidates if db.execute(_CLAIM, {**terms, "rowid": rowid}).rowcount]
+    return [rows.delivery_of(db.execute(_BY_ROWID, (rowid,)).fetchone()) for rowid in claimed]
+
+
+def _lease_of(delivery: Delivery, life: int) -> dict[str, Any]:
+    return {
+        "tenant": delivery.tenant,
+        "id": delivery.id,
+        "owner": delivery.lease_owner,
+        "number": delivery.lease_number,
+        "life": life,
+    }
+
+
+def hold(
+    db: Connection, life: int, deliveries: Sequence[Delivery], until: Instant, sending: bool
+) -> frozenset[str]:
+    statement = _HOLD_SENDING if sending else _HOLD
+    return frozenset(
+        d.id for d in deliveries if db.execute(statement, {**_lease_of(d, life), "until": until}).rowcount
+    )
+
+
+def release(db: Connection, life: int, deliveries: Sequence[Delivery]) -> None:
+    for delivery in deliveries:
+        terms = {
+            **_lease_of(delivery, life),
+            "next": delivery.next_attempt_at,
+            "due": _due_at(State.PENDING, delivery.next_attempt_at, delivery),
+            "reason": rows.value_of(delivery.reason),
+        }
+        db.execute(_RELEASE, terms)
+
+
+def record(db: Connection, life: int, given: AttemptRecord) -> bool:
+    """Write the end of an attempt, or, where the lease was lost, the attempt alone.
+
+    A repetition of a record that was written is True again, and changes nothing.
+    """
+    delivery = given.delivery
+    row = db.execute(_STANDING, (delivery.tenant, delivery.id)).fetchone()
+    if row is None:
+        return False
+    rowid, state, tries, text, owner, number, lease_life = row
+    attempts, fresh = _with_attempt(text, given.attempt)
+    same_number = number == delivery.lease_number
+    if same_number and owner is not None and owner == delivery.lease_owner and lease_life == life:
+        _write_end(db, rowid, given, tries + (given.attempt is not None), attempts)
+        return True
+    if fresh:
+        db.execute(_KEEP_ATTEMPT, (attempts, rowid))
+        return False
+    return same_number and owner is None and state == given.state
+
+
+def _write_end(db: Connection, rowid: int, given: AttemptRecord, tries: int, attempts: str) -> None:
+    due = _due_at(given.state, given.next_attempt_at, given.delivery)
+    reason, folded_into = rows.value_of(given.reason), given.delivery.folded_into
+    end = (
+        given.state.value,
+        tries,
+        attempts,
+        given.next_attempt_at,
+        due,
+        given.ended_at,
+        reason,
+        folded_into,
+    )
+    db.execute(_RECORD, (*end, rowid))
+
+
+def _with_attempt(text: str, attempt: Attempt | None) -> tuple[str, bool]:
+    """The JSON of a row's attempts with one more, and whether it was not among them."""
+    if attempt is None:
+        return text, False
+    attempts, item = orjson.loads(text), rows.attempt_item(attempt)
+    if item in attempts:
+        return text, False
+    return rows.dump([*attempts, item][-MAX_ATTEMPTS_KEPT:]), True
+
+
+def has_earlier(db: Connection, d: Delivery) -> bool:
+    found = db.execute(EARLIER, (d.tenant, d.run_id, d.approval_id, d.seq, d.channel, d.recipient)).fetchone()
+    return bool(found[0])
+
+
+def backlog(db: Connection) -> list[LaneBacklog]:
+    return [LaneBacklog(*row) for row in db.execute(BACKLOG).fetchall()]
+
+
+# --- ledger ------------------------------------------------------------------------------------------------
+
+
+def find(db: Connection, tenant: str, delivery_id: str) -> Delivery | None:
+    row = db.execute(_BY_ID, (tenant, delivery_id)).fetchone()
+    return None if row is None else rows.delivery_of(row)
+
+
+def search(
+    db: Connection, tenant: str, where: DeliveryFilter, page: Page
+) -> tuple[list[Delivery], int | None]:
+    terms = {"tenant": tenant, "channel": where.channel}
+    found, after = newest_first(db, "deliveries", _COLUMNS, terms, page, STATE_TERMS[where.state])
+    return [rows.delivery_of(row) for row in found], after
+
+
+STATE_TERMS: Final[dict[State | None, str]] = {
+    None: "",
+    State.PENDING: "state = 'pending' AND due_at IS NOT NULL",
+    State.SENDING: "state = 'sending' AND due_at IS NOT NULL",
+    State.SENT: "state = 'sent'",
+    State.DEAD: "state = 'dead'",
+    State.FOLDED: "state = 'folded'",
+}
+"""The state as a literal, so that the index over only the open rows, or only the dead, can serve."""
+
+
+def revive(db: Connection, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
+    """Put a dead row back into the queue, outside the order of its approval's messages (`seq` 0)."""
+    terms = {"tenant": tenant, "id": delivery_id, "now": now, "deadline": deadline}
+    if not db.execute(_REVIVE, terms).rowcount:
+        return None
+    return find(db, tenant, delivery_id)
+
+
+def dead_letters(db: Connection) -> dict[str, int]:
+    return dict(db.execute(DEAD_LETTERS).fetchall())

@@ -1,0 +1,107 @@
+"""Accepting and planning: the steps over `events`, `plans` and `planning`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from sqlite3 import Connection
+from typing import Final
+
+from attrs import evolve
+
+from notifyd.errors import NotFoundError
+from notifyd.model import SECOND, Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
+from notifyd.store import Append, Appended, PlanFixed, Planned, Subject
+from notifyd.store.sqlite import approvals, audit, deliveries, rows
+from notifyd.store.sqlite.rows import sql
+
+PLAN_LEASE: Final = 60 * SECOND
+"""How long the node that accepted an event has for planning it, before the sweeper takes it up."""
+
+_FROM: Final = ", plan FROM events LEFT JOIN plans ON plans.event = events.rowid"
+_SELECT: Final = sql("SELECT", ", ".join(rows.EVENT), _FROM)
+_BY_KEY: Final = sql(_SELECT, "WHERE tenant = ? AND key = ?")
+_BY_ROWID: Final = sql(_SELECT, "WHERE events.rowid = ?")
+_ROWID: Final = "SELECT rowid FROM events WHERE tenant = ? AND key = ?"
+_INSERT: Final = rows.insert("events", rows.EVENT, "tenant, key")
+_QUEUE: Final = "INSERT INTO planning (event, life, until) VALUES (?, ?, ?)"
+_FINISH: Final = "DELETE FROM planning WHERE event = ?"
+_FIX: Final = "INSERT INTO plans (event, plan) VALUES (?, ?) ON CONFLICT (event) DO NOTHING"
+_FREE: Final = "NOT (life = :life AND until > :now AND until <= :ceiling)"
+UNPLANNED: Final = sql("SELECT event FROM planning WHERE", _FREE, "ORDER BY event LIMIT :limit")
+_LEASE: Final = sql("UPDATE planning SET life = :life, until = :until WHERE event = :event AND", _FREE)
+
+
+def append(db: Connection, life: int, request: Append) -> Appended:
+    given = request.event
+    stored = db.execute(_BY_KEY, (given.tenant, given.key)).fetchone()
+    if stored is not None:
+        return Appended(rows.event_of(stored), fresh=False)
+    advance = request.advance(_subject(db, request.subject))
+    event = evolve(
+        given, outcome=advance.outcome, notify=advance.notify, version=advance.version, round=advance.round
+    )
+    if advance.subject is not None:
+        _save_subject(db, advance.subject)
+    insert(db, life, event)
+    audit.write(db, advance.audit)
+    return Appended(event, fresh=True)
+
+
+def _subject(db: Connection, key: ApprovalKey | IncidentKey | None) -> Subject | None:
+    if isinstance(key, ApprovalKey):
+        return approvals.find(db, key)
+    return None if key is None else approvals.find_incident(db, key)
+
+
+def _save_subject(db: Connection, subject: Subject) -> None:
+    if isinstance(subject, Approval):
+        approvals.save(db, subject)
+    else:
+        approvals.save_incident(db, subject)
+
+
+def insert(db: Connection, life: int, event: Event) -> None:
+    """Insert an event, if its key is new, its planning due and leased to the node that accepts it."""
+    cursor = db.execute(_INSERT, rows.event_row(event))
+    if cursor.rowcount and event.notify:
+        db.execute(_QUEUE, (cursor.lastrowid, life, event.received_at + PLAN_LEASE))
+
+
+def unplanned(db: Connection, life: int, now: Instant, limit: int) -> list[int]:
+    """The rowids of events that can be claimed for planning, oldest first."""
+    terms = {**rows.lease_terms(life, now), "limit": limit}
+    return [event for (event,) in db.execute(UNPLANNED, terms)]
+
+
+def claim_unplanned(
+    db: Connection, life: int, now: Instant, until: Instant, candidates: Sequence[int]
+) -> list[Event]:
+    """Lease those of `candidates` that are free still."""
+    terms = {**rows.lease_terms(life, now), "until": until}
+    claimed = [event for event in candidates if db.execute(_LEASE, {**terms, "event": event}).rowcount]
+    return [rows.event_of(db.execute(_BY_ROWID, (event,)).fetchone()) for event in claimed]
+
+
+def fix_plan(db: Connection, life: int, planned: Planned) -> PlanFixed:
+    event = _rowid(db, planned.event)
+    if not db.execute(_FIX, (event, rows.plan_text(planned.plan))).rowcount:
+        return PlanFixed(_plan(db, event), won=False, inserted=frozenset())
+    inserted = deliveries.insert(db, life, planned.deliveries)
+    db.execute(_FINISH, (event,))
+    return PlanFixed(planned.plan, won=True, inserted=inserted)
+
+
+def finish(db: Connection, event: Event) -> None:
+    db.execute(_FINISH, (_rowid(db, event),))
+
+
+def _plan(db: Connection, event: int) -> tuple[PlanEntry, ...]:
+    return rows.plan_of(db.execute("SELECT plan FROM plans WHERE event = ?", (event,)).fetchone()[0])
+
+
+def _rowid(db: Connection, event: Event) -> int:
+    row = db.execute(_ROWID, (event.tenant, event.key)).fetchone()
+    if row is None:
+        raise NotFoundError(f"no event {event.key} of tenant {event.tenant} is stored")
+    rowid: int = row[0]
+    return rowid

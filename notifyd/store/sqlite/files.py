@@ -1,0 +1,142 @@
+"""The database's file: who owns it, how it is made and opened, and what its faults are called."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from notifyd.errors import StoreError, StoreInUseError
+
+_FAULTS: Final = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_BUSY: "locked by another program",
+    sqlite3.SQLITE_LOCKED: "locked by another program",
+    sqlite3.SQLITE_CORRUPT: "the file is corrupt: restore a backup",
+    sqlite3.SQLITE_NOTADB: "not an SQLite database, or corrupt: restore a backup",
+    sqlite3.SQLITE_IOERR: "I/O error",
+    sqlite3.SQLITE_READONLY: "the file is read-only",
+    sqlite3.SQLITE_PERM: "access denied",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+    sqlite3.SQLITE_NOMEM: "out of memory",
+}
+"""What the primary result codes mean for an operator (https://www.sqlite.org/rescode.html)."""
+
+STEP_CODES: Final = frozenset(
+    {
+        sqlite3.SQLITE_ERROR,
+        sqlite3.SQLITE_MISUSE,
+        sqlite3.SQLITE_CONSTRAINT,
+        sqlite3.SQLITE_TOOBIG,
+        sqlite3.SQLITE_MISMATCH,
+        sqlite3.SQLITE_RANGE,
+    }
+)
+"""Faults of one step's own values, which say nothing about the file."""
+
+
+def primary_code(error: sqlite3.Error) -> int:
+    """The primary result code; that of a misuse for what the Python module raises of its own accord."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF
+
+
+def store_error(path: object, error: BaseException) -> StoreError:
+    """A `StoreError` that names the file and the fault."""
+    if not isinstance(error, sqlite3.Error):
+        return StoreError(f"{path}: {error}")
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return StoreError(f"{path}: {_FAULTS.get(primary_code(error), str(error))} ({name})")
+
+
+class FileLock:
+    """Ownership of a database by one process, by `flock` on `<database>.lock`.
+
+    The system ends it with the process, however that ends. The file is never removed: a removed one could be
+    locked by two. It is not the database itself, because closing any descriptor of that one would end
+    SQLite's own locks (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+
+    def __init__(self, database: Path, node: str) -> None:
+        """Raises `StoreInUseError` where another process has it, `StoreError` where it cannot be had."""
+        path = database.with_name(f"{database.name}.lock")
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _refused(database, error) from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(self._descriptor, 300, 0).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            raise StoreInUseError(f"{database}: in use by {owner or 'another process'}") from None
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"process {os.getpid()}, node {node}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def _refused(database: Path, error: OSError) -> StoreError:
+    folder = database.parent
+    if not folder.is_dir():
+        return StoreError(f"{folder}: no such folder; create it, or change store.url")
+    return StoreError(f"{database}: cannot be written in {folder}: {error.strerror}")
+
+
+def ensure_file(path: Path) -> None:
+    """Create the database's file if it is not there, for the owner only; its WAL takes the same mode."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise _refused(path, error) from error
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def connect(path: Path, *, timeout: float = 0.0) -> sqlite3.Connection:
+    """A connection in which every transaction is begun by hand, for use from any one thread at a time.
+
+    `timeout` is how long a statement waits for another program's lock, in seconds.
+    """
+    return sqlite3.connect(
+        path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+
+
+def open_writer(path: Path) -> sqlite3.Connection:
+    """The writing connection. A step must find its pages in memory, since it runs on the event loop.
+
+    Nothing spills to disk before the commit, and checkpoints are the writer's own.
+    """
+    db = connect(path)
+    try:
+        (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreError(f"{path}: this file system cannot hold a write-ahead log")
+        for setting in (
+            "synchronous = FULL",
+            "wal_autocheckpoint = 0",
+            "cache_size = -65536",
+            "cache_spill = OFF",
+            "secure_delete = OFF",
+            "temp_store = MEMORY",
+        ):
+            db.execute(f"PRAGMA {setting}")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def open_reader(path: Path, timeout: float) -> sqlite3.Connection:
+    db = connect(path, timeout=timeout)
+    db.execute("PRAGMA query_only = ON")
+    db.execute("PRAGMA temp_store = MEMORY")
+    return db

@@ -1,0 +1,131 @@
+"""The tables, and how an older file becomes a newer one.
+
+Rowid tables with narrow unique keys: a row's body never takes part in a search, so a body must not sit in the
+tree that is searched. What changes often lives apart from what is written once: `planning` beside `events`,
+`messages` beside `deliveries`. `due_at` and `life` are this module's own: see `deliveries.py`.
+"""
+
+from __future__ import annotations
+
+from sqlite3 import Connection, Error
+from typing import Final
+
+from notifyd.errors import StoreError
+
+APPLICATION_ID: Final = 0x6E746664
+"""Marks a file as notifyd's: "ntfd", in the header's application id (https://www.sqlite.org/fileformat2.html)."""
+
+_FIRST: Final = """
+CREATE TABLE store (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    life INTEGER NOT NULL,       -- grows at every opening; a lease of an earlier life is void
+    probed_at INTEGER NOT NULL
+);
+INSERT INTO store (id, life, probed_at) VALUES (1, 0, 0);
+
+CREATE TABLE events (
+    rowid INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL, key TEXT NOT NULL, event_id TEXT NOT NULL, kind TEXT NOT NULL, action TEXT NOT NULL,
+    occurred_at INTEGER NOT NULL, received_at INTEGER NOT NULL, body TEXT NOT NULL, content_id TEXT NOT NULL,
+    client TEXT NOT NULL, correlation_id TEXT NOT NULL, run_id TEXT, approval_id TEXT, outcome TEXT NOT NULL,
+    notify INTEGER NOT NULL, version INTEGER NOT NULL, round INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX events_key ON events (tenant, key);
+
+CREATE TABLE plans (event INTEGER PRIMARY KEY, plan TEXT NOT NULL);
+CREATE TABLE planning (               -- the events whose planning is not finished
+    event INTEGER PRIMARY KEY, life INTEGER NOT NULL, until INTEGER NOT NULL
+);
+
+CREATE TABLE approvals (
+    rowid INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL, run_id TEXT NOT NULL, approval_id TEXT NOT NULL, version INTEGER NOT NULL,
+    round INTEGER NOT NULL, status TEXT NOT NULL, plan_hash TEXT NOT NULL, required_grants TEXT NOT NULL,
+    required_approvals INTEGER NOT NULL, requested_by TEXT NOT NULL, client TEXT NOT NULL,
+    requested_at INTEGER NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER, callback_url TEXT,
+    sealed_token TEXT, correlation_id TEXT NOT NULL, request TEXT NOT NULL, decisions TEXT NOT NULL,
+    ended_at INTEGER, ended_by TEXT, resume TEXT NOT NULL, resume_delivery TEXT, applied TEXT NOT NULL,
+    effects TEXT NOT NULL
+);
+CREATE UNIQUE INDEX approvals_key ON approvals (tenant, run_id, approval_id);
+CREATE INDEX approvals_by_tenant ON approvals (tenant);
+CREATE INDEX approvals_pending ON approvals (tenant) WHERE status = 'pending';
+CREATE INDEX approvals_due ON approvals (expires_at) WHERE status = 'pending';
+CREATE INDEX approvals_owing ON approvals (version) WHERE effects <> '[]';
+
+CREATE TABLE incidents (
+    rowid INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL, run_id TEXT NOT NULL, approval_id TEXT NOT NULL, policy_id TEXT NOT NULL,
+    version INTEGER NOT NULL, open INTEGER NOT NULL, occurred_at INTEGER NOT NULL, opened_at INTEGER,
+    closed_at INTEGER, request TEXT NOT NULL, applied TEXT NOT NULL
+);
+CREATE UNIQUE INDEX incidents_key ON incidents (tenant, run_id, approval_id, policy_id);
+
+CREATE TABLE deliveries (
+    rowid INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL, id TEXT NOT NULL, event_key TEXT NOT NULL, kind TEXT NOT NULL, action TEXT NOT NULL,
+    rule TEXT NOT NULL, channel TEXT NOT NULL, channel_type TEXT NOT NULL, lane TEXT NOT NULL, recipient TEXT,
+    sealed INTEGER NOT NULL, correlation_id TEXT NOT NULL, created_at INTEGER NOT NULL,
+    next_attempt_at INTEGER NOT NULL, deadline INTEGER NOT NULL, run_id TEXT, approval_id TEXT,
+    seq INTEGER NOT NULL, state TEXT NOT NULL, tries INTEGER NOT NULL, attempts TEXT NOT NULL,
+    ended_at INTEGER, reason TEXT, lease_owner TEXT, lease_until INTEGER NOT NULL,
+    lease_number INTEGER NOT NULL, folded_into TEXT,
+    due_at INTEGER,              -- when an open delivery is due; NULL once it has ended
+    life INTEGER NOT NULL        -- the life of the store that gave the lease; 0 for none
+);
+CREATE UNIQUE INDEX deliveries_id ON deliveries (tenant, id);
+CREATE INDEX deliveries_by_tenant ON deliveries (tenant);
+CREATE INDEX deliveries_due ON deliveries (lane, due_at, life, lease_until, deadline)
+    WHERE due_at IS NOT NULL;
+CREATE INDEX deliveries_order ON deliveries (tenant, run_id, approval_id, seq)
+    WHERE due_at IS NOT NULL AND run_id IS NOT NULL;
+CREATE INDEX deliveries_dead ON deliveries (channel, tenant) WHERE state = 'dead';
+
+CREATE TABLE messages (delivery INTEGER PRIMARY KEY, message TEXT NOT NULL);
+
+CREATE TABLE audit (
+    rowid INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL, id TEXT NOT NULL, name TEXT NOT NULL, at INTEGER NOT NULL, actor TEXT NOT NULL,
+    correlation_id TEXT NOT NULL, run_id TEXT, approval_id TEXT, data TEXT NOT NULL
+);
+CREATE UNIQUE INDEX audit_id ON audit (tenant, id);
+CREATE INDEX audit_by_tenant ON audit (tenant);
+CREATE INDEX audit_by_run ON audit (tenant, run_id, approval_id) WHERE run_id IS NOT NULL;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
+"""Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
+
+
+def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIONS) -> None:
+    """Bring the file to the newest schema, each step in a transaction of its own.
+
+    Raises `StoreError` for a file that a newer notifyd wrote, or that is another program's.
+    """
+    version = _version(db, path)
+    if version > len(migrations):
+        raise StoreError(
+            f"{path}: written by a newer notifyd (schema {version}; this one knows {len(migrations)}): "
+            "install that version, or restore a backup"
+        )
+    for number, script in enumerate(migrations[version:], start=version + 1):
+        _step(db, number, script)
+
+
+def _version(db: Connection, path: object) -> int:
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    (owner,) = db.execute("PRAGMA application_id").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if tables and owner != APPLICATION_ID:
+        raise StoreError(f"{path}: an SQLite database, but not one of notifyd's")
+    return version
+
+
+def _step(db: Connection, number: int, script: str) -> None:
+    marks = f"PRAGMA user_version = {number}; PRAGMA application_id = {APPLICATION_ID};"
+    try:
+        db.executescript(f"BEGIN IMMEDIATE; {script}; {marks} COMMIT;")
+    except Error:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise

@@ -1,0 +1,293 @@
+"""The store over one SQLite file: each operation hands a step to the writer or a query to the readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from sqlite3 import Connection, Error
+from typing import Final, TypeVar, cast
+
+from attrs import evolve, frozen
+
+from notifyd.errors import StoreError
+from notifyd.model import Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant
+from notifyd.store import (
+    Append,
+    Appended,
+    ApprovalFilter,
+    AttemptRecord,
+    AuditFilter,
+    CommitObserver,
+    DeliveryFilter,
+    LaneBacklog,
+    Page,
+    PlanFixed,
+    Planned,
+)
+from notifyd.store.sqlite import approvals as approval_steps
+from notifyd.store.sqlite import audit as audit_steps
+from notifyd.store.sqlite import deliveries as delivery_steps
+from notifyd.store.sqlite import events as event_steps
+from notifyd.store.sqlite.files import FileLock, ensure_file, open_writer, store_error
+from notifyd.store.sqlite.readers import Readers
+from notifyd.store.sqlite.schema import migrate
+from notifyd.store.sqlite.writer import Commit, GroupWriter, Limits, commit
+
+T = TypeVar("T")
+
+_READERS: Final = 2
+_CHUNK: Final = 32
+"""How many of a call's rows are one step: a long call must not hold the event loop for longer than others."""
+
+
+@frozen
+class _Parts:
+    """What opening the file gives."""
+
+    path: Path
+    lock: FileLock
+    db: Connection
+    readers: Readers
+    life: int
+
+
+class SqliteStore:
+    """Implements `notifyd.store.Store`. Made by `open_sqlite`, used and closed on the same event loop."""
+
+    def __init__(self, parts: _Parts, writer: GroupWriter, worker: ThreadPoolExecutor, clock: Clock) -> None:
+        self._path = parts.path
+        self._lock = parts.lock
+        self._readers = parts.readers
+        self._life = parts.life
+        self._writer = writer
+        self._worker = worker
+        self._clock = clock
+        self._closing: asyncio.Task[None] | None = None
+
+    # -- accepting and planning ---------------------------------------------------------------------------
+
+    async def append(self, append: Append) -> Appended:
+        return await self._writer.submit(lambda db: event_steps.append(db, self._life, append))
+
+    async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
+        del owner  # one process owns the file, so a lease needs no name
+        candidates = await self._read(partial(event_steps.unplanned, life=self._life, now=now, limit=limit))
+        if not candidates:
+            return []
+        return await self._writer.submit(
+            lambda db: event_steps.claim_unplanned(db, self._life, now, until, candidates)
+        )
+
+    async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
+        steps = (partial(event_steps.fix_plan, life=self._life, planned=one) for one in planned)
+        return await self._write_all(steps)
+
+    async def insert_deliveries(self, event: Event | None, deliveries: Sequence[Delivery]) -> frozenset[str]:
+        return await self._writer.submit(lambda db: self._insert(db, event, deliveries))
+
+    def _insert(self, db: Connection, event: Event | None, rows: Sequence[Delivery]) -> frozenset[str]:
+        inserted = delivery_steps.insert(db, self._life, rows)
+        if event is not None:
+            event_steps.finish(db, event)
+        return inserted
+
+    # -- dispatching --------------------------------------------------------------------------------------
+
+    async def backlog(self) -> list[LaneBacklog]:
+        return await self._read(delivery_steps.backlog)
+
+    async def claim_due(
+        self,
+        lane: str,
+        owner: str,
+        now: Instant,
+        until: Instant,
+        limit: int,
+        *,
+        held: Collection[str] = (),
+        overdue_only: bool = False,
+    ) -> list[Delivery]:
+        candidates = await self._read(
+            lambda db: delivery_steps.due(db, self._life, lane, now, limit, held, overdue_only)
+        )
+        if not candidates:
+            return []
+        return await self._writer.submit(
+            lambda db: delivery_steps.claim(db, self._life, owner, now, until, candidates)
+        )
+
+    async def hold(self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool) -> frozenset[str]:
+        hold = partial(delivery_steps.hold, life=self._life, until=until, sending=sending)
+        steps = (partial(hold, deliveries=chunk) for chunk in _chunks(deliveries))
+        return frozenset(chain.from_iterable(await self._write_all(steps)))
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        steps = (partial(delivery_steps.release, life=self._life, deliveries=c) for c in _chunks(deliveries))
+        await self._write_all(steps)
+
+    async def record(self, record: AttemptRecord) -> bool:
+        return await self._writer.submit(lambda db: self._record(db, record))
+
+    def _record(self, db: Connection, record: AttemptRecord) -> bool:
+        won = delivery_steps.record(db, self._life, record)
+        audit_steps.write(db, record.audit)
+        if record.event is not None:
+            event_steps.insert(db, self._life, record.event)
+        if won and record.resume is not None:
+            approval_steps.set_resume(db, record.delivery, record.resume)
+        return won
+
+    async def has_earlier(self, delivery: Delivery) -> bool:
+        if delivery.run_id is None or delivery.seq <= 1:
+            return False
+        return await self._read(lambda db: delivery_steps.has_earlier(db, delivery))
+
+    # -- approvals ----------------------------------------------------------------------------------------
+
+    async def approval(self, key: ApprovalKey) -> Approval | None:
+        return await self._read(lambda db: approval_steps.find(db, key))
+
+    async def replace_approval(self, approval: Approval) -> bool:
+        return await self._writer.submit(lambda db: approval_steps.replace(db, approval))
+
+    async def due_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        return await self._read(lambda db: approval_steps.due(db, now, limit))
+
+    async def owing_approvals(self, limit: int) -> list[Approval]:
+        return await self._read(lambda db: approval_steps.owing(db, limit))
+
+    async def strike_effect(self, key: ApprovalKey, effect_id: str) -> None:
+        await self._writer.submit(lambda db: approval_steps.strike(db, key, effect_id))
+
+    async def approvals(
+        self, tenant: str, where: ApprovalFilter, page: Page
+    ) -> tuple[list[Approval], int | None]:
+        return await self._read(lambda db: approval_steps.search(db, tenant, where, page))
+
+    async def outstanding(self) -> dict[str, int]:
+        return await self._read(approval_steps.outstanding)
+
+    # -- the ledger ---------------------------------------------------------------------------------------
+
+    async def delivery(self, tenant: str, delivery_id: str) -> Delivery | None:
+        return await self._read(lambda db: delivery_steps.find(db, tenant, delivery_id))
+
+    async def deliveries(
+        self, tenant: str, where: DeliveryFilter, page: Page
+    ) -> tuple[list[Delivery], int | None]:
+        return await self._read(lambda db: delivery_steps.search(db, tenant, where, page))
+
+    async def revive(self, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
+        return await self._writer.submit(
+            lambda db: delivery_steps.revive(db, tenant, delivery_id, now, deadline)
+        )
+
+    async def dead_letters(self) -> dict[str, int]:
+        return await self._read(delivery_steps.dead_letters)
+
+    # -- audit --------------------------------------------------------------------------------------------
+
+    async def write_audit(self, records: Sequence[AuditRecord]) -> None:
+        await self._writer.submit(lambda db: audit_steps.write(db, records))
+
+    async def audit(
+        self, tenant: str, where: AuditFilter, page: Page
+    ) -> tuple[list[AuditRecord], int | None]:
+        return await self._read(lambda db: audit_steps.search(db, tenant, where, page))
+
+    # -- the store itself ---------------------------------------------------------------------------------
+
+    async def probe(self) -> None:
+        await self._writer.submit(
+            lambda db: db.execute("UPDATE store SET probed_at = ?", (self._clock(),)).rowcount
+        )
+
+    async def aclose(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._worker, self._readers.close)
+            await self._writer.aclose()
+        finally:
+            self._worker.shutdown(wait=False)
+            self._lock.release()
+
+    async def _read(self, query: Callable[[Connection], T]) -> T:
+        if self._closing is not None:
+            raise StoreError(f"{self._path}: the store is closed")
+        return await self._readers.run(query)
+
+    async def _write_all(self, steps: Iterator[Callable[[Connection], T]]) -> list[T]:
+        """Hand in all the steps, and wait for every one of them even if one fails."""
+        results = await asyncio.gather(*map(self._writer.submit, steps), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return cast(list[T], results)
+
+
+def _chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+
+
+async def open_sqlite(
+    path: Path,
+    *,
+    node: str,
+    clock: Clock,
+    timeout: float = 2.0,
+    observer: CommitObserver | None = None,
+    limits: Limits | None = None,
+    commit: Commit = commit,
+) -> SqliteStore:
+    """Open the file at `path`, made if it is not there, for this process alone; all leases in it are void.
+
+    `node` is named to those who find the file in use. `timeout` is how long to wait for a lock that another
+    program holds on the database for a moment, in seconds.
+
+    Raises `StoreInUseError` where another process has the file open, and `StoreError`, naming file or folder,
+    where it cannot be used.
+    """
+    worker = ThreadPoolExecutor(1, thread_name_prefix="store-write")
+    limits = evolve(limits or Limits(), lock_timeout=timeout)
+    try:
+        parts = await asyncio.get_running_loop().run_in_executor(worker, _open, Path(path), node, timeout)
+    except BaseException:
+        worker.shutdown(wait=False)
+        raise
+    writer = GroupWriter(parts.db, parts.path, worker=worker, observer=observer, limits=limits, commit=commit)
+    return SqliteStore(parts, writer, worker, clock)
+
+
+def _open(path: Path, node: str, timeout: float) -> _Parts:
+    with ExitStack() as undo:
+        try:
+            path = path.resolve()
+            lock = FileLock(path, node)
+            undo.callback(lock.release)
+            ensure_file(path)
+            db = open_writer(path)
+            undo.callback(db.close)
+            migrate(db, path)
+            life = _begin_life(db)
+            readers = Readers(path, count=_READERS, timeout=timeout)
+        except (OSError, Error) as error:
+            raise store_error(path, error) from error
+        undo.pop_all()
+        return _Parts(path, lock, db, readers, life)
+
+
+def _begin_life(db: Connection) -> int:
+    """Void every lease there is, by counting one life on: a lease of an earlier one is not looked at."""
+    db.execute("UPDATE store SET life = life + 1")
+    life: int = db.execute("SELECT life FROM store").fetchone()[0]
+    return life

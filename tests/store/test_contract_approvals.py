@@ -1,0 +1,151 @@
+"""What any store does with approvals and the audit trail."""
+
+from __future__ import annotations
+
+import asyncio
+
+from notifyd.model import AuditName, Status
+from notifyd.store import ApprovalFilter, AuditFilter, Page, Store
+from tests.store.makers import (
+    HOUR,
+    NOW,
+    TENANT,
+    approval,
+    audit_record,
+    effect,
+    find_approval,
+    open_approval,
+)
+
+
+async def test_an_unknown_approval_is_none(store: Store) -> None:
+    assert await store.approval(approval().key) is None
+
+
+async def test_an_approval_is_replaced_over_the_version_before_it_only(store: Store) -> None:
+    await open_approval(store, approval())
+    decided = approval(version=2, status=Status.APPROVED, ended_at=NOW, effects=(effect("x1"),))
+    assert await store.replace_approval(decided)
+    assert not await store.replace_approval(approval(version=2, status=Status.REJECTED))
+    assert not await store.replace_approval(approval(version=4))
+    assert await find_approval(store) == decided
+
+
+async def test_replacing_an_unknown_approval_is_refused(store: Store) -> None:
+    assert not await store.replace_approval(approval(version=1))
+    assert not await store.replace_approval(approval(version=2))
+    assert await store.approval(approval().key) is None
+
+
+async def test_repeating_a_replacement_that_was_done_is_done(store: Store) -> None:
+    await open_approval(store, approval())
+    assert await store.replace_approval(approval(version=2, status=Status.APPROVED))
+    assert await store.replace_approval(approval(version=2, status=Status.APPROVED))
+
+
+async def test_of_many_that_replace_a_version_one_wins(store: Store) -> None:
+    await open_approval(store, approval())
+    rivals = [approval(version=2, ended_by=f"rival-{n}") for n in range(10)]
+    won = await asyncio.gather(*map(store.replace_approval, rivals))
+    assert won.count(True) == 1
+    assert (await find_approval(store)).ended_by == f"rival-{won.index(True)}"
+
+
+async def test_pending_approvals_whose_time_has_come_are_due_the_longest_first(store: Store) -> None:
+    for number, minutes in enumerate((3, 1, 2, 5)):
+        await open_approval(store, approval(run_id=f"run-{number}", expires_at=NOW + minutes))
+    await open_approval(store, approval(run_id="ended", status=Status.APPROVED, expires_at=NOW))
+    await open_approval(store, approval(run_id="endless", expires_at=None))
+    assert [a.run_id for a in await store.due_approvals(NOW + 3, 10)] == ["run-1", "run-2", "run-0"]
+    assert [a.run_id for a in await store.due_approvals(NOW + 3, 2)] == ["run-1", "run-2"]
+
+
+async def test_an_approval_owes_until_its_last_effect_is_struck_off(store: Store) -> None:
+    await open_approval(store, approval(effects=(effect("x1"), effect("x2"))))
+    await open_approval(store, approval(run_id="run-2"))
+    assert [a.run_id for a in await store.owing_approvals(10)] == ["run-1"]
+    await store.strike_effect(approval().key, "x1")
+    (owing,) = await store.owing_approvals(10)
+    assert owing.effects == (effect("x2"),)
+    await store.strike_effect(approval().key, "x2")
+    assert await store.owing_approvals(10) == []
+
+
+async def test_striking_an_effect_twice_or_an_unknown_one_changes_nothing(store: Store) -> None:
+    await open_approval(store, approval(effects=(effect("x1"), effect("x2"))))
+    await store.strike_effect(approval().key, "x1")
+    before = await find_approval(store)
+    await store.strike_effect(approval().key, "x1")
+    await store.strike_effect(approval(run_id="unknown").key, "x1")
+    assert await find_approval(store) == before
+
+
+async def test_striking_counts_as_a_write_so_that_it_cannot_be_undone_unseen(store: Store) -> None:
+    await open_approval(store, approval(effects=(effect("x1"),)))
+    await store.strike_effect(approval().key, "x1")
+    assert (await find_approval(store)).version == 2
+    assert not await store.replace_approval(approval(version=2, effects=(effect("x1"),), ended_by="late"))
+
+
+async def test_approvals_are_listed_by_tenant_status_and_run_newest_first(store: Store) -> None:
+    for number in range(4):
+        await open_approval(store, approval(run_id=f"run-{number}"))
+    await open_approval(store, approval(run_id="run-0", approval_id="second", status=Status.APPROVED))
+    await open_approval(store, approval(tenant="globex"))
+
+    async def listed(where: ApprovalFilter, tenant: str = TENANT) -> list[tuple[str, str]]:
+        return [(a.run_id, a.approval_id) for a in (await store.approvals(tenant, where, Page()))[0]]
+
+    assert [run for run, _ in await listed(ApprovalFilter())] == ["run-0", "run-3", "run-2", "run-1", "run-0"]
+    assert await listed(ApprovalFilter(Status.APPROVED)) == [("run-0", "second")]
+    assert await listed(ApprovalFilter(run_id="run-0")) == [("run-0", "second"), ("run-0", "deploy")]
+    assert await listed(ApprovalFilter(Status.PENDING, "run-0")) == [("run-0", "deploy")]
+    assert await listed(ApprovalFilter(), "globex") == [("run-1", "deploy")]
+    assert await listed(ApprovalFilter(), "nobody") == []
+
+
+async def test_a_list_of_approvals_goes_on_page_by_page(store: Store) -> None:
+    for number in range(5):
+        await open_approval(store, approval(run_id=f"run-{number}"))
+    found, after = await store.approvals(TENANT, ApprovalFilter(Status.PENDING), Page(3))
+    assert [a.run_id for a in found] == ["run-4", "run-3", "run-2"]
+    found, after = await store.approvals(TENANT, ApprovalFilter(Status.PENDING), Page(3, after))
+    assert [a.run_id for a in found] == ["run-1", "run-0"]
+    assert after is None
+
+
+async def test_pending_approvals_are_counted_by_tenant(store: Store) -> None:
+    await open_approval(store, approval())
+    await open_approval(store, approval(run_id="run-2", expires_at=NOW + HOUR))
+    await open_approval(store, approval(run_id="run-3", status=Status.REJECTED))
+    await open_approval(store, approval(tenant="globex"))
+    assert await store.outstanding() == {TENANT: 2, "globex": 1}
+
+
+async def test_an_audit_record_written_twice_is_kept_once(store: Store) -> None:
+    await store.write_audit([audit_record("a1"), audit_record("a2", name=AuditName.EXPIRED, run_id=None)])
+    await store.write_audit([audit_record("a1", actor="another"), audit_record("a3", tenant="")])
+    records, after = await store.audit(TENANT, AuditFilter(), Page())
+    assert records == [audit_record("a2", name=AuditName.EXPIRED, run_id=None), audit_record("a1")]
+    assert after is None
+
+
+async def test_the_audit_trail_is_listed_by_tenant_run_and_approval(store: Store) -> None:
+    await store.write_audit(
+        [
+            audit_record("a1"),
+            audit_record("a2", run_id="run-2"),
+            audit_record("a3", approval_id="second"),
+            audit_record("a4", tenant="globex"),
+            audit_record("a5"),
+        ]
+    )
+
+    async def listed(where: AuditFilter, page: Page | None = None) -> list[str]:
+        return [r.id for r in (await store.audit(TENANT, where, page or Page()))[0]]
+
+    assert await listed(AuditFilter()) == ["a5", "a3", "a2", "a1"]
+    assert await listed(AuditFilter("run-1")) == ["a5", "a3", "a1"]
+    assert await listed(AuditFilter("run-1", "deploy")) == ["a5", "a1"]
+    _, after = await store.audit(TENANT, AuditFilter("run-1"), Page(2))
+    assert await listed(AuditFilter("run-1"), Page(2, after)) == ["a1"]

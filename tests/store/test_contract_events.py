@@ -1,0 +1,260 @@
+"""What any store does with events: accepting them once, and planning them once."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from notifyd.errors import StoreError
+from notifyd.model import IncidentKey, Outcome, Status
+from notifyd.store import Advance, Append, ApprovalFilter, AuditFilter, Page, Store
+from tests.store.conftest import Reopen
+from tests.store.makers import (
+    HOUR,
+    MINUTE,
+    NODE,
+    NOW,
+    TENANT,
+    append_of,
+    approval,
+    audit_record,
+    delivery,
+    event,
+    find_approval,
+    get,
+    incident,
+    open_approval,
+    open_incident,
+    opening,
+    planned,
+)
+
+LATER = NOW + HOUR
+
+
+async def claim(store: Store, now: int = LATER, limit: int = 10) -> list[str]:
+    return [e.key for e in await store.claim_unplanned(NODE, now, now + MINUTE, limit)]
+
+
+# --- accepting ---------------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_stored_with_the_outcome_of_its_acceptance(store: Store) -> None:
+    given = event()
+    appended = await store.append(
+        append_of(given, lambda _: Advance(approval(version=3, round=2), Outcome.NEW_ROUND, True, 3, 2))
+    )
+    assert appended.fresh
+    assert appended.event == evolve(given, outcome=Outcome.NEW_ROUND, notify=True, version=3, round=2)
+    again = await store.append(append_of(event(), opening(approval())))
+    assert again.event == appended.event
+
+
+async def test_a_key_that_is_stored_answers_the_first_event_and_changes_nothing(store: Store) -> None:
+    await open_approval(store, approval())
+    first = await store.append(append_of(event()))
+
+    def never(_: Any) -> Advance:
+        raise AssertionError("advanced by a duplicate")
+
+    again = await store.append(append_of(event(body='{"other":true}'), never))
+    assert not again.fresh
+    assert again.event == first.event
+    assert await find_approval(store) == approval()
+
+
+async def test_the_same_key_of_another_tenant_is_another_event(store: Store) -> None:
+    assert (await store.append(append_of(event()))).fresh
+    assert (await store.append(append_of(event(tenant="globex")))).fresh
+
+
+async def test_an_event_creates_its_approval_and_audit_in_the_same_step(store: Store) -> None:
+    advance = Advance(approval(), Outcome.OPENED, True, 1, 1, (audit_record("a1"), audit_record("a2")))
+    await store.append(append_of(event(), lambda _: advance))
+    assert await find_approval(store) == approval()
+    records, _ = await store.audit(TENANT, AuditFilter(), Page())
+    assert [r.id for r in records] == ["a2", "a1"]
+
+
+async def test_advance_sees_the_stored_approval_and_none_for_an_unknown_one(store: Store) -> None:
+    seen: list[Any] = []
+
+    def look(subject: Any) -> Advance:
+        seen.append(subject)
+        return Advance(None, Outcome.RECORDED, False)
+
+    await store.append(append_of(event("e1"), look))
+    await open_approval(store, approval())
+    await store.append(append_of(event("e2"), look))
+    assert seen == [None, approval()]
+    assert await find_approval(store) == approval()
+
+
+async def test_an_event_that_moves_an_approval_replaces_it(store: Store) -> None:
+    await open_approval(store, approval())
+    moved = approval(version=2, status=Status.CANCELLED, ended_at=NOW, ended_by="ci")
+    await store.append(append_of(event(), lambda _: Advance(moved, Outcome.ENDED, True, 2, 1)))
+    assert await find_approval(store) == moved
+
+
+async def test_a_hold_is_kept_apart_from_the_approval_and_seen_by_the_next_event(store: Store) -> None:
+    await open_incident(store, incident())
+    closed = incident(version=2, open=False, closed_at=NOW)
+    seen: list[Any] = []
+
+    def close(subject: Any) -> Advance:
+        seen.append(subject)
+        return Advance(closed, Outcome.ENDED, True, 2)
+
+    key = IncidentKey(TENANT, "run-1", "deploy", "prod")
+    await store.append(Append(event("e2"), key, close))
+    await store.append(Append(event("e3"), key, close))
+    assert seen == [incident(), closed]
+    assert await store.approval(approval().key) is None
+
+
+async def test_an_advance_that_raises_fails_its_own_caller_and_stores_nothing(store: Store) -> None:
+    def broken(_: Any) -> Advance:
+        raise LookupError("no such round")
+
+    good = [store.append(append_of(event(f"good-{n}"))) for n in range(5)]
+    bad = store.append(append_of(event("bad"), broken))
+    *appended, fault = await asyncio.gather(*good, bad, return_exceptions=True)
+    assert isinstance(fault, LookupError)
+    assert all(not isinstance(a, BaseException) and a.fresh for a in appended)
+    assert (await store.append(append_of(event("bad")))).fresh
+
+
+async def test_of_many_that_append_one_key_at_once_exactly_one_is_fresh(store: Store) -> None:
+    appended = await asyncio.gather(*(store.append(append_of(event(body=f"{n}"))) for n in range(20)))
+    assert [a.fresh for a in appended].count(True) == 1
+    assert len({a.event.body for a in appended}) == 1
+
+
+async def test_what_was_accepted_is_there_after_a_restart(store: Store, reopen: Reopen) -> None:
+    await open_approval(store, approval())
+    again = await reopen()
+    assert await find_approval(again) == approval()
+    assert [a.run_id for a in (await again.approvals(TENANT, ApprovalFilter(), Page()))[0]] == ["run-1"]
+
+
+# --- planning ----------------------------------------------------------------------------------------------
+
+
+async def test_an_accepted_event_is_leased_to_the_node_that_accepted_it(store: Store) -> None:
+    await store.append(append_of(event()))
+    assert await claim(store, NOW + 1) == []
+    assert await claim(store, NOW + 61 * 1_000_000) == ["e1"]
+
+
+async def test_an_event_that_sets_nothing_off_is_never_planned(store: Store, reopen: Reopen) -> None:
+    await store.append(append_of(event(notify=False)))
+    assert await claim(store) == []
+    assert await claim(await reopen()) == []
+
+
+async def test_unplanned_events_are_claimed_oldest_first_up_to_the_limit(store: Store) -> None:
+    for number in range(5):
+        await store.append(append_of(event(f"e{number}")))
+    assert await claim(store, limit=3) == ["e0", "e1", "e2"]
+    assert await claim(store, limit=3) == ["e3", "e4"]
+
+
+async def test_a_claimed_event_is_free_again_when_its_lease_is_over(store: Store) -> None:
+    await store.append(append_of(event()))
+    assert await claim(store) == ["e1"]
+    assert await claim(store, LATER + MINUTE - 1) == []
+    assert await claim(store, LATER + MINUTE) == ["e1"]
+
+
+async def test_of_many_that_claim_at_once_each_event_goes_to_one(store: Store) -> None:
+    for number in range(10):
+        await store.append(append_of(event(f"e{number}")))
+    claimed = await asyncio.gather(*(claim(store, limit=4) for _ in range(8)))
+    keys = [key for batch in claimed for key in batch]
+    assert len(keys) == len(set(keys)) <= 10
+
+
+async def test_plan_leases_are_void_after_a_restart(store: Store, reopen: Reopen) -> None:
+    await store.append(append_of(event()))
+    assert await claim(await reopen(), NOW + 1) == ["e1"]
+
+
+async def test_a_plan_lease_stamped_by_a_clock_gone_wrong_is_void(store: Store) -> None:
+    await store.append(append_of(event(received_at=NOW + 365 * 24 * HOUR)))
+    assert await claim(store, NOW) == ["e1"]
+
+
+async def test_fixing_a_plan_inserts_its_deliveries_and_ends_the_planning(store: Store) -> None:
+    await store.append(append_of(event()))
+    given = planned(event(), delivery("d1"), delivery("d2", channel="mail", lane="mail"))
+    (fixed,) = await store.fix_plans([given])
+    assert fixed.won
+    assert fixed.plan == given.plan
+    assert fixed.inserted == {"d1", "d2"}
+    assert await get(store, delivery("d1")) == delivery("d1")
+    assert await claim(store) == []
+    assert (await store.append(append_of(event()))).event.plan == given.plan
+
+
+async def test_the_first_plan_stays_and_a_later_planner_is_told_it(store: Store) -> None:
+    await store.append(append_of(event()))
+    first = planned(event(), delivery("d1"))
+    await store.fix_plans([first])
+    (second,) = await store.fix_plans([planned(event(), delivery("d2"))])
+    assert not second.won
+    assert second.plan == first.plan
+    assert second.inserted == frozenset()
+    assert await store.delivery(TENANT, "d2") is None
+
+
+async def test_an_empty_plan_is_a_plan(store: Store) -> None:
+    await store.append(append_of(event()))
+    assert (await store.fix_plans([planned(event())]))[0].won
+    assert await claim(store) == []
+    assert (await store.append(append_of(event()))).event.plan == ()
+
+
+async def test_plans_of_many_events_are_fixed_in_their_order(store: Store) -> None:
+    events = [event(f"e{number}") for number in range(100)]
+    await asyncio.gather(*(store.append(append_of(e)) for e in events))
+    fixed = await store.fix_plans([planned(e, delivery(f"d-{e.key}")) for e in events])
+    assert [f.inserted for f in fixed] == [{f"d-{e.key}"} for e in events]
+
+
+async def test_inserting_deliveries_twice_leaves_one_of_each(store: Store) -> None:
+    assert await store.insert_deliveries(None, [delivery("d1")]) == {"d1"}
+    changed = delivery("d1", message="other")
+    assert await store.insert_deliveries(None, [changed, delivery("d2")]) == {"d2"}
+    assert await get(store, delivery("d1")) == delivery("d1")
+
+
+async def test_inserting_the_deliveries_of_an_event_ends_its_planning(store: Store) -> None:
+    await store.append(append_of(event()))
+    await store.insert_deliveries(event(), [delivery()])
+    assert await claim(store) == []
+
+
+async def test_a_closed_store_says_so_and_closes_twice(store: Store) -> None:
+    await store.append(append_of(event()))
+    await asyncio.gather(store.aclose(), store.aclose())
+    await store.aclose()
+    with pytest.raises(StoreError, match="closed"):
+        await store.append(append_of(event("e2")))
+    with pytest.raises(StoreError, match="closed"):
+        await store.approval(approval().key)
+
+
+async def test_closing_finishes_what_was_handed_in(store: Store, reopen: Reopen) -> None:
+    appends = [asyncio.ensure_future(store.append(append_of(event(f"e{n}")))) for n in range(50)]
+    await asyncio.sleep(0)
+    await store.aclose()
+    assert all(a.fresh for a in await asyncio.gather(*appends))
+    assert not (await (await reopen()).append(append_of(event("e49")))).fresh
+
+
+async def test_a_probe_answers_once_something_is_durable(store: Store) -> None:
+    await store.probe()
