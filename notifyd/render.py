@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,6 +28,9 @@ from notifyd.text import clean, one_line
 TITLE_LIMIT: Final = 250
 BODY_LIMIT: Final = 20_000
 HTML_LIMIT: Final = 400_000
+CHUNKS_LIMIT: Final = 10_000
+"""How many pieces of text a block may print, so that no loop in a template goes on for ever."""
+
 FIELDS_LIMIT: Final = 25
 FIELD_NAME_LIMIT: Final = 100
 FIELD_VALUE_LIMIT: Final = 1_000
@@ -287,37 +291,30 @@ def _render_blocks(template: Template, variables: dict[str, Any], locale: str) -
     for name in _BLOCKS:
         # First in the list is what runs; the rest is what `super()` goes through.
         context.blocks[name] = [_capture(name, printed), *context.blocks.get(name, ())]
-    _run(template, context, locale, BODY_LIMIT)
+    _run(template, context, locale)
     return printed
 
 
 def _capture(name: str, printed: dict[str, str]) -> Callable[[Context], Iterator[str]]:
     def block(context: Context) -> Iterator[str]:
-        printed[name] = _bounded(context.blocks[name][1](context), 2 * BODY_LIMIT)
+        printed[name] = _bounded(context.blocks[name][1](context))
         return iter(())
 
     return block
 
 
-def _run(template: Template, context: Context, locale: str, limit: int) -> str:
+def _run(template: Template, context: Context, locale: str) -> str:
     try:
-        return _bounded(template.root_render_func(context), limit)
+        return _bounded(template.root_render_func(context))
     except Exception as error:
         where, number = _place(error, template)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise RenderError(where, number, locale, reason) from error
 
 
-def _bounded(chunks: Iterable[str], limit: int) -> str:
+def _bounded(chunks: Iterable[str]) -> str:
     """Stops a template that prints without end."""
-    kept: list[str] = []
-    length = 0
-    for chunk in chunks:
-        kept.append(chunk)
-        length += len(chunk)
-        if length > limit:
-            break
-    return "".join(kept)
+    return "".join(islice(chunks, CHUNKS_LIMIT))
 
 
 def _place(error: BaseException, template: Template) -> tuple[str, int]:
@@ -354,7 +351,7 @@ def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, loca
         "action": {"label": action.label, "url": action.url} if action else None,
     }
     context = page.new_context({**variables, "message": message, "field": _Facts().add})
-    html = clean(_run(page, context, locale, HTML_LIMIT))
+    html = clean(_run(page, context, locale))
     return html if len(html) <= HTML_LIMIT else None
 
 

@@ -28,7 +28,7 @@ CONTEXT_NAMES: Final = frozenset(
 )
 """What a template can name. Anything else is a fault at load, as a misspelt name would render empty."""
 
-_MAPPING_METHODS: Final = frozenset({"items", "keys", "values", "get"})
+_DICT_METHODS: Final = frozenset({"items", "keys", "values", "get"})
 
 
 class Missing(ChainableUndefined):
@@ -77,10 +77,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An event's member before a method of the same name: `event.labels.items` may be a label."""
-        if not isinstance(obj, Mapping) or (attribute not in obj and attribute in _MAPPING_METHODS):
-            return super().getattr(obj, attribute)
+        if type(obj) is not dict:
+            return obj if type(obj) is Missing else super().getattr(obj, attribute)
         value = obj.get(attribute)
-        return self.undefined(obj=obj, name=attribute) if value is None else value
+        if value is not None:
+            return value
+        if attribute in _DICT_METHODS and attribute not in obj:
+            return super().getattr(obj, attribute)
+        return self.undefined(obj=obj, name=attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         value = super().getitem(obj, argument)
@@ -118,20 +122,20 @@ def _localized(write: Callable[[Formats, Any], str]) -> Callable[[Context, Any],
 
 def line(value: Any, limit: int = LINE_LIMIT) -> str:
     """Text on one line, cut at the end of a word."""
-    return cut(one_line(str(value)), limit)
+    return cut(one_line(_text(value)), limit)
 
 
 def cut(value: Any, limit: int) -> str:
     """Text of at most `limit` characters, cut at the end of a word, with an ellipsis."""
-    text = str(value)
+    text = _text(value)
     return text if len(text) * 2 <= limit else fit(text, limit)
 
 
 def value_line(value: Any, limit: int = LINE_LIMIT) -> str:
     """Any JSON value on one line: text as it is, all else as compact JSON."""
-    if value is None or isinstance(value, Undefined):
-        return ""
     if not isinstance(value, str):
+        if value is None or isinstance(value, Undefined):
+            return ""
         value = json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str)
     return line(value, limit)
 
@@ -147,11 +151,8 @@ def short_hash(value: Any) -> str:
     return f"{algorithm}{mark}{digits[:12]}"
 
 
-def _empty_if_none(filter_: Callable[..., str]) -> Callable[..., str]:
-    def wrapper(value: Any, *args: Any) -> str:
-        return "" if value is None else filter_(value, *args)
-
-    return wrapper
+def _text(value: Any) -> str:
+    return value if type(value) is str else "" if value is None else str(value)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
@@ -161,8 +162,8 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "number": _localized(Formats.number),
     "duration": _localized(Formats.duration),
     "short_hash": short_hash,
-    "line": _empty_if_none(line),
-    "cut": _empty_if_none(cut),
+    "line": line,
+    "cut": cut,
     "value": value_line,
     "text": text_block,
 }

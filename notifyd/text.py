@@ -19,11 +19,15 @@ _JOINER: Final = "\u200d"
 
 def clean(text: str) -> str:
     """`text` with newlines as `\\n` and without control, surrogate and reordering characters."""
+    if text.replace("\n", "").isprintable():  # most are, and this is quicker to see
+        return text
     return _UNFIT.sub("", _NEWLINES.sub("\n", text))
 
 
 def one_line(text: str) -> str:
     """`clean` text on one line: each run of white space is one space."""
+    if text.isprintable() and "  " not in text:  # most are: what follows would change nothing but the ends
+        return text.strip()
     return _SPACES.sub(" ", clean(_SPACES.sub(" ", text))).strip()
 
 
