@@ -5,14 +5,12 @@ Applied to stored events, messages, logs, the audit, error texts and stored answ
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
-
-import orjson
 
 from notifyd.secrets import HIDDEN, Secret
 from notifyd.signing import PREFIX
@@ -22,109 +20,34 @@ MIN_SEARCHED: Final = 6
 
 # --- names -------------------------------------------------------------------------------------------------
 
-_WORDS: Final = frozenset(
-    (
-        "authorization",
-        "bearer",
-        "cookie",
-        "credential",
-        "jwe",
-        "jwt",
-        "kennwort",
-        "passcode",
-        "passphrase",
-        "passwd",
-        "password",
-        "passwort",
-        "pw",
-        "pwd",
-        "secret",
-        "token",
-    )
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_WORDS: Final = _words(
+    "authorization bearer cookie credential jwe jwt kennwort passcode passphrase passwd password passwort"
+    " pw pwd secret token"
 )
-# Two words that somebody wrote as one.
-_GLUED: Final = frozenset(
-    (
-        "accesskey",
-        "accesstoken",
-        "apikey",
-        "apisecret",
-        "apitoken",
-        "authkey",
-        "authtoken",
-        "bearertoken",
-        "bottoken",
-        "clientsecret",
-        "csrftoken",
-        "dbpassword",
-        "encryptionkey",
-        "hmackey",
-        "hmacsecret",
-        "idtoken",
-        "oauthtoken",
-        "privatekey",
-        "refreshtoken",
-        "resumetoken",
-        "secretkey",
-        "sessionid",
-        "sessionkey",
-        "sessiontoken",
-        "sharedkey",
-        "signingkey",
-        "signingsecret",
-        "sshkey",
-        "usertoken",
-        "webhooksecret",
-        "xsrftoken",
-    )
-)
-_BEFORE_KEY: Final = frozenset(
-    (
-        "access",
-        "account",
-        "api",
-        "auth",
-        "encryption",
-        "hmac",
-        "master",
-        "private",
-        "seal",
-        "secret",
-        "service",
-        "session",
-        "shared",
-        "signing",
-        "ssh",
-    )
+_BEFORE_KEY: Final = _words(
+    "access account api auth encryption hmac master private seal secret service session shared signing ssh"
 )
 # `pass` alone is more often a result ("12 pass") than a password.
-_BEFORE_PASS: Final = frozenset(
-    (
-        "admin",
-        "auth",
-        "database",
-        "db",
-        "email",
-        "ftp",
-        "http",
-        "imap",
-        "ldap",
-        "login",
-        "mail",
-        "mongo",
-        "proxy",
-        "redis",
-        "root",
-        "smtp",
-        "sql",
-        "ssh",
-        "user",
-    )
+_BEFORE_PASS: Final = _words(
+    "admin auth database db email ftp http imap ldap login mail mongo proxy redis root smtp sql ssh user"
 )
-_SECRETS: Final = _WORDS | _GLUED
 _PHRASES: Final = (
     {(word, "key") for word in _BEFORE_KEY} | {(word, "pass") for word in _BEFORE_PASS} | {("session", "id")}
 )
+# Two words that somebody wrote as one, such as `apikey` and `accesstoken`.
+_GLUED: Final = {first + second for first, second in _PHRASES} | {
+    first + second
+    for first in _words(
+        "access api auth bearer bot client csrf db id mysql oauth pg refresh resume session user webhook xsrf"
+    )
+    for second in ("passwd", "password", "secret", "token")
+}
+_SECRETS: Final = _WORDS | _GLUED
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _RUN: Final = re.compile(r"[A-Za-z]+")
 
@@ -139,8 +62,9 @@ def names_secret(key: str) -> bool:
 
 
 def _tells(words: list[str]) -> bool:
-    singular = [_singular(word.lower()) for word in words]
-    return not (_SECRETS.isdisjoint(singular) and _PHRASES.isdisjoint(pairwise(singular)))
+    words = [word.lower() for word in words]
+    singular = [_singular(word) for word in words]
+    return not (_SECRETS.isdisjoint(singular) and _PHRASES.isdisjoint(zip(words, singular[1:], strict=False)))
 
 
 def _singular(word: str) -> str:
@@ -156,7 +80,7 @@ _USERINFO: Final = re.compile(r"(://)[^\s/@?#]+@")
 _HEADER: Final = re.compile(r"\b((?:Proxy-)?Authorization|(?:Set-)?Cookie)(\s*:\s*)[^\r\n]+", re.IGNORECASE)
 _JSON_MEMBER: Final = re.compile(
     r'(?P<head>(?P<quote>\\?["\'])(?P<key>[\w.-]{1,100})(?P=quote)\s*:\s*)'
-    r'(?P<value>"(?:[^"\\]|\\.)*"|\\"(?:[^"\\]|\\[^"])*\\"|\'[^\']*\'|[^\s,}\]]+)'
+    r'(?P<value>"(?:[^"\\]|\\.)*(?:"|\\?\Z)|\\"(?:[^"\\]|\\[^"])*\\"|\'[^\']*\'|[^\s,}\]]+)'
 )
 _PAIR: Final = re.compile(
     r'(?P<head>(?<![\w./-])(?P<key>[\w.-]{1,100})=)(?P<value>"[^"]*"|[^\s&;,"\'<>)\]}]+)'
@@ -195,15 +119,9 @@ _RULES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], 
 
 def _spellings(value: str) -> set[str]:
     """A value as it is, and as JSON, a URL and a form write it."""
-    spellings = {
-        value,
-        orjson.dumps(value).decode()[1:-1],
-        quote(value, safe=""),
-        quote(value),
-        quote_plus(value),
-    }
-    if value.startswith(PREFIX):
-        spellings.add(value.removeprefix(PREFIX))
+    in_json = (json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    in_urls = (quote(value, safe, errors="replace") for safe in ("", "/"))
+    spellings = {value, *in_json, *in_urls, quote_plus(value, errors="replace"), value.removeprefix(PREFIX)}
     return {spelling for spelling in spellings if len(spelling) >= MIN_SEARCHED}
 
 
@@ -226,9 +144,14 @@ class Redactor:
         # One text for all strings, so that the common case, in which nothing is found, is quick.
         return self._without_values(copy) if self._holds_value("\0".join(texts)) else copy
 
-    def text(self, text: str) -> str:
-        """`text` without configured secrets, approvers' links, and what has the form of a credential."""
+    def text(self, text: str, *, cut: bool = False) -> str:
+        """`text` without configured secrets, approvers' links, and what has the form of a credential.
+
+        `cut` says that the text was cut to a length, perhaps in the middle of a secret.
+        """
         text = self._hide_values(text)
+        if cut:
+            text = self._hide_cut_value(text)
         for hint, pattern, replacement in _RULES:
             if hint in text:
                 text = pattern.sub(replacement, text)
@@ -239,6 +162,14 @@ class Redactor:
 
     def _hide_values(self, text: str) -> str:
         return self._pattern.sub(HIDDEN, text) if self._pattern and self._holds_value(text) else text
+
+    def _hide_cut_value(self, text: str) -> str:
+        for value in self._values:
+            tail = text[-len(value) :]
+            for start in range(len(tail) - MIN_SEARCHED + 1) if value[:MIN_SEARCHED] in tail else ():
+                if value.startswith(tail[start:]):
+                    return text[: len(text) - len(tail) + start] + HIDDEN
+        return text
 
     def _without_values(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -253,14 +184,23 @@ class Redactor:
 def _without_named(value: Any, texts: list[str]) -> Any:
     """A deep copy without the members whose name tells of a secret; `texts` gathers its strings."""
     kind = type(value)
-    if kind is dict:
-        texts.extend(value)
-        return {
-            key: HIDDEN if names_secret(key) else _without_named(member, texts)
-            for key, member in value.items()
-        }
-    if kind is list or kind is tuple:
-        return [_without_named(item, texts) for item in value]
     if kind is str:
         texts.append(value)
+        return value
+    if kind is dict:
+        texts += value
+        copy = value.copy()
+        for key, member in value.items():
+            if names_secret(key):
+                copy[key] = HIDDEN
+            elif type(member) is str:
+                texts.append(member)
+            elif type(member) in _COPIED:
+                copy[key] = _without_named(member, texts)
+        return copy
+    if kind is list or kind is tuple:
+        return [_without_named(item, texts) for item in value]
     return HIDDEN if kind is Secret else value
+
+
+_COPIED: Final = frozenset({dict, list, tuple, Secret})

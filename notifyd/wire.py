@@ -17,9 +17,9 @@ import attrs
 from attrs import field, frozen
 
 from notifyd import codec
-from notifyd.codec import Check, string
 from notifyd.errors import Fault, InvalidError
 from notifyd.model import Choice, Instant, Status
+from notifyd.records import Check, expected, listed, one_of, string, wire_name
 from notifyd.secrets import Secret
 
 MAX_BATCH: Final = 100
@@ -27,34 +27,40 @@ MAX_BATCH: Final = 100
 
 # --- members -----------------------------------------------------------------------------------------------
 
-_ID: Final = re.compile(r"[A-Za-z0-9._:@+-]{1,200}")
-_PACK_ID: Final = re.compile(r"[A-Za-z0-9._:@+/-]{1,200}")
+_ID: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9._:@+-]{1,200}")
+_PACK_ID: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9._:@+/-]{1,200}")
 _PLAN_HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
 
 
 def _id(value: Any) -> str:
-    if not _ID.fullmatch(string(value)) or not value.strip("."):
-        raise ValueError("must be 1 to 200 characters of A-Z a-z 0-9 . _ : @ + - and not dots alone")
-    return str(value)
+    if type(value) is not str or not _ID.fullmatch(value):
+        raise _mismatch(value, "1 to 200 characters of A-Z a-z 0-9 . _ : @ + - and not dots alone")
+    return value
 
 
 def _pack_id(value: Any) -> str:
-    if not _PACK_ID.fullmatch(string(value)) or not value.strip("."):
-        raise ValueError("must be 1 to 200 characters of A-Z a-z 0-9 . _ : @ + - / and not dots alone")
-    return str(value)
+    if type(value) is not str or not _PACK_ID.fullmatch(value):
+        raise _mismatch(value, "1 to 200 characters of A-Z a-z 0-9 . _ : @ + - / and not dots alone")
+    return value
 
 
 def _plan_hash(value: Any) -> str:
-    if not _PLAN_HASH.fullmatch(string(value)):
-        raise ValueError("must be sha256: and 64 lower-case hexadecimal digits")
-    return str(value)
+    if type(value) is not str or not _PLAN_HASH.fullmatch(value):
+        raise _mismatch(value, "sha256: and 64 lower-case hexadecimal digits")
+    return value
+
+
+def _mismatch(value: Any, form: str) -> ValueError:
+    string(value)
+    return ValueError(f"must be {form}")
 
 
 def _text(value: Any) -> str:
-    if not string(value):
+    if type(value) is not str or not value:
+        string(value)
         raise ValueError("must not be empty")
-    return str(value)
+    return value
 
 
 def _instant(value: Any) -> Instant:
@@ -77,8 +83,8 @@ PlanHash: TypeAlias = Annotated[str, Check(_plan_hash)]
 Text: TypeAlias = Annotated[str, Check(_text)]
 Time: TypeAlias = Annotated[Instant, Check(_instant)]
 Count: TypeAlias = Annotated[int, Check(_count)]
-EndStatus: TypeAlias = Annotated[Status, Check(codec.one_of(s for s in Status if s.ended))]
-Decision: TypeAlias = Annotated[Choice, Check(codec.one_of(Choice))]
+EndStatus: TypeAlias = Annotated[Status, Check(one_of(s for s in Status if s.ended))]
+Decision: TypeAlias = Annotated[Choice, Check(one_of(Choice))]
 
 Locale: TypeAlias = Annotated[str | None, Check(_locale)]
 """A wish: what does not look like a BCP 47 tag is read as no wish."""
@@ -185,14 +191,14 @@ PACK_EVENTS: Final[Mapping[str, type[PackEvent]]] = {
 }
 """The records by `type`."""
 
-_type_of = codec.one_of(PACK_EVENTS)
+_TYPES: Final = listed(PACK_EVENTS)
 _OWN_MEMBERS: Final = frozenset({"status", "decidedBy"})
 
 
 def parse_pack_event(document: Any) -> PackEvent:
     """The record of one of Task Runner's events. Raises `InvalidError` with every fault."""
     if type(document) is not dict:
-        raise InvalidError([Fault("", str(codec.expected("an object", document)))])
+        raise InvalidError([Fault("", str(expected("an object", document)))])
     cls = PACK_EVENTS.get(document["type"]) if type(document.get("type")) is str else None
     if cls is None:
         raise codec.invalid(_faults_without_type(document))
@@ -208,9 +214,6 @@ def _faults_without_type(document: dict[str, Any]) -> list[Fault]:
     except InvalidError as error:
         faults += error.faults
     return faults
-
-
-_TYPES: Final = ", ".join([*PACK_EVENTS][:-1]) + " or " + [*PACK_EVENTS][-1]
 
 
 # --- decisions ---------------------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ class CloudEvent:
     (strings, booleans and integers), without `tenant`. An attribute that is null counts as left out.
     """
 
-    specversion: Annotated[str, Check(codec.one_of(["1.0"]))]
+    specversion: Annotated[str, Check(one_of(["1.0"]))]
     id: Text
     source: Text
     type: Annotated[str, Check(_kind)]
@@ -276,14 +279,14 @@ class CloudEvent:
     extensions: Mapping[str, Any] = field(factory=dict, metadata={"wire": "-"})
 
 
-_ATTRIBUTES: Final = frozenset(codec.wire_name(a) for a in attrs.fields(CloudEvent)) - {"-"}
+_ATTRIBUTES: Final = frozenset(wire_name(a) for a in attrs.fields(CloudEvent)) - {"-"}
 _REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
 
 
 def parse_cloud_event(document: Any, base: str = "") -> CloudEvent:
     """The record of an event in structured mode. Raises `InvalidError` with every fault, below `base`."""
     if type(document) is not dict:
-        raise InvalidError([Fault(base, str(codec.expected("an object", document)))])
+        raise InvalidError([Fault(base, str(expected("an object", document)))])
     core = {k: v for k, v in document.items() if k in _ATTRIBUTES and (v is not None or k in _REQUIRED)}
     extensions = {k: v for k, v in document.items() if k not in _ATTRIBUTES and v is not None}
     faults = [
@@ -313,7 +316,7 @@ def _refuse(name: str, value: Any) -> str | None:
 def parse_cloud_events(document: Any) -> tuple[CloudEvent, ...]:
     """The records of a batch. Raises `InvalidError` with every fault of every event."""
     if type(document) is not list:
-        raise InvalidError([Fault("", str(codec.expected("an array", document)))])
+        raise InvalidError([Fault("", str(expected("an array", document)))])
     if len(document) > MAX_BATCH:
         raise InvalidError([Fault("", f"must not hold more than {MAX_BATCH} events")])
     events: list[CloudEvent] = []
@@ -340,7 +343,7 @@ def structured_form(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
             document[lower[3:]] = _header_text(value, lower[3:])
     content_type = next((v for k, v in headers.items() if k.lower() == "content-type"), None)
     if content_type is not None:
-        document["datacontenttype"] = content_type
+        document["datacontenttype"] = _header_text(content_type, "datacontenttype")
     if body:
         name, data = _data(content_type or "application/json", body)
         document[name] = data
