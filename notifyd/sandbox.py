@@ -34,13 +34,14 @@ _DICT_METHODS: Final = frozenset({"items", "keys", "values", "get"})
 class Missing(ChainableUndefined):
     """A member that an event lacks, or has as null: prints as nothing, and so does what is made of it.
 
-    Greater or less than it is nothing, so that `event.round > 1` needs no care.
+    Nothing is greater or less than it, and its methods give nothing, so that neither `event.round > 1` nor
+    `event.labels.items()` needs care.
     """
 
     __slots__ = ()
 
 
-def _is_missing(value: Missing, _other: object) -> Missing:
+def _is_missing(value: Missing, *_args: object, **_kwargs: object) -> Missing:
     return value
 
 
@@ -51,6 +52,8 @@ def _is_false(_value: Missing, _other: object) -> bool:
 for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
     setattr(Missing, f"__{_name}__", _is_missing)
     setattr(Missing, f"__r{_name}__", _is_missing)
+for _name in ("call", "neg", "pos", "abs", "round"):
+    setattr(Missing, f"__{_name}__", _is_missing)
 for _name in ("lt", "le", "gt", "ge"):
     setattr(Missing, f"__{_name}__", _is_false)
 
