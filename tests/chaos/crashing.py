@@ -1,0 +1,89 @@
+"""The daemon as a process that kills itself with SIGKILL before or after the n-th call of one store operation.
+
+Usage: python -m tests.chaos.crashing CONFIG TRACE [OPERATION NTH SIDE]. It appends each operation it has
+finished to the file TRACE, a line each, and prints `listening PORT` once it does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from notifyd import config
+from notifyd.app import open_configured_store, running
+from notifyd.discovery import discover
+from notifyd.metrics import Metrics
+from notifyd.model import Clock
+from notifyd.settings import Settings
+from notifyd.store import Store
+
+STEPS = frozenset(
+    {
+        "append",
+        "fix_plans",
+        "insert_deliveries",
+        "record",
+        "release",
+        "replace_approval",
+        "strike_effect",
+        "write_audit",
+    }
+)
+"""The operations that take the way a step further. Claims and leases are void after a crash."""
+
+
+@define
+class CrashingStore:
+    """A store that counts its steps, and crashes at one of them."""
+
+    inner: Store
+    trace: Path
+    crash_at: tuple[str, int, str] | None
+    calls: dict[str, int] = field(factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.inner, name)
+        if name not in STEPS:
+            return method
+
+        async def step(*args: Any, **kwargs: Any) -> Any:
+            nth = self.calls[name] = self.calls.get(name, 0) + 1
+            self._crash_if(name, nth, "before")
+            result = await method(*args, **kwargs)
+            with self.trace.open("a") as trace:
+                trace.write(f"{name} {nth}\n")
+            self._crash_if(name, nth, "after")
+            return result
+
+        return step
+
+    def _crash_if(self, *where: Any) -> None:
+        if where == self.crash_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(config_path: str, trace: str, crash_at: tuple[str, int, str] | None) -> None:
+    async def open_store(settings: Settings, metrics: Metrics, clock: Clock) -> Store:
+        store = await open_configured_store(settings, metrics, clock)
+        crashing: Any = CrashingStore(store, Path(trace), crash_at)
+        return crashing  # type: ignore[no-any-return]
+
+    discovered = discover()
+    settings = config.load(Path(config_path), discovered.channel_types)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with running(settings, discovered, open_store=open_store) as app:
+        print("listening", app.address[1], flush=True)
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    _, config_path, trace, *where = sys.argv
+    point = (where[0], int(where[1]), where[2]) if where else None
+    asyncio.run(main(config_path, trace, point))

@@ -1,0 +1,269 @@
+"""kill -9 between any two steps of the way, then a restart: the way is finished, and nothing is seen twice
+by a receiver under another id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+from attrs import define, field
+
+from notifyd.app import wall_clock
+from notifyd.codec import rfc3339
+from notifyd.secrets import Secret
+from notifyd.signing import secret_bytes, sign, verify
+from notifyd.testing import Sink
+from tests import events
+
+POINTS = [
+    ("append", 1),  # the event, with its approval
+    ("fix_plans", 1),  # its plan, with its delivery
+    ("record", 1),  # the notification was sent
+    ("replace_approval", 1),  # the decision
+    ("write_audit", 1),  # its first effect
+    ("strike_effect", 1),
+    ("append", 2),  # its second: the notice
+    ("strike_effect", 2),
+    ("insert_deliveries", 1),  # its third: the callback
+    ("strike_effect", 3),
+    ("fix_plans", 2),  # the notice's plan
+    ("record", 2),  # the callback, or the notice
+    ("record", 3),  # the other
+    ("fix_plans", 3),  # the plan of what the callback's end raised
+    ("record", 4),  # the last notification
+]
+SIDES = ("before", "after")
+
+SECRET = Secret("whsec_" + base64.b64encode(b"the secret of the task runner 01").decode())
+TOKEN = "reader-token-0123456789"
+RESUME_TOKEN = "resume-token-known-to-the-runner-only"
+
+CONFIG = """
+[server]
+listen = "127.0.0.1:{port}"
+[store]
+url = "sqlite:///{folder}/notifyd.db"
+[keys]
+seal = ["{seal}"]
+[auth.clients.task-runner]
+hmac_secrets = ["{secret}"]
+scopes = ["Packs.Approve", "Notifier.Events:Write"]
+act_as = ["*@acme.example"]
+tenants = ["acme"]
+[auth.clients.reader]
+token_hashes = ["sha256:{token_hash}"]
+scopes = ["Notifier.Read"]
+tenants = ["acme"]
+[egress]
+allow_private = ["127.0.0.0/8"]
+[resume]
+allowed_origins = ["{sink}"]
+[dispatch]
+backoff = "50ms..500ms"
+[channels.hook]
+type = "webhook"
+url = "{sink}/hook"
+secret = "{secret}"
+[[rules]]
+name = "approvals"
+when = 'event.kind == "pack.approval"'
+channels = ["hook"]
+"""
+
+
+@define
+class Runner:
+    """Task Runner, and whoever starts a daemon again that has died."""
+
+    folder: Path
+    sink: Sink
+    port: int
+    starts: int = 0
+    process: asyncio.subprocess.Process | None = None
+    event: dict[str, Any] = field(factory=dict)
+
+    @property
+    def trace(self) -> list[str]:
+        path = self.folder / "trace"
+        return path.read_text().splitlines() if path.exists() else []
+
+    async def supervise(self, *crash_at: str) -> None:
+        """Start the daemon, the first time with a crash in it, and again when it ends."""
+        while True:
+            where = crash_at if self.starts == 0 else ()
+            self.starts += 1
+            with (self.folder / "stderr").open("ab") as stderr:
+                self.process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "tests.chaos.crashing",
+                    str(self.folder / "notifyd.toml"),
+                    str(self.folder / "trace"),
+                    *where,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=stderr,
+                )
+            await self.process.wait()
+
+    async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Call until the daemon answers with success, however often it is not there."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        raw = orjson.dumps(body) if body is not None else b""
+        async with aiohttp.ClientSession() as session:
+            while True:
+                headers = {"Authorization": f"Bearer {TOKEN}"} if body is None else self._signed(raw)
+                with contextlib.suppress(aiohttp.ClientError, OSError):
+                    async with session.request(method, url, data=raw, headers=headers) as response:
+                        if response.status < 300:
+                            return orjson.loads(await response.read())  # type: ignore[no-any-return]
+                        assert response.status >= 500, await response.text()
+                await asyncio.sleep(0.02)
+
+    def _signed(self, raw: bytes) -> dict[str, str]:
+        headers = sign([SECRET], "call", int(time.time()), raw)
+        return headers | {"X-Notifyd-Client": "task-runner", "Content-Type": "application/json"}
+
+    async def until_sent(self, kind: str) -> None:
+        await until(lambda: kind in self.seen())
+
+    def seen(self) -> dict[str, set[str]]:
+        """What the receiver was sent: type to ids."""
+        seen: dict[str, set[str]] = {}
+        for one in self.sink.received:
+            verify([secret_bytes(SECRET)], one.headers, one.body, time.time(), 60)
+            seen.setdefault(orjson.loads(one.body)["type"], set()).add(one.headers["webhook-id"])
+        return seen
+
+    async def play(self) -> None:
+        """One approval, from the event to the last notification."""
+        await self.call("POST", "/notifications/pack-approvals", self.event)
+        await self.until_sent("pack.approval.requested")
+        path = "/notifications/pack-approvals/{runId}/{approvalId}".format(**self.event)
+        ballot = {name: self.event[name] for name in ("tenant", "runId", "approvalId", "planHash")}
+        ballot |= {"decision": "approved", "actor": "alice@acme.example"}
+        await self.call("POST", path + "/ack", ballot)
+        await self.until_sent("pack.approval.resumed")
+        await until_async(self._settled)
+
+    async def _settled(self) -> bool:
+        pending = await self.call("GET", "/api/v1/deliveries?state=pending")
+        sending = await self.call("GET", "/api/v1/deliveries?state=sending")
+        sent = await self.call("GET", "/api/v1/deliveries?state=sent")
+        return not pending["items"] and not sending["items"] and len(sent["items"]) == 4
+
+    async def audit(self) -> list[str]:
+        return sorted(one["name"] for one in (await self.call("GET", "/api/v1/audit"))["items"])
+
+    async def approval(self) -> dict[str, Any]:
+        return await self.call(
+            "GET", "/notifications/pack-approvals/{runId}/{approvalId}".format(**self.event)
+        )
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(45):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def until_async(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(45):
+        while not await condition():
+            await asyncio.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@asynccontextmanager
+async def runner(folder: Path, *crash_at: str) -> AsyncIterator[Runner]:
+    async with Sink() as sink:
+        one = Runner(folder, sink, free_port())
+        text = CONFIG.format(
+            port=one.port,
+            folder=folder,
+            seal=base64.b64encode(b"0" * 32).decode(),
+            secret=SECRET.reveal(),
+            token_hash=hashlib.sha256(TOKEN.encode()).hexdigest(),
+            sink=sink.url,
+        )
+        (folder / "notifyd.toml").write_text(text)
+        resume = {"callbackUrl": sink.url + "/resume", "token": RESUME_TOKEN}
+        occurred_at = rfc3339(wall_clock())
+        one.event = events.load("requested-en") | {"occurredAt": occurred_at, "resume": resume}
+        del one.event["expiresAt"]
+        supervisor = asyncio.create_task(one.supervise(*crash_at))
+        try:
+            yield one
+        finally:
+            supervisor.cancel()
+            await asyncio.gather(supervisor, return_exceptions=True)
+            if one.process is not None and one.process.returncode is None:
+                one.process.kill()
+                await one.process.wait()
+
+
+AUDIT = [
+    "notification.sent",
+    "notification.sent",
+    "notification.sent",
+    "pack.approval.acknowledged",
+    "pack.approval.requested",
+    "resume.delivered",
+]
+
+
+def expect_all_done(one: Runner) -> None:
+    """Each message under one id, the callback with the token in it."""
+    seen = one.seen()
+    assert {kind: len(ids) for kind, ids in seen.items()} == {
+        "pack.approval.requested": 1,
+        "pack.approval.acknowledged": 1,
+        "pack.approval.decided": 1,
+        "pack.approval.resumed": 1,
+    }
+    callback = next(r for r in one.sink.received if r.path == "/resume")
+    assert orjson.loads(callback.body)["data"]["resumeToken"] == RESUME_TOKEN
+
+
+async def test_the_points_are_all_the_steps_there_are(tmp_path: Path) -> None:
+    async with runner(tmp_path) as one:
+        await one.play()
+        expect_all_done(one)
+        assert one.starts == 1
+        assert len(one.sink.received) == 4
+        assert sorted(one.trace) == sorted(f"{name} {nth}" for name, nth in POINTS)
+        assert await one.audit() == AUDIT
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(("step", "nth"), POINTS)
+async def test_a_restart_finishes_what_a_kill_left_undone(
+    step: str, nth: int, side: str, tmp_path: Path
+) -> None:
+    async with runner(tmp_path, step, str(nth), side) as one:
+        await one.play()
+        assert one.starts == 2, "the daemon was not killed"
+        expect_all_done(one)
+        # At least once: what was under way may come again, under its own id. The callback and the notice can be
+        # under way at the same time.
+        assert len(one.sink.received) <= 4 + 2
+        assert await one.audit() == AUDIT
+        approval = await one.approval()
+        assert approval["status"] == "approved"
+        assert approval["resume"]["status"] == "delivered"
