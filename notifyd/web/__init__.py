@@ -1,0 +1,75 @@
+"""The aiohttp application: one file for each resource, one middleware around them all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from notifyd.web import approvals, channels, deliveries, ingest, ops, pages
+from notifyd.web.body import BODY_TIMEOUT
+from notifyd.web.edge import Edge, Guard
+from notifyd.web.ops import READINESS, Readiness
+from notifyd.web.refusals import Refusals
+from notifyd.web.services import SERVICES, Services
+
+__all__ = ["SERVICES", "Services", "create_app", "create_runner"]
+
+_GUARDS: Final = {
+    pages.PATH: Guard.OPEN,
+    "/healthz": Guard.OPEN,
+    "/readyz": Guard.OPEN,
+    "/openapi.json": Guard.OPEN,
+    "/metrics": Guard.METRICS,
+}
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Is a server's log record about more than a caller's broken HTTP?"""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
+_server_log: Final = logging.getLogger("notifyd.web.server")
+_server_log.addFilter(_is_ours)
+
+
+def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Application:
+    """The application. `body_timeout` is in seconds."""
+    refusals = Refusals(services.store, services.clock)
+    edge = Edge(services, refusals, _GUARDS, {pages.PATH: pages.render_problem})
+    app = web.Application(middlewares=[edge.pass_through])
+    app[SERVICES] = services
+    app[BODY_TIMEOUT] = body_timeout
+    app[READINESS] = Readiness(services)
+    for resource in (ingest, approvals, deliveries, channels, ops, pages):
+        app.add_routes(resource.routes)
+
+    async def finish_refusals(_: web.Application) -> AsyncIterator[None]:
+        yield
+        await refusals.aclose()
+
+    app.cleanup_ctx.append(finish_refusals)
+    return app
+
+
+def create_runner(app: web.Application) -> web.AppRunner:
+    """A server for `app`, with bounds on what it reads: 8 KiB to a request line or a header, 128 headers.
+
+    There is no access log, which would hold the approvers' links. What is not HTTP at all aiohttp answers
+    with a plain 400; that is not logged either, because its log would quote the bytes.
+    """
+    return web.AppRunner(
+        app,
+        access_log=None,
+        logger=_server_log,
+        auto_decompress=False,
+        keepalive_timeout=75.0,
+        lingering_time=2.0,
+        max_field_size=8190,
+        max_headers=128,
+        max_line_size=8190,
+    )

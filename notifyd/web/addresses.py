@@ -1,0 +1,71 @@
+"""From which addresses a request may come, and which address it came from behind proxies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, TypeAlias
+
+from aiohttp import web
+
+from notifyd.settings import Network, Server
+from notifyd.web.problems import AddressNotAllowedError
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+_FORWARDING: Final = ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "Via")
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> Address | None:
+    """The address in `text`, an IPv4 address written as IPv6 as what it is; None where there is none."""
+    try:
+        address = ip_address(text.strip())
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+class Gate:
+    """One `[server]` section's allowlists and proxies, with the verdicts on recent addresses kept."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._machine = lru_cache(maxsize=4096)(_within(server.ip_allowlist))
+        self._metrics = lru_cache(maxsize=4096)(_within(server.metrics_allowlist))
+        self._trusted = lru_cache(maxsize=4096)(_within(server.trusted_proxies))
+
+    def caller(self, request: web.BaseRequest) -> Address | None:
+        """Who called: the peer, or, where that is a trusted proxy, the nearest hop that is not.
+
+        Hops further away were written by whoever called, and prove nothing. None where it is no IP address.
+        """
+        peer = parse(request.remote or "")
+        if not self.server.trusted_proxies or not self._trusted(peer):
+            return peer
+        hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
+        return self._nearest_stranger([peer, *(parse(hop) for hop in hops if hop.strip())])
+
+    def _nearest_stranger(self, hops: Sequence[Address | None]) -> Address | None:
+        forwarded = hops[1:] or hops
+        return next((hop for hop in reversed(forwarded) if not self._trusted(hop)), forwarded[0])
+
+    def admit(self, request: web.BaseRequest, *, metrics: bool = False) -> None:
+        """Raises `AddressNotAllowedError`."""
+        caller = self.caller(request)
+        if not (self._metrics if metrics else self._machine)(caller):
+            raise AddressNotAllowedError(f"calls from {caller or 'an unknown address'} are not allowed here")
+
+    def private(self, request: web.BaseRequest) -> bool:
+        """Can nobody read the answer on its way: TLS as far as it is known, or loopback?"""
+        peer = parse(request.remote or "")
+        if self._trusted(peer):
+            return request.headers.get("X-Forwarded-Proto", "").strip().lower() == "https"
+        unforwarded = not any(name in request.headers for name in _FORWARDING)
+        return request.secure or (peer is not None and peer.is_loopback and unforwarded)
+
+
+def _within(networks: Iterable[Network]) -> Callable[[Address | None], bool]:
+    known = tuple(networks)
+    return lambda address: address is not None and any(address in network for network in known)

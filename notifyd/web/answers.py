@@ -1,0 +1,120 @@
+"""What goes out: the records as JSON, in camelCase, without bodies, links or tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from notifyd.codec import rfc3339
+from notifyd.errors import Reason
+from notifyd.machine.notices import progress
+from notifyd.model import RESUME_CHANNEL, Approval, Attempt, AuditRecord, Decision, Delivery, Instant, State
+from notifyd.registry import Registry
+
+
+def json_answer(document: Any, status: int = 200) -> web.Response:
+    return json_bytes(orjson.dumps(document), status)
+
+
+def json_bytes(body: bytes, status: int = 200) -> web.Response:
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+def approval_json(approval: Approval) -> dict[str, Any]:
+    request = orjson.loads(approval.request)
+    return {
+        "tenant": approval.tenant,
+        "runId": approval.run_id,
+        "approvalId": approval.approval_id,
+        "packId": request.get("packId"),
+        "status": approval.status.value,
+        "round": approval.round,
+        "planHash": approval.plan_hash,
+        "requiredGrants": approval.required_grants,
+        "requestedBy": approval.requested_by,
+        "requestedAt": rfc3339(approval.requested_at),
+        "expiresAt": _instant(approval.expires_at),
+        "endedAt": _instant(approval.ended_at),
+        "endedBy": approval.ended_by,
+        "approvals": progress(approval),
+        "decisions": [_decision_json(decision) for decision in approval.decisions],
+        "resume": {"status": approval.resume.value, "deliveryId": approval.resume_delivery},
+        "steps": request.get("steps", []),
+        "labels": request.get("labels", {}),
+        "message": request.get("message", {}),
+        "correlationId": approval.correlation_id,
+    }
+
+
+def _decision_json(decision: Decision) -> dict[str, Any]:
+    return {
+        "decision": decision.choice.value,
+        "actor": decision.actor,
+        "comment": decision.comment,
+        "decidedAt": rfc3339(decision.decided_at),
+        "decisionHash": decision.decision_hash,
+        "round": decision.round,
+        "via": decision.via.value,
+    }
+
+
+def delivery_json(delivery: Delivery, registry: Registry) -> dict[str, Any]:
+    return {
+        "id": delivery.id,
+        "tenant": delivery.tenant,
+        "state": delivery.state.value,
+        "channel": delivery.channel,
+        "rule": delivery.rule,
+        "recipient": delivery.recipient,
+        "kind": delivery.kind,
+        "action": delivery.action,
+        "runId": delivery.run_id,
+        "approvalId": delivery.approval_id,
+        "seq": delivery.seq,
+        "attempts": [_attempt_json(attempt) for attempt in delivery.attempts],
+        "tries": delivery.tries,
+        "nextAttemptAt": rfc3339(delivery.next_attempt_at) if delivery.state.open else None,
+        "createdAt": rfc3339(delivery.created_at),
+        "endedAt": _instant(delivery.ended_at),
+        "reason": _reason(delivery, registry),
+        "correlationId": delivery.correlation_id,
+    }
+
+
+def _reason(delivery: Delivery, registry: Registry) -> str | None:
+    """Why it is as it is: one that waits for a channel which is not there says so."""
+    waiting = delivery.state is State.PENDING and delivery.channel != RESUME_CHANNEL
+    if waiting and registry.channel(delivery.channel, delivery.channel_type) is None:
+        return Reason.CHANNEL_MISSING.value
+    return delivery.reason.value if delivery.reason else None
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "at": rfc3339(attempt.at),
+        "durationMs": attempt.duration_ms,
+        "outcome": attempt.outcome.value,
+        "reason": attempt.reason.value if attempt.reason else None,
+        "status": attempt.status,
+        "detail": attempt.detail,
+        "excerpt": attempt.excerpt,
+    }
+
+
+def audit_json(record: AuditRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name.value,
+        "at": rfc3339(record.at),
+        "actor": record.actor,
+        "correlationId": record.correlation_id,
+        "runId": record.run_id,
+        "approvalId": record.approval_id,
+        "data": record.data,
+    }
+
+
+def _instant(instant: Instant | None) -> str | None:
+    return None if instant is None else rfc3339(instant)

@@ -1,0 +1,106 @@
+"""Approvals: the list, one with its history, and deciding one by a machine's call."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from notifyd import wire
+from notifyd.codec import invalid
+from notifyd.errors import Fault, NotFoundError
+from notifyd.machine.ballots import Ballot
+from notifyd.model import ApprovalKey, Status
+from notifyd.settings import Scope
+from notifyd.store import ApprovalFilter, AuditFilter, Page
+from notifyd.web import correlation
+from notifyd.web.addresses import Gate
+from notifyd.web.answers import approval_json, audit_json, json_answer, json_bytes
+from notifyd.web.auth import Caller, Signature, authorize, claimed_tenant
+from notifyd.web.body import read_body, read_json
+from notifyd.web.lists import Listing, choice_of
+from notifyd.web.services import SERVICES
+
+HISTORY: Final = 200
+"""How many lines of its audit trail an approval is shown with: the newest."""
+
+routes = web.RouteTableDef()
+
+
+@routes.get("/notifications/pack-approvals")
+async def list_approvals(request: web.Request) -> web.Response:
+    caller = authorize(request, Scope.READ)
+    listing = Listing.read(request, caller, {"status": choice_of(Status), "runId": str})
+    where = ApprovalFilter(listing.values.get("status"), listing.values.get("runId"))
+    rows, after = await request.app[SERVICES].store.approvals(listing.tenant, where, listing.page)
+    return listing.answer([approval_json(row) for row in rows], after)
+
+
+@routes.get("/notifications/pack-approvals/{run_id}/{approval_id}")
+async def get_approval(request: web.Request) -> web.Response:
+    """One approval, with its audit trail, oldest first, as its history."""
+    tenant = authorize(request, Scope.READ).only_tenant()
+    store, key = request.app[SERVICES].store, _key(request, tenant)
+    approval = await store.approval(key)
+    if approval is None:
+        raise NotFoundError("no such approval")
+    where = AuditFilter(key.run_id, key.approval_id)
+    records, _ = await store.audit(tenant, where, Page(HISTORY))
+    return json_answer(approval_json(approval) | {"history": [audit_json(r) for r in reversed(records)]})
+
+
+@routes.post("/notifications/pack-approvals/{run_id}/{approval_id}/ack")
+async def post_ack(request: web.Request) -> web.Response:
+    """Decide. The answer is that of `flow.decide`, byte for byte."""
+    services = request.app[SERVICES]
+    server = services.current().settings.server
+    body = await read_body(request, server.max_body)
+    caller = authorize(request, Scope.APPROVE, body, Signature.TAKEN)
+    document = read_json(request, body)
+    caller.claim(claimed_tenant(document))
+    ballot = _ballot(request, caller, wire.parse_ack(document))
+    answer = await services.decisions.decide(ballot, private=Gate(server).private(request))
+    return json_bytes(answer)
+
+
+def _key(request: web.Request, tenant: str) -> ApprovalKey:
+    return ApprovalKey(tenant, request.match_info["run_id"], request.match_info["approval_id"])
+
+
+def _ballot(request: web.Request, caller: Caller, ack: wire.AckRequest) -> Ballot:
+    tenant = ack.tenant.id if ack.tenant else None
+    key = _key(request, tenant or ("" if caller.signed else caller.only_tenant()))
+    _check_path(ack, key, caller.signed)
+    principal = caller.principal
+    return Ballot(
+        tenant=key.tenant,
+        run_id=key.run_id,
+        approval_id=key.approval_id,
+        choice=ack.decision,
+        plan_hash=ack.plan_hash,
+        actor=caller.registry.actors.of(principal, ack.actor),
+        comment=ack.comment or "",
+        via=principal.via,
+        client=principal.name,
+        grants=principal.grants,
+        correlation_id=correlation.current.get(),
+    )
+
+
+def _check_path(ack: wire.AckRequest, key: ApprovalKey, signed: bool) -> None:
+    """What the body says again must be what the path says; signed, it must say all. Raises `InvalidError`."""
+    tenant = ack.tenant.id if ack.tenant else None
+    members = (
+        ("/tenant/id", tenant, key.tenant),
+        ("/runId", ack.run_id, key.run_id),
+        ("/approvalId", ack.approval_id, key.approval_id),
+    )
+    faults = [
+        Fault(at, "must be what the path says") for at, said, path in members if said not in (None, path)
+    ]
+    if signed:
+        faults += [
+            Fault(at, "is required where a signature proves it") for at, said, _ in members if said is None
+        ]
+    if faults:
+        raise invalid(faults)

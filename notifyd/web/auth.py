@@ -1,0 +1,170 @@
+"""Who is calling a machine endpoint, and may they: one `Principal`, by one ordered list of checks.
+
+The order is: the address (see `edge`), a client certificate, a signature or a bearer token, the scope, the
+tenant, the body. Whoever fails an earlier check learns nothing of a later one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, Final, TypeAlias
+
+from aiohttp import hdrs, web
+from attrs import frozen
+from multidict import CIMultiDictProxy
+
+from notifyd.clients import Clients
+from notifyd.errors import (
+    ScopeMissingError,
+    SignatureInvalidError,
+    SignatureRequiredError,
+    TenantMismatchError,
+    UnauthenticatedError,
+)
+from notifyd.model import SECOND, Instant, Principal
+from notifyd.registry import Registry
+from notifyd.settings import Scope
+from notifyd.signing import verify
+from notifyd.web.services import SERVICES
+
+CLIENT_HEADER: Final = "X-Notifyd-Client"
+SIGNATURE_HEADER: Final = "webhook-signature"
+TENANT_HEADERS: Final = ("X-Notifyd-Tenant", "X-StellaOps-Tenant")
+
+PRINCIPAL: Final = "notifyd.principal"
+"""Where a request keeps its principal, once known."""
+
+
+class Signature(Enum):
+    """What an endpoint makes of a signature. It covers the body alone, so most have no use for one."""
+
+    REFUSED = "refused"
+    TAKEN = "taken"
+    REQUIRED = "required"
+
+
+@frozen
+class Call:
+    """What a proof of identity is judged by. `tolerance` in microseconds."""
+
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    clients: Clients
+    now: Instant
+    tolerance: int
+
+
+def _by_signature(call: Call) -> Principal | None:
+    """Standard Webhooks, with the client's name beside it."""
+    if SIGNATURE_HEADER not in call.headers:
+        return None
+    name = call.headers.get(CLIENT_HEADER, "")
+    # An unknown client takes the same way, against keys nobody has: it looks like a wrong signature.
+    keys = call.clients.keys_of(name)
+    verify(keys, call.headers, call.body, call.now / SECOND, call.tolerance / SECOND)
+    client = call.clients.named.get(name)
+    if client is None:
+        raise SignatureInvalidError("webhook-signature does not match the body under any valid secret")
+    return client.signed
+
+
+def _by_bearer(call: Call) -> Principal | None:
+    """An API token, kept in the config as its hash."""
+    offered = call.headers.get(hdrs.AUTHORIZATION)
+    if offered is None:
+        return None
+    scheme, _, token = offered.partition(" ")
+    client = call.clients.by_token(token.strip()) if scheme.lower() == "bearer" else None
+    if client is None:
+        raise UnauthenticatedError("the bearer token is not valid")
+    return client.principal
+
+
+Way: TypeAlias = Callable[[Call], Principal | None]
+
+WAYS: Final[Sequence[Way]] = (_by_signature, _by_bearer)
+"""The ways to be known, in order. Each gives None where a request does not try it, raises where it fails."""
+
+
+def identify(call: Call, signature: Signature) -> Principal:
+    """The one client that everything presented proves. Raises `UnauthenticatedError`."""
+    if signature is Signature.REFUSED and SIGNATURE_HEADER in call.headers:
+        raise UnauthenticatedError("a signature covers a body and nothing else: here, send a bearer token")
+    proofs = [principal for way in WAYS if (principal := way(call)) is not None]
+    if signature is Signature.REQUIRED and not any(principal.signed for principal in proofs):
+        raise SignatureRequiredError(
+            f"sign the body (Standard Webhooks), and name yourself in {CLIENT_HEADER}"
+        )
+    if not proofs:
+        raise UnauthenticatedError("send a bearer token" if signature is Signature.REFUSED else _NO_PROOF)
+    if any(principal.name != proofs[0].name for principal in proofs):
+        raise UnauthenticatedError("the signature and the token prove different clients")
+    return proofs[0]
+
+
+_NO_PROOF: Final = "sign the body (Standard Webhooks), or send a bearer token"
+
+
+@frozen
+class Caller:
+    """A known principal with the scope it needs, under the configuration in force at its request."""
+
+    registry: Registry
+    principal: Principal
+    signed: bool  # a signature covers the body, so that all that decides meaning must be in the body
+    tenant: str | None  # as the headers name it, and one of the principal's
+
+    def only_tenant(self) -> str:
+        """The tenant of a request whose body names none. Raises `TenantMismatchError`."""
+        if self.tenant is not None:
+            return self.tenant
+        if len(self.principal.tenants) != 1:
+            raise TenantMismatchError(f"this client has not one tenant: name it in {TENANT_HEADERS[0]}")
+        return self.principal.tenants[0]
+
+    def claim(self, tenant: Any) -> None:
+        """Check the tenant that a body names, before the body is. Raises `TenantMismatchError`.
+
+        What is no string is the body's own fault, told when the body is checked.
+        """
+        if not isinstance(tenant, str):
+            return
+        if self.tenant is not None and self.tenant != tenant:
+            raise TenantMismatchError("the header and the body name different tenants")
+        if tenant not in self.principal.tenants:
+            raise TenantMismatchError("the body's tenant is not one of this client's")
+
+
+def authorize(
+    request: web.Request, scope: Scope, body: bytes = b"", signature: Signature = Signature.REFUSED
+) -> Caller:
+    """Know the caller, and check scope and the tenant its headers name.
+
+    Raises `UnauthenticatedError`, `ScopeMissingError`, `TenantMismatchError`.
+    """
+    services = request.app[SERVICES]
+    registry, headers = services.current(), request.headers
+    call = Call(headers, body, registry.clients, services.clock(), registry.settings.auth.clock_tolerance)
+    principal = identify(call, signature)
+    request[PRINCIPAL] = principal
+    if scope.value not in principal.scopes:
+        raise ScopeMissingError(f"this needs the scope {scope.value}")
+    return Caller(registry, principal, SIGNATURE_HEADER in headers, named_tenant(headers, principal))
+
+
+def named_tenant(headers: CIMultiDictProxy[str], principal: Principal) -> str | None:
+    named = {tenant for header in TENANT_HEADERS for tenant in headers.getall(header, ())}
+    if not named:
+        return None
+    if len(named) > 1:
+        raise TenantMismatchError(f"{' and '.join(TENANT_HEADERS)} name different tenants")
+    if not named <= set(principal.tenants):
+        raise TenantMismatchError("the header's tenant is not one of this client's")
+    return named.pop()
+
+
+def claimed_tenant(document: Any) -> Any:
+    """`tenant.id` of a body not yet checked, whatever it is; None where there is none."""
+    tenant = document.get("tenant") if isinstance(document, dict) else None
+    return tenant.get("id") if isinstance(tenant, dict) else None

@@ -1,0 +1,22 @@
+"""The correlation id of a request: taken from the caller or made, on every answer and in every log line."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from contextvars import ContextVar
+from typing import Final
+
+HEADER: Final = "X-Correlation-ID"
+
+current: Final[ContextVar[str]] = ContextVar("correlation_id", default="")
+"""The id of the request being handled, "" outside of one. aiohttp gives each request a context of its own."""
+
+_SANE: Final = re.compile(r"[A-Za-z0-9._:@+/=-]{1,128}").fullmatch
+
+
+def begin(offered: str | None) -> str:
+    """Make `offered` the current id where it is sane, else a new one."""
+    chosen = offered if offered and _SANE(offered) else uuid.uuid4().hex
+    current.set(chosen)
+    return chosen

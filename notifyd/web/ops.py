@@ -1,0 +1,83 @@
+"""What operators and their tools look at: metrics, liveness, readiness, and the audit trail."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import hdrs, web
+from prometheus_client.exposition import choose_encoder
+
+from notifyd.errors import NotifydError, UnavailableError
+from notifyd.settings import Scope
+from notifyd.store import AuditFilter
+from notifyd.web.answers import audit_json, json_answer
+from notifyd.web.auth import authorize
+from notifyd.web.lists import Listing
+from notifyd.web.services import SERVICES, Services
+
+PROBE_LIFE: Final = 1.0
+"""Seconds a probe's result is reused: this endpoint is open, and a probe writes to the disk."""
+
+routes = web.RouteTableDef()
+
+
+class Readiness:
+    """Asks the daemon whether it can work, at most once per `PROBE_LIFE`, whoever asks meanwhile."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = asyncio.Lock()
+        self._asked_at = float("-inf")
+        self._fault: NotifydError | None = None
+
+    async def check(self) -> None:
+        """Raises `UnavailableError`."""
+        if self._services.draining():
+            raise UnavailableError("shutting down", retry_after=5)
+        async with self._lock:
+            now = asyncio.get_running_loop().time()
+            if now - self._asked_at >= PROBE_LIFE:
+                self._fault = await self._ask()
+                self._asked_at = asyncio.get_running_loop().time()
+        if self._fault is not None:
+            raise UnavailableError(self._fault.detail)
+
+    async def _ask(self) -> NotifydError | None:
+        try:
+            await self._services.ready()
+        except NotifydError as fault:
+            return fault
+        return None
+
+
+READINESS: Final = web.AppKey("READINESS", Readiness)
+
+
+@routes.get("/healthz")
+async def get_healthz(request: web.Request) -> web.Response:
+    """That this answers shows that the loop turns."""
+    return json_answer({"status": "ok"})
+
+
+@routes.get("/readyz")
+async def get_readyz(request: web.Request) -> web.Response:
+    await request.app[READINESS].check()
+    return json_answer({"status": "ready"})
+
+
+@routes.get("/metrics")
+async def get_metrics(request: web.Request) -> web.Response:
+    """The Prometheus text format, or OpenMetrics where it is asked for."""
+    encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+    body = encode(request.app[SERVICES].metrics.registry)
+    return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+
+@routes.get("/api/v1/audit")
+async def list_audit(request: web.Request) -> web.Response:
+    caller = authorize(request, Scope.READ)
+    listing = Listing.read(request, caller, {"runId": str, "approvalId": str})
+    where = AuditFilter(listing.values.get("runId"), listing.values.get("approvalId"))
+    rows, after = await request.app[SERVICES].store.audit(listing.tenant, where, listing.page)
+    return listing.answer([audit_json(row) for row in rows], after)

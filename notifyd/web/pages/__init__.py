@@ -1,0 +1,182 @@
+"""The approver's page: GET shows what a link is about and changes nothing, POST decides as its recipient."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import parse_qs
+
+from aiohttp import hdrs, web
+from attrs import frozen
+
+from notifyd.errors import (
+    AlreadyVotedError,
+    ConflictError,
+    ForbiddenError,
+    MalformedError,
+    NotFoundError,
+    SealError,
+    UnsupportedMediaError,
+)
+from notifyd.links import Link
+from notifyd.machine.ballots import Ballot
+from notifyd.model import Choice, Via
+from notifyd.registry import Registry
+from notifyd.settings import LinkMode
+from notifyd.text import clean
+from notifyd.web import correlation, problems
+from notifyd.web.body import read_body
+from notifyd.web.pages import csrf
+from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, message_page
+from notifyd.web.pages.reader import Reader, reader_of
+from notifyd.web.pages.view import Right, Standing, View, look
+from notifyd.web.problems import LinkExpiredError, Problem
+from notifyd.web.services import SERVICES, Services
+
+PATH: Final = "/approvals/{link}"
+
+_FORM: Final = "application/x-www-form-urlencoded"
+_FIELDS: Final = 10
+_KINDS: Final = {404: "invalid", 410: "gone", 429: "later", 503: "later"}
+
+routes = web.RouteTableDef()
+
+
+@routes.get(PATH)
+async def get_page(request: web.Request) -> web.Response:
+    visit = await _visit(request)
+    return visit.page()
+
+
+@routes.post(PATH)
+async def post_page(request: web.Request) -> web.Response:
+    """Decide, then show the page again by a redirect, so that a reload sends nothing twice."""
+    form = await _read_form(request)
+    visit = await _visit(request)
+    if (alert := visit.refuse(form)) is not None:
+        return visit.page(alert, form)
+    if visit.view.right is None:
+        return visit.page(_Alert(403, "refused"), form)
+    try:
+        await visit.services.decisions.decide(visit.ballot(form, visit.view.right))
+    except (ForbiddenError, ConflictError) as error:
+        status = problems.meaning(type(error)).status
+        # What stood in the way is on the page as it is now.
+        return (await _visit(request)).page(_Alert(status, _alert_of(error)), form)
+    # The last part of the path alone, so that it holds behind a proxy that adds a prefix.
+    return web.Response(status=303, headers={hdrs.LOCATION: visit.token})
+
+
+def render_problem(request: web.Request, problem: Problem, registry: Registry) -> web.Response:
+    """Whatever else went wrong, as a page that says nothing of any request."""
+    reader = reader_of(request, registry)
+    page = message_page(_KINDS.get(problem.status, "failed"), reader, problem.status)
+    page.headers.update(problem.headers)
+    return page
+
+
+@frozen
+class _Form:
+    csrf: str
+    decision: str
+    comment: str
+
+
+@frozen
+class _Alert:
+    """Why nothing was recorded: the answer's status, and the name of the text."""
+
+    status: int
+    name: str
+
+
+def _alert_of(error: Exception) -> str:
+    if isinstance(error, AlreadyVotedError):
+        return "already_voted"
+    return "late" if isinstance(error, ConflictError) else "refused"
+
+
+async def _read_form(request: web.Request) -> _Form:
+    """Raises `UnsupportedMediaError`, `MalformedError`, and as `read_body` does."""
+    if request.content_type != _FORM:
+        raise UnsupportedMediaError(f"send {_FORM}")
+    body = await read_body(request, request.app[SERVICES].current().settings.server.max_body)
+    try:
+        fields = parse_qs(body.decode(), max_num_fields=_FIELDS)
+    except ValueError:
+        raise MalformedError("the form is not readable") from None
+    return _Form(*(fields.get(name, [""])[0] for name in ("csrf", "decision", "comment")))
+
+
+@frozen
+class _Visit:
+    """One request to one link's page. `now` is the clock's time when it began."""
+
+    request: web.Request
+    services: Services
+    registry: Registry
+    token: str
+    view: View
+    reader: Reader
+    now: int
+
+    def refuse(self, form: _Form) -> _Alert | None:
+        """What is wrong with a form, None where nothing is."""
+        genuine = csrf.holds(self.registry.keyring, self.token, form.csrf, self.now)
+        if not genuine or not csrf.same_origin(self.request, self.registry.settings.server.public_url):
+            return _Alert(403, "form")
+        if form.decision not in tuple(Choice):
+            return _Alert(422, "choice")
+        if len(clean(form.comment)) > COMMENT_LIMIT:
+            return _Alert(422, "comment")
+        return None
+
+    def ballot(self, form: _Form, right: Right) -> Ballot:
+        link = self.view.link
+        return Ballot(
+            tenant=link.tenant,
+            run_id=link.run_id,
+            approval_id=link.approval_id,
+            choice=Choice(form.decision),
+            plan_hash=link.plan_hash,
+            actor=right.actor,
+            comment=self.registry.redactor.text(clean(form.comment).strip()),
+            via=Via.LINK,
+            client="",
+            grants=right.grants,
+            correlation_id=correlation.current.get(),
+            round=link.round,
+        )
+
+    def page(self, alert: _Alert | None = None, form: _Form | None = None) -> web.Response:
+        open_ = self.view.standing is Standing.OPEN
+        return approval_page(
+            self.view,
+            self.reader,
+            form=csrf.issue(self.registry.keyring, self.token, self.now) if open_ else None,
+            alert=self.reader.texts[f"alert.{alert.name}"].format(limit=COMMENT_LIMIT) if alert else "",
+            comment=form.comment if form else "",
+            status=alert.status if alert else 200,
+        )
+
+
+async def _visit(request: web.Request) -> _Visit:
+    """Raises `NotFoundError`, `LinkExpiredError`, `StoreError`."""
+    services, token = request.app[SERVICES], request.match_info["link"]
+    registry, now = services.current(), services.clock()
+    link = _open(registry, token)
+    if link.expires_at <= now:
+        raise LinkExpiredError("this link has expired")
+    approval = await services.store.approval(link.key)
+    if approval is None:
+        raise NotFoundError("this link is not valid")
+    view = look(link, approval, registry, now)
+    return _Visit(request, services, registry, token, view, reader_of(request, registry, link.recipient), now)
+
+
+def _open(registry: Registry, token: str) -> Link:
+    if registry.settings.approvals.links is LinkMode.OFF:
+        raise NotFoundError("this link is not valid")
+    try:
+        return registry.links.read(token)
+    except SealError:
+        raise NotFoundError("this link is not valid") from None

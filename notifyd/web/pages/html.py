@@ -1,0 +1,121 @@
+"""Pages as HTML: the templates, and the headers that keep a page from doing anything but what it shows.
+
+The style sheet is in the page and named by its hash in the Content Security Policy; there are no scripts.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Final
+
+import jinja2
+from aiohttp import web
+from markupsafe import Markup
+
+from notifyd.codec import rfc3339
+from notifyd.text import clean, fit, one_line
+from notifyd.web import correlation
+from notifyd.web.pages.reader import Reader
+from notifyd.web.pages.view import Standing, View
+
+COMMENT_LIMIT: Final = 2000
+"""Characters an approver's comment may have."""
+
+_TITLE_LIMIT: Final = 200
+
+_CSS: Final = resources.files(__package__).joinpath("page.css").read_text("utf-8")
+_CSS_HASH: Final = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_CSS_HASH}'; form-action 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",  # the address is the key
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+
+
+def _pretty(value: Any) -> str:
+    return clean(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def _scalar(value: Any) -> str:
+    return clean(value) if isinstance(value, str) else json.dumps(value)
+
+
+_ENVIRONMENT: Final = jinja2.Environment(
+    loader=jinja2.PackageLoader(__package__, "."),
+    autoescape=True,
+    undefined=jinja2.ChainableUndefined,
+    trim_blocks=True,
+)
+_ENVIRONMENT.filters |= {
+    "clean": clean,
+    "line": one_line,
+    "pretty": _pretty,
+    "rfc3339": rfc3339,
+    "scalar": _scalar,
+}
+_APPROVAL: Final = _ENVIRONMENT.get_template("approval.html")
+_MESSAGE: Final = _ENVIRONMENT.get_template("message.html")
+
+
+def approval_page(
+    view: View, reader: Reader, *, form: str | None, alert: str = "", comment: str = "", status: int = 200
+) -> web.Response:
+    """The approval.
+
+    `form` is a CSRF token where the reader may decide now; `alert` and `comment` are what an attempt that was
+    refused gets back.
+    """
+    title, summary = _heading(view, reader)
+    return _page(
+        _APPROVAL,
+        reader,
+        status,
+        view=view,
+        approval=view.approval,
+        event=view.event,
+        title=title,
+        summary=summary,
+        shows_plan=view.standing is not Standing.SUPERSEDED,
+        note=_note(view, reader),
+        alert=alert,
+        csrf=form,
+        comment=comment,
+        comment_limit=COMMENT_LIMIT,
+    )
+
+
+def message_page(kind: str, reader: Reader, status: int) -> web.Response:
+    """A page without a request. `kind` is `gone`, `invalid`, `later` or `failed`."""
+    return _page(_MESSAGE, reader, status, kind=kind, reference=correlation.current.get())
+
+
+def _page(template: jinja2.Template, reader: Reader, status: int, **context: Any) -> web.Response:
+    # Markup: the style sheet is our own, and its bytes must be those that were hashed.
+    text = template.render(reader=reader, t=reader.texts, css=Markup(_CSS), **context)  # noqa: S704
+    return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
+
+
+def _heading(view: View, reader: Reader) -> tuple[str, str]:
+    """The sender's own title and summary. A link to an older plan shows nothing of the newer one."""
+    untitled = reader.texts["untitled"].format(approval=view.link.approval_id)
+    if view.standing is Standing.SUPERSEDED:
+        return untitled, ""
+    message = view.event.get("message") or {}
+    title = fit(one_line(message.get("title") or ""), _TITLE_LIMIT)
+    return title or untitled, clean(message.get("summary") or "").strip()
+
+
+def _note(view: View, reader: Reader) -> str:
+    approval = view.approval
+    template = reader.texts.get(f"state.{view.standing.value}", "")
+    ended_at = approval.ended_at or approval.expires_at
+    when = reader.formats.datetime(ended_at) if ended_at is not None else ""
+    return template.format(when=when, who=one_line(approval.ended_by or ""))

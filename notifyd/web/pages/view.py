@@ -1,0 +1,102 @@
+"""What a link's page shows, from the link, the approval and the configuration. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+import orjson
+from attrs import frozen
+
+from notifyd.links import Link
+from notifyd.model import Approval, Instant, Status
+from notifyd.registry import Registry
+from notifyd.settings import LinkMode, Rule, Scope
+
+
+class Standing(StrEnum):
+    """Where the approval stands, as the reader of one link sees it."""
+
+    OPEN = "open"
+    VIEW_ONLY = "view_only"  # the link names nobody, or links only show
+    NOT_CONFERRED = "not_conferred"  # its rule is gone, or confers too little, or names somebody else by now
+    OWN_REQUEST = "own_request"
+    VOTED = "voted"
+    SUPERSEDED = "superseded"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@frozen
+class Right:
+    """As whom a link decides, and what its rule confers."""
+
+    actor: str
+    grants: frozenset[str]
+
+
+@frozen
+class View:
+    """`right` is None where this link cannot decide, whatever the state. `event` is the request."""
+
+    link: Link
+    approval: Approval
+    event: Mapping[str, Any]
+    standing: Standing
+    right: Right | None
+
+    @property
+    def badge(self) -> str:
+        """The approval's own state, whoever looks."""
+        ended = self.standing.value in (*(status.value for status in Status), Standing.SUPERSEDED.value)
+        return self.standing.value if ended else Status.PENDING.value
+
+
+def look(link: Link, approval: Approval, registry: Registry, now: Instant) -> View:
+    right = _right(link, approval, registry)
+    standing = _state(link, approval, now) or _place(link, approval, right, registry)
+    return View(link, approval, orjson.loads(approval.request), standing, right)
+
+
+def _state(link: Link, approval: Approval, now: Instant) -> Standing | None:
+    """What ends all deciding; None while the approval waits."""
+    if (link.round, link.plan_hash) != (approval.round, approval.plan_hash):
+        return Standing.SUPERSEDED
+    if approval.status.ended:
+        return Standing(approval.status.value)
+    if approval.expires_at is not None and approval.expires_at <= now:
+        return Standing.EXPIRED  # by the clock, whatever the timer did
+    return None
+
+
+def _place(link: Link, approval: Approval, right: Right | None, registry: Registry) -> Standing:
+    """The reader's own place in a decision that is still open."""
+    settings = registry.settings.approvals
+    if link.recipient is None or settings.links is not LinkMode.DECIDE:
+        return Standing.VIEW_ONLY
+    if any(decision.actor == registry.actors.canonical(link.recipient) for decision in approval.ballots):
+        return Standing.VOTED
+    if right is None:
+        return Standing.NOT_CONFERRED
+    if right.actor == approval.requested_by and not settings.allow_self_approval:
+        return Standing.OWN_REQUEST
+    return Standing.OPEN
+
+
+def _right(link: Link, approval: Approval, registry: Registry) -> Right | None:
+    """A rule confers when the decision is made: taken back, or from this person, it confers nothing."""
+    settings = registry.settings
+    rule = next((rule for rule in settings.rules if rule.name == link.rule), None)
+    if settings.approvals.links is not LinkMode.DECIDE or link.recipient is None or rule is None:
+        return None
+    actor = registry.actors.canonical(link.recipient)
+    grants = frozenset(rule.grants)
+    enough = {Scope.APPROVE.value, *approval.required_grants} <= grants
+    return Right(actor, grants) if enough and _names(rule, actor, registry) else None
+
+
+def _names(rule: Rule, actor: str, registry: Registry) -> bool:
+    return any(registry.actors.canonical(person) == actor for person in rule.to)

@@ -1,0 +1,173 @@
+"""The one place where exceptions become HTTP: problem documents by RFC 9457."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+from aiohttp.web_exceptions import HTTPException
+from attrs import field, frozen
+
+from notifyd import errors
+from notifyd.errors import Fault, FaultsError, ForbiddenError, NotifydError
+
+CONTENT_TYPE: Final = "application/problem+json"
+
+
+class InvalidQueryError(FaultsError):
+    """A query parameter that is unknown, repeated or out of range. `faults[].pointer` is its name."""
+
+    code = "invalid_query"
+
+
+class InvalidCursorError(NotifydError):
+    """A cursor that was not given out for this tenant and filter."""
+
+    code = "invalid_cursor"
+
+
+class SlowBodyError(NotifydError):
+    """The body did not arrive in time."""
+
+    code = "request_timeout"
+
+
+class LinkExpiredError(NotifydError):
+    """An approver's link whose time is over."""
+
+    code = "link_expired"
+
+
+class AddressNotAllowedError(ForbiddenError):
+    """The caller's address is outside the allowlist."""
+
+    code = "address_not_allowed"
+
+
+@frozen
+class Meaning:
+    """What a class of faults is in HTTP. `silent`: its own words stay in the log."""
+
+    status: int
+    title: str
+    headers: Mapping[str, str] = field(factory=dict)
+    silent: bool = False
+
+
+_ASK_TOKEN: Final = {"WWW-Authenticate": 'Bearer realm="notifyd"'}
+_ASK_SIGNATURE: Final = {"WWW-Authenticate": 'Standard-Webhooks realm="notifyd"'}
+
+MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
+    errors.MalformedError: Meaning(400, "The body is not JSON"),
+    errors.InvalidError: Meaning(422, "The body breaks the contract"),
+    errors.TooOldError: Meaning(422, "The event is too old"),
+    InvalidQueryError: Meaning(400, "The query is not valid"),
+    InvalidCursorError: Meaning(400, "The cursor is not valid here"),
+    errors.UnauthenticatedError: Meaning(401, "The caller is not known", _ASK_TOKEN),
+    errors.SignatureRequiredError: Meaning(401, "A signature is required", _ASK_SIGNATURE),
+    errors.SignatureInvalidError: Meaning(401, "The signature is not valid", _ASK_SIGNATURE),
+    errors.ForbiddenError: Meaning(403, "The caller may not do this"),
+    errors.ScopeMissingError: Meaning(403, "A scope is missing"),
+    errors.TenantMismatchError: Meaning(403, "The tenant does not match"),
+    errors.ActorNotAllowedError: Meaning(403, "The actor is not allowed"),
+    errors.GrantMissingError: Meaning(403, "A grant is missing"),
+    errors.SelfApprovalError: Meaning(403, "Nobody approves what they asked for"),
+    AddressNotAllowedError: Meaning(403, "The address is not allowed"),
+    errors.NotFoundError: Meaning(404, "Not found"),
+    SlowBodyError: Meaning(408, "The body came too slowly", {"Connection": "close"}),
+    errors.ConflictError: Meaning(409, "The request contradicts what is stored"),
+    errors.EventIdConflictError: Meaning(409, "The event id is taken"),
+    errors.AlreadyDecidedError: Meaning(409, "Already decided"),
+    errors.ExpiredError: Meaning(409, "The approval has expired"),
+    errors.PlanChangedError: Meaning(409, "The plan has changed"),
+    errors.AlreadyVotedError: Meaning(409, "This actor has decided otherwise"),
+    errors.NotRetryableError: Meaning(409, "The delivery cannot be retried"),
+    LinkExpiredError: Meaning(410, "The link has expired"),
+    errors.TooLargeError: Meaning(413, "The body is too large"),
+    errors.UnsupportedMediaError: Meaning(415, "The media type is not supported"),
+    errors.OverloadedError: Meaning(429, "Too much at once"),
+    errors.UnavailableError: Meaning(503, "Not available now"),
+    errors.StoreError: Meaning(503, "The store is not available"),
+    NotifydError: Meaning(500, "Something went wrong here", silent=True),
+}
+"""Each class stands for its subclasses, unless they stand here themselves."""
+
+_HTTP_CODES: Final[Mapping[int, str]] = {
+    404: errors.NotFoundError.code,
+    405: "method_not_allowed",
+    413: errors.TooLargeError.code,
+    415: errors.UnsupportedMediaError.code,
+}
+
+_FAILED: Final = MEANINGS[NotifydError]
+
+
+@frozen
+class Problem:
+    """A fault as HTTP tells it, before it is written as JSON or as a page."""
+
+    status: int
+    code: str
+    title: str
+    detail: str = ""
+    faults: tuple[Fault, ...] = ()
+    headers: Mapping[str, str] = field(factory=dict)
+
+    def document(self, correlation_id: str, redact: Callable[[str], str] = str) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "type": f"urn:notifyd:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "code": self.code,
+            "correlationId": correlation_id,
+        }
+        if self.detail:
+            document["detail"] = redact(self.detail)
+        if self.faults:
+            document["errors"] = [
+                {"pointer": redact(fault.pointer), "message": redact(fault.message)} for fault in self.faults
+            ]
+        return document
+
+
+def meaning(kind: type[BaseException]) -> Meaning:
+    """What an exception class is in HTTP; anything unforeseen is a 500."""
+    return next((MEANINGS[base] for base in kind.__mro__ if base in MEANINGS), _FAILED)
+
+
+def describe(error: Exception) -> Problem:
+    """The problem an exception is. One that was not raised on purpose tells the caller nothing."""
+    if isinstance(error, HTTPException):
+        return _from_aiohttp(error)
+    what = meaning(type(error))
+    if not isinstance(error, NotifydError) or what.silent:
+        return Problem(what.status, NotifydError.code, what.title)
+    headers = what.headers
+    if isinstance(error, errors.UnavailableError):
+        headers = {**headers, "Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    faults = error.faults if isinstance(error, FaultsError) else ()
+    detail = _count(len(faults)) if faults else error.detail
+    return Problem(what.status, error.code, what.title, detail, faults, headers)
+
+
+def _count(faults: int) -> str:
+    return "1 fault, see errors" if faults == 1 else f"{faults} faults, see errors"
+
+
+def _from_aiohttp(error: HTTPException) -> Problem:
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    code = _HTTP_CODES.get(error.status, "http_error")
+    return Problem(error.status, code, error.reason, headers=headers)
+
+
+def respond(problem: Problem, correlation_id: str, redact: Callable[[str], str] = str) -> web.Response:
+    """The problem document as an answer."""
+    return web.Response(
+        status=problem.status,
+        body=orjson.dumps(problem.document(correlation_id, redact)),
+        content_type=CONTENT_TYPE,
+        headers=problem.headers,
+    )

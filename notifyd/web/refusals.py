@@ -1,0 +1,78 @@
+"""Refused calls, kept for the audit trail: bounded, and never in the way of the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from attrs import define
+
+from notifyd.codec import derived_id
+from notifyd.errors import StoreError
+from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant, Principal
+from notifyd.store import Store
+from notifyd.web.problems import Problem
+
+log = logging.getLogger(__name__)
+
+INTERVAL: Final[Instant] = SECOND
+"""At most one record per client and code in so long; it counts the refusals since the one before."""
+
+
+@define
+class _Tally:
+    written_at: Instant
+    unwritten: int = 0
+
+
+class Refusals:
+    """Writes `auth.refused` records in the background.
+
+    A caller that proved nothing is "unknown", whatever it calls itself: so the kinds of records, and with
+    them the memory, are bounded by the configured clients and the codes.
+    """
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._writes: set[asyncio.Task[None]] = set()
+
+    def note(self, problem: Problem, principal: Principal | None, where: str, address: str, cid: str) -> None:
+        """Count a refusal; record it unless its like was recorded just now. `where` is never a raw path."""
+        now, client = self._clock(), principal.name if principal else "unknown"
+        tally = self._tallies.setdefault((client, problem.code), _Tally(now - INTERVAL))
+        tally.unwritten += 1
+        if now - tally.written_at < INTERVAL:
+            return
+        data = {"code": problem.code, "where": where, "address": address, "count": tally.unwritten}
+        tally.written_at, tally.unwritten = now, 0
+        # A tenant may read of its own client; what a stranger did is the daemon's affair.
+        tenant = principal.tenants[0] if principal and len(principal.tenants) == 1 else ""
+        record = AuditRecord(
+            id=derived_id("audit", tenant, AuditName.AUTH_REFUSED.value, client, problem.code, cid, now),
+            tenant=tenant,
+            name=AuditName.AUTH_REFUSED,
+            at=now,
+            actor=f"client:{client}" if principal else "",
+            correlation_id=cid,
+            data=data,
+        )
+        log.warning("refused %s on %s: %s", client, where, problem.code, extra=data)
+        self._start(record)
+
+    def _start(self, record: AuditRecord) -> None:
+        task = asyncio.create_task(self._write(record))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    async def _write(self, record: AuditRecord) -> None:
+        try:
+            await self._store.write_audit([record])
+        except StoreError as error:
+            log.error("an auth.refused record was not kept: %s", error.detail)
+
+    async def aclose(self) -> None:
+        """Wait for the records being written."""
+        await asyncio.gather(*self._writes)

@@ -1,0 +1,38 @@
+"""What the application's handlers work with, put together by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+from attrs import frozen
+
+from notifyd.flow.decide import Decisions
+from notifyd.flow.dispatch import Dispatcher
+from notifyd.flow.ingest import Ingest
+from notifyd.metrics import Metrics
+from notifyd.model import Clock
+from notifyd.registry import Registry
+from notifyd.store import Store
+
+
+@frozen
+class Services:
+    """`current` gives the registry in force, asked once for each request.
+
+    `ready` raises where the daemon cannot do its work; `draining` is true once it is being stopped.
+    """
+
+    current: Callable[[], Registry]
+    store: Store
+    ingest: Ingest
+    decisions: Decisions
+    dispatcher: Dispatcher
+    metrics: Metrics
+    clock: Clock
+    ready: Callable[[], Awaitable[None]]
+    draining: Callable[[], bool]
+
+
+SERVICES: Final = web.AppKey("SERVICES", Services)
