@@ -42,7 +42,7 @@ GENERIC: Final = "event"
 
 _MAIL: Final = "mail"
 _BUILT_IN_LOCALE: Final = "en"
-_BLOCKS: Final = ("title", "body", "fields", "action")
+_BLOCKS: Final = ("title", "body", "fields", "action", "note")
 
 
 @frozen
@@ -154,7 +154,7 @@ class TemplateSet:
         formats = formats_for(locale, zone)
         level = level_of(event, digest)
         variables: dict[str, Any] = {
-            "event": event,
+            "event": event if type(event) is dict else dict(event),
             "link": link,
             "can_decide": can_decide,
             "level": level.value,
@@ -246,9 +246,14 @@ class _Fact:
 @frozen
 class _Draft:
     title: str
-    body: str
+    text: str
+    note: str  # the last paragraph of the body; in a mail, small print below the link
     facts: tuple[_Fact, ...]
     actions: tuple[Action, ...]
+
+    @property
+    def body(self) -> str:
+        return "\n\n".join(part for part in (self.text, self.note) if part)
 
 
 class _Facts:
@@ -274,7 +279,8 @@ def _draft(template: Template, variables: Mapping[str, Any], locale: str) -> _Dr
     action = () if link is None else (Action(label or urlsplit(link).hostname or link, link),)
     return _Draft(
         title=line(blocks.get("title", ""), TITLE_LIMIT) or template_name(template),
-        body=cut(_paragraphs(blocks.get("body", "")), BODY_LIMIT),
+        text=cut(_paragraphs(blocks.get("body", "")), BODY_LIMIT),
+        note=line(blocks.get("note", "")),
         facts=tuple(facts.found),
         actions=action,
     )
@@ -346,9 +352,10 @@ def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, loca
     action = draft.actions[0] if draft.actions else None
     message = {
         "title": draft.title,
-        "blocks": list(_blocks(draft.body)),
+        "blocks": list(_blocks(draft.text)),
         "facts": [{"name": f.field.name, "value": f.field.value, "code": f.code} for f in draft.facts],
         "action": {"label": action.label, "url": action.url} if action else None,
+        "note": draft.note,
     }
     context = page.new_context({**variables, "message": message, "field": _Facts().add})
     html = clean(_run(page, context, locale))

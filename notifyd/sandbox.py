@@ -135,12 +135,14 @@ def cut(value: Any, limit: int) -> str:
 
 
 def value_line(value: Any, limit: int = LINE_LIMIT) -> str:
-    """Any JSON value on one line: text as it is, all else as compact JSON."""
-    if not isinstance(value, str):
-        if value is None or isinstance(value, Undefined):
-            return ""
-        value = json.dumps(value, ensure_ascii=False, separators=(", ", ": "), default=str)
-    return line(value, limit)
+    """Any JSON value on one line: text as it is, a plain list with commas, all else as JSON."""
+    if isinstance(value, str):
+        return line(value, limit)
+    if value is None or isinstance(value, Undefined):
+        return ""
+    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+        return line(", ".join(value_line(item) for item in value), limit)
+    return line(json.dumps(value, ensure_ascii=False, default=str), limit)
 
 
 def text_block(value: Any, limit: int = TEXT_LIMIT) -> str:
