@@ -86,7 +86,7 @@ Count: TypeAlias = Annotated[int, Check(_count)]
 EndStatus: TypeAlias = Annotated[Status, Check(one_of(s for s in Status if s.ended))]
 Decision: TypeAlias = Annotated[Choice, Check(one_of(Choice))]
 
-Locale: TypeAlias = Annotated[str | None, Check(_locale)]
+Locale: TypeAlias = Annotated[str, Check(_locale)]
 """A wish: what does not look like a BCP 47 tag is read as no wish."""
 
 
@@ -107,7 +107,7 @@ class MessageWish:
     """What the sender would have people told: a template's name, a locale, and texts of its own."""
 
     template: str | None = None
-    locale: Locale = None
+    locale: Locale | None = None
     title: str | None = None
     summary: str | None = None
 
