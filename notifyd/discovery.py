@@ -23,7 +23,7 @@ from notifyd import units
 from notifyd.errors import PluginError
 from notifyd.plugin import API_VERSION, ChannelType, RuleFunction, TemplateSource
 from notifyd.settings import COMMON_OPTIONS
-from notifyd.structure import Structurer, options_of, unknown_key
+from notifyd.structure import Structurer, did_you_mean, options_of
 
 GROUP: Final = "notifyd"
 
@@ -295,7 +295,7 @@ def _call(caller: pluggy.HookCaller, implementation: pluggy.HookImpl) -> list[ob
     if not caller.has_spec() and implementation.optionalhook:
         return []  # written for a later notifyd too
     if not caller.has_spec():
-        raise _HookError(f"there is no such hook; it {unknown_key(caller.name, _SHAPES)}")
+        raise _HookError(f"there is no such hook{did_you_mean(caller.name, _SHAPES)}")
     if implementation.wrapper or implementation.hookwrapper:
         raise _HookError("must not be a wrapper: each plugin's hooks are called alone")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -325,7 +325,11 @@ def _close(awaitable: object) -> None:
 def _described(value: object) -> str:
     if value is None:
         return "None"
-    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    return (
+        f"the class {value.__name__}"
+        if isinstance(value, type)
+        else f"a value of type {type(value).__name__}"
+    )
 
 
 # --- one thing a plugin brings ------------------------------------------------------------------------------
@@ -350,8 +354,9 @@ def _check_channel_type(item: ChannelType) -> None:
     if not _matches(units.CHANNEL_NAME, item.name):
         raise ValueError("a ChannelType's name is 1 to 63 of the characters a-z 0-9 _ -")
     where = f'ChannelType "{item.name}": '
-    if not attrs.has(item.config):
-        raise TypeError(f"{where}config must be an attrs class, not {_described(item.config)}")
+    config: object = item.config
+    if not isinstance(config, type) or not attrs.has(config):
+        raise TypeError(f"{where}config must be an attrs class, not {_described(config)}")
     try:
         Structurer().check_class(item.config)
     except TypeError as error:

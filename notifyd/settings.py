@@ -240,7 +240,7 @@ class Retention:
     deliveries: Span = Duration(30 * DAY)
     incidents: Span = Duration(90 * DAY)
     audit: Span = Duration(365 * DAY)
-    hold_label: str = ""
+    hold_label: Annotated[str, Text(units.parse_label)] = ""
 
 
 @frozen

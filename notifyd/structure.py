@@ -71,7 +71,7 @@ class Structurer:
             raise TypeError(f"{cls.__name__} has an annotation that cannot be resolved: {error}") from error
         for attribute in attributes:
             try:
-                self._hook(attribute.type)
+                self._hook(attribute.type or object)
             except StructureHandlerNotFoundError:
                 text = f"{cls.__name__}.{attribute.name} has a type that no option can have: {attribute.type}"
                 raise TypeError(text) from None
@@ -218,8 +218,13 @@ def option_key(attribute: attrs.Attribute[Any]) -> str:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1)
-    return f'is not a known key; did you mean "{close[0]}"?' if close else "is not a known key"
+    return "is not a known key" + did_you_mean(key, known)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that names the nearest of `known`; nothing where none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
 
 
 _KINDS: Final[Mapping[type, str]] = {

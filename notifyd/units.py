@@ -18,6 +18,7 @@ from typing import Any, Final, NewType, TypeAlias
 from zoneinfo import ZoneInfo
 
 from attrs import frozen
+from babel import Locale, UnknownLocaleError
 
 from notifyd.secrets import HIDDEN, Secret
 from notifyd.signing import secret_bytes
@@ -314,7 +315,7 @@ def parse_signing_secret(secret: Secret) -> Secret:
 CHANNEL_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _IDENTIFIER: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9._:@+-]{1,200}")
-_TEMPLATE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_TEMPLATE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")
 _PATH: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z_][A-Za-z0-9_-]*)*")
 _TIME: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
@@ -337,8 +338,7 @@ parse_channel_name = _matching(
 parse_identifier = _matching(
     _IDENTIFIER, "must be 1 to 200 of the characters A-Z a-z 0-9 . _ : @ + - and not dots alone"
 )
-parse_template = _matching(_TEMPLATE, "must be 1 to 100 of the characters A-Z a-z 0-9 _ -")
-parse_locale = _matching(_LOCALE, 'must be a locale, such as "en" or "de-CH"')
+parse_template = _matching(_TEMPLATE, "must be 1 to 100 of the characters a-z 0-9 _ -")
 parse_event_path = _matching(_PATH, 'must be a path into the event, such as "runId" or "labels.environment"')
 parse_time = _matching(_TIME, 'must be a time of day, such as "22:00"')
 
@@ -348,6 +348,21 @@ def parse_line(text: str) -> str:
     if not text.strip() or text != text.strip() or len(text) > 1000 or _UNPRINTABLE.search(text):
         raise ValueError("must be one line of text, not empty, without spaces around it")
     return text
+
+
+def parse_label(text: str) -> str:
+    """The same, or nothing."""
+    return parse_line(text) if text else text
+
+
+def parse_locale(text: str) -> str:
+    """A BCP 47 tag that CLDR knows, in its usual capitals."""
+    try:
+        if not _LOCALE.fullmatch(text):
+            raise ValueError
+        return str(Locale.parse(text, sep="-")).replace("_", "-")
+    except (ValueError, UnknownLocaleError):
+        raise ValueError('must be a locale, such as "en" or "de-CH"') from None
 
 
 def parse_when(text: str) -> str:

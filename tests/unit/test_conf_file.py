@@ -1,0 +1,170 @@
+"""The configuration files that are shipped: complete, at their defaults, loading with the plugins at hand."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import pytest
+import tomli
+
+from notifyd import config
+from notifyd.discovery import discover
+from notifyd.plugin import ChannelType
+from notifyd.rules import RuleBook
+from notifyd.settings import COMMON_OPTIONS, Client, QuietHours, Recipient, Rule, Settings
+from notifyd.structure import options_of
+
+CONF: Final = Path(__file__).parents[2] / "conf"
+FILE: Final = CONF / "notifyd.toml"
+SIGNING_SECRET: Final = "whsec_" + base64.b64encode(b"s" * 32).decode()
+ENVIRON: Final = {
+    "NOTIFYD_SEAL_KEY": base64.b64encode(b"k" * 32).decode(),
+    "TASK_RUNNER_SECRET": SIGNING_SECRET,
+    "BUILD_HOOK_URL": "https://hook.example/build",
+    "BUILD_HOOK_SECRET": SIGNING_SECRET,
+    "AUDIT_HOOK_URL": "https://hook.example/audit",
+    "AUDIT_HOOK_SECRET": SIGNING_SECRET,
+    "HOOK_URL": "https://hook.example/",
+    "SMTP_PASSWORD": "a password",
+}
+SECTIONS: Final = tuple(
+    name
+    for name, attribute in attrs.fields_dict(attrs.resolve_types(Settings)).items()
+    if attrs.has(attribute.type or object)
+)
+# These have no fixed default to show: one is made of the host's name, the others have none.
+WITHOUT_DEFAULT: Final = {"server.node", "keys.seal", "auth.actors", "auth.clients"}
+
+
+@pytest.fixture(scope="module")
+def types() -> Mapping[str, ChannelType]:
+    return discover().channel_types
+
+
+def uncommented(text: str) -> str:
+    """Every option as if it were set: a line that begins "#" and no space is one."""
+    return re.sub(r"(?m)^#(?=[^\s#])", "", text)
+
+
+def commented_options() -> Iterator[tuple[str, str]]:
+    """Section and line of each option of a section, as it stands in the file."""
+    section = ""
+    for line in FILE.read_text().splitlines():
+        if header := re.fullmatch(r"#?\[+([a-z]+)[^]]*\]+", line):
+            section = header[1] if line.startswith("[") else ""
+        elif section and re.match(r"#[a-z]", line):
+            yield section, line.removeprefix("#")
+
+
+def load(text: str, types: Mapping[str, ChannelType]) -> Settings:
+    return config.loads(text, types, environ=ENVIRON)
+
+
+def test_the_file_as_it_is_shipped_is_all_defaults(types: Mapping[str, ChannelType]) -> None:
+    settings = config.load(FILE, types, environ=ENVIRON)
+    keys = "[keys]\nseal = ['${NOTIFYD_SEAL_KEY}']\n"
+    assert settings == load(keys, types)
+
+
+@pytest.mark.parametrize(("section", "line"), list(commented_options()))
+def test_each_option_is_shown_at_its_default(
+    section: str, line: str, types: Mapping[str, ChannelType]
+) -> None:
+    key = line.split(" ")[0]
+    text = f"keys.seal = ['${{NOTIFYD_SEAL_KEY}}']\n[{section}]\n{line}\n"
+    settings = load(text, types)
+    bare = load("keys.seal = ['${NOTIFYD_SEAL_KEY}']", types)
+    if f"{section}.{key}" not in WITHOUT_DEFAULT:
+        assert getattr(getattr(settings, section), key) == getattr(getattr(bare, section), key)
+
+
+def test_every_option_of_every_section_is_in_the_file() -> None:
+    document = tomli.loads(uncommented(FILE.read_text()))
+    for section in SECTIONS:
+        kind: Any = attrs.fields_dict(Settings)[section].type
+        assert set(document[section]) == set(options_of(kind)), section
+    assert set(document) == set(attrs.fields_dict(Settings))
+
+
+@pytest.mark.parametrize(
+    ("path", "record"),
+    [
+        (["auth", "clients", "task-runner"], Client),
+        (["rules", 0], Rule),
+        (["rules", 0, "quiet_hours"], QuietHours),
+        (["recipients", "alice@acme.example"], Recipient),
+    ],
+)
+def test_every_option_of_an_entry_is_in_the_file(path: list[str | int], record: type[Any]) -> None:
+    entry: Any = tomli.loads(uncommented(FILE.read_text()))
+    for step in path:
+        entry = entry[step]
+    assert set(entry) == set(options_of(record))
+
+
+def test_every_option_of_the_channels_shown_is_in_the_file(types: Mapping[str, ChannelType]) -> None:
+    document = tomli.loads(uncommented(FILE.read_text()))
+    shown = {table["type"]: table for table in document["channels"].values()}
+    assert set(shown) == {"webhook", "email"}
+    for name, table in shown.items():
+        for option in options_of(types[name].config):
+            # `secrets` excludes `secret` and so stands in the comment beside it.
+            assert option in table or re.search(rf"(?m)^# .*\b{option} = ", FILE.read_text()), option
+    assert set(COMMON_OPTIONS) <= set(shown["webhook"])
+
+
+def test_the_file_loads_with_every_option_set(types: Mapping[str, ChannelType]) -> None:
+    settings = load(uncommented(FILE.read_text()), types)
+    assert set(settings.channels) == {"build-hook", "release-mail"}
+    assert [rule.name for rule in settings.rules] == ["approvals", "notifications.on_task_done"]
+    RuleBook.compile(settings.rules, {})
+
+
+def test_an_option_of_a_rule_or_client_that_has_a_default_is_told_by_it(
+    types: Mapping[str, ChannelType],
+) -> None:
+    settings = load(uncommented(FILE.read_text()), types)
+    fields = attrs.fields_dict(Rule)
+    assert settings.rules[0].grants == fields["grants"].default
+    assert settings.rules[0].stop == fields["stop"].default
+    channel = settings.channels["build-hook"]
+    bare = attrs.fields_dict(type(channel))
+    assert (channel.concurrency, channel.timeout) == (bare["concurrency"].default, bare["timeout"].default)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "rules"),
+    [
+        ("minimal", {"hook": "webhook"}, ["everything"]),
+        (
+            "pack-approvals",
+            {"release-mail": "email", "audit-hook": "webhook"},
+            ["production-approvals", "follow-along"],
+        ),
+    ],
+)
+def test_the_examples_load_and_their_rules_compile(
+    name: str, channels: Mapping[str, str], rules: list[str], types: Mapping[str, ChannelType]
+) -> None:
+    file = CONF / "examples" / f"{name}.toml"
+    settings = config.load(file, types, environ=ENVIRON)
+    assert {key: channel.type.name for key, channel in settings.channels.items()} == channels
+    assert [rule.name for rule in settings.rules] == rules
+    RuleBook.compile(settings.rules, {})
+
+
+def test_every_example_is_tested() -> None:
+    assert {file.stem for file in (CONF / "examples").glob("*.toml")} == {"minimal", "pack-approvals"}
+
+
+@pytest.mark.parametrize("name", ["minimal", "pack-approvals"])
+def test_an_example_says_which_variables_it_needs(name: str) -> None:
+    text = (CONF / "examples" / f"{name}.toml").read_text()
+    head = "\n".join(line for line in text.splitlines() if line.startswith("#"))
+    for variable in re.findall(r"\$\{([A-Z_]+)\}", text):
+        assert variable in head
