@@ -15,7 +15,6 @@ import attrs
 from notifyd import units
 from notifyd.secrets import HIDDEN, Secret
 from notifyd.settings import COMMON_OPTIONS, ChannelSettings, Settings
-from notifyd.signing import PREFIX
 from notifyd.structure import option_key
 from notifyd.units import Duration, Size
 
@@ -33,9 +32,8 @@ def describe(settings: Settings) -> dict[str, Any]:
 
 
 def secrets(settings: Settings) -> list[Secret]:
-    """Every secret value, each once, in every form it could turn up in: what a redactor must know."""
-    found = {form: None for text in _secret_texts(settings) for form in _forms(text)}
-    return [Secret(text) for text in found if text]
+    """Every secret value, each once, seal keys in base64: what a redactor must know."""
+    return [Secret(text) for text in dict.fromkeys(_secret_texts(settings)) if text]
 
 
 def _channel(channel: ChannelSettings) -> dict[str, Any]:
@@ -113,11 +111,6 @@ def _secret_texts(value: Any) -> Iterator[str]:
         case _ if attrs.has(type(value)):
             for attribute in attrs.fields(type(value)):
                 yield from _secret_texts(getattr(value, attribute.name))
-
-
-def _forms(text: str) -> tuple[str, ...]:
-    """A signing secret is the same secret without what marks it as one."""
-    return (text, text.removeprefix(PREFIX)) if text.startswith(PREFIX) else (text,)
 
 
 # --- as TOML ----------------------------------------------------------------------------------------------

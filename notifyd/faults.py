@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from notifyd.errors import ConfigError, Fault
+from notifyd.errors import Fault
 
 
 def dotted(prefix: str, step: str | int) -> str:
@@ -51,7 +51,3 @@ class Findings:
             yield
         except ValueError as error:
             self.add(str(error))
-
-    def raise_any(self) -> None:
-        if self._found:
-            raise ConfigError(self._found)

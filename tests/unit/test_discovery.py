@@ -422,6 +422,21 @@ class _Untyped:
 
 
 @frozen
+class _Pair:
+    url: tuple[str, int]
+
+
+@frozen
+class _Numbered:
+    url: dict[int, str]
+
+
+@frozen
+class _Either:
+    url: str | int
+
+
+@frozen
 class _Taken:
     timeout: str
 
@@ -437,6 +452,9 @@ class _Taken:
         ({"config": _Unresolvable}, "_Unresolvable has an annotation that cannot be resolved"),
         ({"config": _Unsupported}, "_Unsupported.url has a type that no option can have: <class 'complex'>"),
         ({"config": _Untyped}, "_Untyped.url has a type that no option can have: None"),
+        ({"config": _Pair}, "_Pair.url has a type that no option can have: tuple[str, int]"),
+        ({"config": _Numbered}, "_Numbered.url has a type that no option can have: dict[int, str]"),
+        ({"config": _Either}, "_Either.url has a type that no option can have: str | int"),
         ({"config": _Taken}, 'the option "timeout" is one that every channel has'),
         ({"open": None}, "open must be callable, not None"),
         ({"personal": "yes"}, "personal must be a bool, not a value of type str"),
