@@ -182,17 +182,17 @@ def _name_faults(members: _Members, path: tuple[str | int, ...]) -> Iterable[Fau
 def canonical(value: Any) -> bytes:
     """The JSON Canonicalization Scheme's bytes (RFC 8785) of a JSON value. Raises ValueError for another.
 
-    orjson writes the same bytes, many times faster, where there is no float, whose format differs, and no
-    character beyond U+FFFF in a name: it sorts names by code point, JCS by UTF-16 unit.
+    orjson escapes strings as JCS does, and alone writes the same bytes where there is no float, whose format
+    differs, and no character beyond U+FFFF in a name: it sorts names by code point, JCS by UTF-16 unit.
     """
-    if _has_no_float(value):
-        try:
+    try:
+        if _has_no_float(value):
             text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-        except TypeError as error:
-            raise ValueError(f"not a JSON value: {error}") from None
-        if text.isascii() or text == text.translate(None, _FOUR_BYTES):
-            return text
-    return rfc8785.dumps(_large_as_double(value))
+            if text.isascii() or text == text.translate(None, _FOUR_BYTES):
+                return text
+        return orjson.dumps(_ordered(value))
+    except TypeError as error:
+        raise ValueError(f"not a JSON value: {error}") from None
 
 
 _FOUR_BYTES: Final = bytes(range(0xF0, 0xF5))
@@ -200,7 +200,7 @@ _FOUR_BYTES: Final = bytes(range(0xF0, 0xF5))
 
 
 def _has_no_float(value: Any) -> bool:
-    """Nor anything else that the two writers would not write alike."""
+    """Nor anything else that orjson would not write as JCS does, but for the order of names."""
     nodes = [value]
     for node in nodes:  # grows while it is walked
         kind = type(node)
@@ -215,22 +215,34 @@ def _has_no_float(value: Any) -> bool:
     return True
 
 
-def _large_as_double(value: Any) -> Any:
-    """`value` with floats for integers that are JCS's own writing of a double, such as 10^17.
-
-    The other writer refuses them as integers; that is how they come back from a text it wrote.
-    """
+def _ordered(value: Any) -> Any:
+    """`value` with its names in JCS's order and its doubles as JCS writes them."""
+    if isinstance(value, str) or value is None:
+        return value
     if isinstance(value, dict):
-        return {name: _large_as_double(member) for name, member in value.items()}
-    if isinstance(value, list | tuple):
-        return [_large_as_double(item) for item in value]
-    if (
-        type(value) is int
-        and MAX_INTEGER <= abs(value) < 10**21
-        and rfc8785.dumps(float(value)) == b"%d" % value
-    ):
-        return float(value)
-    return value
+        return {name: _ordered(value[name]) for name in sorted(value, key=_utf16)}
+    if isinstance(value, int):  # a boolean too
+        return value if -MAX_INTEGER <= value <= MAX_INTEGER else orjson.Fragment(_large(value))
+    if isinstance(value, float):
+        return orjson.Fragment(rfc8785.dumps(value))
+    if isinstance(value, _ARRAYS):
+        return [_ordered(item) for item in value]
+    raise TypeError(type(value).__name__)
+
+
+_ARRAYS: Final = (list, tuple)
+
+
+def _utf16(name: str) -> bytes:
+    return str.encode(name, "utf-16-be", "surrogatepass")  # a surrogate is refused when it is written
+
+
+def _large(number: int) -> bytes:
+    """An integer beyond 2^53 is taken only as JCS itself writes a double, such as 10^17: texts read back."""
+    text = b"%d" % number if abs(number) < 10**21 else b""
+    if not text or rfc8785.dumps(float(number)) != text:
+        raise ValueError("an integer beyond 2^53 is not the same number to every reader")
+    return text
 
 
 def derived_id(purpose: str, tenant: str, *parts: str | int) -> str:

@@ -228,6 +228,11 @@ def test_canonical_writes_what_the_reference_writer_writes(value: Any) -> None:
     assert canonical(value) == rfc8785.dumps(value)
 
 
+def test_canonical_escapes_every_character_as_the_reference_writer_does() -> None:
+    every = "".join(chr(point) for point in range(0x110000) if not 0xD800 <= point < 0xE000)
+    assert canonical(every) == canonical([every, 0.5])[1:-5] == rfc8785.dumps(every)
+
+
 def test_canonical_gives_the_standards_own_example() -> None:
     # RFC 8785, section 3.2.2 and 3.2.3
     document = {
