@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from attrs import Converter, evolve, field, frozen, validators
+from attrs import Converter, evolve, field, frozen, make_class, validators
 
 from notifyd import config
 from notifyd.errors import ConfigError
@@ -683,16 +683,16 @@ def test_validators_see_what_converters_made_of_a_value() -> None:
     def with_plain(value: str, record: Any) -> str:
         return value + str(record.plain)
 
-    @frozen
-    class Converting:
-        plain: str = field(converter=str.strip, validator=validators.max_len(2))
-        aware: str = field(
-            converter=Converter(with_plain, takes_self=True), validator=validators.in_(["xab"])
-        )
+    aware = Converter(with_plain, takes_self=True)
+    options: dict[str, Any] = {
+        "plain": field(type=str, converter=str.strip, validator=validators.max_len(2)),
+        "aware": field(type=str, converter=aware, validator=validators.in_(["xab"])),
+    }
+    converting = make_class("Converting", options)
 
-    types = {"converting": ChannelType("converting", Converting, _never_opened)}
+    types = {"converting": ChannelType("converting", converting, _never_opened)}
     text = f'{KEYS}[channels.x]\ntype = "converting"\nplain = " ab "\naware = '
-    assert config.loads(text + '"x"', types, environ={}).channels["x"].config == Converting("ab", "x")
+    assert config.loads(text + '"x"', types, environ={}).channels["x"].config == converting("ab", "x")
     with pytest.raises(ConfigError) as caught:
         config.loads(text + '"y"', types, environ={})
     assert [fault.pointer for fault in caught.value.faults] == ["channels.x.aware"]
