@@ -82,7 +82,7 @@ def _result(
                 reason=verdict.reason,
                 status=verdict.status,
                 detail=redactor.text(verdict.detail)[:_DETAIL_LIMIT],
-                excerpt=redactor.text(verdict.excerpt),
+                excerpt=redactor.text(verdict.excerpt, cut=True),
             ),
             retry_after=verdict.retry_after if isinstance(verdict, TransientError) else None,
         )

@@ -17,7 +17,7 @@ from notifyd.machine.holds import on_hold, on_released
 from notifyd.machine.rounds import Request, Update, on_requested, on_updated
 from notifyd.metrics import Metrics
 from notifyd.model import Clock, Event, IncidentKey, Instant, Principal
-from notifyd.redact import Redactor
+from notifyd.redact import MIN_SEARCHED, Redactor
 from notifyd.registry import Registry
 from notifyd.secrets import HIDDEN, Secret
 from notifyd.store import Append, Store, append_as_is
@@ -181,7 +181,7 @@ def _pack_body(
 ) -> str:
     """What rules see: the payload, redacted, without its token, with its meaning."""
     seen = _redacted(document, redactor, event.resume.token if event.resume else None)
-    if "resume" in seen:
+    if event.resume:  # the member may be null
         del seen["resume"]["token"]
     return canonical(seen | {"kind": kind, "action": action}).decode()
 
@@ -196,8 +196,10 @@ def _cloud_body(
 
 def _redacted(payload: Mapping[str, Any], redactor: Redactor, token: Secret | None) -> dict[str, Any]:
     seen: dict[str, Any] = redactor.tree(payload)
-    # The sender's token is a secret that no config names. It has no business elsewhere in the event.
-    if token and orjson.dumps(token.reveal())[1:-1] in orjson.dumps(seen):
+    # The sender's token is a secret that no config names. It has no business elsewhere in the event; one too
+    # short to search for would shred the event's ids and texts.
+    searched = token is not None and len(token.reveal()) >= MIN_SEARCHED
+    if token and searched and orjson.dumps(token.reveal())[1:-1] in orjson.dumps(seen):
         seen = _without(seen, token.reveal())
     return seen
 
