@@ -5,11 +5,13 @@ No error raised here shows the URL it was sent to, because a URL may hold a secr
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiohttp
@@ -90,7 +92,7 @@ def check_response(
 def _retry_after(value: str, now: int) -> float | None:
     """Seconds to wait, from either form of the header; None where it is absent or neither."""
     value = value.strip()
-    if value.isascii() and value.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):  # with a fraction, as some services send it
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now / SECOND)
@@ -105,6 +107,15 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     text: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The text as a JSON object; empty where it is none."""
+        try:
+            value = json.loads(self.text)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
 
 
 async def post(
@@ -152,7 +163,9 @@ def pieces_of(secret: str) -> Iterator[str]:
         return
     parts = urlsplit(secret)
     values = (value for _, value in parse_qsl(parts.query))
-    for piece in (*parts.path.split("/"), *values, parts.username or "", parts.password or ""):
+    # Where the scheme is a service's own (Apprise writes such URLs) what stands for the host is often a token.
+    host = "" if parts.scheme in ("http", "https") else parts.netloc.rpartition("@")[2]
+    for piece in (*parts.path.split("/"), *values, parts.username or "", parts.password or "", host):
         # Shorter ones are words such as "hooks" and "services", and hiding them would blind the reader.
         if len(piece) >= 10:
             yield from (piece, unquote(piece))

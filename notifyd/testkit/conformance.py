@@ -103,9 +103,8 @@ class ChannelConformance:
     async def test_its_config_is_frozen(self) -> None:
         async with self.receiver() as receiver:
             config = self.config(receiver.url)
-        name = attrs.fields(type(config))[0].name
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
-            setattr(config, name, getattr(config, name))
+            config.anything = "changed"
 
     async def test_it_opens_as_a_channel(self) -> None:
         async with self.at_work() as (_, channel):

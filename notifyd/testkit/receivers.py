@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, Protocol, Self
 
 import aiohttp
@@ -97,4 +98,5 @@ class RecordedResponse(aiohttp.ClientResponse):
     """Give this to `aioresponses` as `response_class`: release 0.7.9 lacks an argument of aiohttp 3.14."""
 
     def __init__(self, *args: Any, stream_writer: Any = None, **options: Any) -> None:
-        super().__init__(*args, stream_writer=stream_writer, **options)
+        writer = stream_writer or SimpleNamespace(output_size=0)
+        super().__init__(*args, stream_writer=writer, **options)

@@ -125,10 +125,12 @@ def test_every_other_status_is_one_of_the_two_errors(
     ("header", "seconds"),
     [
         ("120", 120.0),
+        ("2.128", 2.128),
         ("Mon, 21 Sep 2026 14:14:20 GMT", 60.0),
         ("Mon, 21 Sep 2026 14:00:00 GMT", 0.0),
         ("soon", None),
         ("-5", None),
+        ("9" * 400, None),
         ("", None),
         ("²", None),
         ("Mon, 99 Sep 2026 14:14:20 GMT", None),
@@ -150,6 +152,10 @@ def test_hiding_takes_long_pieces_of_a_url_and_leaves_its_words() -> None:
     secret = Secret("https://user:long-password@hooks.example/services/T0/abcdefghijkl")
     shown = hide("long-password at hooks.example/services/T0/abcdefghijkl as user", [secret, Secret("")])
     assert shown == "*** at hooks.example/services/T0/*** as user"
+
+
+def test_hiding_takes_the_host_of_a_url_whose_scheme_is_a_services_own() -> None:
+    assert hide("sent to T1JJ3T3L2ABC", [Secret("slack://T1JJ3T3L2ABC/x")]) == "sent to ***"
 
 
 @pytest.mark.parametrize("url", ["https://a.example/x", "http://127.0.0.1:8080", "https://[::1]/"])

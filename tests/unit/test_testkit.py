@@ -215,7 +215,7 @@ async def test_the_kit_fails_a_channel_that_cannot_be_closed_twice() -> None:
         await Kit(ChannelType("bad", Config, ClosesOnce)).test_it_may_be_closed_twice()
 
 
-@attrs.define
+@attrs.define(slots=False)
 class Mutable:
     url: Secret
     token: Secret
