@@ -1,0 +1,97 @@
+"""The apprise channel: Apprise's own JSON service against a real HTTP server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import pytest
+from notifyd_apprise import AppriseConfig, notifyd_channel_types
+
+from notifyd.plugin import Level, Reason, Secret, TransientError
+from notifyd.testing import LINK, NetworkConformance, Reply, Sink, Verdict, opened, sample_message
+
+# Apprise imports it on Python 3.11 and 3.12.
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+
+(APPRISE,) = notifyd_channel_types()
+
+
+def config_for(url: str, *more: str) -> AppriseConfig:
+    service = url.replace("http://", "json://notifyd:a-long-password@") + "/a-secret-in-the-path"
+    return AppriseConfig(urls=(Secret(service), *map(Secret, more)))
+
+
+class TestApprise(NetworkConformance):
+    channel_type = APPRISE
+    verdicts: ClassVar[Mapping[int, Verdict]] = {
+        200: None,
+        204: None,
+        302: TransientError,
+        400: TransientError,
+        403: TransientError,
+        404: TransientError,
+        429: TransientError,
+        500: TransientError,
+    }
+
+    def config(self, url: str) -> AppriseConfig:
+        return config_for(url)
+
+
+async def send(config: AppriseConfig, **changes: Any) -> None:
+    async with opened(APPRISE, config) as channel:
+        await channel.send(sample_message(**changes))
+
+
+async def test_a_message_goes_out_with_its_fields_and_links() -> None:
+    async with Sink() as sink:
+        await send(config_for(sink.url))
+    (request,) = sink.received
+    body, message = json.loads(request.body), sample_message()
+    assert request.path == "/a-secret-in-the-path"
+    assert (body["title"], body["type"]) == (message.title, "warning")
+    assert body["message"].split("\n\n") == [
+        *message.body.split("\n\n"),
+        "Environment: production\nRequested by: ci@acme.example",
+        f"Review and decide: {LINK}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("level", "kind"),
+    [(Level.INFO, "info"), (Level.SUCCESS, "success"), (Level.WARNING, "warning"), (Level.ERROR, "failure")],
+)
+async def test_each_level_has_its_type(level: Level, kind: str) -> None:
+    async with Sink() as sink:
+        await send(config_for(sink.url), level=level)
+    assert json.loads(sink.received[0].body)["type"] == kind
+
+
+async def test_every_url_gets_the_message() -> None:
+    async with Sink() as one, Sink() as other:
+        await send(config_for(one.url, other.url.replace("http", "json")))
+    assert (len(one.received), len(other.received)) == (1, 1)
+
+
+async def test_one_url_that_fails_makes_the_attempt_fail() -> None:
+    async with Sink() as one, Sink() as other:
+        other.reply = Reply(500)
+        with pytest.raises(TransientError) as caught:
+            await send(config_for(one.url, other.url.replace("http", "json")))
+    assert caught.value.reason is Reason.CHANNEL_FAULT
+
+
+async def test_a_url_that_apprise_does_not_know_is_named_by_its_number() -> None:
+    config = config_for("http://127.0.0.1:9", "nonsense://a-long-secret-token")
+    with pytest.raises(ValueError, match=r"urls\[1\]") as caught:
+        await send(config)
+    assert "a-long-secret-token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("urls", [(), (Secret("no-url"),)])
+def test_a_config_without_urls_is_refused(urls: tuple[Secret, ...]) -> None:
+    with pytest.raises(ValueError, match=r"at least one URL|scheme://") as caught:
+        AppriseConfig(urls=urls)
+    assert "no-url" not in str(caught.value)

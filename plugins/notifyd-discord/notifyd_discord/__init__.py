@@ -1,0 +1,157 @@
+"""The `discord` channel: one POST to a webhook, as an embed.
+
+Vendor's rules: https://discord.com/developers/docs/resources/webhook#execute-webhook (the request),
+https://discord.com/developers/docs/resources/message#embed-object-embed-limits (lengths),
+https://discord.com/developers/docs/resources/message#allowed-mentions-object (nobody is pinged),
+https://discord.com/developers/docs/topics/rate-limits (`retry_after` in the body, seconds).
+Discord states no rate for webhooks and says that one should not be relied on; 30 a minute is what a
+channel is known to take.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from attrs import field, frozen
+
+from notifyd.plugin import (
+    Action,
+    ChannelContext,
+    ChannelType,
+    Field,
+    Level,
+    Message,
+    Receipt,
+    Secret,
+    check_response,
+    clean,
+    fit,
+    hookimpl,
+    http_url,
+    one_line,
+    post,
+    units,
+)
+
+TITLE_LIMIT: Final = 256
+DESCRIPTION_LIMIT: Final = 4096
+FIELDS_LIMIT: Final = 25
+NAME_LIMIT: Final = 256
+VALUE_LIMIT: Final = 1024
+TOTAL_LIMIT: Final = 6000
+LINKS_LIMIT: Final = 3000
+LABEL_LIMIT: Final = 80
+
+_COLOURS: Final = {
+    Level.INFO: 0x3498DB,
+    Level.SUCCESS: 0x2ECC71,
+    Level.WARNING: 0xF1C40F,
+    Level.ERROR: 0xE74C3C,
+}
+# Addresses stay as they are, or they would no longer lead anywhere; the rest is Discord's Markdown.
+_MEANING: Final = re.compile(r"https?://[^\s<>]+|[\\*_~`|\[\]<>]|^[#>+-]|^(?=[0-9]+\.\s)", re.MULTILINE)
+_IN_A_LINK: Final = re.compile(r"[\s<>]")
+_BLANK: Final = "\u200b"
+
+
+@frozen
+class DiscordConfig:
+    """`webhook_url` is the URL that Discord gives for a webhook; it may name a `thread_id`."""
+
+    webhook_url: Secret = field(validator=http_url)
+
+
+class DiscordChannel:
+    def __init__(self, config: DiscordConfig, context: ChannelContext) -> None:
+        self._url = execution_url(config.webhook_url)
+        self._context = context
+
+    async def send(self, message: Message) -> Receipt:
+        answer = await post(self._context.http, self._url, json.dumps(payload(message)).encode())
+        wait, said = _explained(answer.json)
+        now = self._context.clock()
+        return check_response(
+            answer.status, answer.headers, answer.text, now=now, retry_after=wait, said=said
+        )
+
+    async def aclose(self) -> None:
+        """Nothing is held: the session belongs to the daemon."""
+
+
+def execution_url(webhook_url: Secret) -> Secret:
+    """The URL to post to: version 10 of the API, whose waiting times are seconds, and an answer that waits.
+
+    Without `wait` Discord answers before it has saved the message, and tells of no fault afterwards.
+    """
+    parts = urlsplit(webhook_url.reveal())
+    path = re.sub(r"^/api/(v[0-9]+/)?webhooks/", "/api/v10/webhooks/", parts.path)
+    query = urlencode(dict(parse_qsl(parts.query)) | {"wait": "true"})
+    return Secret(urlunsplit(parts._replace(path=path, query=query)))
+
+
+def _explained(error: dict[str, Any]) -> tuple[float | None, str]:
+    """The seconds to wait and the reason."""
+    wait = error.get("retry_after")
+    reason = f"{error.get('message', '')} ({error.get('code', '')})".removesuffix(" ()").strip()
+    return float(wait) if isinstance(wait, int | float) else None, reason
+
+
+def escape(text: str) -> str:
+    """Text that Discord shows as it is written: no Markdown, no mention."""
+    return _MEANING.sub(lambda found: found[0] if found[0].startswith("http") else "\\" + found[0], text)
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """The request's body, a pure function of the message. It pings nobody, whatever the text says."""
+    embed: dict[str, Any] = {"color": _COLOURS[message.level]}
+    if title := one_line(message.title):
+        embed["title"] = fit(title, TITLE_LIMIT, escape=escape)
+    embed["description"] = _description(message) or _BLANK
+    used = units(embed.get("title", "")) + units(embed["description"])
+    embed["fields"] = _facts(message.fields[:FIELDS_LIMIT], TOTAL_LIMIT - used)
+    if isinstance(occurred := message.event.get("occurredAt"), str):
+        embed["timestamp"] = occurred
+    return {"embeds": [embed], "allowed_mentions": {"parse": []}}
+
+
+def _description(message: Message) -> str:
+    """The body and below it the links, because a webhook's message can have no buttons."""
+    links = _links(message.actions)
+    room = DESCRIPTION_LIMIT - units(links) - 2
+    body = fit(clean(message.body).strip(), room, escape=escape)
+    return "\n\n".join(block for block in (body, links) if block)
+
+
+def _links(actions: Iterable[Action]) -> str:
+    lines: list[str] = []
+    room = LINKS_LIMIT
+    for action in actions:
+        label = fit(one_line(action.label), LABEL_LIMIT, escape=escape) or _BLANK
+        line = f"[{label}](<{_IN_A_LINK.sub(lambda found: quote(found[0]), action.url)}>)"
+        room -= units(line) + 1
+        if room < 0:
+            break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _facts(fields: Iterable[Field], room: int) -> list[dict[str, Any]]:
+    """As many fields as fit into what the embed may still hold."""
+    facts: list[dict[str, Any]] = []
+    for fact in fields:
+        name = fit(one_line(fact.name), NAME_LIMIT, escape=escape) or _BLANK
+        value = fit(clean(fact.value).strip(), VALUE_LIMIT, escape=escape) or _BLANK
+        room -= units(name) + units(value)
+        if room < 0:
+            break
+        facts.append({"name": name, "value": value, "inline": units(value) <= 40})
+    return facts
+
+
+@hookimpl
+def notifyd_channel_types() -> tuple[ChannelType, ...]:
+    return (ChannelType("discord", DiscordConfig, DiscordChannel, rate_limit="30/m"),)

@@ -1,0 +1,155 @@
+"""The teams channel: its card and its size, and recorded answers of workflows and connectors."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from aioresponses import aioresponses
+from notifyd_teams import SIZE_LIMIT, TeamsConfig, notifyd_channel_types, payload
+
+from notifyd.plugin import (
+    Action,
+    Field,
+    Level,
+    Message,
+    PermanentError,
+    Reason,
+    Secret,
+    TransientError,
+    units,
+)
+from notifyd.testing import HOSTILE, LINK, HttpConformance, RecordedResponse, opened, sample_message
+
+(TEAMS,) = notifyd_channel_types()
+URL = "https://prod-00.westeurope.logic.azure.com/workflows/0123456789abcdef/invoke?sig=abcdefghijklmnop"
+
+
+class TestTeams(HttpConformance):
+    channel_type = TEAMS
+
+    def config(self, url: str) -> TeamsConfig:
+        return TeamsConfig(
+            webhook_url=Secret(f"{url}/workflows/0123456789abcdef/invoke?sig=abcdefghijklmnop")
+        )
+
+
+def accepted(message: Message) -> dict[str, Any]:
+    """The card, after Microsoft's limits have been checked."""
+    raw = payload(message)
+    assert len(raw) <= SIZE_LIMIT
+    assert 2 * units(raw.decode()) <= SIZE_LIMIT
+    body = json.loads(raw)
+    (attachment,) = body["attachments"]
+    assert (body["type"], attachment["contentType"]) == ("message", "application/vnd.microsoft.card.adaptive")
+    card = attachment["content"]
+    assert isinstance(card, dict)
+    assert (card["type"], card["version"]) == ("AdaptiveCard", "1.4")
+    assert {block["type"] for block in card["body"]} == {"RichTextBlock"}
+    assert len(card["actions"]) <= 6
+    return card
+
+
+def lines(card: dict[str, Any]) -> list[str]:
+    return ["".join(run["text"] for run in block["inlines"]) for block in card["body"]]
+
+
+def test_a_message_becomes_a_card_with_link_actions() -> None:
+    message = sample_message()
+    card = accepted(message)
+    assert lines(card) == [
+        message.title,
+        "ci@acme.example asks to deploy payments v3 to production.",
+        "Three replicas will restart.",
+        "Environment: production",
+        "Requested by: ci@acme.example",
+    ]
+    assert card["actions"] == [{"type": "Action.OpenUrl", "title": "Review and decide", "url": LINK}]
+
+
+def test_each_level_has_a_colour_of_its_own() -> None:
+    cards = [accepted(sample_message(level=level)) for level in Level]
+    assert len({card["body"][0]["inlines"][0]["color"] for card in cards}) == 4
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_only_ever_the_text_of_a_run(text: str) -> None:
+    fields, actions = (Field(text, text),), (Action(text, LINK),)
+    card = accepted(sample_message(title=text, body=text, fields=fields, actions=actions))
+    assert {run["type"] for block in card["body"] for run in block["inlines"]} == {"TextRun"}
+
+
+@pytest.mark.parametrize("word", ["fish & chips ", "漢字 ", "👩‍👩‍👧 ", "\n"])
+def test_everything_beyond_the_size_limit_still_passes(word: str) -> None:
+    words = word * 3000
+    card = accepted(
+        sample_message(
+            title=words,
+            body="x" + words,
+            fields=tuple(Field(f"{number} {words}", words) for number in range(100)),
+            actions=tuple(Action(words, f"{LINK}{number}") for number in range(100)),
+        )
+    )
+    assert len(card["actions"]) == 6
+
+
+def test_of_links_as_long_as_they_may_be_the_first_ones_stay() -> None:
+    links = [f"{LINK}{number}" + "x" * 1900 for number in range(6)]
+    card = accepted(sample_message(body="漢" * 9000, actions=tuple(Action("Review", link) for link in links)))
+    assert [action["url"] for action in card["actions"]] == links[:2]
+
+
+def test_a_long_body_is_cut_and_the_link_stays() -> None:
+    card = accepted(sample_message(body="fish & chips " * 5000))
+    assert lines(card)[1].endswith("…")
+    assert card["actions"][0]["url"] == LINK
+
+
+def test_a_message_of_nothing_still_passes() -> None:
+    assert lines(accepted(sample_message(title="", body="", fields=(), actions=(), event={}))) == ["…"]
+
+
+async def answer(**recorded: Any) -> None:
+    with aioresponses() as teams:
+        teams.post(URL, response_class=RecordedResponse, **recorded)
+        async with opened(TEAMS, TeamsConfig(webhook_url=Secret(URL))) as channel:
+            await channel.send(sample_message())
+
+
+async def test_a_workflow_accepts() -> None:
+    await answer(status=202)
+
+
+async def test_a_connector_says_1() -> None:
+    await answer(status=200, body="1")
+
+
+async def test_a_workflow_that_is_switched_off_is_permanent_and_named() -> None:
+    error = {"code": "WorkflowTriggerIsNotEnabled", "message": "Could not execute workflow trigger 'manual'."}
+    with pytest.raises(PermanentError, match="WorkflowTriggerIsNotEnabled"):
+        await answer(status=400, payload={"error": error})
+
+
+async def test_a_throttled_workflow_says_when_to_come_back() -> None:
+    error = {"code": "WorkflowTriggerRequestThrottled", "message": "throttled"}
+    with pytest.raises(TransientError) as caught:
+        await answer(status=429, payload={"error": error}, headers={"Retry-After": "17"})
+    assert caught.value.retry_after == 17.0
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (429, TransientError, Reason.THROTTLED),
+        (503, TransientError, Reason.SERVER_ERROR),
+        (413, PermanentError, Reason.TOO_LARGE),
+    ],
+)
+async def test_a_fault_that_a_connector_reports_with_status_200_counts(
+    status: int, kind: type[TransientError | PermanentError], reason: Reason
+) -> None:
+    text = f"Webhook message delivery failed: Microsoft Teams endpoint returned HTTP error {status} with x"
+    with pytest.raises(kind) as caught:
+        await answer(status=200, body=text)
+    assert caught.value.reason is reason

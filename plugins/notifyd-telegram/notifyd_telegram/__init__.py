@@ -1,0 +1,172 @@
+"""The `telegram` channel: one `sendMessage` of the Bot API.
+
+Vendor's rules: https://core.telegram.org/bots/api#sendmessage (the request and its length),
+https://core.telegram.org/bots/api#html-style (escaping),
+https://core.telegram.org/bots/api#inlinekeyboardbutton (link buttons),
+https://core.telegram.org/bots/api#responseparameters (`retry_after`, seconds),
+https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this (20 a minute to one group;
+to one person it is one a second).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import attrs
+from attrs import field, frozen
+
+from notifyd.plugin import (
+    Action,
+    ChannelContext,
+    ChannelType,
+    Field,
+    Level,
+    Message,
+    Receipt,
+    Secret,
+    check_response,
+    clean,
+    fit,
+    hide,
+    hookimpl,
+    http_url,
+    one_line,
+    post,
+    units,
+)
+
+TEXT_LIMIT: Final = 4096
+TITLE_LIMIT: Final = 256
+FIELDS_LIMIT: Final = 20
+FIELDS_ROOM: Final = 1500
+BUTTONS_LIMIT: Final = 20
+LABEL_LIMIT: Final = 64
+
+_MARKS: Final = {Level.INFO: "ℹ️", Level.SUCCESS: "✅", Level.WARNING: "⚠️", Level.ERROR: "❌"}
+_TOKEN: Final = re.compile(r"[0-9]+:[A-Za-z0-9_-]+")
+_CHAT: Final = re.compile(r"-?[0-9]+|@[A-Za-z0-9_]+")
+
+
+def _is_token(config: TelegramConfig, attribute: attrs.Attribute[Secret], value: Secret) -> None:
+    if not _TOKEN.fullmatch(value.reveal()):
+        raise ValueError("not a bot token, which is written <number>:<letters and digits>")
+
+
+def _is_chat(config: TelegramConfig, attribute: attrs.Attribute[str], value: str) -> None:
+    if not _CHAT.fullmatch(value):
+        raise ValueError('not a chat id: write "-1001234567890", or "@name" for a public channel')
+
+
+@frozen
+class TelegramConfig:
+    """`chat_id` is a number in quotes, or `@name`. `api_url` is for a Bot API server of one's own."""
+
+    bot_token: Secret = field(validator=_is_token)
+    chat_id: str = field(validator=_is_chat)
+    api_url: Secret = field(default=Secret("https://api.telegram.org"), validator=http_url)
+
+    @property
+    def method_url(self) -> Secret:
+        base = self.api_url.reveal().rstrip("/")
+        return Secret(f"{base}/bot{self.bot_token.reveal()}/sendMessage")
+
+
+class TelegramChannel:
+    def __init__(self, config: TelegramConfig, context: ChannelContext) -> None:
+        self._config = config
+        self._context = context
+
+    async def send(self, message: Message) -> Receipt:
+        body = json.dumps(payload(message, self._config.chat_id)).encode()
+        answer = await post(self._context.http, self._config.method_url, body)
+        text = hide(answer.text, [self._config.bot_token])
+        wait, said = _explained(answer.json)
+        now = self._context.clock()
+        return check_response(answer.status, answer.headers, text, now=now, retry_after=wait, said=said)
+
+    async def aclose(self) -> None:
+        """Nothing is held: the session belongs to the daemon."""
+
+
+def _explained(error: dict[str, Any]) -> tuple[float | None, str]:
+    """The seconds to wait and the reason."""
+    parameters = error.get("parameters")
+    wait = parameters.get("retry_after") if isinstance(parameters, dict) else None
+    return float(wait) if isinstance(wait, int) else None, str(error.get("description", ""))
+
+
+def escape(text: str) -> str:
+    """Text inside Telegram's HTML, which knows these three entities and the quotation mark."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+
+
+def payload(message: Message, chat_id: str) -> dict[str, Any]:
+    """The request's body, a pure function of message and config. No previews: they would open the links."""
+    body: dict[str, Any] = {
+        "chat_id": chat_id,
+        "text": _text(message),
+        "parse_mode": "HTML",
+        "link_preview_options": {"is_disabled": True},
+    }
+    buttons = [action for action in message.actions if _may_be_button(action)][:BUTTONS_LIMIT]
+    if buttons:
+        rows = [[{"text": _label(action), "url": action.url}] for action in buttons]
+        body["reply_markup"] = {"inline_keyboard": rows}
+    return body
+
+
+def _text(message: Message) -> str:
+    """Title, body, fields, and the links that cannot be buttons, in that order."""
+    title = fit(one_line(message.title), TITLE_LIMIT, escape=escape)
+    head = f"{_MARKS[message.level]} <b>{title}</b>" if title else _MARKS[message.level]
+    tail = [_facts(message.fields[:FIELDS_LIMIT]), _plain_links(message.actions)]
+    room = TEXT_LIMIT - sum(units(block) + 2 for block in (head, *tail))
+    body = fit(clean(message.body).strip(), room, escape=escape, more=_more(message.actions))
+    return "\n\n".join(block for block in (head, body, *tail) if block)
+
+
+def _facts(fields: tuple[Field, ...]) -> str:
+    lines: list[str] = []
+    room = FIELDS_ROOM
+    for fact in fields:
+        name = fit(one_line(fact.name), 100, escape=escape)
+        value = fit(one_line(fact.value), 300, escape=escape)
+        line = f"<b>{name}</b>: {value}"
+        room -= units(line) + 1
+        if room < 0:
+            break
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def _may_be_button(action: Action) -> bool:
+    """Telegram refuses a whole message for a button whose URL has a host without a dot, such as localhost."""
+    try:
+        parts = urlsplit(action.url)
+        return parts.scheme in ("http", "https") and "." in (parts.hostname or "")
+    except ValueError:
+        return False
+
+
+def _plain_links(actions: tuple[Action, ...]) -> str:
+    lines = [f"{_label(action, escaped=True)}: {escape(one_line(action.url))}" for action in actions[:3]]
+    links = [line for line, action in zip(lines, actions, strict=False) if not _may_be_button(action)]
+    return "\n".join(line for line in links if units(line) <= 500)
+
+
+def _label(action: Action, *, escaped: bool = False) -> str:
+    return fit(one_line(action.label), LABEL_LIMIT, escape=escape if escaped else str) or "…"
+
+
+def _more(actions: tuple[Action, ...]) -> str:
+    """A link to the whole text, which follows where it is cut."""
+    first = next((action for action in actions if _may_be_button(action)), None)
+    return f' <a href="{escape(first.url)}">{_label(first, escaped=True)}</a>' if first else ""
+
+
+@hookimpl
+def notifyd_channel_types() -> tuple[ChannelType, ...]:
+    return (ChannelType("telegram", TelegramConfig, TelegramChannel, rate_limit="20/m"),)

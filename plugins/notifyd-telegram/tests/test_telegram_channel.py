@@ -1,0 +1,186 @@
+"""The telegram channel: its HTML and its length, and the Bot API's recorded answers."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from aioresponses import aioresponses
+from notifyd_telegram import TelegramConfig, notifyd_channel_types, payload
+
+from notifyd.plugin import Action, Field, Message, PermanentError, Reason, Secret, TransientError, units
+from notifyd.testing import (
+    HOSTILE,
+    LINK,
+    HttpConformance,
+    Received,
+    RecordedResponse,
+    Reply,
+    opened,
+    sample_message,
+)
+
+(TELEGRAM,) = notifyd_channel_types()
+TOKEN = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
+CHAT = "-1001234567890"
+URL = f"https://api.telegram.org/bot{TOKEN}/sendMessage"
+
+
+class Reader(HTMLParser):
+    """Reads Telegram's HTML strictly: known tags only, each closed, and collects the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.links: list[str | None] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in ("b", "a")
+        self.open.append(tag)
+        self.links += [value for _, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+class TestTelegram(HttpConformance):
+    channel_type = TELEGRAM
+    throttled = Reply(429, json.dumps({"ok": False, "error_code": 429, "parameters": {"retry_after": 7}}))
+
+    def config(self, url: str) -> TelegramConfig:
+        return TelegramConfig(bot_token=Secret(TOKEN), chat_id=CHAT, api_url=Secret(url))
+
+    def readable(self, received: Received) -> str:
+        return Reader(json.loads(received.body)["text"]).text
+
+
+def accepted(message: Message) -> dict[str, Any]:
+    body = payload(message, CHAT)
+    Reader(body["text"])
+    assert 0 < units(body["text"]) <= 4096
+    return body
+
+
+def test_a_message_becomes_html_with_link_buttons() -> None:
+    message = sample_message()
+    assert accepted(message) == {
+        "chat_id": CHAT,
+        "parse_mode": "HTML",
+        "link_preview_options": {"is_disabled": True},
+        "text": f"⚠️ <b>{message.title}</b>\n\n{message.body}\n\n"
+        "<b>Environment</b>: production\n<b>Requested by</b>: ci@acme.example",
+        "reply_markup": {"inline_keyboard": [[{"text": "Review and decide", "url": LINK}]]},
+    }
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_adds_no_tag(text: str) -> None:
+    fields, actions = (Field(text, text),), (Action(text, LINK),)
+    accepted(sample_message(title=text, body=text, fields=fields, actions=actions))
+
+
+def test_a_long_body_is_cut_at_a_word_and_ends_in_a_link_to_the_whole() -> None:
+    body = accepted(sample_message(body="fish & chips " * 1000))
+    read = Reader(body["text"])
+    assert "… Review and decide\n\nEnvironment: production" in read.text
+    assert read.links == [LINK]
+
+
+def test_everything_beyond_telegrams_limits_still_passes() -> None:
+    words = '<fish> & "chips" 👩‍👩‍👧 ' * 1000
+    body = accepted(
+        sample_message(
+            title=words,
+            body=words,
+            fields=tuple(Field(f"{number} {words}", words) for number in range(100)),
+            actions=tuple(Action(words, f"{LINK}{number}") for number in range(100)),
+        )
+    )
+    assert len(body["reply_markup"]["inline_keyboard"]) == 20
+
+
+def test_a_message_of_nothing_still_passes() -> None:
+    assert "reply_markup" not in accepted(sample_message(title="", body="", fields=(), actions=(), event={}))
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8686/approvals/x", "http://notifyd/approvals/x"])
+def test_a_link_that_telegram_would_refuse_as_a_button_is_written_out(url: str) -> None:
+    body = accepted(sample_message(actions=(Action("Review <now>", url),)))
+    assert "reply_markup" not in body
+    assert body["text"].endswith(f"\n\nReview &lt;now&gt;: {url}")
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "http://[::1", "/approvals/x"])
+def test_what_is_no_link_is_no_button(url: str) -> None:
+    assert "reply_markup" not in accepted(sample_message(actions=(Action("x", url),)))
+
+
+async def answer(**recorded: Any) -> None:
+    with aioresponses() as telegram:
+        telegram.post(URL, response_class=RecordedResponse, **recorded)
+        async with opened(TELEGRAM, TelegramConfig(bot_token=Secret(TOKEN), chat_id=CHAT)) as channel:
+            await channel.send(sample_message())
+
+
+async def test_telegram_says_ok() -> None:
+    await answer(status=200, payload={"ok": True, "result": {"message_id": 7}})
+
+
+@pytest.mark.parametrize(
+    ("status", "description", "reason"),
+    [
+        (400, "Bad Request: chat not found", Reason.REJECTED),
+        (400, "Bad Request: can't parse entities: Unsupported start tag", Reason.REJECTED),
+        (401, "Unauthorized", Reason.UNAUTHORIZED),
+        (403, "Forbidden: bot was blocked by the user", Reason.UNAUTHORIZED),
+        (403, "Forbidden: bot was kicked from the supergroup chat", Reason.UNAUTHORIZED),
+        (404, "Not Found", Reason.NOT_FOUND),
+    ],
+)
+async def test_telegrams_own_errors_are_permanent_and_named(
+    status: int, description: str, reason: Reason
+) -> None:
+    with pytest.raises(PermanentError) as caught:
+        await answer(status=status, payload={"ok": False, "error_code": status, "description": description})
+    assert caught.value.detail == f"the receiver answered {status}: {description}"
+    assert caught.value.reason is reason
+
+
+async def test_being_rate_limited_says_when_to_come_back() -> None:
+    body = {
+        "ok": False,
+        "error_code": 429,
+        "description": "Too Many Requests: retry after 31",
+        "parameters": {"retry_after": 31},
+    }
+    with pytest.raises(TransientError) as caught:
+        await answer(status=429, payload=body)
+    assert (caught.value.reason, caught.value.retry_after) == (Reason.THROTTLED, 31.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"bot_token": Secret("no-token")}, "not a bot token"),
+        ({"bot_token": Secret(TOKEN + "/getMe?")}, "not a bot token"),
+        ({"chat_id": "general"}, "not a chat id"),
+        ({"chat_id": ""}, "not a chat id"),
+        ({"api_url": Secret("api.telegram.org")}, "not an http or https URL"),
+    ],
+)
+def test_a_config_that_cannot_work_is_refused_with_its_reason(
+    options: dict[str, Any], complaint: str
+) -> None:
+    right: dict[str, Any] = {"bot_token": Secret(TOKEN), "chat_id": CHAT}
+    with pytest.raises(ValueError, match=complaint) as caught:
+        TelegramConfig(**right | options)
+    assert "no-token" not in str(caught.value)
