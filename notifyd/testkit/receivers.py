@@ -98,5 +98,5 @@ class RecordedResponse(aiohttp.ClientResponse):
     """Give this to `aioresponses` as `response_class`: release 0.7.9 lacks an argument of aiohttp 3.14."""
 
     def __init__(self, *args: Any, stream_writer: Any = None, **options: Any) -> None:
-        writer = stream_writer or SimpleNamespace(output_size=0)
+        writer: Any = stream_writer or SimpleNamespace(output_size=0)
         super().__init__(*args, stream_writer=writer, **options)
