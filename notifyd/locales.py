@@ -57,7 +57,7 @@ def _zone(name: str) -> ZoneInfo:
     """UTC where `name` is no zone: a time always names its zone, so that it stays true."""
     try:
         return ZoneInfo(name)
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
         return _UTC
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from jinja2 import BaseLoader, ChainableUndefined, Undefined, pass_context
+from jinja2 import BaseLoader, BytecodeCache, ChainableUndefined, Undefined, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
@@ -61,9 +61,10 @@ for _name in ("lt", "le", "gt", "ge"):
 class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's immutable sandbox, with nothing random, nothing that reads, and lookups that suit events."""
 
-    def __init__(self, loader: BaseLoader) -> None:
+    def __init__(self, loader: BaseLoader, compiled: BytecodeCache | None = None) -> None:
         super().__init__(
             loader=loader,
+            bytecode_cache=compiled,
             autoescape=lambda name: name is not None and name.endswith(".html"),
             undefined=Missing,
             finalize=_finalize,

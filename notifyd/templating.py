@@ -9,31 +9,34 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import CodeType
 from typing import Final
 
 from attrs import frozen
 from jinja2 import (
     BaseLoader,
+    BytecodeCache,
     Environment,
     Template,
     TemplateError,
     TemplateNotFound,
     TemplateSyntaxError,
-    nodes,
 )
-from jinja2.meta import find_undeclared_variables
+from jinja2.bccache import Bucket
 
 from notifyd.errors import ConfigError, Fault
 from notifyd.locales import parse_locale, tag_of
 from notifyd.plugin import TemplateSource
-from notifyd.sandbox import CONTEXT_NAMES, Sandbox
+from notifyd.sandbox import Sandbox
+from notifyd.template_outline import BY_EXPRESSION, Outline, outline
 
 BUILT_IN: Final = TemplateSource("notifyd")
 """The templates that come with notifyd: looked at last."""
 
+_ALIAS: Final = "builtin/"
 _FILE: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]*)\.(?P<locale>[A-Za-z0-9_-]+)\.(?P<kind>txt|html)")
 
 
@@ -68,6 +71,25 @@ class _Files(BaseLoader):
         return file.text, file.path, None
 
 
+class _CompiledBefore(BytecodeCache):
+    """Code of the files as they were at the last load: a reload compiles only what has changed."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, tuple[str, CodeType]] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        checksum, code = self._codes.get(bucket.key, ("", None))
+        if checksum == bucket.checksum:
+            bucket.code = code
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._codes[bucket.key] = bucket.checksum, bucket.code
+
+
+_COMPILED: Final = _CompiledBefore()
+
+
 def load_library(sources: Sequence[TemplateSource], dirs: Sequence[Path]) -> Library:
     """Read and compile every file. Of two with one name the first is taken: `dirs`, `sources`, the built-ins.
 
@@ -77,9 +99,11 @@ def load_library(sources: Sequence[TemplateSource], dirs: Sequence[Path]) -> Lib
     files: dict[str, TemplateFile] = {}
     for file in _all_files(sources, dirs, faults):
         files.setdefault(file.key, file)
-    environment = Sandbox(_Files(files))
+    environment = Sandbox(_Files(files), _COMPILED)
     library = Library(environment, {}, {})
     for file in files.values():
+        if file.key.startswith(_ALIAS):
+            continue
         found = list(_check(environment, file, files))
         faults += found
         if not found:
@@ -117,7 +141,7 @@ def _all_files(
         for file in _read(folder_, where, faults):
             yield file
             if source == BUILT_IN:
-                yield TemplateFile(f"builtin/{file.key}", file.path, file.text)
+                yield TemplateFile(_ALIAS + file.key, file.path, file.text)
 
 
 def _read(folder: Traversable, where: str, faults: list[Fault]) -> Iterator[TemplateFile]:
@@ -152,98 +176,63 @@ def _name_fault(name: str) -> str | None:
 
 
 def _check(environment: Sandbox, file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator[Fault]:
-    """What is wrong with one file, without running it."""
+    """What is wrong with one file, without running it. A file without a fault is compiled."""
     try:
-        tree = environment.parse(file.text, file.key, file.path)
-        yield from _unknown_names(environment, tree, file, files)
-        environment.compile(tree, file.key, file.path)
+        seen = outline(file.key, file.path, file.text)
+        found = sorted({*seen.unknown, *_bad_references(seen, file, files)})
+        found = found or list(_unknown_names(seen, file, files))
+        yield from (Fault(f"{file.path}:{line}", what) for line, what in found)
+        if not found:
+            environment.get_template(file.key)
     except TemplateSyntaxError as error:
         yield Fault(f"{file.path}:{error.lineno}", error.message or "does not compile")
     except TemplateError as error:
         yield Fault(file.path, error.message or "does not compile")
 
 
-def _unknown_names(
-    environment: Sandbox, tree: nodes.Template, file: TemplateFile, files: Mapping[str, TemplateFile]
-) -> Iterator[Fault]:
-    for line, what in (*_unknown_filters(environment, tree), *_unknown_files(tree, file, files)):
-        yield Fault(f"{file.path}:{line}", what)
-    if file.key.rpartition("/")[2].startswith("_"):
-        return  # a part may use what the files that include it have set
-    known = CONTEXT_NAMES | environment.globals.keys() | _inherited_names(environment, tree, files)
-    unknown = find_undeclared_variables(tree) - known
-    for name in tree.find_all(nodes.Name):
-        if name.ctx == "load" and name.name in unknown:
-            unknown.discard(name.name)
-            yield Fault(f"{file.path}:{name.lineno}", f"unknown name {name.name!r}")
-
-
-def _inherited_names(
-    environment: Sandbox, tree: nodes.Template, files: Mapping[str, TemplateFile]
-) -> set[str]:
-    """What the files that this one extends set, so that it can use it."""
-    names: set[str] = set()
-    seen: set[str] = set()
-    parent = _parent(tree)
-    while parent is not None and parent in files and parent not in seen:
-        seen.add(parent)
-        tree = environment.parse(files[parent].text)
-        names |= {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
-        parent = _parent(tree)
-    return names
-
-
-def _parent(tree: nodes.Template) -> str | None:
-    extends = tree.find(nodes.Extends)
-    return str(extends.template.value) if extends and isinstance(extends.template, nodes.Const) else None
-
-
-def _unknown_filters(environment: Sandbox, tree: nodes.Template) -> Iterator[tuple[int, str]]:
-    """Jinja finds these when it compiles, but for those behind an `if`."""
-    for filter_ in tree.find_all(nodes.Filter):
-        if filter_.name not in environment.filters:
-            yield filter_.lineno, f"unknown filter {filter_.name!r}"
-    for test in tree.find_all(nodes.Test):
-        if test.name not in environment.tests:
-            yield test.lineno, f"unknown test {test.name!r}"
-
-
-def _unknown_files(
-    tree: nodes.Template, file: TemplateFile, files: Mapping[str, TemplateFile]
+def _bad_references(
+    seen: Outline, file: TemplateFile, files: Mapping[str, TemplateFile]
 ) -> Iterator[tuple[int, str]]:
-    for node in tree.find_all((nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)):
-        wanted = getattr(node, "template", None)
-        if not isinstance(wanted, nodes.Const):
-            yield node.lineno, "names a template by an expression: name it in quotes"
-        elif wanted.value == file.key:
-            yield node.lineno, f"refers to itself: a built-in of this name is 'builtin/{file.key}'"
-        elif wanted.value not in files:
-            yield node.lineno, f"there is no template file {wanted.value!r}"
+    for line, wanted in seen.refers:
+        if wanted is BY_EXPRESSION:
+            yield line, "names a template by an expression: name it in quotes"
+        elif wanted == file.key:
+            yield line, f"refers to itself: a built-in of this name is '{_ALIAS}{file.key}'"
+        elif wanted not in files:
+            yield line, f"there is no template file {wanted!r}"
+
+
+def _unknown_names(
+    seen: Outline, file: TemplateFile, files: Mapping[str, TemplateFile]
+) -> Iterator[tuple[int, str]]:
+    if file.key.startswith("_"):
+        return  # a part may use what the files that include it have set
+    known = {name for one in _ancestry(file, files) for name in one.sets}
+    yield from ((line, f"unknown name {name!r}") for line, name in seen.free if name not in known)
 
 
 def _check_blocks(library: Library, files: Mapping[str, TemplateFile]) -> Iterator[Fault]:
-    for template in _each(library.texts):
-        chain = list(_ancestors(library.environment, template, files))
-        defined = {name for one in chain for name in one.blocks}
-        for name in ("title", "body"):
-            if name not in defined:
-                yield Fault(files[template.name or ""].path, f"has no block {name!r}")
+    for by_locale in library.texts.values():
+        for template in by_locale.values():
+            file = files[template.name or ""]
+            blocks = {name for one in _ancestry(file, files) for name in one.blocks}
+            for name in sorted({"title", "body"} - blocks):
+                yield Fault(file.path, f"has no block {name!r}")
     for name in library.pages.keys() - library.texts.keys() - {"mail"}:
         for template in library.pages[name].values():
             path = files[template.name or ""].path
             yield Fault(path, f"there is no text for it: a file {name}.LOCALE.txt")
 
 
-def _each(templates: Mapping[str, dict[str, Template]]) -> Iterable[Template]:
-    return (template for by_locale in templates.values() for template in by_locale.values())
-
-
-def _ancestors(
-    environment: Sandbox, template: Template, files: Mapping[str, TemplateFile]
-) -> Iterator[Template]:
+def _ancestry(file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator[Outline]:
+    """The outlines of a file and of those that it extends. One that does not parse is told of elsewhere."""
     seen: set[str] = set()
-    key = template.name
-    while key is not None and key not in seen:
+    key: str | None = file.key
+    while key is not None and key in files and key not in seen:
         seen.add(key)
-        yield environment.get_template(key)
-        key = _parent(environment.parse(files[key].text))
+        try:
+            found = outline(key, files[key].path, files[key].text)
+        except TemplateSyntaxError:
+            return
+        yield found
+        key = found.parent

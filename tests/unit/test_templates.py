@@ -198,7 +198,8 @@ def test_english_and_german_give_the_same_facts() -> None:
         assert english.level is german.level
         assert english.body.count("\n\n") == german.body.count("\n\n")
         names = [(e.name, g.name) for e, g in zip(english.fields, german.fields, strict=True)]
-        assert {e for e, g in names if e == g} - set(EVENTS[name].get("labels", ())) <= {"Plan"}
+        if "hostile" not in name:  # whose labels are cut
+            assert {e for e, g in names if e == g} - set(EVENTS[name].get("labels", ())) <= {"Plan"}
 
 
 def test_german_suits_swiss_readers_too() -> None:

@@ -1,0 +1,140 @@
+"""Locales: which tags are read, what they fall back to, and how dates and numbers are written in them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from notifyd.locales import fallbacks, formats_for, parse_locale, tag_of
+
+MORNING = "2026-11-04T08:15:30.5Z"
+INSTANT = 1_793_780_130_500_000  # the same in microseconds
+
+
+@pytest.mark.parametrize(
+    ("tag", "read_as"),
+    [
+        ("de", "de"),
+        ("de-CH", "de-CH"),
+        ("de_ch", "de-CH"),
+        ("DE-ch", "de-CH"),
+        ("de-XX", "de"),
+        ("de-CH-1996", "de-CH"),
+        ("sr-Latn-RS", "sr-Latn-RS"),
+        ("zh-TW", "zh-Hant-TW"),
+        ("en-001", "en-001"),
+    ],
+)
+def test_tag_is_read_as_its_longest_valid_beginning(tag: str, read_as: str) -> None:
+    locale = parse_locale(tag)
+    assert locale is not None
+    assert tag_of(locale) == read_as
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "x", "xx", "tlh-XX", "../../etc", "de.CH", "d" * 10_000, "de--CH", "C", "1", "de\n"]
+)
+def test_what_is_no_locale_is_none(tag: str) -> None:
+    assert parse_locale(tag) is None
+
+
+def test_fallbacks_go_from_the_most_to_the_least_specific() -> None:
+    assert fallbacks("zh-Hant-TW") == ("zh-Hant-TW", "zh-Hant", "zh")
+    assert fallbacks("de") == ("de",)
+
+
+@pytest.mark.parametrize(
+    "value", [MORNING, INSTANT, dt.datetime.fromisoformat(MORNING[:19]), "2026-11-04T10:15:30+02:00"]
+)
+def test_a_time_is_text_microseconds_or_a_datetime(value: Any) -> None:
+    assert formats_for("en-GB", "Europe/London").datetime(value) == "4 November 2026, 08:15 GMT"
+
+
+@pytest.mark.parametrize(
+    ("tag", "zone", "datetime", "date", "time"),
+    [
+        ("en", "UTC", "November 4, 2026, 8:15\u202fAM UTC", "November 4, 2026", "8:15\u202fAM UTC"),
+        ("en-GB", "Europe/Zurich", "4 November 2026, 09:15 CET", "4 November 2026", "09:15 CET"),
+        ("de-CH", "Europe/Zurich", "4. November 2026, 09:15 MEZ", "4. November 2026", "09:15 MEZ"),
+        ("de", "Asia/Tokyo", "4. November 2026, 17:15 UTC+09:00", "4. November 2026", "17:15 UTC+09:00"),
+        ("fr", "America/Sao_Paulo", "4 novembre 2026, 05:15 UTC-03:00", "4 novembre 2026", "05:15 UTC-03:00"),
+        (
+            "de",
+            "Pacific/Kiritimati",
+            "4. November 2026, 22:15 UTC+14:00",
+            "4. November 2026",
+            "22:15 UTC+14:00",
+        ),
+    ],
+)
+def test_times_are_in_the_readers_words_and_zone(
+    tag: str, zone: str, datetime: str, date: str, time: str
+) -> None:
+    formats = formats_for(tag, zone)
+    assert formats.datetime(MORNING) == datetime
+    assert formats.date(MORNING) == date
+    assert formats.time(MORNING) == time
+
+
+def test_summer_and_winter_time_have_their_names() -> None:
+    formats = formats_for("de-CH", "Europe/Zurich")
+    assert formats.time("2026-10-25T00:30:00Z") == "02:30 MESZ"
+    assert formats.time("2026-10-25T01:30:00Z") == "02:30 MEZ"
+
+
+def test_a_plain_date_is_not_moved_to_another_day() -> None:
+    assert formats_for("en-GB", "America/New_York").date("2026-11-04") == "4 November 2026"
+
+
+@pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../../etc/passwd", "UTC\n", "Europe"])
+def test_an_unknown_zone_is_utc_and_says_so(zone: str) -> None:
+    assert formats_for("en-GB", zone).time(MORNING) == "08:15 UTC"
+
+
+@pytest.mark.parametrize(
+    "value", ["tomorrow", "", True, [], {}, 10**30, -(10**30), 1.5, "2026-13-01T00:00:00Z"]
+)
+def test_what_is_no_time_is_given_back_as_text(value: Any) -> None:
+    formats = formats_for("de", "UTC")
+    assert formats.datetime(value) == formats.date(value) == formats.time(value) == str(value)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "text"),
+    [
+        ("en", 1234567.891, "1,234,567.891"),
+        ("de", 1234567.891, "1.234.567,891"),
+        ("de-CH", 1234567.891, "1’234’567.891"),
+        ("de", 3, "3"),
+        ("de", True, "True"),
+        ("de", "3.5", "3.5"),
+        ("en", float("inf"), "inf"),
+    ],
+)
+def test_numbers(tag: str, value: Any, text: str) -> None:
+    assert formats_for(tag, "UTC").number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "text"),
+    [
+        ("en", 0, "0 seconds"),
+        ("en", 5400, "1 hour, 30 minutes"),
+        ("de", 5400, "1 Stunde, 30 Minuten"),
+        ("de", 90_061, "1 Tag, 1 Stunde"),
+        ("en", dt.timedelta(seconds=61), "1 minute, 1 second"),
+        ("en", -30.9, "30 seconds"),
+        ("en", "soon", "soon"),
+        ("en", float("nan"), "nan"),
+    ],
+)
+def test_durations_name_their_two_largest_units(tag: str, value: Any, text: str) -> None:
+    assert formats_for(tag, "UTC").duration(value) == text
+
+
+def test_direction_of_writing() -> None:
+    assert formats_for("ar", "UTC").direction == "rtl"
+    assert formats_for("de-CH", "UTC").direction == "ltr"
+    assert formats_for("nonsense!", "UTC").direction == "ltr"
