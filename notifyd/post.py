@@ -6,6 +6,7 @@ No error raised here shows the URL it was sent to, because a URL may hold a secr
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,12 +32,13 @@ ANSWER_LIMIT: Final = 4096
 
 def http_url(instance: object, attribute: object, value: Secret) -> None:
     """An attrs validator for a field that holds an http or https URL. Its ValueError does not show it."""
+    text = value.reveal()
     try:
-        parts = urlsplit(value.reveal())
+        parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good:
+    if not good or not text.isprintable() or " " in text:
         raise ValueError("not an http or https URL with a host")
 
 
@@ -82,7 +84,7 @@ def check_response(
     excerpt = body[:EXCERPT_LIMIT]
     if not verdict.transient:
         raise PermanentError(detail, reason=verdict.reason, status=status, excerpt=excerpt)
-    if retry_after is None:
+    if retry_after is None or not 0 <= retry_after < math.inf:
         retry_after = _retry_after(headers.get("Retry-After", ""), now)
     raise TransientError(
         detail, reason=verdict.reason, retry_after=retry_after, status=status, excerpt=excerpt

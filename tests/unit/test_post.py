@@ -148,6 +148,13 @@ def test_a_vendors_own_form_wins_over_the_header() -> None:
     assert caught.value.retry_after == 0.5
 
 
+@pytest.mark.parametrize("nonsense", [-1.0, float("nan"), float("inf")])
+def test_a_vendors_wait_that_is_no_time_is_passed_over(nonsense: float) -> None:
+    with pytest.raises(TransientError) as caught:
+        check_response(429, {"Retry-After": "9"}, now=NOW, retry_after=nonsense)
+    assert caught.value.retry_after == 9.0
+
+
 def test_hiding_takes_long_pieces_of_a_url_and_leaves_its_words() -> None:
     secret = Secret("https://user:long-password@hooks.example/services/T0/abcdefghijkl")
     shown = hide("long-password at hooks.example/services/T0/abcdefghijkl as user", [secret, Secret("")])
@@ -164,7 +171,18 @@ def test_an_http_url_is_accepted(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "a.example/x", "ftp://a.example", "https://", "http://a:0/", "http://a:x/", "http://[::/"]
+    "url",
+    [
+        "",
+        "a.example/x",
+        "ftp://a.example",
+        "https://",
+        "http://a:0/",
+        "http://a:x/",
+        "http://[::/",
+        "http://a b/",
+        "http://a/\n",
+    ],
 )
 def test_anything_else_is_refused_without_showing_it(url: str) -> None:
     with pytest.raises(ValueError, match="not an http or https URL with a host") as caught:

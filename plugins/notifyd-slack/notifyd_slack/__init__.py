@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -122,7 +122,7 @@ def _fact(fact: Field) -> dict[str, Any]:
 def _origin(message: Message) -> str:
     """Where the message is from: the level's mark, the tenant, the run and the approval."""
     tenant = message.event.get("tenant")
-    names = [tenant.get("id") if isinstance(tenant, dict) else tenant]
+    names = [tenant.get("id") if isinstance(tenant, Mapping) else tenant]
     names += [message.event.get("runId"), message.event.get("approvalId")]
     return " · ".join([_MARKS[message.level], *(one_line(str(name)) for name in names if name)])
 
