@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from jinja2 import BaseLoader, BytecodeCache, ChainableUndefined, Undefined, pass_context
+from jinja2.filters import do_dictsort
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
@@ -56,6 +57,8 @@ for _name in ("call", "neg", "pos", "abs", "round"):
     setattr(Missing, f"__{_name}__", _is_missing)
 for _name in ("lt", "le", "gt", "ge"):
     setattr(Missing, f"__{_name}__", _is_false)
+for _name, _zero in (("int", 0), ("float", 0.0)):
+    setattr(Missing, f"__{_name}__", lambda _value, zero=_zero: zero)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -161,6 +164,11 @@ def _text(value: Any) -> str:
     return value if type(value) is str else "" if value is None else str(value)
 
 
+def dictsort(value: Any, *args: Any, **kwargs: Any) -> list[tuple[str, Any]]:
+    """Jinja's own, but nothing for what is no object: values come from events."""
+    return do_dictsort(value, *args, **kwargs) if isinstance(value, Mapping) else []
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "datetime": _localized(Formats.datetime),
     "date": _localized(Formats.date),
@@ -172,5 +180,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "cut": cut,
     "value": value_line,
     "text": text_block,
+    "dictsort": dictsort,
 }
 """The filters beside Jinja's own."""
