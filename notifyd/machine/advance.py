@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from notifyd.codec import derived_id
 from notifyd.model import Applied, ApprovalKey, AuditName, AuditRecord, Event, Outcome
 from notifyd.store import Advance
 
+_SILENT: Final = frozenset({Outcome.EXPIRED, Outcome.RECORDED})
+"""Outcomes that people are not told of."""
 
-def applied_before(applied: tuple[Applied, ...], event: Event) -> Advance | None:
-    """The answer for an event that has changed this subject already: the same, and no change."""
-    for one in applied:
-        if one.event_key == event.key:
-            notify = one.outcome is not Outcome.EXPIRED
-            return Advance(None, one.outcome, notify=notify, version=one.version, round=one.round)
-    return None
+
+def applied_before(applied: tuple[Applied, ...], event: Event) -> Applied | None:
+    """What this event has done to this subject already."""
+    return next((one for one in applied if one.event_key == event.key), None)
+
+
+def answer(done: Applied, audit: tuple[AuditRecord, ...]) -> Advance:
+    """The advance for what an event has done, without the subject: the same each time it is asked for."""
+    notify = done.outcome not in _SILENT
+    return Advance(None, done.outcome, notify=notify, version=done.version, round=done.round, audit=audit)
 
 
 def recorded(event: Event, version: int, round_: int, name: AuditName) -> Advance:
     audit = arrival_audit(event, name, outcome=Outcome.RECORDED, round=round_)
-    return Advance(None, Outcome.RECORDED, notify=False, version=version, round=round_, audit=(audit,))
+    return answer(Applied(event.key, version, round_, Outcome.RECORDED), (audit,))
 
 
 def approval_key_of(event: Event) -> ApprovalKey:
@@ -32,7 +37,7 @@ def approval_key_of(event: Event) -> ApprovalKey:
 
 def arrival_audit(event: Event, name: AuditName, **data: Any) -> AuditRecord:
     return AuditRecord(
-        id=derived_id("audit", event.tenant, event.key, name),
+        id=derived_id("audit", event.tenant, event.key, name.value),
         tenant=event.tenant,
         name=name,
         at=event.received_at,

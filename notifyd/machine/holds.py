@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from notifyd.machine.advance import applied_before, approval_key_of, arrival_audit, recorded
-from notifyd.model import Applied, AuditName, Event, Incident, Outcome
+from attrs import evolve
+
+from notifyd.machine.advance import answer, applied_before, approval_key_of, arrival_audit, recorded
+from notifyd.model import Applied, AuditName, AuditRecord, Event, Incident, Outcome
 from notifyd.store import Advance
 
 
@@ -18,28 +20,38 @@ def on_released(stored: Incident | None, event: Event, policy_id: str) -> Advanc
 
 
 def _on_policy(stored: Incident | None, event: Event, policy_id: str, *, opens: bool) -> Advance:
-    again = applied_before(stored.applied if stored else (), event)
-    if again is not None:
-        return again
     name = AuditName.HOLD if opens else AuditName.RELEASED
-    overtaken = stored is not None and event.occurred_at <= stored.occurred_at
-    if stored is not None and (overtaken or stored.open == opens):
+    done = applied_before(stored.applied if stored else (), event)
+    if done is not None:
+        return answer(done, _audit(event, name, done, policy_id))
+    if stored is not None and event.occurred_at <= stored.occurred_at:
         return recorded(event, stored.version, 0, name)
     version = stored.version + 1 if stored else 1
-    outcome = Outcome.OPENED if opens else Outcome.ENDED
-    key = approval_key_of(event)
-    incident = Incident(
+    if stored is not None and stored.open == opens:
+        # Nothing new, but the latest word: what comes late from before it must not undo it.
+        later = evolve(stored, version=version, occurred_at=event.occurred_at)
+        return evolve(recorded(event, version, 0, name), subject=later)
+    done = Applied(event.key, version, 0, Outcome.OPENED if opens else Outcome.ENDED)
+    incident = _moved(stored, event, policy_id, done)
+    return evolve(answer(done, _audit(event, name, done, policy_id)), subject=incident)
+
+
+def _moved(stored: Incident | None, event: Event, policy_id: str, done: Applied) -> Incident:
+    key, opens = approval_key_of(event), done.outcome is Outcome.OPENED
+    return Incident(
         tenant=key.tenant,
         run_id=key.run_id,
         approval_id=key.approval_id,
         policy_id=policy_id,
-        version=version,
+        version=done.version,
         open=opens,
         occurred_at=event.occurred_at,
         opened_at=event.received_at if opens else stored.opened_at if stored else None,
         closed_at=None if opens else event.received_at,
         request=event.body,
-        applied=(*(stored.applied if stored else ()), Applied(event.key, version, 0, outcome)),
+        applied=(*(stored.applied if stored else ()), done),
     )
-    audit = arrival_audit(event, name, outcome=outcome, policy=policy_id)
-    return Advance(incident, outcome, notify=True, version=version, audit=(audit,))
+
+
+def _audit(event: Event, name: AuditName, done: Applied, policy_id: str) -> tuple[AuditRecord, ...]:
+    return (arrival_audit(event, name, outcome=done.outcome, policy=policy_id),)

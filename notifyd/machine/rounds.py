@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from notifyd.machine.advance import applied_before, approval_key_of, arrival_audit, recorded
+from notifyd.machine.advance import answer, applied_before, approval_key_of, arrival_audit, recorded
 from notifyd.machine.notices import NOTIFYD
-from notifyd.model import Applied, Approval, AuditName, Event, Instant, Outcome, Status
+from notifyd.model import Applied, Approval, AuditName, AuditRecord, Event, Instant, Outcome, Status
 from notifyd.store import Advance
 
 
@@ -34,9 +34,9 @@ class Update:
 
 def on_requested(stored: Approval | None, event: Event, request: Request, now: Instant) -> Advance:
     """Open round 1, open a later round, or only record. An approval that has ended stays ended."""
-    again = applied_before(stored.applied if stored else (), event)
-    if again is not None:
-        return again
+    done = applied_before(stored.applied if stored else (), event)
+    if done is not None:
+        return answer(done, _requested_audit(event, done))
     if stored is None:
         return _open_round(event, request, now, version=1, round_=1, before=None)
     overtakes = request.plan_hash != stored.plan_hash and event.occurred_at > stored.requested_at
@@ -79,30 +79,38 @@ def _open_round(
         applied=(*(before.applied if before else ()), applied),
         effects=before.effects if before else (),
     )
+    return evolve(answer(applied, _requested_audit(event, applied)), subject=approval)
+
+
+def _requested_audit(event: Event, done: Applied) -> tuple[AuditRecord, ...]:
+    stillborn = done.outcome is Outcome.EXPIRED
     names = (AuditName.REQUESTED, AuditName.EXPIRED) if stillborn else (AuditName.REQUESTED,)
-    audit = tuple(arrival_audit(event, name, outcome=outcome, round=round_) for name in names)
-    return Advance(approval, outcome, notify=not stillborn, version=version, round=round_, audit=audit)
+    return tuple(arrival_audit(event, name, outcome=done.outcome, round=done.round) for name in names)
 
 
 def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance:
     """The first end wins: end a pending approval, create an unknown one as ended, else only record."""
-    again = applied_before(stored.applied if stored else (), event)
-    if again is not None:
-        return again
+    done = applied_before(stored.applied if stored else (), event)
+    if done is not None:
+        return answer(done, _updated_audit(event, done, update))
     if stored is not None and stored.status.ended:
         return recorded(event, stored.version, stored.round, AuditName.UPDATED)
     before = stored or _unknown(event, update)
     version = before.version + 1
+    done = Applied(event.key, version, before.round, Outcome.ENDED)
     approval = evolve(
         before,
         version=version,
         status=update.status,
         ended_at=event.received_at,
         ended_by=update.decided_by,
-        applied=(*before.applied, Applied(event.key, version, before.round, Outcome.ENDED)),
+        applied=(*before.applied, done),
     )
-    audit = arrival_audit(event, AuditName.UPDATED, outcome=Outcome.ENDED, status=update.status)
-    return Advance(approval, Outcome.ENDED, notify=True, version=version, round=before.round, audit=(audit,))
+    return evolve(answer(done, _updated_audit(event, done, update)), subject=approval)
+
+
+def _updated_audit(event: Event, done: Applied, update: Update) -> tuple[AuditRecord, ...]:
+    return (arrival_audit(event, AuditName.UPDATED, outcome=done.outcome, status=update.status),)
 
 
 def _unknown(event: Event, update: Update) -> Approval:

@@ -1,0 +1,354 @@
+"""The approval machine, as arriving events and the timer move it: every state with every input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from attrs import evolve, frozen
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notifyd.errors import NotifydError
+from notifyd.machine.ballots import Ballot, cast, check_ballot, expire
+from notifyd.machine.rounds import Request, Update, on_requested, on_updated
+from notifyd.model import (
+    SECOND,
+    Applied,
+    Approval,
+    AuditName,
+    Choice,
+    Event,
+    Instant,
+    Outcome,
+    Status,
+    Via,
+)
+from notifyd.store import Advance
+from tests.store.makers import HOUR, MINUTE, NOW, approval, event
+
+PLAN = "sha256:" + "a" * 64
+OTHER = "sha256:" + "b" * 64
+OPENED_AT = NOW - MINUTE
+LATER = NOW - SECOND
+EARLIER = NOW - HOUR
+
+# --- states ------------------------------------------------------------------------------------------------
+
+
+def pending(**changes: Any) -> Approval:
+    first = Applied("first", 1, 1, Outcome.OPENED)
+    given = {"plan_hash": PLAN, "requested_at": OPENED_AT, "applied": (first,), **changes}
+    return approval(**given)
+
+
+def ended(status: Status) -> Approval:
+    return pending(version=2, status=status, ended_at=NOW - SECOND, ended_by="alice@acme.example")
+
+
+STATES: dict[str, Approval | None] = {
+    "none": None,
+    "pending": pending(),
+    "overdue": pending(expires_at=NOW),  # past its expiry by the clock, the timer has not come yet
+    **{status.value: ended(status) for status in Status if status.ended},
+}
+
+# --- inputs ------------------------------------------------------------------------------------------------
+
+
+def request(**changes: Any) -> Request:
+    wanted = Request(
+        plan_hash=PLAN,
+        required_grants=("Packs.Approve",),
+        required_approvals=1,
+        requested_by="ci@acme.example",
+        expires_at=NOW + HOUR,
+        callback_url="https://runner.acme.example/resume",
+        sealed_token="sealed anew",
+    )
+    return evolve(wanted, **changes)
+
+
+def asked(occurred_at: Instant, **changes: Any) -> Callable[[Approval | None], Advance]:
+    asking = event("new", occurred_at=occurred_at)
+    return lambda stored: on_requested(stored, asking, request(**changes), NOW)
+
+
+def told(status: Status) -> Callable[[Approval | None], Advance]:
+    telling = event("new", action="updated", occurred_at=LATER)
+    return lambda stored: on_updated(stored, telling, Update(status, "bob@acme.example", OTHER))
+
+
+INPUTS: dict[str, Callable[[Approval | None], Advance]] = {
+    "same plan": asked(LATER),
+    "other plan, later": asked(LATER, plan_hash=OTHER),
+    "other plan, same time": asked(OPENED_AT, plan_hash=OTHER),
+    "other plan, earlier": asked(EARLIER, plan_hash=OTHER),
+    "same plan, expired": asked(LATER, expires_at=NOW),
+    "other plan, later, expired": asked(LATER, plan_hash=OTHER, expires_at=NOW),
+    "approved": told(Status.APPROVED),
+    "rejected": told(Status.REJECTED),
+    "expired": told(Status.EXPIRED),
+    "cancelled": told(Status.CANCELLED),
+}
+
+# --- what each does to each --------------------------------------------------------------------------------
+
+
+@frozen
+class Does:
+    """The outcome, and, where the stored approval changes, its status, round and version."""
+
+    outcome: Outcome
+    status: Status | None = None
+    round: int = 1
+    version: int = 2
+
+
+RECORDED = Does(Outcome.RECORDED)
+STILLBORN = Does(Outcome.EXPIRED, Status.EXPIRED, version=1)
+OPENS = Does(Outcome.OPENED, Status.PENDING, version=1)
+NEW_ROUND = Does(Outcome.NEW_ROUND, Status.PENDING, round=2)
+SUPERSEDED = Does(Outcome.EXPIRED, Status.EXPIRED, round=2)
+
+
+def _ends(status: Status) -> dict[str, Does]:
+    ends = Does(Outcome.ENDED, status)
+    return {"none": evolve(ends, version=1), "pending": ends, "overdue": ends}
+
+
+TABLE: dict[str, dict[str, Does]] = {
+    "same plan": {"none": OPENS, "pending": RECORDED, "overdue": RECORDED},
+    "other plan, later": {"none": OPENS, "pending": NEW_ROUND, "overdue": NEW_ROUND},
+    "other plan, same time": {"none": OPENS, "pending": RECORDED, "overdue": RECORDED},
+    "other plan, earlier": {"none": OPENS, "pending": RECORDED, "overdue": RECORDED},
+    "same plan, expired": {"none": STILLBORN, "pending": RECORDED, "overdue": RECORDED},
+    "other plan, later, expired": {"none": STILLBORN, "pending": SUPERSEDED, "overdue": SUPERSEDED},
+    "approved": _ends(Status.APPROVED),
+    "rejected": _ends(Status.REJECTED),
+    "expired": _ends(Status.EXPIRED),
+    "cancelled": _ends(Status.CANCELLED),
+}
+"""By input and state. An approval that has ended is left as it is by all of them, so it is not listed."""
+
+PAIRS = [(name, state) for name in INPUTS for state in STATES]
+
+
+@pytest.mark.parametrize(("name", "state"), PAIRS)
+def test_each_event_does_to_each_state_what_the_table_says(name: str, state: str) -> None:
+    stored, does = STATES[state], TABLE[name].get(state, RECORDED)
+    advance = INPUTS[name](stored)
+    assert advance.outcome is does.outcome
+    assert advance.notify is (does.outcome not in (Outcome.RECORDED, Outcome.EXPIRED))
+    if does.status is None:
+        assert advance.subject is None
+        assert stored is not None
+        assert (advance.version, advance.round) == (stored.version, stored.round)
+        return
+    after = advance.subject
+    assert isinstance(after, Approval)
+    assert (after.status, after.round, after.version) == (does.status, does.round, does.version)
+    assert (advance.version, advance.round) == (after.version, after.round)
+
+
+@pytest.mark.parametrize(("name", "state"), PAIRS)
+def test_an_event_applied_again_changes_nothing_and_answers_the_same(name: str, state: str) -> None:
+    first = INPUTS[name](STATES[state])
+    after = STATES[state] if first.subject is None else first.subject
+    again = INPUTS[name](after if isinstance(after, Approval) else None)
+    assert again == evolve(first, subject=None)
+
+
+@pytest.mark.parametrize(("name", "state"), PAIRS)
+def test_every_event_leaves_lines_in_the_audit_trail_told_apart_by_their_ids(name: str, state: str) -> None:
+    advance = INPUTS[name](STATES[state])
+    stillborn = {AuditName.REQUESTED, AuditName.EXPIRED}
+    updated = name in {status.value for status in Status}
+    lone = {AuditName.UPDATED} if updated else {AuditName.REQUESTED}
+    assert {line.name for line in advance.audit} == (stillborn if advance.outcome == "expired" else lone)
+    assert len({line.id for line in advance.audit}) == len(advance.audit)
+    assert all(line.actor == "client:task-runner" and line.tenant == "acme" for line in advance.audit)
+
+
+# --- what a round carries ----------------------------------------------------------------------------------
+
+
+def subject(advance: Advance) -> Approval:
+    assert isinstance(advance.subject, Approval)
+    return advance.subject
+
+
+def test_a_new_round_takes_the_new_requests_terms_and_keeps_earlier_decisions_uncounted() -> None:
+    voted = cast(pending(required_approvals=2), ballot(), NOW)
+    asking = event("new", occurred_at=LATER, correlation_id="corr-new", client="other-runner")
+    wanted = request(
+        plan_hash=OTHER,
+        required_approvals=3,
+        required_grants=("Packs.Approve", "prod"),
+        requested_by="eve@acme.example",
+        callback_url="https://runner.acme.example/other",
+        expires_at=NOW + 2 * HOUR,
+    )
+    after = subject(on_requested(voted, asking, wanted, NOW))
+    assert (after.plan_hash, after.required_approvals, after.requested_by) == (OTHER, 3, "eve@acme.example")
+    assert (after.required_grants, after.expires_at) == (("Packs.Approve", "prod"), NOW + 2 * HOUR)
+    assert (after.callback_url, after.sealed_token) == (wanted.callback_url, "sealed anew")
+    assert (after.client, after.correlation_id, after.requested_at) == ("other-runner", "corr-new", LATER)
+    assert after.created_at == voted.created_at
+    assert (after.received, after.ballots) == (0, ())
+    assert after.decisions == voted.decisions
+    assert after.effects == voted.effects
+
+
+def test_an_update_of_an_unknown_approval_creates_it_without_anything_to_resume() -> None:
+    created = subject(INPUTS["approved"](None))
+    assert (created.callback_url, created.sealed_token, created.expires_at) == (None, None, None)
+    assert (created.plan_hash, created.ended_by) == (OTHER, "bob@acme.example")
+    assert created.effects == ()
+
+
+def test_a_request_that_comes_after_its_update_finds_it_ended() -> None:
+    created = subject(INPUTS["cancelled"](None))
+    late = on_requested(created, event("late", occurred_at=NOW), request(), NOW)
+    assert (late.subject, late.outcome) == (None, Outcome.RECORDED)
+
+
+def test_an_end_by_update_names_who_ended_it_and_owes_no_callback() -> None:
+    after = subject(INPUTS["rejected"](pending()))
+    assert (after.ended_by, after.ended_at) == ("bob@acme.example", NOW)
+    assert (after.resume, after.effects) == ("none", ())
+
+
+# --- the timer ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", [pending(), *(ended(status) for status in Status if status.ended)])
+def test_the_timer_leaves_alone_what_is_not_due_or_has_ended(stored: Approval) -> None:
+    assert expire(stored, NOW) is None
+    assert expire(evolve(stored, expires_at=None), NOW + HOUR) is None
+
+
+def test_the_timer_ends_what_is_pending_past_its_expiry() -> None:
+    after = expire(pending(expires_at=NOW), NOW)
+    assert after is not None
+    assert (after.status, after.version) == (Status.EXPIRED, 2)
+    assert (after.ended_by, after.ended_at) == ("notifyd", NOW)
+
+
+def test_the_timer_comes_at_the_very_instant_and_not_before() -> None:
+    assert expire(pending(expires_at=NOW), NOW - 1) is None
+    assert expire(pending(expires_at=NOW), NOW) is not None
+
+
+def test_an_expiry_owes_an_audit_line_and_a_notice_that_tell_the_time_it_was_due() -> None:
+    late = expire(pending(expires_at=NOW - HOUR), NOW)
+    assert late is not None
+    assert [effect.kind for effect in late.effects] == ["audit", "notice"]
+    assert late == expire(pending(expires_at=NOW - HOUR), NOW + HOUR)
+
+
+# --- any order of anything ---------------------------------------------------------------------------------
+
+
+def ballot(actor: str = "alice@acme.example", choice: Choice = Choice.APPROVED, plan: str = PLAN) -> Ballot:
+    return Ballot(
+        tenant="acme",
+        run_id="run-1",
+        approval_id="deploy",
+        choice=choice,
+        plan_hash=plan,
+        actor=actor,
+        comment="",
+        via=Via.CLIENT,
+        client="console",
+        grants=frozenset({"Packs.Approve"}),
+        correlation_id="corr-ballot",
+    )
+
+
+ACTORS = ("alice@acme.example", "bob@acme.example", "carol@acme.example", "ci@acme.example")
+PLANS = (PLAN, OTHER)
+
+
+@frozen
+class Step:
+    """One input at random; `at` is the clock in minutes after `NOW`."""
+
+    kind: str
+    at: int
+    occurred_at: int
+    plan: str
+    quorum: int
+    actor: str
+    choice: Choice
+    status: Status
+
+
+steps = st.builds(
+    Step,
+    kind=st.sampled_from(("requested", "updated", "ballot", "ballot", "ballot", "timer")),
+    at=st.integers(0, 90),
+    occurred_at=st.integers(-90, 0),
+    plan=st.sampled_from(PLANS),
+    quorum=st.integers(1, 3),
+    actor=st.sampled_from(ACTORS),
+    choice=st.sampled_from(Choice),
+    status=st.sampled_from([status for status in Status if status.ended]),
+)
+
+
+def apply(stored: Approval | None, step: Step, arrival: Event) -> Approval | None:
+    now = NOW + step.at * MINUTE
+    if step.kind == "requested":
+        wanted = request(plan_hash=step.plan, required_approvals=step.quorum)
+        advance = on_requested(stored, arrival, wanted, now)
+    elif step.kind == "updated":
+        advance = on_updated(stored, arrival, Update(step.status, step.actor, step.plan))
+    else:
+        return _alone(stored, step, now)
+    return stored if advance.subject is None else subject(advance)
+
+
+def _alone(stored: Approval | None, step: Step, now: Instant) -> Approval | None:
+    """What needs an approval to be there: the timer and ballots."""
+    if stored is None:
+        return None
+    if step.kind == "timer":
+        return expire(stored, now) or stored
+    given = ballot(step.actor, step.choice, step.plan)
+    try:
+        check_ballot(stored, given, now, allow_self=False)
+    except NotifydError:
+        return stored
+    return cast(stored, given, now)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(steps, max_size=25))
+def test_whatever_happens_in_whatever_order_the_machine_keeps_its_promises(sequence: list[Step]) -> None:
+    stored: Approval | None = None
+    for number, step in enumerate(sequence):
+        arrival = event(f"event-{number}", occurred_at=NOW + step.occurred_at * MINUTE)
+        after = apply(stored, step, arrival)
+        if stored is not None and after is not None:
+            keeps_promises(stored, after)
+        if step.kind in ("requested", "updated"):
+            assert apply(after, step, arrival) == after
+        stored = after
+
+
+def keeps_promises(before: Approval, after: Approval) -> None:
+    assert after.version == before.version + (after != before)
+    if before.status.ended:
+        assert after == before
+    assert after.round in (before.round, before.round + 1)
+    assert after.decisions[: len(before.decisions)] == before.decisions
+    assert after.received <= len({d.actor for d in after.ballots}) == len(after.ballots)
+    assert len({d.decision_hash for d in after.decisions}) == len(after.decisions)
+    ids = [effect.id for effect in after.effects]
+    assert len(set(ids)) == len(ids)
+    if after.status is Status.APPROVED and before.status is Status.PENDING and after.resume_delivery:
+        assert after.received == after.required_approvals
+    assert (after.ended_at is not None) is after.status.ended
+    assert (after.resume_delivery is not None) is (after.resume != "none")
