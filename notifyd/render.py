@@ -14,14 +14,14 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
-from jinja2 import Template, Undefined
+from jinja2 import Template
 from jinja2.runtime import Context
 
 from notifyd.errors import ConfigError, Fault, RenderError
 from notifyd.locales import fallbacks, formats_for, parse_locale, tag_of
 from notifyd.model import Action, Field, Instant, Level
 from notifyd.plugin import TemplateSource
-from notifyd.sandbox import cut, line, value_line
+from notifyd.sandbox import Fact, Facts, cut, line
 from notifyd.templating import Library, load_library
 from notifyd.text import clean, one_line
 
@@ -31,9 +31,6 @@ HTML_LIMIT: Final = 400_000
 CHUNKS_LIMIT: Final = 10_000
 """How many pieces of text a block may print, so that no loop in a template goes on for ever."""
 
-FIELDS_LIMIT: Final = 25
-FIELD_NAME_LIMIT: Final = 100
-FIELD_VALUE_LIMIT: Final = 1_000
 DIGEST_LISTED: Final = 20
 """How many of a digest's items are named; the rest are counted."""
 
@@ -170,7 +167,7 @@ class TemplateSet:
             body=draft.body,
             html=_page_text(page, variables, draft, locale) if page else None,
             level=level,
-            fields=tuple(fact.field for fact in draft.facts),
+            fields=tuple(Field(fact.name, fact.value) for fact in draft.facts),
             actions=draft.actions,
             locale=locale,
         )
@@ -238,17 +235,11 @@ def _digest_context(digest: Digest) -> dict[str, Any]:
 
 
 @frozen
-class _Fact:
-    field: Field
-    code: bool  # set in monospace where there is any
-
-
-@frozen
 class _Draft:
     title: str
     text: str
     note: str  # the last paragraph of the body; in a mail, small print below the link
-    facts: tuple[_Fact, ...]
+    facts: tuple[Fact, ...]
     actions: tuple[Action, ...]
 
     @property
@@ -256,24 +247,9 @@ class _Draft:
         return "\n\n".join(part for part in (self.text, self.note) if part)
 
 
-class _Facts:
-    """What `field(name, value)` in a template collects. It prints nothing; an empty value is left out."""
-
-    def __init__(self) -> None:
-        self.found: list[_Fact] = []
-
-    def add(self, name: Any, value: Any, code: bool = False) -> str:
-        if value is None or isinstance(value, Undefined) or len(self.found) >= FIELDS_LIMIT:
-            return ""
-        text = value_line(value, FIELD_VALUE_LIMIT)
-        if text:
-            self.found.append(_Fact(Field(line(name, FIELD_NAME_LIMIT), text), code))
-        return ""
-
-
 def _draft(template: Template, variables: Mapping[str, Any], locale: str) -> _Draft:
-    facts = _Facts()
-    blocks = _render_blocks(template, {**variables, "field": facts.add}, locale)
+    facts = Facts()
+    blocks = _render_blocks(template, {**variables, "field": facts}, locale)
     link = variables["link"]
     label = line(blocks.get("action", "").strip())
     action = () if link is None else (Action(label or urlsplit(link).hostname or link, link),)
@@ -353,11 +329,11 @@ def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, loca
     message = {
         "title": draft.title,
         "blocks": list(_blocks(draft.text)),
-        "facts": [{"name": f.field.name, "value": f.field.value, "code": f.code} for f in draft.facts],
+        "facts": [{"name": f.name, "value": f.value, "code": f.code} for f in draft.facts],
         "action": {"label": action.label, "url": action.url} if action else None,
         "note": draft.note,
     }
-    context = page.new_context({**variables, "message": message, "field": _Facts().add})
+    context = page.new_context({**variables, "message": message, "field": Facts()})
     html = clean(_run(page, context, locale))
     return html if len(html) <= HTML_LIMIT else None
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from attrs import frozen
 from jinja2 import BaseLoader, BytecodeCache, ChainableUndefined, Undefined, pass_context
 from jinja2.filters import do_dictsort
 from jinja2.runtime import Context
@@ -17,6 +18,10 @@ from notifyd.text import fit, one_line
 
 MAX_RANGE: Final = 1000
 """How many rounds `range` gives a template."""
+
+FIELDS_LIMIT: Final = 25
+FIELD_NAME_LIMIT: Final = 100
+FIELD_VALUE_LIMIT: Final = 1_000
 
 LINE_LIMIT: Final = 300
 """How many characters of a value the filters `line` and `value` keep, unless told otherwise."""
@@ -93,6 +98,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return super().getattr(obj, attribute)
         return self.undefined(obj=obj, name=attribute)
 
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        """`field`, which most calls are, needs no checks."""
+        if type(__obj) is Facts:
+            kwargs.pop("_block_vars", None)  # what Jinja passes to functions that want its context
+            kwargs.pop("_loop_vars", None)
+            return __obj(*args, **kwargs)
+        return super().call(__context, __obj, *args, **kwargs)
+
     def getitem(self, obj: Any, argument: Any) -> Any:
         value = super().getitem(obj, argument)
         return self.undefined(obj=obj, name=argument) if value is None else value
@@ -112,6 +125,33 @@ def _finalize(value: Any) -> Any:
     if value is True or value is False:
         return "true" if value else "false"
     return value
+
+
+# --- fields ------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Fact:
+    """A field of a message; `code` where it is set in monospace, as far as a channel can."""
+
+    name: str
+    value: str
+    code: bool
+
+
+class Facts:
+    """What `field(name, value)` in a template collects. It prints nothing; an empty value is left out."""
+
+    def __init__(self) -> None:
+        self.found: list[Fact] = []
+
+    def __call__(self, name: Any, value: Any, code: bool = False) -> str:
+        if value is None or len(self.found) >= FIELDS_LIMIT:
+            return ""
+        text = value_line(value, FIELD_VALUE_LIMIT)
+        if text:
+            self.found.append(Fact(line(name, FIELD_NAME_LIMIT), text, bool(code)))
+        return ""
 
 
 # --- filters -----------------------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ import pytest
 from notifyd.errors import ConfigError, NotifydError, RenderError
 from notifyd.model import Action, Field, Level
 from notifyd.plugin import TemplateSource
-from notifyd.render import BODY_LIMIT, FIELDS_LIMIT, TITLE_LIMIT, Rendered, TemplateSet, level_of
+from notifyd.render import BODY_LIMIT, TITLE_LIMIT, Rendered, TemplateSet, level_of
+from notifyd.sandbox import FIELDS_LIMIT
 
 EVENT: Mapping[str, Any] = {
     "kind": "pack.approval",
@@ -350,7 +351,10 @@ ESCAPES = [
     "(event|attr('__init__')).__globals__",
     "field.__globals__",
     "field.__self__",
-    "field.__func__.__globals__",
+    "field.found.append(1)",
+    "field.__call__.__globals__",
+    "field.__init__.__globals__",
+    "field.__class__",
     "formats.__class__.__init__.__globals__",
     "range.__globals__",
     "cycler.__init__.__globals__",
