@@ -89,9 +89,12 @@ class Sink:
             await self._closing.wait()
         if self.hangs_up and request.transport is not None:
             request.transport.abort()
-        return web.Response(
-            status=self.reply.status, text=self.reply.text(received), headers=self.reply.headers
-        )
+        reply = await self.choose(received)
+        return web.Response(status=reply.status, text=reply.text(received), headers=reply.headers)
+
+    async def choose(self, received: Received) -> Reply:
+        """The reply to one request. A subclass may give another, or take its time."""
+        return self.reply
 
 
 class RecordedResponse(aiohttp.ClientResponse):

@@ -1,0 +1,59 @@
+"""The command line. A command's module is imported when the command is called, and no earlier."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Final
+
+import click
+from attrs import frozen
+
+from notifyd import __version__
+
+__all__ = ["COMMANDS", "cli", "main"]
+
+
+@frozen
+class Entry:
+    """Where a command is found, `module:name`, and the line that the list of commands has on it."""
+
+    target: str
+    summary: str
+
+    def load(self) -> click.Command:
+        module, _, name = self.target.partition(":")
+        command = getattr(importlib.import_module(f"notifyd.cli.{module}"), name)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"notifyd.cli.{self.target} is not a command")
+        return command
+
+
+COMMANDS: Final[Mapping[str, Entry]] = {
+    "serve": Entry("serve:serve", "Run the service."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by `COMMANDS`, so that help on all imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return COMMANDS[cmd_name].load() if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="notifyd")
+def cli() -> None:
+    """Events in, notifications out, decisions back to the system that asked."""
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit: 0 ok, 1 what was asked about is not ok, 2 wrong usage."""
+    cli.main(prog_name="notifyd")

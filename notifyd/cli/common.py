@@ -1,0 +1,75 @@
+"""What commands share: their options, how they fail, and how they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import click
+
+from notifyd.errors import ConfigError, Fault
+
+if TYPE_CHECKING:  # imported by the commands that need them, when they do
+    from notifyd.discovery import Discovered
+    from notifyd.settings import Settings
+
+DEFAULT_CONFIG: Final = Path("/etc/notifyd/notifyd.toml")
+
+config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="NOTIFYD_CONFIG",
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    show_envvar=True,
+    help="The configuration file.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Failure(click.ClickException):
+    """What was asked about is not ok: one line on standard error for each reason, and exit code 1."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *more: str) -> None:
+        super().__init__(message)
+        self.lines = (message, *more)
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        for line in self.lines:
+            click.echo(f"notifyd: {line}", file=file or sys.stderr)
+
+
+def not_ok() -> click.exceptions.Exit:
+    """Raise this where the answer itself, already printed, is that something is not ok."""
+    return click.exceptions.Exit(1)
+
+
+def config_failure(path: Path, error: ConfigError) -> Failure:
+    return Failure(*fault_lines(path, error.faults))
+
+
+def fault_lines(path: Path, faults: Iterable[Fault]) -> list[str]:
+    """Each fault with its file, once."""
+    return [
+        f"{fault.pointer}: {fault.message}" if fault.pointer == str(path) else f"{path}: {fault}"
+        for fault in faults
+    ]
+
+
+def load_config(path: Path) -> tuple[Settings, Discovered]:
+    """The configuration and the plugins it was read with. Raises `ConfigError`."""
+    from notifyd import config
+    from notifyd.discovery import discover
+
+    discovered = discover()
+    return config.load(path, discovered.channel_types), discovered
+
+
+def print_json(document: Any) -> None:
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))

@@ -1,0 +1,41 @@
+"""`notifyd serve`: the daemon as a process."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import click
+
+from notifyd.cli.common import Failure, config_failure, config_option
+from notifyd.errors import ConfigError, NotifydError
+
+
+@click.command()
+@config_option
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error", "critical"]),
+    envvar="NOTIFYD_LOG_LEVEL",
+    default="info",
+    show_default=True,
+    show_envvar=True,
+    help="Log this and worse.",
+)
+def serve(config_path: Path, log_level: str) -> None:
+    """Run the service.
+
+    SIGHUP reads the configuration again; SIGTERM and SIGINT end the service, within 10 seconds. Logs are JSON
+    lines on standard output.
+    """
+    # Until the configuration is read there is nothing to reload, and a signal's default is death.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from notifyd import daemon
+
+    try:
+        code = daemon.serve(config_path, log_level)
+    except ConfigError as error:
+        raise config_failure(config_path, error) from None
+    except (NotifydError, OSError) as error:
+        raise Failure(f"cannot start: {error}") from None
+    raise click.exceptions.Exit(code)

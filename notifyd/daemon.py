@@ -1,0 +1,140 @@
+"""The daemon as a process: start, signals, reload, and an end within ten seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from notifyd import __version__, config
+from notifyd.app import App, running
+from notifyd.discovery import Discovered, discover
+from notifyd.errors import NotifydError
+from notifyd.logs import Redaction, logging_to
+from notifyd.notify import Notifier
+from notifyd.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_PATIENCE: Final = 9.5
+"""Seconds from the first signal to the end of the process, whatever still holds it up: all is durable."""
+
+_INTERRUPTED: Final = 128 + signal.SIGINT
+
+
+def serve(path: Path, level: str) -> int:
+    """Run until a signal, or until a step breaks; the exit code, 0 or 1. Logs to standard output.
+
+    Raises what keeps the service from starting: `ConfigError`, `StoreError`, `StoreInUseError`, OSError.
+    """
+    redaction = Redaction()
+    with logging_to(1, level, redaction), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(Daemon(path, redaction, Notifier.from_environ()).run())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+class Daemon:
+    """One life of the service, under the configuration at `path`."""
+
+    def __init__(self, path: Path, redaction: Redaction, notifier: Notifier) -> None:
+        self._path = path
+        self._redaction = redaction
+        self._notifier = notifier
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+
+    async def run(self) -> int:
+        """The exit code. Raises as `serve` does."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        settings, discovered = self._load()
+        log.info("notifyd %s starts with %s", __version__, self._path)
+        async with running(settings, discovered) as app:
+            code = await self._live(app)
+        log.info("stopped")
+        return code
+
+    def _load(self) -> tuple[Settings, Discovered]:
+        """Raises `ConfigError`."""
+        discovered = discover()
+        for fault in discovered.faults:
+            log.error("%s", fault)
+        settings = config.load(self._path, discovered.channel_types)
+        # Before anything is done with them, so that not even a fault in doing it can show them.
+        self._redaction.learn(config.secrets(settings))
+        return settings, discovered
+
+    # -- signals ------------------------------------------------------------------------------------------
+
+    def _on_stop(self, number: signal.Signals) -> None:
+        if self._stop.is_set():
+            return
+        log.info("stopping on %s", number.name)
+        self._stop.set()
+        timer = threading.Timer(_PATIENCE, _end_now, [0])  # a thread, in case the loop itself is stuck
+        timer.daemon = True
+        timer.start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _end_now, _INTERRUPTED)
+
+    async def _live(self, app: App) -> int:
+        """From ready to the wish to stop, or a broken step."""
+        status = "Listening on {} port {}".format(*app.address)
+        self._notifier.ready(status)
+        stop = asyncio.create_task(self._stop.wait())
+        helpers = [
+            asyncio.create_task(self._notifier.watch()),
+            asyncio.create_task(self._reloads(app, status)),
+        ]
+        try:
+            await asyncio.wait({stop, app.failed}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stop, *helpers):
+                task.cancel()
+            await asyncio.gather(stop, *helpers, return_exceptions=True)
+        self._notifier.stopping("Finishing the attempts under way")
+        return 1 if app.failed.done() else 0
+
+    # -- reload -------------------------------------------------------------------------------------------
+
+    async def _reloads(self, app: App, status: str) -> None:
+        """Reload at each SIGHUP, one after the other; those that come during a reload are one more."""
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            self._notifier.reloading()
+            taken = await self._reload_once(app)
+            self._notifier.ready(status if taken else f"{status}; the last reload was refused, see the log")
+
+    async def _reload_once(self, app: App) -> bool:
+        loading = asyncio.get_running_loop().run_in_executor(None, self._load)
+        await asyncio.wait([loading])
+        try:
+            return await app.reload(loading.result)
+        except NotifydError as error:
+            log.error("the configuration is in force, and its reload is not on record: %s", error)
+            return True
+        except Exception:
+            log.exception("the configuration is not reloaded")
+            return False
+
+
+def _end_now(code: int) -> None:
+    """End without another step. What is not finished is durable, and taken up at the next start."""
+    log.warning("ending at once, with work under way")
+    logging.shutdown()
+    os._exit(code)

@@ -1,0 +1,71 @@
+"""Telling the service manager how things stand: systemd's notification protocol.
+
+https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html: datagrams of `NAME=value` lines to the
+socket in `$NOTIFY_SOCKET`. Without one, nothing is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Mapping
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_SECOND: Final = 1_000_000
+
+
+class Notifier:
+    """Never raises and never waits: a service works on where its manager does not listen."""
+
+    def __init__(self, address: str = "", *, watchdog: float = 0.0) -> None:
+        """`address` is a path, or `@` and a name in the abstract namespace; "" tells nobody.
+
+        `watchdog` is the time in seconds within which the manager wants to hear that the loop turns; 0: never.
+        """
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._silent = not address.startswith(("/", "@"))
+        self._watchdog = watchdog
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Notifier:
+        ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        timeout = environ.get("WATCHDOG_USEC", "")
+        watchdog = int(timeout) / _SECOND if ours and timeout.isascii() and timeout.isdigit() else 0.0
+        return cls(environ.get("NOTIFY_SOCKET", ""), watchdog=watchdog)
+
+    def ready(self, status: str) -> None:
+        """The service works; also the end of a reload."""
+        self._tell(READY="1", STATUS=status)
+
+    def reloading(self) -> None:
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        self._tell(RELOADING="1", MONOTONIC_USEC=str(now), STATUS="Reloading the configuration")
+
+    def stopping(self, status: str) -> None:
+        self._tell(STOPPING="1", STATUS=status)
+
+    async def watch(self) -> None:
+        """Tell again and again, from the loop, that it turns. Ends at once where nobody asks for that."""
+        while self._watchdog:
+            self._tell(WATCHDOG="1")
+            await asyncio.sleep(self._watchdog / 3)
+
+    def _tell(self, **fields: str) -> None:
+        if self._silent:
+            return
+        message = "".join(f"{name}={_one_line(value)}\n" for name, value in fields.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
+                manager.connect(self._address)
+                manager.send(message.encode())
+        except OSError as error:
+            log.warning("the service manager was not told %s: %s", ", ".join(fields), error.strerror)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,25 @@
+"""Waiting for a condition, and never for a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def until(condition: Callable[[], T], seconds: float = 15) -> T:
+    """What `condition` gives, once that is true. TimeoutError where it does not come to."""
+    async with asyncio.timeout(seconds):
+        while not (result := condition()):
+            await asyncio.sleep(0.01)
+    return result
+
+
+async def until_async(condition: Callable[[], Awaitable[T]], seconds: float = 15) -> T:
+    """The same for an async `condition`."""
+    async with asyncio.timeout(seconds):
+        while not (result := await condition()):
+            await asyncio.sleep(0.01)
+    return result
