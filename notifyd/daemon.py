@@ -60,7 +60,7 @@ class Daemon:
         """The exit code. Raises as `serve` does."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop, number)
+            loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         settings, discovered = self._load()
         log.info("notifyd %s starts with %s", __version__, self._path)
@@ -79,35 +79,34 @@ class Daemon:
         self._redaction.learn(config.secrets(settings))
         return settings, discovered
 
-    # -- signals ------------------------------------------------------------------------------------------
-
-    def _on_stop(self, number: signal.Signals) -> None:
-        if self._stop.is_set():
-            return
-        log.info("stopping on %s", number.name)
-        self._stop.set()
-        timer = threading.Timer(_PATIENCE, _end_now, [0])  # a thread, in case the loop itself is stuck
-        timer.daemon = True
-        timer.start()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _end_now, _INTERRUPTED)
+    # -- its life -----------------------------------------------------------------------------------------
 
     async def _live(self, app: App) -> int:
-        """From ready to the wish to stop, or a broken step."""
+        """From ready to a signal, or to a broken step."""
         status = "Listening on {} port {}".format(*app.address)
         self._notifier.ready(status)
-        stop = asyncio.create_task(self._stop.wait())
-        helpers = [
-            asyncio.create_task(self._notifier.watch()),
-            asyncio.create_task(self._reloads(app, status)),
-        ]
+        app.failed.add_done_callback(lambda _: self._begin_stop(1))
+        helpers = [asyncio.create_task(step) for step in (self._notifier.watch(), self._reloads(app, status))]
         try:
-            await asyncio.wait({stop, app.failed}, return_when=asyncio.FIRST_COMPLETED)
+            await self._stop.wait()
         finally:
-            for task in (stop, *helpers):
+            for task in helpers:
                 task.cancel()
-            await asyncio.gather(stop, *helpers, return_exceptions=True)
+            await asyncio.gather(*helpers, return_exceptions=True)
         self._notifier.stopping("Finishing the attempts under way")
         return 1 if app.failed.done() else 0
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if not self._stop.is_set():
+            log.info("stopping on %s", number.name)
+            self._begin_stop(0)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, _end_now, _INTERRUPTED)
+
+    def _begin_stop(self, code: int) -> None:
+        self._stop.set()
+        timer = threading.Timer(_PATIENCE, _end_now, [code])  # a thread, in case the loop itself is stuck
+        timer.daemon = True
+        timer.start()
 
     # -- reload -------------------------------------------------------------------------------------------
 

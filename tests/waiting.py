@@ -12,7 +12,7 @@ T = TypeVar("T")
 async def until(condition: Callable[[], T], seconds: float = 15) -> T:
     """What `condition` gives, once that is true. TimeoutError where it does not come to."""
     async with asyncio.timeout(seconds):
-        while not (result := condition()):
+        while not (result := condition()):  # noqa: ASYNC110 - nobody tells when it does
             await asyncio.sleep(0.01)
     return result
 
@@ -20,6 +20,6 @@ async def until(condition: Callable[[], T], seconds: float = 15) -> T:
 async def until_async(condition: Callable[[], Awaitable[T]], seconds: float = 15) -> T:
     """The same for an async `condition`."""
     async with asyncio.timeout(seconds):
-        while not (result := await condition()):
+        while not (result := await condition()):  # noqa: ASYNC110 - nobody tells when it does
             await asyncio.sleep(0.01)
     return result
