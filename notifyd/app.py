@@ -18,11 +18,13 @@ from notifyd.config import frozen_changes
 from notifyd.discovery import Discovered
 from notifyd.errors import ConfigError, StoreError
 from notifyd.flow.decide import Decisions
+from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.plan import Planner
 from notifyd.flow.resume import Effects, callback_ended
+from notifyd.flow.storm import Budgets
 from notifyd.machine.notices import NOTIFYD
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
@@ -109,7 +111,9 @@ class App:
             accepted=lambda event: self._planner.offer(event),
             node=node,
         )
-        self._planner = Planner(**counted, outbox=self._dispatcher, node=node)
+        budgets = Budgets(self._store)
+        self._planner = Planner(**counted, outbox=self._dispatcher, budgets=budgets, node=node)
+        self._digests = Digests(**shared, outbox=self._dispatcher, budgets=budgets)
         accepted = self._planner.offer
         self._effects = Effects(**shared, accepted=accepted, outbox=self._dispatcher)
         recorded = self._effects.offer
@@ -178,6 +182,7 @@ class App:
                 await self._planner.sweep()
                 await self._effects.sweep()
                 await self._expiry.sweep()
+                await self._digests.sweep()
             except StoreError as error:
                 log.warning("sweeping waits for the store: %s", error)
             await asyncio.sleep(_SWEEP)

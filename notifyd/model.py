@@ -155,7 +155,7 @@ class Principal:
 
 @frozen
 class Decision:
-    """One actor's recorded decision. `sealed_answer` is the response body, sealed, repeated byte for byte."""
+    """One actor's recorded decision. `answer` is the response body, repeated byte for byte."""
 
     decision_hash: str
     actor: str
@@ -167,7 +167,7 @@ class Decision:
     via: Via
     client: str  # the machine client or token subject that carried it; "" for a link
     correlation_id: str
-    sealed_answer: str
+    answer: str
 
 
 class EffectKind(StrEnum):
@@ -415,6 +415,9 @@ class Delivery:
     lease_until: Instant = 0
     lease_number: int = 0
     folded_into: str | None = None
+    window: str | None = None  # held in this window until `next_attempt_at`; see `flow/storm.py`
+    window_start: Instant = 0
+    budget: str | None = None  # the throttle budget it has spent from
 
     @property
     def approval_key(self) -> ApprovalKey | None:

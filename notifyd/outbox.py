@@ -25,6 +25,10 @@ class Outbox(Protocol):
         """`delivery` leased to this node where its lane has room in memory, else as it is."""
         ...
 
+    def look(self, lane: str, channel: str, count: int) -> None:
+        """The store has so many more deliveries of this lane that are due now."""
+        ...
+
     def take(self, ready: Sequence[Ready]) -> None:
         """Rows that this node's insert reported as new."""
         ...

@@ -26,7 +26,7 @@ from notifyd.redact import Redactor
 from notifyd.render import TemplateSet
 from notifyd.rules import RuleBook
 from notifyd.secrets import Keyring, Secret
-from notifyd.settings import ChannelSettings, Rate, Settings
+from notifyd.settings import ChannelSettings, Rate, Rule, Settings
 
 _CALLBACK_CONCURRENCY = 4
 _CALLBACK_TIMEOUT = 10.0
@@ -60,12 +60,16 @@ class Registry:
     rules: RuleBook
     templates: TemplateSet
     channels: Mapping[str, OpenChannel]
+    rules_by_name: Mapping[str, Rule]
     _resources: AsyncExitStack = field(repr=False)
 
     def channel(self, name: str, type_: str) -> OpenChannel | None:
         """The channel a delivery was planned for: None where it is gone, or of another type by now."""
         found = self.channels.get(name)
         return found if found is not None and found.type == type_ else None
+
+    def rule(self, name: str) -> Rule | None:
+        return self.rules_by_name.get(name)
 
     async def aclose(self) -> None:
         """Close every channel and session, in reverse order. Safe to call twice."""
@@ -113,6 +117,7 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
         rules=rules,
         templates=templates,
         channels=channels,
+        rules_by_name={rule.name: rule for rule in settings.rules},
         resources=kept,
     )
 

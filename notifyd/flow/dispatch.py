@@ -122,10 +122,18 @@ class Dispatcher:
             delivery, lease_owner=self._node, lease_until=self._lease_end(self._clock()), lease_number=1
         )
 
+    def look(self, lane: str, channel: str, count: int) -> None:
+        """The store has so many more deliveries of this lane that are due now."""
+        known = self._lanes.setdefault(lane, Lane(lane, channel))
+        known.backlog += count
+        self._due(known, self._clock())
+
     def take(self, ready: Sequence[Ready]) -> None:
         """Rows that this node's insert reported as new: the leased ones are dispatched from memory."""
         lanes = {}
         for one in ready:
+            if one.delivery.window is not None:
+                continue  # held: it is nobody's work until its window closes
             lane = lanes[one.delivery.lane] = self._lane(one.delivery)
             lane.backlog += 1
             if one.delivery.lease_owner is not None:

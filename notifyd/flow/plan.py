@@ -13,6 +13,7 @@ from attrs import evolve
 from notifyd.codec import derived_id
 from notifyd.envelope import wrap
 from notifyd.errors import Reason, RenderError, StoreError
+from notifyd.flow.storm import Budgets, budget_key, hold_of, is_request
 from notifyd.links import Link
 from notifyd.metrics import Metrics
 from notifyd.model import Clock, Delivery, Event, Message, PlanEntry, State
@@ -186,6 +187,7 @@ class Planner:
         store: Store,
         current: Callable[[], Registry],
         outbox: Outbox,
+        budgets: Budgets,
         metrics: Metrics,
         clock: Clock,
         node: str,
@@ -193,6 +195,7 @@ class Planner:
         self._store = store
         self._current = current
         self._outbox = outbox
+        self._budgets = budgets
         self._metrics = metrics
         self._clock = clock
         self._node = node
@@ -242,7 +245,7 @@ class Planner:
     async def _plan(self, events: Sequence[Event]) -> None:
         registry, now = self._current(), self._clock()
         ready: dict[str, Ready] = {}
-        planned = [self._planned(event, registry, now, ready) for event in events]
+        planned = [await self._planned(event, registry, now, ready) for event in events]
         for one, fixed in zip(planned, await self._store.fix_plans(planned), strict=True):
             if not fixed.won:
                 await self._finish(evolve(one.event, plan=fixed.plan), registry)
@@ -250,7 +253,7 @@ class Planner:
                 self._hand_over(one.deliveries, fixed.inserted, ready)
         self.waiting = max(0, self.waiting - len(events))
 
-    def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
+    async def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         seen = view(event)
         plan = event.plan
         if plan is None:
@@ -261,15 +264,16 @@ class Planner:
             wish = _wishes(seen).get("template")
             missed = sum(wish is not None and entry.template != wish for entry in plan)
             self._metrics.template_fallbacks.inc(missed)
-        return Planned(event, plan, self._render(event, plan, seen, registry, now, ready))
+        return Planned(event, plan, await self._render(event, plan, seen, registry, now, ready))
 
     async def _finish(self, event: Event, registry: Registry) -> None:
         """Insert what an earlier life, or another node, has planned and may not have inserted."""
         ready: dict[str, Ready] = {}
-        rows = self._render(event, event.plan or (), view(event), registry, self._clock(), ready)
+        plan, now = event.plan or (), self._clock()
+        rows = await self._render(event, plan, view(event), registry, now, ready)
         self._hand_over(rows, await self._store.insert_deliveries(event, rows), ready)
 
-    def _render(
+    async def _render(
         self,
         event: Event,
         plan: Sequence[PlanEntry],
@@ -286,10 +290,29 @@ class Planner:
                 log.error("delivery %s cannot be rendered: %s", entry.delivery_id, error)
                 rows.append(_stillborn(event, entry, registry, now))
                 continue
-            row = self._outbox.lease(made.delivery)
+            row = await self._held_or_leased(made.delivery, entry, event, seen, registry)
             ready[row.id] = Ready(row, made.message)
             rows.append(row)
         return tuple(rows)
+
+    async def _held_or_leased(
+        self, row: Delivery, entry: PlanEntry, event: Event, seen: Mapping[str, Any], registry: Registry
+    ) -> Delivery:
+        """`row` held in a window where its rule's storm control says so, else leased if there is room."""
+        rule, now = registry.rule(entry.rule), row.created_at
+        if rule is None:
+            return self._outbox.lease(row)
+        throttled = rule.throttle if not is_request(event.kind, event.action) else None
+        if throttled:
+            row = evolve(row, budget=budget_key(event.tenant, entry))
+            await self._budgets.load(event.tenant, row.budget or "", throttled, now)
+        hold = hold_of(rule, entry, event, seen, self._budgets, now)
+        if hold is not None:
+            until, deadline = hold.closes_at, hold.closes_at + registry.settings.dispatch.max_age
+            return evolve(row, window=hold.key, window_start=now, next_attempt_at=until, deadline=deadline)
+        if row.budget is not None:
+            self._budgets.spend(row.budget, now)
+        return self._outbox.lease(row)
 
     def _hand_over(
         self, rows: Sequence[Delivery], inserted: frozenset[str], ready: Mapping[str, Ready]

@@ -144,6 +144,19 @@ class AuditFilter:
     approval_id: str | None = None
 
 
+@frozen
+class Window:
+    """Deliveries held back together: pending rows with one `window` and `window_start`, due at `closes_at`."""
+
+    tenant: str
+    key: str
+    start: Instant
+    closes_at: Instant
+    lane: str
+    channel: str
+    count: int
+
+
 MAX_ATTEMPTS_KEPT = 20
 """How many of a delivery's attempts a row keeps: the newest."""
 
@@ -221,6 +234,39 @@ class Store(Protocol):
 
     async def has_earlier(self, delivery: Delivery) -> bool:
         """Is a smaller `seq` of the same approval, channel and recipient still open?"""
+        ...
+
+    # -- storm control ------------------------------------------------------------------------------------
+
+    # A row that is inserted with a `window` joins the open one under that key, that is: takes the
+    # `window_start` and `next_attempt_at` of a held row whose `next_attempt_at` is after its own `created_at`.
+    # Where there is none, it opens one with its own. No claim takes a row while it is held.
+
+    async def spent(self, tenant: str, budget: str, since: Instant, limit: int) -> list[Instant]:
+        """When the newest `limit` deliveries that spent from `budget` after `since` were created, newest first."""
+        ...
+
+    async def due_windows(self, now: Instant, limit: int) -> list[Window]:
+        """Windows whose time has come, the longest due first."""
+        ...
+
+    async def window_rows(self, window: Window, limit: int) -> list[Delivery]:
+        """The rows held in a window, oldest first."""
+        ...
+
+    async def fold(self, window: Window, digest: Delivery, ids: Collection[str] | None) -> int:
+        """Insert `digest` and mark the rows it stands for as folded into it; answers how many.
+
+        `ids` None means all that are held in the window. Repeating it with the same digest folds what is left.
+        """
+        ...
+
+    async def let_go(self, window: Window) -> None:
+        """Hold the window's rows no longer: they are due at once, each as itself."""
+        ...
+
+    async def postpone(self, window: Window, closes_at: Instant) -> None:
+        """Hold the window's rows until `closes_at`; what comes meanwhile joins them."""
         ...
 
     # -- approvals ----------------------------------------------------------------------------------------

@@ -7,10 +7,19 @@ from typing import Final
 
 from attrs import evolve
 
-from notifyd.model import Approval, ApprovalKey, Delivery, Incident, IncidentKey, Instant, ResumeStatus
+from notifyd.model import (
+    Approval,
+    ApprovalKey,
+    Delivery,
+    Incident,
+    IncidentKey,
+    Instant,
+    ResumeStatus,
+    Status,
+)
 from notifyd.store import ApprovalFilter, Page
 from notifyd.store.sqlite import rows
-from notifyd.store.sqlite.paging import newest_first
+from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import sql
 
 _KEY: Final = ("tenant", "run_id", "approval_id")
@@ -92,6 +101,15 @@ def outstanding(db: Connection) -> dict[str, int]:
 def search(
     db: Connection, tenant: str, where: ApprovalFilter, page: Page
 ) -> tuple[list[Approval], int | None]:
-    terms = {"tenant": tenant, "status": where.status and where.status.value, "run_id": where.run_id}
-    found, after = newest_first(db, "approvals", rows.APPROVAL, terms, page)
+    found, after = newest_first(db, _source(where), {"tenant": tenant, "run_id": where.run_id}, page)
     return [rows.approval_of(row) for row in found], after
+
+
+def _source(where: ApprovalFilter) -> Source:
+    index = "approvals_by_tenant"
+    if where.run_id is not None:
+        index = "approvals_key"
+    elif where.status is Status.PENDING:
+        index = "approvals_pending"
+    state = "" if where.status is None else f"status = '{where.status.value}'"
+    return Source("approvals", index, rows.APPROVAL, state)

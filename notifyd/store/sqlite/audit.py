@@ -9,7 +9,7 @@ from typing import Final
 from notifyd.model import AuditRecord
 from notifyd.store import AuditFilter, Page
 from notifyd.store.sqlite import rows
-from notifyd.store.sqlite.paging import newest_first
+from notifyd.store.sqlite.paging import Source, newest_first
 
 _INSERT: Final = rows.insert("audit", rows.AUDIT, "tenant, id")
 
@@ -23,6 +23,7 @@ def write(db: Connection, records: Sequence[AuditRecord]) -> None:
 def search(
     db: Connection, tenant: str, where: AuditFilter, page: Page
 ) -> tuple[list[AuditRecord], int | None]:
+    index = "audit_by_tenant" if where.run_id is None else "audit_by_run"
     terms = {"tenant": tenant, "run_id": where.run_id, "approval_id": where.approval_id}
-    found, after = newest_first(db, "audit", rows.AUDIT, terms, page)
+    found, after = newest_first(db, Source("audit", index, rows.AUDIT), terms, page)
     return [rows.audit_of(row) for row in found], after

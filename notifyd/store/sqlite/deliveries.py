@@ -12,16 +12,17 @@ from sqlite3 import Connection
 from typing import Any, Final
 
 import orjson
+from attrs import evolve
 
 from notifyd.model import Attempt, Delivery, Instant, State
 from notifyd.store import MAX_ATTEMPTS_KEPT, AttemptRecord, DeliveryFilter, LaneBacklog, Page
 from notifyd.store.sqlite import rows
-from notifyd.store.sqlite.paging import newest_first
+from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import sql
 
 _COLUMNS: Final = (*rows.DELIVERY, "message")
-_FROM: Final = "FROM deliveries JOIN messages ON messages.delivery = deliveries.rowid"
-_SELECT: Final = sql("SELECT", ", ".join(_COLUMNS), _FROM)
+_MESSAGE: Final = "JOIN messages ON messages.delivery = deliveries.rowid"
+_SELECT: Final = sql("SELECT", ", ".join(_COLUMNS), "FROM deliveries", _MESSAGE)
 _BY_ROWID: Final = sql(_SELECT, "WHERE deliveries.rowid = ?")
 _BY_ID: Final = sql(_SELECT, "WHERE tenant = ? AND id = ?")
 _INSERT: Final = rows.insert("deliveries", (*rows.DELIVERY, "due_at", "life"), "tenant, id")
@@ -85,11 +86,15 @@ SELECT lane, (
 ), waiting
 FROM (SELECT lane, count(*) AS waiting FROM deliveries WHERE due_at IS NOT NULL GROUP BY lane) AS every
 """
+OPEN_WINDOW: Final = """
+SELECT window_start, next_attempt_at FROM deliveries
+WHERE tenant = ? AND window = ? AND next_attempt_at > ? LIMIT 1
+"""
 DEAD_LETTERS: Final = "SELECT channel, count(*) FROM deliveries WHERE state = 'dead' GROUP BY channel"
 
 
 def _due_at(state: State, next_attempt_at: Instant, delivery: Delivery) -> Instant | None:
-    if not state.open:
+    if not state.open or delivery.window is not None:
         return None
     return next_attempt_at if next_attempt_at <= delivery.deadline else delivery.created_at
 
@@ -102,12 +107,23 @@ def insert(db: Connection, life: int, deliveries: Sequence[Delivery]) -> frozens
     inserted = []
     for delivery in deliveries:
         leased = 0 if delivery.lease_owner is None else life
+        if delivery.window is not None:
+            delivery = _joined(db, delivery)
         due = _due_at(delivery.state, delivery.next_attempt_at, delivery)
         cursor = db.execute(_INSERT, (*rows.delivery_row(delivery), due, leased))
         if cursor.rowcount:
             db.execute(_INSERT_MESSAGE, (cursor.lastrowid, delivery.message))
             inserted.append(delivery.id)
     return frozenset(inserted)
+
+
+def _joined(db: Connection, delivery: Delivery) -> Delivery:
+    """`delivery` in the window that is open under its key, or opening it."""
+    found = db.execute(OPEN_WINDOW, (delivery.tenant, delivery.window, delivery.created_at)).fetchone()
+    if found is None:
+        return delivery
+    start, closes_at = found
+    return evolve(delivery, window_start=start, next_attempt_at=closes_at)
 
 
 def due(
@@ -231,20 +247,19 @@ def find(db: Connection, tenant: str, delivery_id: str) -> Delivery | None:
 def search(
     db: Connection, tenant: str, where: DeliveryFilter, page: Page
 ) -> tuple[list[Delivery], int | None]:
-    terms = {"tenant": tenant, "channel": where.channel}
-    found, after = newest_first(db, "deliveries", _COLUMNS, terms, page, STATE_TERMS[where.state])
+    found, after = newest_first(db, _source(where.state), {"tenant": tenant, "channel": where.channel}, page)
     return [rows.delivery_of(row) for row in found], after
 
 
-STATE_TERMS: Final[dict[State | None, str]] = {
-    None: "",
-    State.PENDING: "state = 'pending' AND due_at IS NOT NULL",
-    State.SENDING: "state = 'sending' AND due_at IS NOT NULL",
-    State.SENT: "state = 'sent'",
-    State.DEAD: "state = 'dead'",
-    State.FOLDED: "state = 'folded'",
-}
-"""The state as a literal, so that the index over only the open rows, or only the dead, can serve."""
+def _source(state: State | None) -> Source:
+    if state is None:
+        return Source("deliveries", "deliveries_by_tenant", _COLUMNS, join=_MESSAGE)
+    index, wanted = "deliveries_by_tenant", f"state = '{state.value}'"
+    if state is State.DEAD:
+        index = "deliveries_dead"
+    elif state.open:
+        index, wanted = "deliveries_open", f"state IN ('pending', 'sending') AND {wanted}"
+    return Source("deliveries", index, _COLUMNS, wanted, _MESSAGE)
 
 
 def revive(db: Connection, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:

@@ -80,7 +80,7 @@ class FileLock:
 
 def _refused(database: Path, error: OSError) -> StoreError:
     folder = database.parent
-    if not folder.is_dir():
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         return StoreError(f"{folder}: no such folder; create it, or change store.url")
     return StoreError(f"{database}: cannot be written in {folder}: {error.strerror}")
 

@@ -7,40 +7,49 @@ from functools import cache
 from sqlite3 import Connection
 from typing import Any
 
+from attrs import frozen
+
 from notifyd.store import Page
-from notifyd.store.sqlite.rows import Row
+from notifyd.store.sqlite.rows import Row, sql
+
+
+@frozen
+class Source:
+    """Where a list comes from. The index is named, because the planner, without statistics, guesses.
+
+    `state` is a condition on a state as a literal, which an index over only the rows in that state needs.
+    """
+
+    table: str
+    index: str
+    columns: tuple[str, ...]
+    state: str = ""
+    join: str = ""
 
 
 def newest_first(
-    db: Connection,
-    table: str,
-    columns: tuple[str, ...],
-    terms: Mapping[str, Any],
-    page: Page,
-    extra: str = "",
+    db: Connection, source: Source, terms: Mapping[str, Any], page: Page
 ) -> tuple[list[Row], int | None]:
-    """A page of the rows that equal all `terms` that are not None, and the position it ended at.
-
-    `extra` is one more condition, or empty.
-    """
+    """A page of the rows that equal all `terms` that are not None, and the position it ended at."""
     wanted = {name: value for name, value in terms.items() if value is not None}
-    query = page_query(table, columns, tuple(wanted), extra, further=page.after is not None)
+    query = _page_query(source, tuple(wanted), further=page.after is not None)
     found = db.execute(query, {**wanted, "after": page.after, "limit": page.limit + 1}).fetchall()
     shown = found[: page.limit]
     return [row[1:] for row in shown], shown[-1][0] if len(found) > page.limit else None
 
 
 @cache
-def page_query(
-    table: str, columns: tuple[str, ...], names: tuple[str, ...], extra: str, *, further: bool
-) -> str:
-    conditions = [f"{name} = :{name}" for name in names]
-    conditions += [extra] if extra else []
-    conditions += [f"{table}.rowid < :after"] if further else []
-    listed, tests = ", ".join((f"{table}.rowid", *columns)), " AND ".join(conditions)
-    source = (
-        f"{table} JOIN messages ON messages.delivery = deliveries.rowid" if "message" in columns else table
-    )
-    return " ".join(
-        ("SELECT", listed, "FROM", source, "WHERE", tests, f"ORDER BY {table}.rowid DESC LIMIT :limit")
+def _page_query(source: Source, names: tuple[str, ...], *, further: bool) -> str:
+    position = f"{source.table}.rowid"
+    tests = [f"{name} = :{name}" for name in names]
+    tests += [source.state] if source.state else []
+    tests += [f"{position} < :after"] if further else []
+    return sql(
+        "SELECT",
+        ", ".join((position, *source.columns)),
+        f"FROM {source.table} INDEXED BY {source.index}",
+        source.join,
+        "WHERE",
+        " AND ".join(tests),
+        f"ORDER BY {position} DESC LIMIT :limit",
     )

@@ -55,7 +55,7 @@ DELIVERY: Final = (
     "tenant", "id", "event_key", "kind", "action", "rule", "channel", "channel_type", "lane", "recipient",
     "sealed", "correlation_id", "created_at", "next_attempt_at", "deadline", "run_id", "approval_id", "seq",
     "state", "tries", "attempts", "ended_at", "reason", "lease_owner", "lease_until", "lease_number",
-    "folded_into",
+    "folded_into", "window", "window_start", "budget",
 )  # fmt: skip
 AUDIT: Final = (
     "tenant", "id", "name", "at", "actor", "correlation_id", "run_id", "approval_id", "data",
@@ -126,8 +126,9 @@ def plan_of(text: str) -> tuple[PlanEntry, ...]:
 def approval_row(a: Approval) -> Row:
     return (
         a.tenant, a.run_id, a.approval_id, a.version, a.round, a.status.value, a.plan_hash,
-        dump(a.required_grants), a.required_approvals, a.requested_by, a.client, a.requested_at, a.created_at,
-        a.expires_at, a.callback_url, a.sealed_token, a.correlation_id, a.request, _many(a.decisions),
+        orjson.dumps(a.required_grants).decode(), a.required_approvals, a.requested_by, a.client,
+        a.requested_at, a.created_at, a.expires_at, a.callback_url, a.sealed_token, a.correlation_id, a.request,
+        _many(a.decisions),
         a.ended_at, a.ended_by, a.resume.value, a.resume_delivery, _many(a.applied), _many(a.effects),
     )  # fmt: skip
 
@@ -164,7 +165,7 @@ def delivery_row(d: Delivery) -> Row:
         d.tenant, d.id, d.event_key, d.kind, d.action, d.rule, d.channel, d.channel_type, d.lane, d.recipient,
         int(d.sealed), d.correlation_id, d.created_at, d.next_attempt_at, d.deadline, d.run_id, d.approval_id,
         d.seq, d.state.value, d.tries, _many(d.attempts), d.ended_at, value_of(d.reason), d.lease_owner,
-        d.lease_until, d.lease_number, d.folded_into,
+        d.lease_until, d.lease_number, d.folded_into, d.window, d.window_start, d.budget,
     )  # fmt: skip
 
 

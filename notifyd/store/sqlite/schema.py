@@ -69,8 +69,8 @@ CREATE TABLE deliveries (
     next_attempt_at INTEGER NOT NULL, deadline INTEGER NOT NULL, run_id TEXT, approval_id TEXT,
     seq INTEGER NOT NULL, state TEXT NOT NULL, tries INTEGER NOT NULL, attempts TEXT NOT NULL,
     ended_at INTEGER, reason TEXT, lease_owner TEXT, lease_until INTEGER NOT NULL,
-    lease_number INTEGER NOT NULL, folded_into TEXT,
-    due_at INTEGER,              -- when an open delivery is due; NULL once it has ended
+    lease_number INTEGER NOT NULL, folded_into TEXT, window TEXT, window_start INTEGER NOT NULL, budget TEXT,
+    due_at INTEGER,              -- when an open delivery is due; NULL once it has ended, or while it is held
     life INTEGER NOT NULL        -- the life of the store that gave the lease; 0 for none
 );
 CREATE UNIQUE INDEX deliveries_id ON deliveries (tenant, id);
@@ -79,7 +79,11 @@ CREATE INDEX deliveries_due ON deliveries (lane, due_at, life, lease_until, dead
     WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_order ON deliveries (tenant, run_id, approval_id, seq)
     WHERE due_at IS NOT NULL AND run_id IS NOT NULL;
-CREATE INDEX deliveries_dead ON deliveries (channel, tenant) WHERE state = 'dead';
+CREATE INDEX deliveries_window ON deliveries (tenant, window, next_attempt_at) WHERE window IS NOT NULL;
+CREATE INDEX deliveries_closing ON deliveries (next_attempt_at) WHERE window IS NOT NULL;
+CREATE INDEX deliveries_budget ON deliveries (tenant, budget, created_at) WHERE budget IS NOT NULL;
+CREATE INDEX deliveries_open ON deliveries (tenant) WHERE state IN ('pending', 'sending');
+CREATE INDEX deliveries_dead ON deliveries (tenant, channel) WHERE state = 'dead';
 
 CREATE TABLE messages (delivery INTEGER PRIMARY KEY, message TEXT NOT NULL);
 

@@ -28,11 +28,13 @@ from notifyd.store import (
     Page,
     PlanFixed,
     Planned,
+    Window,
 )
 from notifyd.store.sqlite import approvals as approval_steps
 from notifyd.store.sqlite import audit as audit_steps
 from notifyd.store.sqlite import deliveries as delivery_steps
 from notifyd.store.sqlite import events as event_steps
+from notifyd.store.sqlite import windows as window_steps
 from notifyd.store.sqlite.files import FileLock, ensure_file, open_writer, store_error
 from notifyd.store.sqlite.readers import Readers
 from notifyd.store.sqlite.schema import migrate
@@ -146,6 +148,30 @@ class SqliteStore:
         if delivery.run_id is None or delivery.seq <= 1:
             return False
         return await self._read(lambda db: delivery_steps.has_earlier(db, delivery))
+
+    # -- storm control ------------------------------------------------------------------------------------
+
+    async def spent(self, tenant: str, budget: str, since: Instant, limit: int) -> list[Instant]:
+        return await self._read(lambda db: window_steps.spent(db, tenant, budget, since, limit))
+
+    async def due_windows(self, now: Instant, limit: int) -> list[Window]:
+        return await self._read(lambda db: window_steps.due(db, now, limit))
+
+    async def window_rows(self, window: Window, limit: int) -> list[Delivery]:
+        return await self._read(lambda db: window_steps.held(db, window, limit))
+
+    async def fold(self, window: Window, digest: Delivery, ids: Collection[str] | None) -> int:
+        now = self._clock()
+        return await self._writer.submit(
+            lambda db: window_steps.fold(db, self._life, window, digest, ids, now)
+        )
+
+    async def let_go(self, window: Window) -> None:
+        now = self._clock()
+        await self._writer.submit(lambda db: window_steps.let_go(db, window, now))
+
+    async def postpone(self, window: Window, closes_at: Instant) -> None:
+        await self._writer.submit(lambda db: window_steps.postpone(db, window, closes_at))
 
     # -- approvals ----------------------------------------------------------------------------------------
 

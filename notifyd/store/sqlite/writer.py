@@ -175,13 +175,16 @@ class GroupWriter:
         self._worker.submit(self._commit_batch, batch)
 
     def _take_steps(self, batch: list[_Step[Any]]) -> None:
-        """Run waiting steps, within the limits, adding each to `batch`."""
+        """Run waiting steps, at least one, within the limits, adding each to `batch`."""
         end = perf_counter() + self._limits.batch_seconds
-        while self._waiting and len(batch) < self._limits.batch_steps and perf_counter() < end:
+        while self._waiting and len(batch) < self._limits.batch_steps:
             step = self._waiting.popleft()
-            if not step.future.done():
-                batch.append(step)
-                self._run_step(step)
+            if step.future.done():  # its caller gave up waiting
+                continue
+            batch.append(step)
+            self._run_step(step)
+            if perf_counter() >= end:
+                break
 
     def _run_step(self, step: _Step[Any]) -> None:
         before = self._db.total_changes

@@ -1,0 +1,81 @@
+"""The steps over held deliveries: rows that wait in a window, which no claim takes.
+
+A held row's `due_at` is NULL, so that it is in none of the queue's indexes; `closes_at` is its window's end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from sqlite3 import Connection
+from typing import Any, Final
+
+import orjson
+
+from notifyd.model import Delivery, Instant
+from notifyd.store import Window
+from notifyd.store.sqlite import deliveries, rows
+from notifyd.store.sqlite.rows import sql
+
+SPENT: Final = """
+SELECT created_at FROM deliveries WHERE tenant = ? AND budget = ? AND window IS NULL AND state <> 'folded'
+AND created_at > ? ORDER BY created_at DESC LIMIT ?
+"""
+DUE_WINDOWS: Final = """
+SELECT tenant, window, window_start, next_attempt_at, lane, channel, count(*) FROM deliveries
+WHERE window IS NOT NULL AND next_attempt_at <= ?
+GROUP BY tenant, window, window_start ORDER BY next_attempt_at LIMIT ?
+"""
+_HELD: Final = "WHERE tenant = :tenant AND window = :window AND window_start = :start"
+_AMONG: Final = "AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))"
+_FOLD: Final = sql(
+    "UPDATE deliveries SET state = 'folded', folded_into = :digest, ended_at = :now, window = NULL",
+    _HELD,
+    _AMONG,
+)
+_LET_GO: Final = sql("UPDATE deliveries SET next_attempt_at = :now, due_at = :now, window = NULL", _HELD)
+_POSTPONE: Final = sql(
+    "UPDATE deliveries SET next_attempt_at = :closes_at,",
+    "deadline = deadline + max(0, :closes_at - next_attempt_at)",
+    _HELD,
+)
+HELD: Final = sql(
+    "SELECT",
+    ", ".join((*rows.DELIVERY, "message")),
+    "FROM deliveries JOIN messages ON messages.delivery = deliveries.rowid",
+    _HELD,
+    "ORDER BY deliveries.rowid LIMIT :limit",
+)
+
+
+def spent(db: Connection, tenant: str, budget: str, since: Instant, limit: int) -> list[Instant]:
+    return [at for (at,) in db.execute(SPENT, (tenant, budget, since, limit))]
+
+
+def due(db: Connection, now: Instant, limit: int) -> list[Window]:
+    return [Window(*row) for row in db.execute(DUE_WINDOWS, (now, limit))]
+
+
+def held(db: Connection, window: Window, limit: int) -> list[Delivery]:
+    return [rows.delivery_of(row) for row in db.execute(HELD, {**_terms(window), "limit": limit})]
+
+
+def fold(
+    db: Connection, life: int, window: Window, digest: Delivery, ids: Collection[str] | None, now: Instant
+) -> int:
+    """Insert the digest and mark what it stands for, in the one transaction that the caller runs in."""
+    deliveries.insert(db, life, [digest])
+    among = None if ids is None else orjson.dumps(list(ids)).decode()
+    terms = {**_terms(window), "digest": digest.id, "now": now, "ids": among}
+    return db.execute(_FOLD, terms).rowcount
+
+
+def let_go(db: Connection, window: Window, now: Instant) -> None:
+    db.execute(_LET_GO, {**_terms(window), "now": now})
+
+
+def postpone(db: Connection, window: Window, closes_at: Instant) -> None:
+    db.execute(_POSTPONE, {**_terms(window), "closes_at": closes_at})
+
+
+def _terms(window: Window) -> dict[str, Any]:
+    return {"tenant": window.tenant, "window": window.key, "start": window.start}
