@@ -7,21 +7,27 @@ public address when it is looked at and to a private one when it is called (DNS 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
+from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import DefaultResolver
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from notifyd.settings import Network
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
-_CGNAT: Final = ipaddress.ip_network("100.64.0.0/10")  # RFC 6598: shared, neither private nor global
+_UNICAST: Final = ipaddress.ip_network("2000::/3")
+"""What IANA gives out as global unicast of IPv6. What lies outside is local, translated, or not in use."""
+
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
+
+_NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9a-fA-F]*")
 
 
 class EgressRefusedError(OSError):
@@ -38,14 +44,15 @@ def _effective(address: Address) -> Address:
         return address.ipv4_mapped
     if address.sixtofour is not None:
         return address.sixtofour
-    if address in ipaddress.ip_network("64:ff9b::/96"):  # RFC 6052
+    if address in _NAT64:
         return IPv4Address(int(address) & 0xFFFFFFFF)
     return address
 
 
 def is_public(address: Address) -> bool:
     effective = _effective(address)
-    return effective.is_global and not effective.is_multicast
+    unicast = isinstance(effective, IPv4Address) or effective in _UNICAST
+    return unicast and effective.is_global and not effective.is_multicast
 
 
 class Guard:
@@ -67,42 +74,45 @@ class Guard:
         """May this name resolve to whatever it does?"""
         return host.lower().rstrip(".") in self._hosts
 
+    def may_call(self, address: Address, host: str, *, private_only: bool = False) -> bool:
+        """May a socket be opened to `address`, which `host` resolved to?"""
+        public = is_public(address)
+        private = self.allows_private(address) or (not public and self.allows_host(host))
+        return private or (public and not private_only)
 
-class _NamedHosts(AbstractResolver):
-    """Resolves as usual, and remembers the addresses of hosts that the operator named."""
 
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-        self._inner = DefaultResolver()
-        self.addresses: set[str] = set()
+_host: ContextVar[str] = ContextVar("_host", default="")
+"""The host of the request that a socket is being opened for."""
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self._inner.resolve(host, port, family)
-        if self._guard.allows_host(host):
-            self.addresses.update(entry["host"] for entry in found)
-        return found
 
-    async def close(self) -> None:
-        await self._inner.close()
+async def _tell_host(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    token = _host.set(request.url.raw_host or "")
+    try:
+        return await handler(request)
+    finally:
+        _host.reset(token)
 
 
 def open_session(
-    guard: Guard, *, private_only: bool = False, limit: int = 100, timeout: float = 60.0
+    guard: Guard,
+    *,
+    private_only: bool = False,
+    limit: int = 100,
+    timeout: float = 60.0,
+    resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
     """A client session that opens sockets to allowed addresses only; it keeps connections and no cookies.
 
     `private_only` leaves public addresses out: for what must not cross the open network in clear. A refusal is
     an `EgressRefusedError` in the chain of aiohttp's own connection error. `timeout` in seconds, for a request.
     """
-    resolver = _NamedHosts(guard)
 
     def open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
         family, kind, protocol, _, where = info
         address = ipaddress.ip_address(str(where[0]).partition("%")[0])
-        private = guard.allows_private(address) or str(where[0]) in resolver.addresses
-        if not private and (private_only or not is_public(address)):
+        if not guard.may_call(address, _host.get(), private_only=private_only):
             raise EgressRefusedError("the address is not public and egress.allow_private does not name it")
         return socket.socket(family=family, type=kind, proto=protocol)
 
@@ -113,6 +123,7 @@ def open_session(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout),
+        middlewares=(_tell_host,),
         auto_decompress=True,
         trust_env=False,
     )
@@ -126,8 +137,10 @@ def origin_of(url: URL) -> str:
 def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> str | None:
     """What is wrong with a callback URL, found without any look-up; None where nothing is.
 
-    Checked: that it parses, its scheme, no userinfo, no fragment, a literal address, and the exact origin.
+    Checked: that it parses, its scheme, no userinfo, the exact origin, and an address that stands in it.
     """
+    if not text.isprintable() or " " in text:
+        return "must not hold spaces or control characters"
     try:
         url = URL(text)
         origin = origin_of(url)
@@ -139,14 +152,20 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
         return "must not carry a user name or password"
     if origin not in {origin_of(URL(allowed)) for allowed in allowed_origins}:
         return f"its origin {origin} is not one of resume.allowed_origins"
+    return _address_fault(url, guard)
+
+
+def _address_fault(url: URL, guard: Guard) -> str | None:
+    host = url.host or ""
     try:
-        address = ipaddress.ip_address(url.host or "")
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return None  # a name: the address it resolves to is checked when it is called
+        # A resolver reads 0177.0.0.1, 0x7f.1 and 2130706433 as addresses, and no name ends in a number.
+        number = _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2])
+        # A name: the address it resolves to is checked when it is called.
+        return "its address must be written as four decimal numbers" if number else None
     if url.scheme == "http" and not guard.allows_private(address):
         return "plain http is allowed to an address that egress.allow_private names only"
-    return (
-        None
-        if guard.allows(address)
-        else "its address is not public and egress.allow_private does not name it"
-    )
+    if not guard.allows(address):
+        return "its address is not public and egress.allow_private does not name it"
+    return None
