@@ -1,0 +1,260 @@
+"""Opening a file: who may, what is refused, and what the refusal says."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from notifyd.errors import StoreError, StoreInUseError
+from notifyd.store.sqlite import SqliteStore, open_sqlite
+from notifyd.store.sqlite.files import open_writer
+from notifyd.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
+from tests.store.makers import NODE, TENANT, TurnableClock, append_of, delivery, event, insert
+
+
+async def opened(path: Path) -> SqliteStore:
+    return await open_sqlite(path, node=NODE, clock=TurnableClock())
+
+
+async def refused(path: Path, expected: type[Exception] = StoreError) -> str:
+    """What opening `path` is refused with."""
+    with pytest.raises(expected) as caught:
+        await opened(path)
+    return str(caught.value)
+
+
+def run_python(script: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+# --- one owner ---------------------------------------------------------------------------------------------
+
+HOLD = """
+import asyncio, sys
+from pathlib import Path
+from notifyd.store.sqlite import open_sqlite
+
+async def main():
+    store = await open_sqlite(Path(sys.argv[1]), node="node-b", clock=lambda: 0)
+    print("open", flush=True)
+    sys.stdin.readline()
+    await store.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def test_a_second_process_is_told_who_has_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    holder = run_python(HOLD, str(path))
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        message = await refused(path, StoreInUseError)
+        assert message == f"{path}: in use by process {holder.pid}, node node-b"
+        holder.communicate("\n")
+    await (await opened(path)).aclose()
+
+
+async def test_the_lock_ends_with_its_process_however_that_ends(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    with run_python(HOLD, str(path)) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.kill()
+    await (await opened(path)).aclose()
+
+
+async def test_the_same_file_by_another_name_is_in_use_too(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "notifyd.db")
+    store = await opened(tmp_path / "notifyd.db")
+    await refused(tmp_path / "link.db", StoreInUseError)
+    await store.aclose()
+    await (await opened(tmp_path / "link.db")).aclose()
+
+
+async def test_a_second_opening_does_not_disturb_the_first(tmp_path: Path) -> None:
+    store = await opened(tmp_path / "notifyd.db")
+    await refused(tmp_path / "notifyd.db", StoreInUseError)
+    assert (await store.append(append_of(event()))).fresh
+    await store.aclose()
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+
+
+async def test_what_is_created_is_for_the_owner_alone(tmp_path: Path) -> None:
+    previous = os.umask(0)
+    try:
+        store = await opened(tmp_path / "notifyd.db")
+    finally:
+        os.umask(previous)
+    assert modes_in(tmp_path) == dict.fromkeys(
+        ("notifyd.db", "notifyd.db-wal", "notifyd.db-shm", "notifyd.db.lock"), 0o600
+    )
+    await store.aclose()
+
+
+async def test_a_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "missing"
+    assert await refused(folder / "notifyd.db") == f"{folder}: no such folder; create it, or change store.url"
+    assert not folder.exists()
+
+
+async def test_a_folder_in_the_file_s_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notifyd.db").mkdir()
+    assert str(tmp_path / "notifyd.db") in await refused(tmp_path / "notifyd.db")
+
+
+UNPRIVILEGED = """
+import asyncio, os, sys
+from pathlib import Path
+from notifyd.errors import StoreError
+from notifyd.store.sqlite import open_sqlite
+
+async def main():
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    try:
+        await open_sqlite(Path(sys.argv[1]), node="n", clock=lambda: 0)
+    except StoreError as error:
+        print(error)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_folder_without_the_right_to_write_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    for shut in (folder, tmp_path):
+        shut.chmod(0o555)
+    with run_python(UNPRIVILEGED, f"{folder}/notifyd.db") as process:
+        answer, _ = process.communicate()
+    for shut in (tmp_path, folder):
+        shut.chmod(0o755)
+    assert answer == f"{folder}/notifyd.db: cannot be written in {folder}: Permission denied\n"
+
+
+async def test_a_corrupt_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    path.write_bytes(b"not a database at all" * 1000)
+    assert (
+        await refused(path) == f"{path}: not an SQLite database, or corrupt: restore a backup (SQLITE_NOTADB)"
+    )
+
+
+async def test_a_file_with_broken_pages_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    await (await opened(path)).aclose()
+    content = bytearray(path.read_bytes())
+    content[100:4096] = b"\xff" * 3996
+    path.write_bytes(content)
+    assert await refused(path) == f"{path}: the file is corrupt: restore a backup (SQLITE_CORRUPT)"
+
+
+async def test_a_page_that_breaks_later_fails_the_step_that_meets_it(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    store = await opened(path)
+    await insert(store, *(delivery(f"d{n}", message="x" * 3000) for n in range(200)))
+    await store.aclose()
+    content = bytearray(path.read_bytes())
+    content[-100 * 4096 :] = b"\xff" * (100 * 4096)
+    path.write_bytes(content)
+    store = await opened(path)
+    with pytest.raises(StoreError, match=r"notifyd\.db: the file is corrupt"):
+        await asyncio.gather(*(store.delivery(TENANT, f"d{n}") for n in range(200)))
+    await store.aclose()
+
+
+async def test_a_refused_opening_leaves_the_file_free(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    path.write_bytes(b"not a database at all" * 1000)
+    await refused(path)
+    path.unlink()
+    await (await opened(path)).aclose()
+
+
+# --- schema ------------------------------------------------------------------------------------------------
+
+
+def schema_of(path: Path) -> tuple[int, int]:
+    db = sqlite3.connect(path)
+    marks = db.execute("PRAGMA user_version").fetchone()[0], db.execute("PRAGMA application_id").fetchone()[0]
+    db.close()
+    return marks
+
+
+async def test_a_new_file_gets_the_newest_schema(tmp_path: Path) -> None:
+    await (await opened(tmp_path / "notifyd.db")).aclose()
+    assert schema_of(tmp_path / "notifyd.db") == (len(MIGRATIONS), APPLICATION_ID)
+
+
+async def test_an_older_file_goes_through_the_steps_it_lacks_and_keeps_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    store = await opened(path)
+    await store.append(append_of(event()))
+    await store.aclose()
+    steps = (*MIGRATIONS, "CREATE TABLE one (x)", "CREATE TABLE two (x); INSERT INTO two VALUES (1)")
+    for _ in range(2):
+        db = open_writer(path)
+        migrate(db, path, steps)
+        assert db.execute("SELECT count(*) FROM two").fetchone() == (1,)
+        assert db.execute("SELECT key FROM events").fetchall() == [("e1",)]
+        db.close()
+    assert schema_of(path)[0] == len(steps)
+
+
+def test_a_step_that_fails_leaves_the_schema_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    db = open_writer(path)
+    steps = (*MIGRATIONS, "CREATE TABLE one (x)", "CREATE TABLE two (x); SELECT nonsense FROM nowhere")
+    with pytest.raises(sqlite3.OperationalError, match="nowhere"):
+        migrate(db, path, steps)
+    assert db.execute("SELECT name FROM sqlite_master WHERE name IN ('one', 'two')").fetchall() == [("one",)]
+    db.close()
+    assert schema_of(path)[0] == len(MIGRATIONS) + 1
+
+
+async def test_a_file_of_a_newer_notifyd_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    await (await opened(path)).aclose()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 999")
+    db.close()
+    message = await refused(path)
+    assert message.startswith(
+        f"{path}: written by a newer notifyd (schema 999; this one knows {len(MIGRATIONS)})"
+    )
+    assert schema_of(path)[0] == 999
+
+
+async def test_another_program_s_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    db.close()
+    assert await refused(path) == f"{path}: an SQLite database, but not one of notifyd's"
+    assert schema_of(path) == (0, 0)
+
+
+async def test_an_empty_file_becomes_a_store(tmp_path: Path) -> None:
+    (tmp_path / "notifyd.db").touch()
+    await (await opened(tmp_path / "notifyd.db")).aclose()
+    assert schema_of(tmp_path / "notifyd.db")[0] == len(MIGRATIONS)

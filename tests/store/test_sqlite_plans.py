@@ -1,0 +1,158 @@
+"""How SQLite looks things up: each query of the way of an event searches an index, none walks a table."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notifyd.model import State, Status
+from notifyd.store import ApprovalFilter, AuditFilter, DeliveryFilter, Page
+from notifyd.store.sqlite import approvals, audit, deliveries, events
+from notifyd.store.sqlite.schema import migrate
+from tests.store.makers import (
+    HOUR,
+    NODE,
+    NOW,
+    TENANT,
+    append_of,
+    approval,
+    delivery,
+    ended,
+    event,
+    leased,
+    opening,
+    planned,
+)
+
+Query = Callable[[sqlite3.Connection], Any]
+
+
+class Recorder(sqlite3.Connection):
+    """A connection that keeps the statements it is given, with their values bound as they were."""
+
+    given: list[tuple[str, Any]]
+
+    def execute(self, statement: str, values: Any = (), /) -> sqlite3.Cursor:
+        self.given.append((statement, values))
+        return super().execute(statement, values)
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Iterator[Recorder]:
+    db = sqlite3.connect(tmp_path / "notifyd.db", isolation_level=None, factory=Recorder)
+    db.given = []
+    migrate(db, tmp_path)
+    yield db
+    db.close()
+
+
+def plan_of(db: Recorder, query: Query) -> list[str]:
+    """The lines of every statement's plan that tell of a table."""
+    db.given.clear()
+    query(db)
+    steps = []
+    for statement, values in list(db.given):
+        steps += [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()]
+    tables = [step for step in steps if step.startswith(("SEARCH", "SCAN"))]
+    return [step for step in tables if "json_each" not in step and step != "SCAN CONSTANT ROW"]
+
+
+def search_deliveries(state: State | None, channel: str | None = None) -> Query:
+    return lambda db: deliveries.search(db, TENANT, DeliveryFilter(state, channel), Page(after=9))
+
+
+def search_approvals(status: Status | None, run_id: str | None = None) -> Query:
+    return lambda db: approvals.search(db, TENANT, ApprovalFilter(status, run_id), Page(after=9))
+
+
+HOT: dict[str, tuple[Query, set[str]]] = {
+    "append": (
+        lambda db: events.append(db, 1, append_of(event(), opening(approval()))),
+        {"events_key", "approvals_key"},
+    ),
+    "fix_plan": (lambda db: events.fix_plan(db, 1, planned(event(), delivery())), {"events_key"}),
+    "record": (lambda db: deliveries.record(db, 1, ended(leased())), {"deliveries_id"}),
+    "hold": (lambda db: deliveries.hold(db, 1, [leased()], NOW, sending=True), {"deliveries_id"}),
+    "release": (lambda db: deliveries.release(db, 1, [leased()]), {"deliveries_id"}),
+    "due": (
+        lambda db: deliveries.due(db, 1, "slack", NOW, 10, ["d1"], overdue_only=False),
+        {"deliveries_due"},
+    ),
+    "overdue": (
+        lambda db: deliveries.due(db, 1, "slack", NOW, 10, ["d1"], overdue_only=True),
+        {"deliveries_due"},
+    ),
+    "has_earlier": (lambda db: deliveries.has_earlier(db, delivery(seq=3)), {"deliveries_order"}),
+    "delivery": (lambda db: deliveries.find(db, TENANT, "d1"), {"deliveries_id"}),
+    "revive": (lambda db: deliveries.revive(db, TENANT, "d1", NOW, NOW + HOUR), {"deliveries_id"}),
+    "replace_approval": (lambda db: approvals.replace(db, approval(version=2)), {"approvals_key"}),
+    "strike_effect": (lambda db: approvals.strike(db, approval().key, "x"), {"approvals_key"}),
+    "due_approvals": (lambda db: approvals.due(db, NOW, 10), {"approvals_due"}),
+    "deliveries": (search_deliveries(None), {"deliveries_by_tenant"}),
+    "deliveries sent": (search_deliveries(State.SENT, "slack"), {"deliveries_by_tenant"}),
+    "deliveries dead": (search_deliveries(State.DEAD, "slack"), {"deliveries_dead"}),
+    "deliveries pending": (search_deliveries(State.PENDING), {"deliveries_open"}),
+    "deliveries sending": (search_deliveries(State.SENDING, "slack"), {"deliveries_open"}),
+    "approvals": (search_approvals(None), {"approvals_by_tenant"}),
+    "approvals pending": (search_approvals(Status.PENDING), {"approvals_pending"}),
+    "approvals of a run": (search_approvals(None, "run-1"), {"approvals_key"}),
+    "audit": (lambda db: audit.search(db, TENANT, AuditFilter(), Page(after=9)), {"audit_by_tenant"}),
+    "audit of a run": (
+        lambda db: audit.search(db, TENANT, AuditFilter("run-1", "deploy"), Page(after=9)),
+        {"audit_by_run"},
+    ),
+}
+"""What is looked up, and the indexes it must go through."""
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_look_up_searches_its_index(db: Recorder, name: str) -> None:
+    query, indexes = HOT[name]
+    if name == "fix_plan":
+        events.append(db, 1, append_of(event()))
+    steps = plan_of(db, query)
+    assert not [step for step in steps if step.startswith("SCAN")]
+    used = {index for index in indexes for step in steps if f"INDEX {index} " in f"{step} "}
+    assert used == indexes, steps
+
+
+HELD_ROWS = ("deliveries_window", "deliveries_closing", "deliveries_budget")
+
+SMALL: dict[str, tuple[Query, str]] = {
+    "backlog": (deliveries.backlog, "deliveries_due"),
+    "dead_letters": (deliveries.dead_letters, "deliveries_dead"),
+    "outstanding": (approvals.outstanding, "approvals_pending"),
+    "owing_approvals": (lambda db: approvals.owing(db, 10), "approvals_owing"),
+}
+"""What walks the index over only the rows that are open, dead, pending or owing, never the table."""
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_count_walks_only_the_index_over_what_it_counts(db: Recorder, name: str) -> None:
+    query, index = SMALL[name]
+    steps = plan_of(db, query)
+    assert [step for step in steps if f"INDEX {index}" in step], steps
+    assert not [
+        step for step in steps if step.startswith("SCAN") and "INDEX" not in step and "every" not in step
+    ]
+
+
+def test_the_queue_of_unplanned_events_is_walked_alone(db: Recorder) -> None:
+    assert plan_of(db, lambda db: events.unplanned(db, 1, NOW, 10)) == ["SCAN planning"]
+
+
+def test_every_index_is_one_that_a_look_up_uses(db: Recorder) -> None:
+    events.append(db, 1, append_of(event()))
+    indexes = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
+    used = set().union(*(wanted for _, wanted in HOT.values()), {index for _, index in SMALL.values()})
+    assert indexes - used <= {"incidents_key", "audit_id", *HELD_ROWS}
+
+
+def test_claiming_leases_by_rowid(db: Recorder) -> None:
+    deliveries.insert(db, 1, [delivery()])
+    steps = plan_of(db, lambda db: deliveries.claim(db, 1, NODE, NOW, NOW + HOUR, [1]))
+    assert {step.split(" USING ")[1] for step in steps} == {"INTEGER PRIMARY KEY (rowid=?)"}
