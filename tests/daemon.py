@@ -154,9 +154,10 @@ class Answer:
 
 @define
 class Daemon:
-    """A running notifyd, and a caller's side of it."""
+    """A running notifyd, and a caller's side of it. `text` is its configuration."""
 
     app: App
+    text: str
     clock: Clock
     inbox: Inbox
     discovered: Discovered
@@ -248,4 +249,4 @@ async def daemon(folder: Path, text: str = CONFIG) -> AsyncIterator[Daemon]:
         running(settings(text, discovered), discovered, clock=clock) as app,
         aiohttp.ClientSession() as session,
     ):
-        yield Daemon(app, clock, inbox, discovered, session)
+        yield Daemon(app, text, clock, inbox, discovered, session)

@@ -44,7 +44,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     app = web.Application(middlewares=[edge.pass_through])
     app[SERVICES] = services
     app[BODY_TIMEOUT] = body_timeout
-    app[READINESS] = Readiness(services)
+    app[READINESS] = Readiness(services.ready, services.draining)
     for resource in (ingest, approvals, deliveries, channels, ops, pages):
         app.add_routes(resource.routes)
 
@@ -56,9 +56,10 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     return app
 
 
-def create_runner(app: web.Application) -> web.AppRunner:
+def create_runner(app: web.Application, *, lingering: float = 2.0) -> web.AppRunner:
     """A server for `app`, with bounds on what it reads: 8 KiB to a request line or a header, 128 headers.
 
+    A caller whose body is refused unread may go on sending for `lingering` seconds, so that it sees the answer.
     There is no access log, which would hold the approvers' links. What is not HTTP at all aiohttp answers
     with a plain 400; that is not logged either, because its log would quote the bytes.
     """
@@ -68,7 +69,7 @@ def create_runner(app: web.Application) -> web.AppRunner:
         logger=_server_log,
         auto_decompress=False,
         keepalive_timeout=75.0,
-        lingering_time=2.0,
+        lingering_time=lingering,
         max_field_size=8190,
         max_headers=128,
         max_line_size=8190,

@@ -79,7 +79,7 @@ def _ballot(request: web.Request, caller: Caller, ack: wire.AckRequest) -> Ballo
         choice=ack.decision,
         plan_hash=ack.plan_hash,
         actor=caller.registry.actors.of(principal, ack.actor),
-        comment=ack.comment or "",
+        comment=caller.registry.redactor.text(ack.comment or ""),
         via=principal.via,
         client=principal.name,
         grants=principal.grants,

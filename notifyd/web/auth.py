@@ -32,7 +32,7 @@ CLIENT_HEADER: Final = "X-Notifyd-Client"
 SIGNATURE_HEADER: Final = "webhook-signature"
 TENANT_HEADERS: Final = ("X-Notifyd-Tenant", "X-StellaOps-Tenant")
 
-PRINCIPAL: Final = "notifyd.principal"
+PRINCIPAL: Final = web.RequestKey("PRINCIPAL", Principal)
 """Where a request keeps its principal, once known."""
 
 

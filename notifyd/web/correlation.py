@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from contextvars import ContextVar
 from typing import Final
 
@@ -17,6 +17,6 @@ _SANE: Final = re.compile(r"[A-Za-z0-9._:@+/=-]{1,128}").fullmatch
 
 def begin(offered: str | None) -> str:
     """Make `offered` the current id where it is sane, else a new one."""
-    chosen = offered if offered and _SANE(offered) else uuid.uuid4().hex
+    chosen = offered if offered and _SANE(offered) else os.urandom(16).hex()
     current.set(chosen)
     return chosen

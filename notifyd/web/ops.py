@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -14,7 +15,7 @@ from notifyd.store import AuditFilter
 from notifyd.web.answers import audit_json, json_answer
 from notifyd.web.auth import authorize
 from notifyd.web.lists import Listing
-from notifyd.web.services import SERVICES, Services
+from notifyd.web.services import SERVICES
 
 PROBE_LIFE: Final = 1.0
 """Seconds a probe's result is reused: this endpoint is open, and a probe writes to the disk."""
@@ -25,15 +26,16 @@ routes = web.RouteTableDef()
 class Readiness:
     """Asks the daemon whether it can work, at most once per `PROBE_LIFE`, whoever asks meanwhile."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, ready: Callable[[], Awaitable[None]], draining: Callable[[], bool]) -> None:
+        self._ready = ready
+        self._draining = draining
         self._lock = asyncio.Lock()
         self._asked_at = float("-inf")
         self._fault: NotifydError | None = None
 
     async def check(self) -> None:
         """Raises `UnavailableError`."""
-        if self._services.draining():
+        if self._draining():
             raise UnavailableError("shutting down", retry_after=5)
         async with self._lock:
             now = asyncio.get_running_loop().time()
@@ -45,7 +47,7 @@ class Readiness:
 
     async def _ask(self) -> NotifydError | None:
         try:
-            await self._services.ready()
+            await self._ready()
         except NotifydError as fault:
             return fault
         return None

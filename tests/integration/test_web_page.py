@@ -1,0 +1,508 @@
+"""The approver's page: it shows what a link is about, decides as its recipient, and does nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from notifyd.errors import StoreError
+from notifyd.links import Link, Links
+from notifyd.secrets import Keyring
+from notifyd.web.pages import csrf
+from tests import events
+from tests.daemon import Answer, Daemon
+
+ALICE, BOB = "alice@acme.example", "bob@acme.example"
+
+
+class _Fields(HTMLParser):
+    """The form's hidden fields, and every tag there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden: dict[str, str] = {}
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.buttons: list[str | None] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.tags.append((tag, named))
+        if named.get("type") == "hidden":
+            self.hidden[str(named["name"])] = str(named["value"])
+        if tag == "button":
+            self.buttons.append(named.get("value"))
+
+
+def parsed(answer: Answer) -> _Fields:
+    fields = _Fields()
+    fields.feed(answer.text)
+    return fields
+
+
+def badge(answer: Answer) -> str:
+    found = re.search(r'class="badge (\w+)"', answer.text)
+    assert found is not None, answer.text
+    return found[1]
+
+
+async def look(notifyd: Daemon, path: str, **headers: str) -> Answer:
+    return await notifyd.get(path, None, **headers)
+
+
+async def submit(notifyd: Daemon, path: str, form: dict[str, str], **headers: str) -> Answer:
+    return await notifyd.call("POST", path, data=form, headers=headers)
+
+
+async def decide(notifyd: Daemon, path: str, decision: str = "approved", comment: str = "") -> Answer:
+    """Look at the page, fill in its form and send it, as a person does."""
+    form = parsed(await look(notifyd, path)).hidden
+    return await submit(notifyd, path, form | {"decision": decision, "comment": comment})
+
+
+async def status(notifyd: Daemon, asked: dict[str, Any]) -> Any:
+    return (await notifyd.approval(asked))["status"]
+
+
+def sealed(notifyd: Daemon, asked: dict[str, Any], links: Links | None = None, **changes: Any) -> str:
+    """The path of a link that says what a test wants."""
+    says: dict[str, Any] = {
+        "tenant": "acme",
+        "run_id": asked["runId"],
+        "approval_id": asked["approvalId"],
+        "round": 1,
+        "plan_hash": asked["planHash"],
+        "recipient": ALICE,
+        "rule": "approvals",
+        "expires_at": notifyd.clock() + 3600 * 1_000_000,
+    }
+    return "/approvals/" + (links or notifyd.app._current().links).seal(Link(**says | changes))
+
+
+# --- looking -----------------------------------------------------------------------------------------------
+
+
+async def test_the_page_shows_the_plan_and_a_form(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    answer = await look(notifyd, await notifyd.link())
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    for shown in (
+        asked["message"]["title"],
+        asked["message"]["summary"],
+        *(asked[name] for name in ("runId", "approvalId", "packId", "planHash", "requestedBy")),
+        asked["tenant"]["id"],
+        asked["tenant"]["project"],
+        *(step["name"] for step in asked["steps"]),
+        *asked["labels"].values(),
+        asked["parameters"]["region"],
+        *asked["policy"]["messages"],
+        "0 of 1 approvals",
+        "alice@acme.example",
+    ):
+        assert shown in answer.text
+    assert badge(answer) == "pending"
+    assert parsed(answer).buttons == ["approved", "rejected"]
+    assert asked["resume"]["token"] not in answer.text
+    assert asked["resume"]["callbackUrl"] not in answer.text
+
+
+async def test_looking_changes_nothing_however_often_and_by_whom(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    for method in ("GET", "HEAD", "GET"):
+        for query in ("", "?decision=approved", "?decision=approved&csrf=x"):
+            answer = await notifyd.call(method, path + query, headers={"User-Agent": "mail scanner"})
+            assert answer.status == 200
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert (await notifyd.call(method, path)).status == 405
+    shown = await notifyd.approval(asked)
+    assert (shown["status"], shown["decisions"]) == ("pending", [])
+
+
+async def test_the_page_can_do_nothing_but_what_it_shows(notifyd: Daemon) -> None:
+    await notifyd.ask()
+    for path in (await notifyd.link(), "/approvals/nonsense"):
+        headers = (await look(notifyd, path)).headers
+        policy = headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; style-src 'sha256-")
+        assert policy.endswith("form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+        assert "unsafe" not in policy
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["X-Robots-Tag"] == "noindex, nofollow"
+
+
+async def test_hostile_text_stays_text(notifyd: Daemon) -> None:
+    hostile = events.fresh("requested-hostile", at=notifyd.clock())
+    hostile["resume"] = notifyd.requested()["resume"]
+    answer = await notifyd.signed("/notifications/pack-approvals", hostile)
+    assert answer.status == 202, answer.text
+    page = await look(notifyd, sealed(notifyd, hostile))
+    assert page.status == 200
+    tags = {tag for tag, _ in parsed(page).tags}
+    assert not tags & {"script", "img", "a", "b", "i", "link", "iframe", "svg"}
+    assert not any(name.startswith("on") for _, named in parsed(page).tags for name in named)
+    assert not set(page.text) & set("\u202a\u202b\u202d\u202e\u2066\u2067\u0000\u0007\u001b")
+    assert "hunter2-hostile" not in page.text  # a label named db_password
+
+
+async def test_the_page_speaks_the_recipients_language_else_the_browsers_else_the_default(
+    notifyd: Daemon,
+) -> None:
+    asked = await notifyd.ask()
+
+    async def language(path: str, wish: str = "") -> str | None:
+        page = parsed(await look(notifyd, path, Accept_Language=wish))
+        return next(named["lang"] for tag, named in page.tags if tag == "html")
+
+    assert await language(await notifyd.link(BOB), "fr, en") == "de-CH"
+    assert await language(await notifyd.link(ALICE), "fr, de-AT;q=0.8, en;q=0.5") == "de-AT"
+    assert await language(await notifyd.link(ALICE), "en;q=0.2, de;q=0, xx, *;q=x") == "en"
+    assert await language(sealed(notifyd, asked, recipient=None), "fr") == "en"
+    assert await language("/approvals/nonsense", "de") == "de"
+
+
+async def test_every_field_of_the_form_has_a_label_and_every_section_a_name(notifyd: Daemon) -> None:
+    await notifyd.ask()
+    page = parsed(await look(notifyd, await notifyd.link()))
+    labelled = {named.get("for") for tag, named in page.tags if tag == "label"}
+    assert {named.get("id") for tag, named in page.tags if tag == "textarea"} == labelled
+    sections = [named for tag, named in page.tags if tag in ("section", "form")]
+    assert all("aria-label" in named or "aria-labelledby" in named for named in sections)
+    ids = [named["id"] for _, named in page.tags if "id" in named]
+    assert len(ids) == len(set(ids))
+    assert [tag for tag, _ in page.tags].count("h1") == 1
+
+
+# --- deciding ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decision", ["approved", "rejected"])
+async def test_a_decision_is_recorded_as_the_recipients_and_then_shown(
+    notifyd: Daemon, decision: str
+) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    answer = await decide(notifyd, path, decision, "looks\r\nright")
+    assert (answer.status, answer.headers["Location"]) == (303, path.removeprefix("/approvals/"))
+    page = await look(notifyd, path)
+    assert badge(page) == decision
+    assert parsed(page).buttons == []
+    (recorded,) = (await notifyd.approval(asked))["decisions"]
+    assert (recorded["decision"], recorded["actor"], recorded["comment"], recorded["via"]) == (
+        decision,
+        ALICE,
+        "looks\nright",
+        "link",
+    )
+
+
+async def test_sending_a_form_twice_is_one_decision(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved"}
+    answers = await asyncio.gather(*(submit(notifyd, path, form) for _ in range(3)))
+    assert [answer.status for answer in answers] == [303, 303, 303]
+    assert len((await notifyd.approval(asked))["decisions"]) == 1
+
+
+async def test_while_others_are_missing_the_page_says_so(notifyd: Daemon) -> None:
+    await notifyd.ask(requiredApprovals=2)
+    path = await notifyd.link()
+    await decide(notifyd, path)
+    page = await look(notifyd, path)
+    assert badge(page) == "pending"
+    assert "1 of 2 approvals" in page.text
+    assert "You have approved this plan" in page.text
+    assert parsed(page).buttons == []
+    assert (await decide(notifyd, await notifyd.link(BOB))).status == 303
+    assert badge(await look(notifyd, path)) == "approved"
+
+
+async def test_deciding_otherwise_afterwards_is_refused_on_the_page(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requiredApprovals=2)
+    path = await notifyd.link()
+    form = parsed(await look(notifyd, path)).hidden
+    await submit(notifyd, path, form | {"decision": "approved"})
+    answer = await submit(notifyd, path, form | {"decision": "rejected"})
+    assert (answer.status, badge(answer)) == (409, "pending")
+    assert "you have already decided otherwise" in answer.text
+    assert await status(notifyd, asked) == "pending"
+
+
+async def test_a_decision_after_the_end_is_refused_and_the_page_shows_the_end(notifyd: Daemon) -> None:
+    await notifyd.ask()
+    alice, bob = await notifyd.link(ALICE), await notifyd.link(BOB)
+    form = parsed(await look(notifyd, bob)).hidden
+    await decide(notifyd, alice, "rejected")
+    answer = await submit(notifyd, bob, form | {"decision": "approved"})
+    assert (answer.status, badge(answer)) == (409, "rejected")
+    assert ALICE in answer.text
+
+
+async def test_a_newer_plan_supersedes_a_link_and_is_not_shown_through_it(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    old = await notifyd.link()
+    form = parsed(await look(notifyd, old)).hidden
+    notifyd.clock.turn(1)
+    message = asked["message"] | {"title": "The newer plan"}
+    newer = await notifyd.ask(planHash="sha256:" + "ab" * 32, message=message)
+    page = await look(notifyd, old)
+    assert (page.status, badge(page)) == (200, "superseded")
+    assert "The newer plan" not in page.text
+    assert newer["planHash"] not in page.text
+    answer = await submit(notifyd, old, form | {"decision": "approved"})
+    assert (answer.status, badge(answer)) == (409, "superseded")
+    new = await look(notifyd, await notifyd.link(number=1))
+    assert (badge(new), "The newer plan" in new.text) == ("pending", True)
+
+
+async def test_an_expired_approval_shows_as_expired_by_the_clock(notifyd: Daemon) -> None:
+    await notifyd.ask()
+    path = await notifyd.link()
+    form = parsed(await look(notifyd, path)).hidden
+    notifyd.clock.turn(25 * 3600)
+    page = await look(notifyd, path)
+    assert (badge(page), parsed(page).buttons) == ("expired", [])
+    assert (
+        await submit(notifyd, path, form | {"decision": "approved"})
+    ).status == 403  # the form's time, too
+
+
+async def test_a_cancelled_approval_says_by_whom(notifyd: Daemon) -> None:
+    await notifyd.ask()
+    path = await notifyd.link()
+    await notifyd.signed(
+        "/notifications/pack-approvals",
+        events.updated("cancelled", at=notifyd.clock(), decidedBy="carol@acme.example"),
+    )
+    page = await look(notifyd, path)
+    assert badge(page) == "cancelled"
+    assert "carol@acme.example" in page.text
+
+
+# --- links that only show ----------------------------------------------------------------------------------
+
+
+async def post_without_form(notifyd: Daemon, path: str) -> Answer:
+    """A decision with a CSRF token that holds, from a page that has no form."""
+    token = path.removeprefix("/approvals/")
+    issued = csrf.issue(notifyd.app._current().keyring, token, notifyd.clock())
+    return await submit(notifyd, path, {"csrf": issued, "decision": "approved"})
+
+
+async def refuses(notifyd: Daemon, asked: dict[str, Any], path: str, words: str) -> None:
+    page = await look(notifyd, path)
+    assert (page.status, parsed(page).buttons) == (200, [])
+    assert words in page.text
+    answer = await post_without_form(notifyd, path)
+    assert answer.status == 403
+    assert (await notifyd.approval(asked))["decisions"] == []
+
+
+async def test_a_link_without_a_recipient_shows_and_does_not_decide(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    await refuses(
+        notifyd, asked, sealed(notifyd, asked, recipient=None), "Only an approver&#39;s personal link"
+    )
+
+
+async def test_links_that_are_set_to_show_do_not_decide(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    await notifyd.reload(notifyd.text + '\n[approvals]\nlinks = "view"\n')
+    await refuses(notifyd, asked, path, "Only an approver&#39;s personal link")
+
+
+NO_LONGER = {
+    "a rule that is gone": ('name = "approvals"', 'name = "others"'),
+    "a rule that confers nothing": ('name = "approvals"', 'name = "approvals"\ngrants = []'),
+    "a rule that names others by now": ('to = ["alice@acme.example", ', "to = ["),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), NO_LONGER.values(), ids=NO_LONGER.keys())
+async def test_what_a_rule_no_longer_confers_a_link_cannot_decide(
+    notifyd: Daemon, old: str, new: str
+) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    await notifyd.reload(notifyd.text.replace(old, new))
+    await refuses(notifyd, asked, path, "no longer entitles you")
+
+
+async def test_a_rule_that_confers_too_little_cannot_decide(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requiredGrants=["Packs.Approve", "Packs.Release"])
+    await refuses(notifyd, asked, await notifyd.link(), "no longer entitles you")
+
+
+async def test_who_asked_does_not_decide(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requestedBy="00U1AB")  # alice, by another of her names
+    path = await notifyd.link()
+    page = await look(notifyd, path)
+    assert (parsed(page).buttons, "somebody else has to decide" in page.text) == ([], True)
+    assert (await post_without_form(notifyd, path)).status == 403
+    assert await status(notifyd, asked) == "pending"
+
+
+# --- links that show nothing -------------------------------------------------------------------------------
+
+
+async def shows_nothing(notifyd: Daemon, asked: dict[str, Any], path: str, status: int) -> None:
+    for answer in (await look(notifyd, path), await submit(notifyd, path, {"decision": "approved"})):
+        assert answer.status == status
+        assert answer.headers["Content-Type"].startswith("text/html")
+        for hidden in (asked["runId"], asked["approvalId"], asked["message"]["title"], "acme"):
+            assert hidden not in answer.text
+
+
+async def test_a_link_whose_time_is_over_shows_nothing(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    await shows_nothing(notifyd, asked, sealed(notifyd, asked, expires_at=notifyd.clock()), 410)
+
+
+async def test_a_link_that_does_not_open_shows_nothing(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    for broken in ("/approvals/nonsense", path[:-4] + "AAAA", path + "A", "/approvals/" + "x" * 4000):
+        await shows_nothing(notifyd, asked, broken, 404)
+
+
+async def test_a_link_under_a_dropped_key_shows_nothing(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    links = Links(Keyring([b"a key of 32 bytes, since dropped"]), "")
+    await shows_nothing(notifyd, asked, sealed(notifyd, asked, links=links), 404)
+
+
+async def test_a_link_to_what_is_gone_shows_nothing(notifyd: Daemon) -> None:
+    asked = notifyd.requested()
+    await shows_nothing(notifyd, asked, sealed(notifyd, asked), 404)
+
+
+async def test_links_that_are_off_show_nothing(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    await notifyd.reload(notifyd.text + '\n[approvals]\nlinks = "off"\n')
+    await shows_nothing(notifyd, asked, path, 404)
+
+
+# --- forgery -----------------------------------------------------------------------------------------------
+
+
+async def test_a_form_without_a_token_or_with_a_forged_or_another_links_decides_nothing(
+    notifyd: Daemon,
+) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    others = parsed(await look(notifyd, await notifyd.link(BOB))).hidden["csrf"]
+    own = parsed(await look(notifyd, path)).hidden["csrf"]
+    stamp, _, identity = own.partition(".")
+    forged = (
+        "",
+        "x",
+        ".",
+        others,
+        f"{int(stamp) + 1}.{identity}",
+        f"{stamp}.{identity[:-1]}",
+        "²." + identity,
+    )
+    for token in forged:
+        answer = await submit(notifyd, path, {"csrf": token, "decision": "approved"})
+        assert (answer.status, badge(answer)) == (403, "pending")
+    assert await status(notifyd, asked) == "pending"
+
+
+async def test_a_form_that_was_open_too_long_is_refused_and_keeps_its_comment(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved", "comment": "kept <b>words</b>"}
+    notifyd.clock.turn(12 * 3600 + 2)
+    answer = await submit(notifyd, path, form)
+    assert answer.status == 403
+    assert "kept &lt;b&gt;words&lt;/b&gt;</textarea>" in answer.text
+    again = parsed(answer).hidden | {"decision": "approved"}
+    assert (await submit(notifyd, path, again)).status == 303
+    assert await status(notifyd, asked) == "approved"
+
+
+FOREIGN = {
+    "another site": {"Sec-Fetch-Site": "cross-site"},
+    "a sibling": {"Sec-Fetch-Site": "same-site"},
+    "another origin": {"Origin": "https://evil.example"},
+    "another port": {"Origin": "https://notifyd.acme.example:8443"},
+}
+
+
+@pytest.mark.parametrize("headers", FOREIGN.values(), ids=FOREIGN.keys())
+async def test_a_form_sent_from_elsewhere_is_refused(notifyd: Daemon, headers: dict[str, str]) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved"}
+    assert (await submit(notifyd, path, form, **headers)).status == 403
+    assert await status(notifyd, asked) == "pending"
+
+
+@pytest.mark.parametrize("origin", ["null", "https://notifyd.acme.example"])
+async def test_a_form_sent_from_its_own_page_is_taken(notifyd: Daemon, origin: str) -> None:
+    await notifyd.ask()
+    path = await notifyd.link()
+    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved"}
+    answer = await submit(notifyd, path, form, **{"Sec-Fetch-Site": "same-origin", "Origin": origin})
+    assert answer.status == 303
+
+
+UNREADABLE = {
+    "no choice": ({}, 422),
+    "another choice": ({"decision": "maybe"}, 422),
+    "too long a comment": ({"decision": "approved", "comment": "x" * 2001}, 422),
+}
+
+
+@pytest.mark.parametrize(("fields", "answered"), UNREADABLE.values(), ids=UNREADABLE.keys())
+async def test_a_form_filled_in_wrongly_is_shown_again(
+    notifyd: Daemon, fields: dict[str, str], answered: int
+) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    answer = await submit(notifyd, path, parsed(await look(notifyd, path)).hidden | fields)
+    assert (answer.status, parsed(answer).buttons) == (answered, ["approved", "rejected"])
+    assert 'role="alert"' in answer.text
+    assert await status(notifyd, asked) == "pending"
+
+
+async def test_what_is_no_form_is_refused_as_a_page(notifyd: Daemon) -> None:
+    await notifyd.ask()
+    path = await notifyd.link()
+    form = "application/x-www-form-urlencoded"
+    for media, body, answered in (
+        ("application/json", b'{"decision": "approved"}', 415),
+        ("multipart/form-data; boundary=x", b"--x--", 415),
+        (form, b"&".join(b"a=1" for _ in range(20)), 400),
+        (form, b"decision=\xff\xfe", 400),
+        (form, b"x" * (256 * 1024 + 1), 413),
+    ):
+        answer = await notifyd.call("POST", path, data=body, headers={"Content-Type": media})
+        assert (answer.status, answer.headers["Content-Type"]) == (answered, "text/html; charset=utf-8")
+        assert "Content-Security-Policy" in answer.headers
+
+
+async def test_a_store_that_fails_is_a_page_to_try_again(
+    notifyd: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await notifyd.ask()
+    path = await notifyd.link()
+
+    async def locked(*_: object) -> None:
+        raise StoreError("the file is locked")
+
+    monkeypatch.setattr(type(notifyd.app._store), "approval", locked)
+    answer = await look(notifyd, path)
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    assert "try again" in answer.text
+    assert "locked" not in answer.text

@@ -1,0 +1,100 @@
+"""Refused calls reach the audit trail, bounded, without delaying an answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from notifyd.errors import StoreError
+from notifyd.model import SECOND, AuditName, AuditRecord, Instant, Principal, Via
+from notifyd.web.problems import Problem
+from notifyd.web.refusals import Refusals
+
+WRONG = Problem(401, "signature_invalid", "The signature is not valid")
+NO_SCOPE = Problem(403, "scope_missing", "A scope is missing")
+
+
+@define
+class Trail:
+    """As much of a store as takes audit records, and a clock. `gate` holds the writes back."""
+
+    now: Instant = 0
+    fails: bool = False
+    gate: asyncio.Event = field(factory=asyncio.Event)
+    records: list[AuditRecord] = field(factory=list)
+
+    def clock(self) -> Instant:
+        return self.now
+
+    async def write_audit(self, records: list[AuditRecord]) -> None:
+        await self.gate.wait()
+        if self.fails:
+            raise StoreError("the disk is full")
+        self.records += records
+
+
+def refusals(trail: Any) -> Refusals:
+    return Refusals(trail, trail.clock)
+
+
+def principal(name: str, *tenants: str) -> Principal:
+    return Principal(name, Via.CLIENT, frozenset(), frozenset(), tenants)
+
+
+async def finish(trail: Trail, noted: Refusals) -> list[AuditRecord]:
+    trail.gate.set()
+    await noted.aclose()
+    return trail.records
+
+
+async def test_a_refusal_says_who_where_why_and_from_where() -> None:
+    trail = Trail()
+    noted = refusals(trail)
+    noted.note(NO_SCOPE, principal("reader", "acme"), "/api/v1/audit", "192.0.2.1", "cid-1")
+    assert trail.records == []  # not written in the caller's time
+    (record,) = await finish(trail, noted)
+    assert (record.name, record.tenant, record.actor) == (AuditName.AUTH_REFUSED, "acme", "client:reader")
+    assert record.correlation_id == "cid-1"
+    assert record.data == {
+        "code": "scope_missing",
+        "where": "/api/v1/audit",
+        "address": "192.0.2.1",
+        "count": 1,
+    }
+
+
+async def test_a_storm_is_one_record_a_second_for_each_client_and_code() -> None:
+    trail = Trail()
+    noted = refusals(trail)
+    for _ in range(1000):
+        noted.note(WRONG, None, "/x", "192.0.2.1", "cid")
+        noted.note(NO_SCOPE, principal("reader", "acme"), "/x", "192.0.2.1", "cid")
+    trail.now += SECOND
+    noted.note(WRONG, None, "/x", "192.0.2.1", "cid")
+    records = await finish(trail, noted)
+    assert [(r.data["code"], r.data["count"]) for r in records] == [
+        ("signature_invalid", 1),
+        ("scope_missing", 1),
+        ("signature_invalid", 1000),
+    ]
+    assert len({record.id for record in records}) == 3
+
+
+@pytest.mark.parametrize("who", [None, principal("operator", "acme", "globex"), principal("idle")])
+async def test_what_belongs_to_no_one_tenant_is_the_daemons_affair(who: Principal | None) -> None:
+    trail = Trail()
+    noted = refusals(trail)
+    noted.note(WRONG, who, "/x", "192.0.2.1", "cid")
+    (record,) = await finish(trail, noted)
+    assert record.tenant == ""
+
+
+async def test_a_store_that_fails_is_logged_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    trail = Trail(fails=True)
+    noted = refusals(trail)
+    noted.note(WRONG, None, "/x", "192.0.2.1", "cid")
+    assert await finish(trail, noted) == []
+    assert "the disk is full" in caplog.text
