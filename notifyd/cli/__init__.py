@@ -31,6 +31,14 @@ class Entry:
 
 COMMANDS: Final[Mapping[str, Entry]] = {
     "serve": Entry("serve:serve", "Run the service."),
+    "demo": Entry("demo:demo", "Start a service and play one approval from event to resume."),
+    "check-config": Entry("check:check_config", "Check the configuration."),
+    "plugins": Entry("check:plugins", "List the installed plugins."),
+    "channels": Entry("operate:channels", "List or test channels."),
+    "send": Entry("events:send", "Post an event to a running service."),
+    "ack": Entry("events:ack", "Decide an approval."),
+    "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
+    "keygen": Entry("keygen:keygen", "Make a key, a secret or a token."),
 }
 
 

@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import click
 
 from notifyd.errors import ConfigError, Fault
+from notifyd.text import clean
 
 if TYPE_CHECKING:  # imported by the commands that need them, when they do
     from notifyd.discovery import Discovered
@@ -28,6 +29,9 @@ config_option = click.option(
     show_envvar=True,
     help="The configuration file.",
 )
+needless_config_option = click.option(
+    "--config", hidden=True, expose_value=False, help="Every command takes it; this one has no use for it."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -42,7 +46,8 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         for line in self.lines:
-            click.echo(f"notifyd: {line}", file=file or sys.stderr)
+            # One line each, and nothing that steers a terminal, whatever an answer of a service holds.
+            click.echo(f"notifyd: {clean(line).replace(chr(10), ' ')}", file=file or sys.stderr)
 
 
 def not_ok() -> click.exceptions.Exit:

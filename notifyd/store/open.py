@@ -39,13 +39,23 @@ async def open_store(
     Raises `ConfigError` for a URL that names none, `StoreInUseError` and `StoreError` as its kind does. A URL
     may hold a password, so no message repeats more of it than its scheme.
     """
+    return await _opener(url)(url, StoreOptions(node, clock, timeout, observer))
+
+
+def check_url(url: str) -> None:
+    """Raises `ConfigError` where `open_store` would for the URL alone, and opens nothing."""
+    if _opener(url) is _open_sqlite:
+        sqlite_path(url)
+
+
+def _opener(url: str) -> Opener:
     scheme, separator, _ = url.partition("://")
     opener = OPENERS.get(scheme)
     if not separator or opener is None:
         given = f"not {scheme}://" if separator and scheme.isalnum() else "and this is not one"
         known = ", ".join(f"{name}://" for name in OPENERS)
         raise _config_error(f"must be a URL that begins with one of {known}, {given}")
-    return await opener(url, StoreOptions(node, clock, timeout, observer))
+    return opener
 
 
 def sqlite_path(url: str) -> Path:

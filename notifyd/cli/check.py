@@ -1,0 +1,104 @@
+"""`notifyd check-config` and `notifyd plugins`: what would be, without running anything."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from notifyd.cli.common import (
+    config_option,
+    fault_lines,
+    json_option,
+    needless_config_option,
+    not_ok,
+    print_json,
+)
+from notifyd.cli.output import print_table
+from notifyd.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from notifyd.discovery import Discovered
+    from notifyd.settings import Settings
+
+
+@click.command("check-config")
+@config_option
+@json_option
+def check_config(config_path: Path, as_json: bool) -> None:
+    """Check the configuration, and print what was understood, secrets as ***.
+
+    Whatever would keep the service from starting with it is a fault: rules, templates and channels are made
+    ready as for a start. Exits with 1 where there are faults. A broken plugin is named, and is no fault of a
+    configuration that does not need it.
+    """
+    from notifyd import config
+    from notifyd.discovery import discover
+
+    discovered = discover()
+    try:
+        settings = config.load(config_path, discovered.channel_types)
+        asyncio.run(_try_out(settings, discovered))
+    except ConfigError as error:
+        _print_faults(config_path, error, discovered, as_json)
+        raise not_ok() from None
+    described = config.describe(settings)
+    if as_json:
+        print_json({"ok": True, "config": described, **_plugin_faults(discovered)})
+    else:
+        _warn(discovered)
+        click.echo(config.as_toml(described), nl=False)
+
+
+async def _try_out(settings: Settings, discovered: Discovered) -> None:
+    """Build all that the service would build. Raises `ConfigError`."""
+    from notifyd.registry import open_registry
+    from notifyd.store.open import check_url
+
+    check_url(settings.store.url)
+    registry = await open_registry(settings, discovered, lambda: time.time_ns() // 1000)
+    await registry.aclose()
+
+
+def _print_faults(path: Path, error: ConfigError, discovered: Discovered, as_json: bool) -> None:
+    if as_json:
+        print_json({"ok": False, "faults": _json(error.faults), **_plugin_faults(discovered)})
+    else:
+        _warn(discovered)
+        for line in fault_lines(path, error.faults):
+            click.echo(line, err=True)
+
+
+def _json(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
+    return [{"pointer": fault.pointer, "message": fault.message} for fault in faults]
+
+
+def _plugin_faults(discovered: Discovered) -> dict[str, Any]:
+    return {"pluginFaults": [{"plugin": fault.plugin, "message": str(fault)} for fault in discovered.faults]}
+
+
+def _warn(discovered: Discovered) -> None:
+    for fault in discovered.faults:
+        click.echo(str(fault), err=True)
+
+
+@click.command()
+@needless_config_option
+@json_option
+def plugins(as_json: bool) -> None:
+    """List the installed plugins and what each provides. Exits with 1 where one is broken."""
+    from notifyd.discovery import discover
+
+    discovered = discover()
+    if as_json:
+        print_json({"plugins": [attrs.asdict(p) for p in discovered.plugins], **_plugin_faults(discovered)})
+    else:
+        rows = [(p.name, p.distribution, p.version, ", ".join(p.provides)) for p in discovered.plugins]
+        print_table(("plugin", "distribution", "version", "provides"), rows)
+        _warn(discovered)
+    if discovered.faults:
+        raise not_ok()

@@ -1,0 +1,104 @@
+"""`notifyd send` and `notifyd ack`: what Task Runner and its like do, by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import IO, Any
+from urllib.parse import quote
+
+import click
+
+from notifyd.cli.common import Failure, json_option, print_json
+from notifyd.cli.output import print_members
+from notifyd.cli.remote import Remote, calling, client_option, remote_options
+from notifyd.client import EVENTS, PACK_EVENTS, Signer
+
+
+@click.command()
+@remote_options
+@client_option
+@json_option
+@click.argument("event", type=click.File("rb"))
+def send(remote: Remote, client_name: str | None, as_json: bool, event: IO[bytes]) -> None:
+    """Post EVENT to a running service: a file, or - for standard input.
+
+    A CloudEvent, or an array of them, goes to /api/v1/events, anything else to /notifications/pack-approvals.
+    Exits with 0 where it was accepted, now or before.
+    """
+    body = event.read()
+    path, content_type = _destination(event.name, body)
+    with calling(as_json):
+        answer = remote.sender(client_name).post(path, body, content_type)
+    if as_json:
+        print_json(answer.document)
+        return
+    click.echo("accepted" if answer.status == 202 else "accepted before: the same event was sent again")
+    for document in answer.document.get("items", [answer.document]):
+        print_members(document)
+
+
+def _destination(name: str, body: bytes) -> tuple[str, str]:
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise Failure(f"{name} is not JSON: {error}") from None
+    if isinstance(document, list):
+        return EVENTS, "application/cloudevents-batch+json"
+    if isinstance(document, dict) and "specversion" in document:
+        return EVENTS, "application/cloudevents+json"
+    return PACK_EVENTS, "application/json"
+
+
+@click.command()
+@remote_options
+@client_option
+@json_option
+@click.argument("run")
+@click.argument("approval")
+@click.option("--decision", type=click.Choice(["approved", "rejected"]), required=True)
+@click.option("--plan-hash", required=True, help="The plan that was looked at: sha256:<64 hex>.")
+@click.option("--actor", help="Who decides; by default the client itself.")
+@click.option("--comment", help="Why, for those who read it later.")
+def ack(
+    remote: Remote, client_name: str | None, as_json: bool, run: str, approval: str, **ballot: str
+) -> None:
+    """Decide the approval APPROVAL of the run RUN."""
+    client = remote.sender(client_name)
+    tenant = remote.tenant_of(client_name)
+    if isinstance(client.credentials, Signer) and not tenant:
+        raise click.UsageError("a signed decision names its tenant: say which with --tenant")
+    document = _ballot(run, approval, tenant, **ballot)
+    path = f"{PACK_EVENTS}/{quote(run, safe='')}/{quote(approval, safe='')}/ack"
+    with calling(as_json):
+        answer = client.post(path, json.dumps(document).encode())
+    if as_json:
+        print_json(answer.document)
+    else:
+        print_members(_shown(answer.document))
+
+
+def _ballot(
+    run: str,
+    approval: str,
+    tenant: str,
+    *,
+    decision: str,
+    plan_hash: str,
+    actor: str | None,
+    comment: str | None,
+) -> dict[str, Any]:
+    """The body, with all that decides meaning in it, because a signature covers nothing else."""
+    document: dict[str, Any] = {
+        "runId": run,
+        "approvalId": approval,
+        "decision": decision,
+        "planHash": plan_hash,
+    }
+    named = {"tenant": {"id": tenant} if tenant else None, "actor": actor, "comment": comment}
+    return document | {name: value for name, value in named.items() if value is not None}
+
+
+def _shown(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer without the resume token, which is for programs."""
+    resume = {name: value for name, value in answer["resume"].items() if name != "token"}
+    return answer | {"resume": resume}

@@ -1,0 +1,154 @@
+"""`notifyd channels` and `notifyd deliveries`: looking after a running service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import click
+from attrs import define, field
+
+from notifyd.cli.common import Failure, json_option, not_ok, print_json
+from notifyd.cli.output import print_members, print_table
+from notifyd.cli.remote import Remote, calling, remote_options
+from notifyd.client import CHANNELS, DELIVERIES, Client, RefusedError
+
+STATES = ("pending", "sending", "sent", "dead", "folded")
+
+
+@click.group()
+def channels() -> None:
+    """List or test the channels of a running service."""
+
+
+@channels.command("list")
+@remote_options
+@json_option
+def list_channels(remote: Remote, as_json: bool) -> None:
+    """List the channels."""
+    with calling(as_json):
+        items = list(remote.operator().items(CHANNELS))
+    if as_json:
+        print_json(items)
+        return
+    names = list(dict.fromkeys(name for item in items for name in item))
+    print_table(names, [[item.get(name) for name in names] for item in items])
+
+
+@channels.command("test")
+@remote_options
+@json_option
+@click.argument("name")
+def test_channel(remote: Remote, as_json: bool, name: str) -> None:
+    """Send a test message through the channel NAME. Exits with 1 where it does not get through."""
+    with calling(as_json):
+        answer = remote.operator().post(f"{CHANNELS}/{quote(name, safe='')}/test")
+    if as_json:
+        print_json(answer.document)
+    else:
+        click.echo(f"{name} took the test message")
+
+
+@click.group()
+def deliveries() -> None:
+    """Look at the ledger of deliveries, and send dead ones again."""
+
+
+@deliveries.command("list")
+@remote_options
+@json_option
+@click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
+@click.option("--channel", help="Only those for this channel.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+def list_deliveries(
+    remote: Remote, as_json: bool, state: str | None, channel: str | None, limit: int
+) -> None:
+    """List deliveries, newest first."""
+    with calling(as_json):
+        found = _found(remote.operator(), state, channel)
+        items = [item for item, _ in zip(found, range(limit), strict=False)]
+    if as_json:
+        print_json(items)
+    else:
+        print_table(("state", "channel", "recipient", "about", "tries", "reason", "id"), map(_row, items))
+
+
+def _found(client: Client, state: str | None, channel: str | None) -> Iterator[Any]:
+    given = {"state": state, "channel": channel}
+    return client.items(DELIVERIES, **{name: value for name, value in given.items() if value})
+
+
+def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+    about = f"{item['kind']} {item['action']}".strip()
+    if item["runId"]:
+        about += f" {item['runId']}/{item['approvalId']}"
+    names = ("state", "channel", "recipient")
+    return (*(item[name] for name in names), about, item["tries"], item["reason"], item["id"])
+
+
+@deliveries.command("show")
+@remote_options
+@json_option
+@click.argument("id_", metavar="ID")
+def show_delivery(remote: Remote, as_json: bool, id_: str) -> None:
+    """Show one delivery with its attempts."""
+    with calling(as_json):
+        item = remote.operator().get(f"{DELIVERIES}/{quote(id_, safe='')}")
+    if as_json:
+        print_json(item)
+        return
+    attempts = item.pop("attempts")
+    print_members(item)
+    columns = ("at", "outcome", "reason", "status", "durationMs", "detail", "excerpt")
+    print_table(columns, [[attempt[name] for name in columns] for attempt in attempts])
+
+
+@deliveries.command("retry")
+@remote_options
+@json_option
+@click.argument("id_", metavar="[ID]", required=False)
+@click.option("--channel", help="All dead ones of this channel.")
+@click.option("--all", "everything", is_flag=True, help="All dead ones there are.")
+def retry_deliveries(
+    remote: Remote, as_json: bool, id_: str | None, channel: str | None, everything: bool
+) -> None:
+    """Send dead deliveries again: the one named ID, those of a channel, or all."""
+    if [bool(id_), bool(channel), everything].count(True) != 1:
+        raise click.UsageError("name one delivery, or give --channel NAME, or --all")
+    client, result = remote.operator(), Retried()
+    with calling(as_json):
+        if id_:
+            result.retried.append(_retry(client, id_))
+        else:
+            _retry_dead(client, channel, result)
+    if as_json:
+        print_json({"retried": result.retried, "refused": result.refused})
+    else:
+        click.echo(f"{len(result.retried)} to be sent again")
+    if result.refused and not as_json:
+        raise Failure(*(f"{refused['id']}: {refused['message']}" for refused in result.refused))
+    if result.refused:
+        raise not_ok()
+
+
+@define
+class Retried:
+    """The ids of what is to be sent again, and why something is not."""
+
+    retried: list[str] = field(factory=list)
+    refused: list[dict[str, str]] = field(factory=list)
+
+
+def _retry(client: Client, id_: str) -> str:
+    client.post(f"{DELIVERIES}/{quote(id_, safe='')}/retry")
+    return id_
+
+
+def _retry_dead(client: Client, channel: str | None, result: Retried) -> None:
+    # All are listed first: one that is sent again leaves the list that is being read.
+    for item in list(_found(client, "dead", channel)):
+        try:
+            result.retried.append(_retry(client, item["id"]))
+        except RefusedError as error:
+            result.refused.append({"id": item["id"], "message": error.answer.summary})

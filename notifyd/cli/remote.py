@@ -1,0 +1,162 @@
+"""How commands find a running service, and prove to it who is calling."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, update_wrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from notifyd.cli.common import Failure, config_failure, config_option, load_config, print_json
+from notifyd.client import Bearer, Client, Credentials, RefusedError, Signer, UnreachableError, is_address
+from notifyd.errors import ConfigError
+from notifyd.secrets import Secret
+from notifyd.signing import secret_bytes
+
+if TYPE_CHECKING:
+    from notifyd.settings import Client as ClientSettings
+    from notifyd.settings import Settings
+
+TOKEN: Final = "NOTIFYD_TOKEN"  # noqa: S105 - the name of a variable
+SECRET: Final = "NOTIFYD_SECRET"  # noqa: S105 - the name of a variable
+
+
+class Remote:
+    """A service somewhere. The configuration is read only for what options and environment do not tell."""
+
+    def __init__(self, config_path: Path, url: str | None, tenant: str | None) -> None:
+        if url is not None and not is_address(url):
+            raise click.UsageError(f"--url must be an http or https address, and {url!r} is none")
+        self._config_path = config_path
+        self._url = url
+        self.tenant = tenant or ""
+
+    @cached_property
+    def url(self) -> str:
+        """Where the service listens. Its public address may be a proxy's, which passes on less."""
+        if self._url:
+            return self._url
+        listen = self._settings.server.listen
+        if listen.port == 0:
+            raise click.UsageError("server.listen has port 0, which is any: say where with --url")
+        host = ("::1" if ":" in listen.host else "127.0.0.1") if listen.everywhere else listen.host
+        return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+
+    @cached_property
+    def _settings(self) -> Settings:
+        try:
+            settings, _ = load_config(self._config_path)
+        except ConfigError as error:
+            failure = config_failure(self._config_path, error)
+            hint = "" if self._url else "without the configuration, --url says where the service is"
+            raise Failure(*failure.lines, *filter(None, [hint])) from None
+        return settings
+
+    def operator(self) -> Client:
+        """A client for reading and operating, which takes a token."""
+        token = os.environ.get(TOKEN, "")
+        if not token:
+            raise click.UsageError(
+                f"set {TOKEN} to an API token of a client; 'notifyd keygen --token' makes one"
+            )
+        return Client(self.url, Bearer(Secret(token)), self.tenant)
+
+    def sender(self, name: str | None) -> Client:
+        """A client for sending: the one named, which signs, or the one that a token is for."""
+        credentials = self._credentials(name)
+        return Client(self.url, credentials, self.tenant)
+
+    def _credentials(self, name: str | None) -> Credentials:
+        if name:
+            return Signer(name, self._secret_of(name))
+        if token := os.environ.get(TOKEN, ""):
+            return Bearer(Secret(token))
+        raise click.UsageError(
+            "say who is calling: --client NAME, whose secret the configuration has, "
+            f"or NOTIFYD_CLIENT and {SECRET}, or {TOKEN}"
+        )
+
+    def _secret_of(self, name: str) -> Secret:
+        if given := os.environ.get(SECRET, ""):
+            secret = Secret(given)
+            try:
+                secret_bytes(secret)
+            except ValueError as error:
+                raise click.UsageError(f"{SECRET}: {error}") from None
+            return secret
+        client = self._client(name)
+        if not client.hmac_secrets:
+            raise Failure(f"{self._config_path}: auth.clients.{name}.hmac_secrets: has none to sign with")
+        return client.hmac_secrets[0]
+
+    def _client(self, name: str) -> ClientSettings:
+        clients = self._settings.auth.clients
+        if name not in clients:
+            known = ", ".join(sorted(clients)) or "none"
+            raise Failure(
+                f'{self._config_path}: auth.clients: there is no client "{name}"; there are: {known}'
+            )
+        return clients[name]
+
+    def tenant_of(self, name: str | None) -> str:
+        """The tenant that is meant: as given, else the only one of the client `name`; "" where nobody says."""
+        if self.tenant or not name or os.environ.get(SECRET, ""):
+            return self.tenant
+        tenants = self._client(name).tenants
+        return tenants[0] if len(tenants) == 1 else ""
+
+
+def remote_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--config`, `--url` and `--tenant`, handed to the command as one `remote`."""
+
+    def with_remote(config_path: Path, url: str | None, tenant: str | None, **options: Any) -> Any:
+        return command(Remote(config_path, url, tenant), **options)
+
+    wrapped: Callable[..., Any] = update_wrapper(with_remote, command)
+    for option in (
+        click.option(
+            "--tenant", envvar="NOTIFYD_TENANT", show_envvar=True, help="The tenant, where there are several."
+        ),
+        click.option(
+            "--url",
+            envvar="NOTIFYD_URL",
+            show_envvar=True,
+            help="Where the service is; by default where the configuration lets it listen.",
+        ),
+        config_option,
+    ):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+client_option = click.option(
+    "--client",
+    "client_name",
+    envvar="NOTIFYD_CLIENT",
+    show_envvar=True,
+    help=f"Sign as this client, with {SECRET} or its secret in the configuration.",
+)
+
+
+@contextmanager
+def calling(as_json: bool) -> Iterator[None]:
+    """Turns a service that is not there, or refuses, into a failure; as JSON the problem document is printed."""
+    try:
+        yield
+    except UnreachableError as error:
+        raise Failure(error.detail) from None
+    except RefusedError as error:
+        if as_json and error.answer.problem:
+            print_json(error.answer.problem)
+        raise refusal(error) from None
+
+
+def refusal(error: RefusedError) -> Failure:
+    """The refusal, each fault of it, and the id under which the service's log has it."""
+    known_as = error.answer.problem.get("correlationId")
+    trace = [f"correlation id {known_as}"] if known_as else []
+    return Failure(error.answer.summary, *(f"  {fault}" for fault in error.answer.faults), *trace)

@@ -1,0 +1,192 @@
+"""Calling a running notifyd over HTTP, one request after another, as the commands do."""
+
+from __future__ import annotations
+
+import json
+import re
+import ssl
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any, Final, TypeAlias
+from urllib.parse import urlencode, urlsplit
+
+from attrs import field, frozen
+
+from notifyd.errors import NotifydError
+from notifyd.secrets import Secret
+from notifyd.signing import sign
+
+EVENTS: Final = "/api/v1/events"
+PACK_EVENTS: Final = "/notifications/pack-approvals"
+DELIVERIES: Final = "/api/v1/deliveries"
+CHANNELS: Final = "/api/v1/channels"
+
+_TIMEOUT: Final = 30.0
+_LARGEST: Final = 32 * 1024 * 1024
+_PAGE: Final = "200"
+
+
+class UnreachableError(NotifydError):
+    """Nobody answered, or what answered does not speak HTTP."""
+
+    code = "unreachable"
+
+
+class RefusedError(NotifydError):
+    """The service answered, and not with success. `answer` tells why."""
+
+    code = "refused"
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.summary)
+        self.answer = answer
+
+
+@frozen
+class Answer:
+    """`document` is the body as JSON, None where it is none."""
+
+    status: int
+    reason: str
+    document: Any = None
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def problem(self) -> Mapping[str, Any]:
+        """The problem document (RFC 9457); empty where there is none."""
+        return self.document if isinstance(self.document, dict) and not self.ok else {}
+
+    @property
+    def summary(self) -> str:
+        """One line: status, code, and what is wrong."""
+        problem = self.problem
+        if "code" not in problem:
+            return f"{self.status} {self.reason}: not an answer of notifyd"
+        # Where faults are listed, the detail only counts them.
+        said = problem.get("title") if "errors" in problem else problem.get("detail") or problem.get("title")
+        return f"{self.status} {problem['code']}: {said}"
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Each fault of the request with its JSON pointer."""
+        faults = self.problem.get("errors", ())
+        return tuple(f"{fault['pointer'] or '(document)'}: {fault['message']}" for fault in faults)
+
+
+@frozen
+class Bearer:
+    """A caller with an API token."""
+
+    token: Secret
+
+    def headers(self, body: bytes) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token.reveal()}"}
+
+
+@frozen
+class Signer:
+    """A caller who signs bodies, by Standard Webhooks."""
+
+    client: str
+    secret: Secret
+
+    def headers(self, body: bytes) -> dict[str, str]:
+        signed = sign([self.secret], uuid.uuid4().hex, int(time.time()), body)
+        return signed | {"X-Notifyd-Client": self.client}
+
+
+Credentials: TypeAlias = Bearer | Signer
+
+
+@frozen
+class Client:
+    """`url` is where the service is, `tenant` the one that is meant where the caller has several.
+
+    A redirect is not followed, since credentials would go with it, and no proxy is used.
+    """
+
+    url: str
+    credentials: Credentials
+    tenant: str = ""
+    timeout: float = field(default=_TIMEOUT, kw_only=True)
+
+    def get(self, path: str, **query: str) -> Any:
+        """The document at `path`. Raises `UnreachableError`, `RefusedError`."""
+        return self._succeed("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def items(self, path: str, **query: str) -> Iterator[Any]:
+        """All items of a list, page after page."""
+        cursor: Mapping[str, str] = {}
+        while True:
+            page = self.get(path, **{"limit": _PAGE, **query, **cursor})
+            yield from page["items"]
+            if page["nextCursor"] is None:
+                return
+            cursor = {"cursor": page["nextCursor"]}
+
+    def post(self, path: str, body: bytes = b"", content_type: str = "application/json") -> Answer:
+        """What POST answers, if it is success. Raises `UnreachableError`, `RefusedError`."""
+        return self._succeed_with("POST", path, body, content_type)
+
+    def _succeed(self, method: str, path: str) -> Any:
+        return self._succeed_with(method, path, b"", "").document
+
+    def _succeed_with(self, method: str, path: str, body: bytes, content_type: str) -> Answer:
+        headers = {"Accept": "application/json", **self.credentials.headers(body)}
+        if body:
+            headers["Content-Type"] = content_type
+        if self.tenant:
+            headers["X-Notifyd-Tenant"] = self.tenant
+        answer = self._exchange(method, path, body, headers)
+        if not answer.ok:
+            raise RefusedError(answer)
+        return answer
+
+    def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+        base = urlsplit(self.url)
+        connection = self._connection(base.scheme, base.hostname or "", base.port)
+        try:
+            connection.request(method, base.path.rstrip("/") + path, body, headers)
+            response = connection.getresponse()
+            raw = response.read(_LARGEST)
+        except TimeoutError:
+            raise UnreachableError(f"{self.url} gives no answer in {self.timeout:.0f} s") from None
+        except (OSError, HTTPException) as error:
+            raise UnreachableError(f"{self.url} does not answer: {_said(error)}") from None
+        finally:
+            connection.close()
+        return Answer(response.status, response.reason, _parse(raw))
+
+    def _connection(self, scheme: str, host: str, port: int | None) -> HTTPConnection:
+        if scheme == "https":
+            trust = ssl.create_default_context()
+            return HTTPSConnection(host, port, timeout=self.timeout, context=trust)
+        return HTTPConnection(host, port, timeout=self.timeout)
+
+
+def is_address(url: str) -> bool:
+    """Is this an http or https address that a `Client` can call?"""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(re.fullmatch(r"https?", parts.scheme) and parts.hostname and not parts.query)
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return None
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
