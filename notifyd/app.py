@@ -32,7 +32,7 @@ from notifyd.registry import Current, Registry, open_registry
 from notifyd.settings import Settings
 from notifyd.store import Store
 from notifyd.store.open import open_store
-from notifyd.web import create_app
+from notifyd.web import create_app, create_runner
 from notifyd.web.services import Services
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ class App:
         await self._listen(resources)
 
     async def _listen(self, resources: AsyncExitStack) -> None:
-        runner = web.AppRunner(create_app(self._services), access_log=None, handle_signals=False)
+        runner = create_runner(create_app(self._services))
         await runner.setup()
         resources.push_async_callback(runner.cleanup)
         listen = self._current().settings.server.listen

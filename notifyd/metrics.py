@@ -67,6 +67,7 @@ class Metrics:
         self.template_fallbacks = counter(
             "notifyd_template_fallbacks_total", "Messages rendered with another template than wished for"
         )
+        self.refused = counter("notifyd_auth_refused_total", "Calls refused, by the problem's code", "code")
         self.reload_ok = gauge(
             "notifyd_config_last_reload_successful", "1 where the last load of the config took"
         )

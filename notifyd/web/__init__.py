@@ -39,7 +39,7 @@ _server_log.addFilter(_is_ours)
 
 def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Application:
     """The application. `body_timeout` is in seconds."""
-    refusals = Refusals(services.store, services.clock)
+    refusals = Refusals(services.store, services.clock, services.metrics)
     edge = Edge(services, refusals, _GUARDS, {pages.PATH: pages.render_problem})
     app = web.Application(middlewares=[edge.pass_through])
     app[SERVICES] = services
@@ -59,9 +59,10 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
 def create_runner(app: web.Application, *, lingering: float = 2.0) -> web.AppRunner:
     """A server for `app`, with bounds on what it reads: 8 KiB to a request line or a header, 128 headers.
 
-    A caller whose body is refused unread may go on sending for `lingering` seconds, so that it sees the answer.
-    There is no access log, which would hold the approvers' links. What is not HTTP at all aiohttp answers
-    with a plain 400; that is not logged either, because its log would quote the bytes.
+    At the end, requests under way are given a second. A caller whose body is refused unread may go on sending
+    for `lingering` seconds, so that it sees the answer. There is no access log, which would hold the approvers'
+    links. What is not HTTP at all aiohttp answers with a plain 400; that is not logged either, because its log
+    would quote the bytes.
     """
     return web.AppRunner(
         app,
@@ -73,4 +74,5 @@ def create_runner(app: web.Application, *, lingering: float = 2.0) -> web.AppRun
         max_field_size=8190,
         max_headers=128,
         max_line_size=8190,
+        shutdown_timeout=1.0,
     )

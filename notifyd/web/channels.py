@@ -1,13 +1,29 @@
-"""The configured channels: their names and types, never what they are configured with."""
+"""The configured channels: how each stands, and a test message through one. Never what they hold secret."""
 
 from __future__ import annotations
 
-from aiohttp import web
+from typing import Any, Final
 
-from notifyd.model import RESUME_CHANNEL
+from aiohttp import web
+from attrs import frozen
+
+from notifyd.codec import derived_id, rfc3339
+from notifyd.errors import ChannelFailedError, Fault, InvalidError, NotFoundError
+from notifyd.flow.lane import LaneSnapshot
+from notifyd.model import RESUME_CHANNEL, Attempt, AttemptOutcome, Instant, Message
+from notifyd.records import structure
+from notifyd.registry import OpenChannel, Registry
 from notifyd.settings import Scope
+from notifyd.text import one_line
+from notifyd.units import show, show_duration
+from notifyd.web import correlation
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import authorize
+from notifyd.web.body import read_body, read_json
+from notifyd.web.services import SERVICES
+
+TEMPLATE: Final = "channel-test"
+"""What a test message says."""
 
 routes = web.RouteTableDef()
 
@@ -15,8 +31,114 @@ routes = web.RouteTableDef()
 @routes.get("/api/v1/channels")
 async def list_channels(request: web.Request) -> web.Response:
     """All channels, by name. They belong to no tenant."""
-    channels = authorize(request, Scope.READ).registry.channels
-    items = [
-        {"name": name, "type": channels[name].type} for name in sorted(channels) if name != RESUME_CHANNEL
-    ]
+    registry = authorize(request, Scope.READ).registry
+    dispatcher = request.app[SERVICES].dispatcher
+    items = [_channel_json(name, registry, dispatcher.snapshot(name)) for name in _names(registry)]
     return json_answer({"items": items, "nextCursor": None})
+
+
+@routes.post("/api/v1/channels/{name}/test")
+async def test_channel(request: web.Request) -> web.Response:
+    """Send a test message now. Its body is empty or JSON; a personal channel's names the `recipient`."""
+    services = request.app[SERVICES]
+    registry = authorize(request, Scope.OPERATE).registry
+    asked = await _read_request(request, registry.settings.server.max_body)
+    channel = _channel(registry, request.match_info["name"])
+    message = _message(registry, channel, _recipient(channel, asked), services.clock())
+    made = await services.dispatcher.try_out(channel, message)
+    if made.outcome is not AttemptOutcome.SENT:
+        raise ChannelFailedError(_failure(made))
+    return json_answer(
+        {"channel": channel.name, "status": "sent", "durationMs": made.duration_ms, "detail": made.detail}
+    )
+
+
+# --- the list ----------------------------------------------------------------------------------------------
+
+
+def _names(registry: Registry) -> list[str]:
+    return sorted(registry.channels.keys() - {RESUME_CHANNEL})
+
+
+def _channel_json(name: str, registry: Registry, lane: LaneSnapshot) -> dict[str, Any]:
+    channel, settings = registry.channels[name], registry.settings.channels[name]
+    plugin = registry.discovered.provider_of(channel.type)
+    return {
+        "name": name,
+        "type": channel.type,
+        "plugin": plugin.name if plugin else None,
+        "version": plugin.version if plugin else None,
+        "personal": channel.personal,
+        "rateLimit": show(channel.rate_limit),
+        "concurrency": channel.concurrency,
+        "timeout": show_duration(settings.timeout),
+        "lane": {"backlog": lane.backlog, "running": lane.running, "breaker": lane.breaker.value},
+        "lastSuccess": {"at": rfc3339(lane.last_success.at)} if lane.last_success else None,
+        "lastFailure": _failure_json(lane.last_failure) if lane.last_failure else None,
+    }
+
+
+def _failure_json(made: Attempt) -> dict[str, Any]:
+    reason = made.reason.value if made.reason else None
+    return {"at": rfc3339(made.at), "reason": reason, "detail": made.detail}
+
+
+# --- the test message --------------------------------------------------------------------------------------
+
+
+@frozen
+class TestRequest:
+    """The body of a test."""
+
+    recipient: str | None = None
+
+
+async def _read_request(request: web.Request, limit: int) -> TestRequest:
+    body = await read_body(request, limit)
+    return structure(read_json(request, body), TestRequest) if body else TestRequest()
+
+
+def _channel(registry: Registry, name: str) -> OpenChannel:
+    if name not in _names(registry):
+        raise NotFoundError("no such channel")
+    return registry.channels[name]
+
+
+def _recipient(channel: OpenChannel, asked: TestRequest) -> str | None:
+    """Raises `InvalidError`."""
+    if channel.personal and not asked.recipient:
+        raise InvalidError([Fault("/recipient", "is required: this channel writes to a person")])
+    if not channel.personal and asked.recipient is not None:
+        raise InvalidError([Fault("/recipient", "is not for this channel, which writes to no single person")])
+    return asked.recipient
+
+
+def _message(registry: Registry, channel: OpenChannel, recipient: str | None, now: Instant) -> Message:
+    """Raises `RenderError`."""
+    event = {"channel": channel.name, "occurredAt": rfc3339(now)}
+    known, templates = registry.settings.recipients.get(recipient or ""), registry.templates
+    rendered = templates.render(
+        TEMPLATE,
+        templates.locale([known.locale if known else None], TEMPLATE),
+        event=event,
+        zone=(known.zone if known else None) or "UTC",
+        html=channel.personal,
+    )
+    return Message(
+        id=derived_id("channel-test", "", channel.name, recipient or "", correlation.current.get(), now),
+        title=rendered.title,
+        body=rendered.body,
+        level=rendered.level,
+        fields=rendered.fields,
+        actions=rendered.actions,
+        locale=rendered.locale,
+        html=rendered.html,
+        recipient=recipient,
+        event=event,
+    )
+
+
+def _failure(made: Attempt) -> str:
+    """The channel's own reason; what the receiver said is redacted, and so fit to show."""
+    reason = f"{made.reason.value}: {made.detail}" if made.reason else made.detail
+    return f"{reason}: {one_line(made.excerpt)}" if made.excerpt else reason

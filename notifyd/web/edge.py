@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from aiohttp.web_exceptions import HTTPException
 
-from notifyd.errors import ForbiddenError, UnauthenticatedError, UnavailableError
+from notifyd.errors import ChannelFailedError, ForbiddenError, UnauthenticatedError, UnavailableError
 from notifyd.registry import Registry
 from notifyd.web import correlation, problems
 from notifyd.web.addresses import Gate
@@ -42,6 +42,9 @@ _ALWAYS: Final = {
     hdrs.CACHE_CONTROL: "no-store",
     "X-Content-Type-Options": "nosniff",
 }
+
+_FORESEEN: Final = (ChannelFailedError, UnavailableError, HTTPException)
+"""What is no fault of this code, though its status is above 499."""
 
 
 class Edge:
@@ -97,7 +100,7 @@ def _canonical(request: web.Request) -> str:
 
 def _describe(error: Exception, where: str) -> Problem:
     problem = problems.describe(error)
-    if problem.status >= 500 and not isinstance(error, UnavailableError | HTTPException):
+    if problem.status >= 500 and not isinstance(error, _FORESEEN):
         log.error("%s failed", where or "a request", exc_info=error)
     return problem
 

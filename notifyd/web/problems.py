@@ -89,6 +89,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.TooLargeError: Meaning(413, "The body is too large"),
     errors.UnsupportedMediaError: Meaning(415, "The media type is not supported"),
     errors.OverloadedError: Meaning(429, "Too much at once"),
+    errors.ChannelFailedError: Meaning(502, "The channel did not take the message"),
     errors.UnavailableError: Meaning(503, "Not available now"),
     errors.StoreError: Meaning(503, "The store is not available"),
     NotifydError: Meaning(500, "Something went wrong here", silent=True),

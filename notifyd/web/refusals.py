@@ -10,6 +10,7 @@ from attrs import define
 
 from notifyd.codec import derived_id
 from notifyd.errors import StoreError
+from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant, Principal
 from notifyd.store import Store
 from notifyd.web.problems import Problem
@@ -33,14 +34,16 @@ class Refusals:
     them the memory, are bounded by the configured clients and the codes.
     """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
         self._store = store
         self._clock = clock
+        self._counter = metrics.refused
         self._tallies: dict[tuple[str, str], _Tally] = {}
         self._writes: set[asyncio.Task[None]] = set()
 
     def note(self, problem: Problem, principal: Principal | None, where: str, address: str, cid: str) -> None:
         """Count a refusal; record it unless its like was recorded just now. `where` is never a raw path."""
+        self._counter.labels(problem.code).inc()
         now, client = self._clock(), principal.name if principal else "unknown"
         tally = self._tallies.setdefault((client, problem.code), _Tally(now - INTERVAL))
         tally.unwritten += 1
@@ -59,7 +62,7 @@ class Refusals:
             correlation_id=cid,
             data=data,
         )
-        log.warning("refused %s on %s: %s", client, where, problem.code, extra=data)
+        log.warning("refused %s at %s on %s: %s", client, address, where, problem.code)
         self._start(record)
 
     def _start(self, record: AuditRecord) -> None:

@@ -41,9 +41,9 @@ async def exchange(address: tuple[str, int], raw: bytes, *, then_close: bool = F
     return answer
 
 
-def head(notifyd: Daemon, body: bytes, length: int | str) -> bytes:
+def head(notifyd: Daemon, body: bytes, length: int | str, *more: str) -> bytes:
     """The head of a signed POST that says it has `length` bytes to come."""
-    lines = [f"POST {PACK} HTTP/1.1", "Host: x", "Connection: close", "Content-Type: application/json"]
+    lines = [f"POST {PACK} HTTP/1.1", "Host: x", "Connection: close", "Content-Type: application/json", *more]
     lines += [f"{name}: {value}" for name, value in notifyd.signature(body).items()]
     lines.append("Transfer-Encoding: chunked" if length == "chunked" else f"Content-Length: {length}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
@@ -170,3 +170,13 @@ async def test_a_refused_address_learns_nothing_of_its_credentials(notifyd: Daem
     assert {k: v for k, v in right.json.items() if k != "correlationId"} == {
         k: v for k, v in wrong.json.items() if k != "correlationId"
     }
+
+
+async def test_a_slow_caller_does_not_hold_up_the_end(notifyd: Daemon) -> None:
+    async with asyncio.timeout(5):
+        async with served(notifyd) as address:
+            reader, writer = await asyncio.open_connection(*address)
+            writer.write(head(notifyd, b"", 100, "Expect: 100-continue"))
+            await reader.readuntil(b"\r\n\r\n")  # its handler waits for the body now
+        assert await reader.read() == b""
+        writer.close()

@@ -9,6 +9,7 @@ import pytest
 from attrs import define, field
 
 from notifyd.errors import StoreError
+from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Instant, Principal, Via
 from notifyd.web.problems import Problem
 from notifyd.web.refusals import Refusals
@@ -25,6 +26,7 @@ class Trail:
     fails: bool = False
     gate: asyncio.Event = field(factory=asyncio.Event)
     records: list[AuditRecord] = field(factory=list)
+    metrics: Metrics = field(factory=Metrics)
 
     def clock(self) -> Instant:
         return self.now
@@ -37,7 +39,7 @@ class Trail:
 
 
 def refusals(trail: Any) -> Refusals:
-    return Refusals(trail, trail.clock)
+    return Refusals(trail, trail.clock, trail.metrics)
 
 
 def principal(name: str, *tenants: str) -> Principal:
@@ -81,6 +83,8 @@ async def test_a_storm_is_one_record_a_second_for_each_client_and_code() -> None
         ("signature_invalid", 1000),
     ]
     assert len({record.id for record in records}) == 3
+    counted = trail.metrics.registry.get_sample_value
+    assert counted("notifyd_auth_refused_total", {"code": "signature_invalid"}) == 1001
 
 
 @pytest.mark.parametrize("who", [None, principal("operator", "acme", "globex"), principal("idle")])
