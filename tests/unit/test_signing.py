@@ -1,0 +1,151 @@
+"""Standard Webhooks signatures, both ways."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from notifyd.errors import SignatureInvalidError
+from notifyd.secrets import Secret
+from notifyd.signing import secret_bytes, sign, signature, verify
+
+# The example that the Standard Webhooks libraries publish (https://github.com/standard-webhooks,
+# the test "sign function works" of each of them).
+SECRET = Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+ID, TIMESTAMP, BODY = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+SIGNATURE = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+KEY = secret_bytes(SECRET)
+OTHER = Secret("whsec_" + base64.b64encode(b"another secret, of 32 bytes too.").decode())
+TOLERANCE = 300.0
+
+
+def headers(**changes: str) -> CIMultiDict[str]:
+    """The example's, as a server reads them: whatever the capitals."""
+    given = CIMultiDict(
+        {"Webhook-Id": ID, "Webhook-Timestamp": str(TIMESTAMP), "Webhook-Signature": SIGNATURE}
+    )
+    given.update({name.replace("_", "-"): value for name, value in changes.items()})
+    return given
+
+
+def check(given: CIMultiDict[str], *, body: bytes = BODY, now: float = TIMESTAMP) -> None:
+    verify([KEY], given, body, now, TOLERANCE)
+
+
+def test_the_published_example_is_signed_alike() -> None:
+    assert signature(KEY, ID, TIMESTAMP, BODY) == SIGNATURE
+    assert sign([SECRET], ID, TIMESTAMP, BODY) == {
+        "webhook-id": ID,
+        "webhook-timestamp": str(TIMESTAMP),
+        "webhook-signature": SIGNATURE,
+    }
+
+
+def test_the_published_example_verifies() -> None:
+    check(headers())
+
+
+def test_each_valid_secret_signs_and_any_of_them_verifies() -> None:
+    signed = sign([OTHER, SECRET], ID, TIMESTAMP, BODY)
+    assert signed["webhook-signature"].split(" ")[1] == SIGNATURE
+    for secret in (OTHER, SECRET):
+        verify([secret_bytes(secret)], signed, BODY, TIMESTAMP, TOLERANCE)
+    verify([b"x" * 32, KEY], signed, BODY, TIMESTAMP, TOLERANCE)
+
+
+@given(st.binary(max_size=200), st.text(st.characters(codec="ascii"), min_size=1), st.integers(0, 10**11))
+def test_what_is_signed_verifies_and_with_one_byte_more_does_not(body: bytes, name: str, at: int) -> None:
+    signed = sign([SECRET], name, at, body)
+    verify([KEY], signed, body, at, TOLERANCE)
+    with pytest.raises(SignatureInvalidError):
+        verify([KEY], signed, body + b" ", at, TOLERANCE)
+
+
+@pytest.mark.parametrize("drift", [-300, 0, 300])
+def test_a_timestamp_within_the_tolerance_is_taken_either_way(drift: int) -> None:
+    check(headers(), now=TIMESTAMP + drift)
+
+
+@pytest.mark.parametrize("drift", [-301, 300.5, 86400])
+def test_a_timestamp_outside_the_tolerance_is_refused_and_said_to_be_the_cause(drift: float) -> None:
+    with pytest.raises(SignatureInvalidError, match="tolerance"):
+        check(headers(), now=TIMESTAMP + drift)
+
+
+@pytest.mark.parametrize(
+    "stamp", ["", "now", "1614265330.5", "-1", "+1614265330", " 1614265330", "١٦١٤٢٦٥٣٣٠", "9" * 400]
+)
+def test_a_timestamp_that_is_not_whole_seconds_is_refused(stamp: str) -> None:
+    with pytest.raises(SignatureInvalidError, match="required"):
+        check(headers(webhook_timestamp=stamp))
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_a_missing_header_is_refused(name: str) -> None:
+    given = headers()
+    del given[name]
+    with pytest.raises(SignatureInvalidError):
+        check(given)
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        "",
+        "v1,",
+        "v1",
+        SIGNATURE.removeprefix("v1,"),
+        SIGNATURE.replace("v1,", "v2,"),
+        SIGNATURE.replace("v1,", "v1a,"),
+        SIGNATURE.removesuffix("="),
+        SIGNATURE.lower(),
+        SIGNATURE + ",",
+        "v1,ünsinn",
+        " ".join(["v1,no"] * 8 + [SIGNATURE]),  # more than anybody sends are not looked at
+    ],
+)
+def test_a_signature_that_is_not_this_very_one_is_refused(offered: str) -> None:
+    with pytest.raises(SignatureInvalidError):
+        check(headers(webhook_signature=offered))
+
+
+def test_a_valid_signature_among_others_is_found() -> None:
+    check(headers(webhook_signature=f"v2,future v1,{'A' * 43}= {SIGNATURE}"))
+
+
+@pytest.mark.parametrize("changes", [{"webhook_id": "msg_other"}, {"webhook_timestamp": str(TIMESTAMP + 1)}])
+def test_a_signature_covers_the_id_and_the_time(changes: dict[str, str]) -> None:
+    with pytest.raises(SignatureInvalidError):
+        check(headers(**changes))
+
+
+def test_without_a_secret_nothing_verifies() -> None:
+    with pytest.raises(SignatureInvalidError):
+        verify([], headers(), BODY, TIMESTAMP, TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        "whsec_",
+        "whsec_?MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS",
+        "whsec_" + base64.b64encode(b"s" * 23).decode(),
+        "whsec_" + base64.b64encode(b"s" * 65).decode(),
+        "WHSEC_" + base64.b64encode(b"s" * 32).decode(),
+    ],
+)
+def test_what_is_no_signing_secret_is_refused_without_being_shown(value: str) -> None:
+    with pytest.raises(ValueError, match=r"whsec_|24 to 64") as caught:
+        secret_bytes(Secret(value))
+    assert value.removeprefix("whsec_")[:8] not in str(caught.value) or value == "whsec_"
+
+
+@pytest.mark.parametrize("length", [24, 32, 64])
+def test_a_signing_secret_of_any_allowed_length_is_taken(length: int) -> None:
+    assert secret_bytes(Secret("whsec_" + base64.b64encode(b"s" * length).decode())) == b"s" * length
