@@ -21,8 +21,8 @@ SELECT created_at FROM deliveries WHERE tenant = ? AND budget = ? AND window IS 
 AND created_at > ? ORDER BY created_at DESC LIMIT ?
 """
 DUE_WINDOWS: Final = """
-SELECT tenant, window, window_start, next_attempt_at, lane, channel, count(*) FROM deliveries
-WHERE window IS NOT NULL AND next_attempt_at <= ?
+SELECT tenant, window, window_start, next_attempt_at, lane, channel, count(*)
+FROM deliveries INDEXED BY deliveries_closing WHERE window IS NOT NULL AND next_attempt_at <= ?
 GROUP BY tenant, window, window_start ORDER BY next_attempt_at LIMIT ?
 """
 _HELD: Final = "WHERE tenant = :tenant AND window = :window AND window_start = :start"
@@ -41,7 +41,7 @@ _POSTPONE: Final = sql(
 HELD: Final = sql(
     "SELECT",
     ", ".join((*rows.DELIVERY, "message")),
-    "FROM deliveries JOIN messages ON messages.delivery = deliveries.rowid",
+    "FROM deliveries INDEXED BY deliveries_window JOIN messages ON messages.delivery = deliveries.rowid",
     _HELD,
     "ORDER BY deliveries.rowid LIMIT :limit",
 )
