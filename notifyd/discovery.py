@@ -58,6 +58,11 @@ class Discovered:
     plugins: tuple[PluginInfo, ...]
     faults: tuple[PluginError, ...]
 
+    def provider_of(self, channel_type: str) -> PluginInfo | None:
+        """The plugin that brings a channel type."""
+        provided = " ".join(("channel", channel_type))
+        return next((plugin for plugin in self.plugins if provided in plugin.provides), None)
+
 
 def discover(*, group: str = GROUP, extra: Iterable[object] = ()) -> Discovered:
     """Load every plugin: `extra` objects first, then installed entry points by distribution and name.

@@ -156,6 +156,12 @@ class NotRetryableError(ConflictError):
     code = "not_retryable"
 
 
+class ChannelFailedError(NotifydError):
+    """A channel did not take a test message; `detail` is its own reason (HTTP 502)."""
+
+    code = "channel_failed"
+
+
 class TooLargeError(NotifydError):
     """HTTP 413."""
 

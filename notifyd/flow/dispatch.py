@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import evolve
 
@@ -19,15 +19,15 @@ from notifyd.errors import (
     Reason,
     SealError,
     StoreError,
+    UnavailableError,
 )
-from notifyd.flow.attempt import Result, attempt, conclude, too_old
-from notifyd.flow.lane import Job, Lane
+from notifyd.flow.attempt import attempt, conclude, too_old
+from notifyd.flow.lane import Job, Lane, LaneSnapshot
 from notifyd.metrics import Metrics
 from notifyd.model import (
     RESUME_CHANNEL,
     SECOND,
     Attempt,
-    AttemptOutcome,
     Clock,
     Delivery,
     Event,
@@ -89,7 +89,7 @@ class Dispatcher:
         self._node = node
         self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
         self._lanes: dict[str, Lane] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._draining = False
         self._ended = 0
@@ -156,6 +156,20 @@ class Dispatcher:
         self._metrics.dead_letters.labels(revived.channel).dec()
         self._wake.set()
         return revived
+
+    async def try_out(self, channel: OpenChannel, message: Message) -> Attempt:
+        """Send `message` at once, past the queue, the limits and the ledger. Raises `UnavailableError`."""
+        if self._draining:
+            raise UnavailableError("notifyd is being stopped")
+        # One of the tasks, so that a reload leaves the channel open until it has ended.
+        task = asyncio.create_task(attempt(channel, message, self._clock, self._current().redactor))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return (await task).attempt
+
+    def snapshot(self, channel: str) -> LaneSnapshot:
+        """How the lane of a configured channel stands now."""
+        return self._lanes.get(channel, Lane(channel, channel)).snapshot(self._clock())
 
     # -- the loop -----------------------------------------------------------------------------------------
 
@@ -306,7 +320,7 @@ class Dispatcher:
             await self._step_back(lane, delivery, _UNUSABLE)
             return
         result = await attempt(channel, message, self._clock, registry.redactor)
-        self._judge(lane, result)
+        lane.judge(result.attempt, self._clock())
         record = conclude(delivery, result, registry.settings.dispatch, self._clock(), self._randomness)
         await self._record(lane, record)
 
@@ -328,12 +342,6 @@ class Dispatcher:
         due = self._clock() + wait
         await self._patiently(lambda: self._store.release([evolve(delivery, next_attempt_at=due)]))
         self._due(lane, due)
-
-    def _judge(self, lane: Lane, result: Result) -> None:
-        if result.attempt.outcome is AttemptOutcome.TRANSIENT:
-            lane.breaker.failed(self._clock())
-        else:
-            lane.breaker.succeeded()
 
     # -- ends ---------------------------------------------------------------------------------------------
 

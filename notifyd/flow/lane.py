@@ -9,11 +9,12 @@ import asyncio
 import random
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import Final, TypeAlias
 
 from attrs import define, field, frozen
 
-from notifyd.model import SECOND, Delivery, Instant, Message
+from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message
 from notifyd.settings import Backoff, Rate
 
 BREAKER_THRESHOLD: Final = 5
@@ -79,6 +80,12 @@ class TokenBucket:
         self._tokens = min(self._capacity, self._tokens + 1)
 
 
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"  # one probe is out, or the next attempt will be one
+
+
 class Breaker:
     """Closed, open, half-open with one probe at a time (https://martinfowler.com/bliki/CircuitBreaker.html)."""
 
@@ -90,6 +97,12 @@ class Breaker:
     @property
     def open(self) -> bool:
         return self._retry_at is not None
+
+    def state(self, now: Instant) -> BreakerState:
+        if self._retry_at is None:
+            return BreakerState.CLOSED
+        half_open = self._probing or self.wait(now) == 0
+        return BreakerState.HALF_OPEN if half_open else BreakerState.OPEN
 
     def wait(self, now: Instant) -> float:
         """Seconds until an attempt may go, 0 for now. While a probe is out, until it should have ended."""
@@ -154,6 +167,17 @@ class FairQueue:
         return jobs
 
 
+@frozen
+class LaneSnapshot:
+    """How a lane stands. The last attempts are those of this life of the daemon."""
+
+    backlog: int
+    running: int
+    breaker: BreakerState
+    last_success: Attempt | None
+    last_failure: Attempt | None
+
+
 @define(eq=False)
 class Lane:
     """A channel's queue and its limits. They outlive a reload; the channel itself is looked up each time.
@@ -171,6 +195,23 @@ class Lane:
     backlog: int = 0
     due: Instant | None = None
     timer: asyncio.TimerHandle | None = None
+    last_success: Attempt | None = None
+    last_failure: Attempt | None = None
+
+    def snapshot(self, now: Instant) -> LaneSnapshot:
+        state = self.breaker.state(now)
+        return LaneSnapshot(self.backlog, len(self.running), state, self.last_success, self.last_failure)
+
+    def judge(self, made: Attempt, now: Instant) -> None:
+        """Let the breaker learn from an attempt. A permanent failure is a message's fault, not the channel's."""
+        if made.outcome is AttemptOutcome.TRANSIENT:
+            self.breaker.failed(now)
+        else:
+            self.breaker.succeeded()
+        if made.outcome is AttemptOutcome.SENT:
+            self.last_success = made
+        else:
+            self.last_failure = made
 
     def room(self, flow: Flow | None = None) -> int:
         """How many more jobs fit into memory, of this flow if one is named."""

@@ -38,7 +38,7 @@ async def list_channels(request: web.Request) -> web.Response:
 
 
 @routes.post("/api/v1/channels/{name}/test")
-async def test_channel(request: web.Request) -> web.Response:
+async def try_channel(request: web.Request) -> web.Response:
     """Send a test message now. Its body is empty or JSON; a personal channel's names the `recipient`."""
     services = request.app[SERVICES]
     registry = authorize(request, Scope.OPERATE).registry
@@ -87,15 +87,15 @@ def _failure_json(made: Attempt) -> dict[str, Any]:
 
 
 @frozen
-class TestRequest:
+class TrialRequest:
     """The body of a test."""
 
     recipient: str | None = None
 
 
-async def _read_request(request: web.Request, limit: int) -> TestRequest:
+async def _read_request(request: web.Request, limit: int) -> TrialRequest:
     body = await read_body(request, limit)
-    return structure(read_json(request, body), TestRequest) if body else TestRequest()
+    return structure(read_json(request, body), TrialRequest) if body else TrialRequest()
 
 
 def _channel(registry: Registry, name: str) -> OpenChannel:
@@ -104,7 +104,7 @@ def _channel(registry: Registry, name: str) -> OpenChannel:
     return registry.channels[name]
 
 
-def _recipient(channel: OpenChannel, asked: TestRequest) -> str | None:
+def _recipient(channel: OpenChannel, asked: TrialRequest) -> str | None:
     """Raises `InvalidError`."""
     if channel.personal and not asked.recipient:
         raise InvalidError([Fault("/recipient", "is required: this channel writes to a person")])

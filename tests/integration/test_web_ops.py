@@ -84,7 +84,7 @@ async def test_a_delivery_that_waits_for_a_channel_which_is_gone_says_so(notifyd
 
 async def test_channels_are_listed_by_name_and_type_without_notifyds_own(notifyd: Daemon) -> None:
     answer = await notifyd.get("/api/v1/channels", "operator")
-    assert answer.json == {"items": [{"name": "inbox", "type": "inbox"}], "nextCursor": None}
+    assert [(item["name"], item["type"]) for item in answer.json["items"]] == [("inbox", "inbox")]
     assert problem(await notifyd.get("/api/v1/channels", None)) == (401, "unauthenticated")
 
 

@@ -54,6 +54,7 @@ STATUS = {
     "too_old": 422,
     "overloaded": 429,
     "internal": 500,
+    "channel_failed": 502,
     "unavailable": 503,
     "store_unavailable": 503,
 }
