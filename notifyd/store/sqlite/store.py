@@ -79,11 +79,9 @@ class SqliteStore:
     async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
         del owner  # one process owns the file, so a lease needs no name
         candidates = await self._read(partial(event_steps.unplanned, life=self._life, now=now, limit=limit))
-        if not candidates:
-            return []
-        return await self._writer.submit(
-            lambda db: event_steps.claim_unplanned(db, self._life, now, until, candidates)
-        )
+        claim = partial(event_steps.claim_unplanned, life=self._life, now=now, until=until)
+        steps = (partial(claim, candidates=chunk) for chunk in _chunks(candidates))
+        return list(chain.from_iterable(await self._write_all(steps)))
 
     async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
         steps = (partial(event_steps.fix_plan, life=self._life, planned=one) for one in planned)
@@ -117,11 +115,9 @@ class SqliteStore:
         candidates = await self._read(
             lambda db: delivery_steps.due(db, self._life, lane, now, limit, held, overdue_only)
         )
-        if not candidates:
-            return []
-        return await self._writer.submit(
-            lambda db: delivery_steps.claim(db, self._life, owner, now, until, candidates)
-        )
+        claim = partial(delivery_steps.claim, life=self._life, owner=owner, now=now, until=until)
+        steps = (partial(claim, candidates=chunk) for chunk in _chunks(candidates))
+        return list(chain.from_iterable(await self._write_all(steps)))
 
     async def hold(self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool) -> frozenset[str]:
         hold = partial(delivery_steps.hold, life=self._life, until=until, sending=sending)
