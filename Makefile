@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/notifyd-*)
 STAMP := $(VENV)/.installed
 
+.DEFAULT_GOAL := help
 .PHONY: help run test lint bench
 help: ## show this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("notifyd needs Python 3.11 or later: make PYTHON=python3.11" * (sys.version_info < (3, 11)))'
+	$(PYTHON) -m venv $(VENV)
 
 # Plugins install beside the server in one call, so that their dependency on it is met from this checkout.
-$(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml)
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]' $(addprefix -e ./,$(PLUGINS))
 	@touch $@
 
@@ -19,14 +23,14 @@ run: $(STAMP) ## start the daemon with an example config and play one approval f
 	@$(BIN)/notifyd demo
 
 test: $(STAMP) ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, deptry
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry notifyd
 
 bench: $(STAMP) ## measure against bare handlers in the same run
-	$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench
