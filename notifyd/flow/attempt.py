@@ -27,14 +27,19 @@ from notifyd.model import (
     ResumeStatus,
     State,
 )
+from notifyd.post import EXCERPT_LIMIT
 from notifyd.redact import Redactor
 from notifyd.registry import OpenChannel
 from notifyd.settings import Dispatch
 from notifyd.store import AttemptRecord
+from notifyd.text import clean
 
 log = logging.getLogger(__name__)
 
 _DETAIL_LIMIT: Final = 300
+
+_LONGEST: Final = 1e9
+"""More seconds than any wait that is granted: beyond it a number that was asked for is not looked at."""
 
 
 @frozen
@@ -46,54 +51,70 @@ class Result:
 
 
 async def attempt(channel: OpenChannel, message: Message, clock: Clock, redactor: Redactor) -> Result:
-    """Send once. Never raises but for the cancellation of the caller."""
+    """Send once. Never raises but for the cancellation of the caller, whatever the channel does."""
     at, started = clock(), time.perf_counter()
+    verdict: object
     try:
-        async with asyncio.timeout(channel.timeout):
-            verdict: Receipt | TransientError | PermanentError = await channel.channel.send(message)
+        async with asyncio.timeout(channel.timeout) as limit:
+            verdict = await channel.channel.send(message)
     except (TransientError, PermanentError) as error:
         verdict = error
     except TimeoutError:
-        verdict = TransientError(f"no answer within {channel.timeout:g} s", reason=Reason.TIMEOUT)
+        detail = f"no answer within {channel.timeout:g} s" if limit.expired() else "the channel timed out"
+        verdict = TransientError(detail, reason=Reason.TIMEOUT)
     except BaseException as error:
-        task = asyncio.current_task()
-        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        if _is_ours(error):
             raise
         # A plugin may raise anything, SystemExit too: its lane suffers, nothing else does.
         log.exception("channel %s raised %s", channel.name, type(error).__name__)
         verdict = TransientError(f"the channel raised {type(error).__name__}", reason=Reason.CHANNEL_FAULT)
-    return _result(verdict, at, (time.perf_counter() - started) * 1000, redactor, channel.name)
+    return _result(verdict, at, round((time.perf_counter() - started) * 1000, 3), redactor, channel.name)
 
 
-def _result(
-    verdict: Receipt | TransientError | PermanentError | Any,
-    at: Instant,
-    duration_ms: float,
-    redactor: Redactor,
-    channel: str,
-) -> Result:
-    if isinstance(verdict, TransientError | PermanentError):
-        transient = isinstance(verdict, TransientError)
-        return Result(
-            Attempt(
-                at=at,
-                duration_ms=round(duration_ms, 3),
-                outcome=AttemptOutcome.TRANSIENT if transient else AttemptOutcome.PERMANENT,
-                reason=verdict.reason,
-                status=verdict.status,
-                detail=redactor.text(verdict.detail)[:_DETAIL_LIMIT],
-                excerpt=redactor.text(verdict.excerpt, cut=True),
-            ),
-            retry_after=verdict.retry_after if isinstance(verdict, TransientError) else None,
-        )
-    if not isinstance(verdict, Receipt):
+def _is_ours(error: BaseException) -> bool:
+    """Is it notifyd that ends this attempt, and not something that the channel raised?"""
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return cancelled or isinstance(error, GeneratorExit)
+
+
+def _result(verdict: object, at: Instant, duration_ms: float, redactor: Redactor, channel: str) -> Result:
+    """A channel's verdict as it can be kept. Nothing in it is trusted to have the type it should have."""
+    if not isinstance(verdict, Receipt | TransientError | PermanentError):
         # It returned without raising: the message counts as taken, since a retry would send it twice.
         log.warning("channel %s returned %s instead of a Receipt", channel, type(verdict).__name__)
         verdict = Receipt()
-    detail = redactor.text(verdict.detail)[:_DETAIL_LIMIT]
-    return Result(
-        Attempt(at, round(duration_ms, 3), AttemptOutcome.SENT, status=verdict.status, detail=detail)
+    outcome = _outcome(verdict)
+    reason = getattr(verdict, "reason", None)
+    known = reason if isinstance(reason, Reason) else Reason.CHANNEL_FAULT
+    status = getattr(verdict, "status", None)
+    made = Attempt(
+        at,
+        duration_ms,
+        outcome,
+        reason=None if outcome is AttemptOutcome.SENT else known,
+        status=status if type(status) is int and 0 <= status < 1000 else None,
+        detail=_text(getattr(verdict, "detail", ""), _DETAIL_LIMIT, redactor),
+        excerpt=_text(getattr(verdict, "excerpt", ""), EXCERPT_LIMIT, redactor),
     )
+    return Result(made, _seconds(getattr(verdict, "retry_after", None)))
+
+
+def _outcome(verdict: Receipt | TransientError | PermanentError) -> AttemptOutcome:
+    if isinstance(verdict, Receipt):
+        return AttemptOutcome.SENT
+    return AttemptOutcome.TRANSIENT if isinstance(verdict, TransientError) else AttemptOutcome.PERMANENT
+
+
+def _seconds(given: object) -> float | None:
+    """A wait as a number one can reckon with; what is no number at all counts as not given."""
+    return max(0.0, min(given, _LONGEST)) if isinstance(given, int | float) else None
+
+
+def _text(given: object, limit: int, redactor: Redactor) -> str:
+    """What a channel said, bounded, and without secrets, controls and what no encoding carries."""
+    text = clean(given[: 2 * limit]) if isinstance(given, str) else ""
+    return redactor.text(text, cut=True)[:limit]
 
 
 # --- what follows from it: pure ----------------------------------------------------------------------------

@@ -1,0 +1,240 @@
+"""Tiny fakes that the tests of the steps share, and a registry made from a few lines of TOML."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from attrs import define, evolve, field, frozen
+
+from notifyd import config
+from notifyd.discovery import Discovered
+from notifyd.model import SECOND, Delivery, Instant, Message, Principal, Receipt, Via
+from notifyd.outbox import Ready
+from notifyd.plugin import ChannelContext, ChannelType
+from notifyd.registry import OpenChannel, Registry, open_registry
+from notifyd.secrets import Secret
+from notifyd.settings import Settings
+from notifyd.store import Store
+from notifyd.store.sqlite import open_sqlite
+
+NOW: Final[Instant] = 1_793_782_200 * SECOND
+"""2026-11-04T08:50:00Z."""
+
+NODE: Final = "node-a"
+SEAL_KEY: Final = b"0123456789abcdef0123456789ABCDEF"
+RUNNER: Final = Secret("whsec_" + base64.b64encode(b"the runner's secret of 32 bytes.").decode())
+TOKEN: Final = Secret("rt_3yQ8Jv1nTz5kWc7pXe2mRb9d")
+
+CONFIG: Final = f"""
+[server]
+public_url = "https://notify.acme.example"
+
+[keys]
+seal = ["{base64.b64encode(SEAL_KEY).decode()}"]
+
+[auth.clients.task-runner]
+hmac_secrets = ["{RUNNER.reveal()}"]
+scopes = ["Notifier.Events:Write", "Packs.Approve"]
+tenants = ["acme", "globex"]
+"""
+"""What every configuration of a test begins with."""
+
+
+@define
+class TurnableClock:
+    """A clock that a test turns."""
+
+    now: Instant = NOW
+
+    def __call__(self) -> Instant:
+        return self.now
+
+    def turn(self, seconds: float) -> None:
+        self.now += int(seconds * SECOND)
+
+
+# --- channels ----------------------------------------------------------------------------------------------
+
+Step: TypeAlias = BaseException | Receipt | Callable[[Message], Any]
+"""What one send does: raises, returns, or, called with the message, gives either (or is awaited)."""
+
+
+@define(eq=False)
+class ScriptedChannel:
+    """Does with each message what comes next in `script`, and takes it where that is at its end."""
+
+    script: list[Any] = field(factory=list)
+    received: list[Message] = field(factory=list)
+    running: int = 0
+    most_running: int = 0
+    closed: int = 0
+
+    async def send(self, message: Message) -> Any:
+        self.received.append(message)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            return await self._next(message)
+        finally:
+            self.running -= 1
+
+    async def _next(self, message: Message) -> Any:
+        step = self.script.pop(0) if self.script else Receipt()
+        if callable(step) and not isinstance(step, BaseException):
+            step = step(message)
+        if asyncio.iscoroutine(step):
+            step = await step
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+    @property
+    def ids(self) -> list[str]:
+        return [message.id for message in self.received]
+
+
+class Gate:
+    """A step that holds each message until the gate is opened."""
+
+    def __init__(self) -> None:
+        self._opened = asyncio.Event()
+        self.waiting = 0
+
+    async def __call__(self, message: Message) -> Receipt:
+        self.waiting += 1
+        await self._opened.wait()
+        return Receipt()
+
+    def open(self) -> None:
+        self._opened.set()
+
+
+def open_channel(
+    channel: Any, *, name: str = "team", timeout: float = 5.0, concurrency: int = 4, personal: bool = False
+) -> OpenChannel:
+    return OpenChannel(name, "fake", personal, channel, concurrency, timeout)
+
+
+@frozen
+class NoOptions:
+    """The options of a fake channel."""
+
+
+@define(eq=False)
+class Channels:
+    """The types `fake` (shared), `other` (the same) and `person` (personal), and what was opened of them.
+
+    A channel is kept by its name, over reloads too: `of` gives it, before it was opened as well. `opened`
+    has the instances in the order of opening.
+    """
+
+    scripted: dict[str, ScriptedChannel] = field(factory=dict)
+    opened: list[tuple[str, _Instance]] = field(factory=list)
+    fault: BaseException | None = None
+
+    def of(self, name: str) -> ScriptedChannel:
+        return self.scripted.setdefault(name, ScriptedChannel())
+
+    def open(self, _config: NoOptions, context: ChannelContext) -> _Instance:
+        if self.fault is not None:
+            raise self.fault
+        instance = _Instance(self.of(context.name))
+        self.opened.append((context.name, instance))
+        return instance
+
+    @property
+    def types(self) -> dict[str, ChannelType]:
+        shared = [ChannelType(name, NoOptions, self.open) for name in ("fake", "other")]
+        personal = ChannelType("person", NoOptions, self.open, personal=True)
+        return {one.name: one for one in (*shared, personal)}
+
+
+@define(eq=False)
+class _Instance:
+    """One opening of a channel: it is closed once, while its script goes on with the next."""
+
+    channel: ScriptedChannel
+    closed: bool = False
+
+    async def send(self, message: Message) -> Receipt:
+        if self.closed:
+            raise RuntimeError("sent through a channel that was closed")
+        receipt: Receipt = await self.channel.send(message)
+        return receipt
+
+    async def aclose(self) -> None:
+        if self.channel.running and not self.closed:
+            raise RuntimeError("closed while it was sending")
+        self.closed = True
+
+
+# --- the registry and the store ----------------------------------------------------------------------------
+
+
+def discovered(channels: Channels, functions: Mapping[str, Callable[..., Any]] | None = None) -> Discovered:
+    return Discovered(
+        channel_types=channels.types,
+        template_sources=(),
+        rule_functions=functions or {},
+        plugins=(),
+        faults=(),
+    )
+
+
+def settings(text: str, channels: Channels) -> Settings:
+    """`CONFIG` and `text` as a configuration."""
+    return config.loads(CONFIG + text, channels.types, environ={})
+
+
+@asynccontextmanager
+async def registry(
+    text: str = "", channels: Channels | None = None, clock: Callable[[], Instant] | None = None
+) -> AsyncIterator[Registry]:
+    channels = channels or Channels()
+    opened = await open_registry(settings(text, channels), discovered(channels), clock or TurnableClock())
+    try:
+        yield opened
+    finally:
+        await opened.aclose()
+
+
+async def sqlite(folder: Path, clock: Callable[[], Instant]) -> Store:
+    """The store in `folder`, which the caller closes."""
+    return await open_sqlite(folder / "notifyd.db", node=NODE, clock=clock)
+
+
+# --- neighbours --------------------------------------------------------------------------------------------
+
+
+@define
+class RecordingOutbox:
+    """An outbox that leases everything, and keeps what it is given."""
+
+    taken: list[Ready] = field(factory=list)
+    looked: list[tuple[str, str, int]] = field(factory=list)
+
+    def lease(self, delivery: Delivery) -> Delivery:
+        return evolve(
+            delivery, lease_owner=NODE, lease_until=delivery.created_at + 60 * SECOND, lease_number=1
+        )
+
+    def look(self, lane: str, channel: str, count: int) -> None:
+        self.looked.append((lane, channel, count))
+
+    def take(self, ready: Sequence[Ready]) -> None:
+        self.taken.extend(ready)
+
+
+def principal(name: str = "task-runner", **changes: Any) -> Principal:
+    """A machine client as the web knows it."""
+    scopes = frozenset({"Notifier.Events:Write", "Packs.Approve"})
+    known = Principal(name, Via.CLIENT, scopes=scopes, grants=scopes, tenants=("acme",), signed=True)
+    return evolve(known, **changes)
