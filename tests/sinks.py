@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import email
-import email.policy
 from collections import deque
 from collections.abc import Callable, Iterable
 from email.message import EmailMessage
-from typing import Any, Self
+from typing import Any
 
 import orjson
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from notifyd.demo.neighbours import Mailbox
 from notifyd.testing import Received, Reply, Sink
 from tests.waiting import until
 
@@ -58,44 +57,19 @@ class HttpSink(Sink):
         return await until(enough)
 
 
-class MailSink:
+class MailSink(Mailbox):
     """An SMTP server: `async with MailSink() as sink`. `mails` holds what it took, parsed.
 
     `answer` is its reply to a mail's content; what does not begin with 2 refuses the mail.
     """
 
     def __init__(self) -> None:
-        self.host, self.port = "127.0.0.1", 0
-        self.mails: list[EmailMessage] = []
+        super().__init__()
         self.answer = "250 taken"
-        self._sessions: list[SMTP] = []
-
-    async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._session, self.host, 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
-        for session in self._sessions:
-            if session.transport is not None:
-                session.transport.close()
-        await until(lambda: all(session.transport is None for session in self._sessions))
-
-    def _session(self) -> SMTP:
-        loop = asyncio.get_running_loop()
-        session = SMTP(self, enable_SMTPUTF8=True, hostname="sink.example", loop=loop)
-        self._sessions.append(session)
-        return session
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Called by aiosmtpd."""
-        content = envelope.content if isinstance(envelope.content, bytes) else b""
         if self.answer.startswith("2"):
-            mail = email.message_from_bytes(content, policy=email.policy.default)
-            assert isinstance(mail, EmailMessage)
-            self.mails.append(mail)
+            await super().handle_DATA(server, session, envelope)
         return self.answer
 
     async def wait(self, count: int = 1) -> list[EmailMessage]:

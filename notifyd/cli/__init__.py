@@ -35,6 +35,8 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "check-config": Entry("check:check_config", "Check the configuration."),
     "plugins": Entry("check:plugins", "List the installed plugins."),
     "channels": Entry("operate:channels", "List or test channels."),
+    "route": Entry("preview:route", "Show what an event would set off."),
+    "render": Entry("preview:render", "Write an event with a template."),
     "send": Entry("events:send", "Post an event to a running service."),
     "ack": Entry("events:ack", "Decide an approval."),
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
@@ -32,18 +33,33 @@ def list_channels(remote: Remote, as_json: bool) -> None:
     if as_json:
         print_json(items)
         return
-    names = list(dict.fromkeys(name for item in items for name in item))
-    print_table(names, [[item.get(name) for name in names] for item in items])
+    columns = ("name", "type", "plugin", "breaker", "backlog", "last success", "last failure")
+    print_table(columns, map(_channel_row, items))
+
+
+def _channel_row(item: Any) -> tuple[Any, ...]:
+    lane, sent, failed = item["lane"], item["lastSuccess"], item["lastFailure"]
+    return (
+        item["name"],
+        item["type"],
+        f"{item['plugin']} {item['version']}",
+        lane["breaker"],
+        lane["backlog"],
+        sent and sent["at"],
+        failed and f"{failed['at']} {failed['reason']}: {failed['detail']}",
+    )
 
 
 @channels.command("test")
 @remote_options
 @json_option
+@click.option("--recipient", help="Whom to write to, where the channel writes to a person.")
 @click.argument("name")
-def test_channel(remote: Remote, as_json: bool, name: str) -> None:
+def test_channel(remote: Remote, as_json: bool, recipient: str | None, name: str) -> None:
     """Send a test message through the channel NAME. Exits with 1 where it does not get through."""
+    body = json.dumps({"recipient": recipient}).encode() if recipient else b""
     with calling(as_json):
-        answer = remote.operator().post(f"{CHANNELS}/{quote(name, safe='')}/test")
+        answer = remote.operator().post(f"{CHANNELS}/{quote(name, safe='')}/test", body)
     if as_json:
         print_json(answer.document)
     else:

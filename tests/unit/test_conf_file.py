@@ -30,6 +30,8 @@ ENVIRON: Final = {
     "AUDIT_HOOK_URL": "https://hook.example/audit",
     "AUDIT_HOOK_SECRET": SIGNING_SECRET,
     "HOOK_URL": "https://hook.example/",
+    "HOOK_SECRET": SIGNING_SECRET,
+    "OPERATOR_TOKEN_HASH": "sha256:" + "0" * 64,
     "SMTP_PASSWORD": "a password",
 }
 SECTIONS: Final = tuple(
@@ -142,6 +144,11 @@ def test_an_option_of_a_rule_or_client_that_has_a_default_is_told_by_it(
     [
         ("minimal", {"hook": "webhook"}, ["everything"]),
         (
+            "demo",
+            {"release-mail": "email", "chat-bridge": "webhook"},
+            ["production-approvals", "follow-along"],
+        ),
+        (
             "pack-approvals",
             {"release-mail": "email", "audit-hook": "webhook"},
             ["production-approvals", "follow-along"],
@@ -159,10 +166,10 @@ def test_the_examples_load_and_their_rules_compile(
 
 
 def test_every_example_is_tested() -> None:
-    assert {file.stem for file in (CONF / "examples").glob("*.toml")} == {"minimal", "pack-approvals"}
+    assert {file.stem for file in (CONF / "examples").glob("*.toml")} == {"minimal", "pack-approvals", "demo"}
 
 
-@pytest.mark.parametrize("name", ["minimal", "pack-approvals"])
+@pytest.mark.parametrize("name", ["minimal", "pack-approvals", "demo"])
 def test_an_example_says_which_variables_it_needs(name: str) -> None:
     text = (CONF / "examples" / f"{name}.toml").read_text()
     head = "\n".join(line for line in text.splitlines() if line.startswith("#"))

@@ -1,0 +1,142 @@
+"""`notifyd route` and `notifyd render`: what an event would set off, and how a template reads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from notifyd.cli.common import (
+    Failure,
+    config_failure,
+    config_option,
+    json_option,
+    load_config,
+    not_ok,
+    print_json,
+)
+from notifyd.cli.messages import message_json, print_message, print_route, route_json
+from notifyd.errors import ConfigError, InvalidError, RenderError
+
+if TYPE_CHECKING:
+    from notifyd.model import Message
+    from notifyd.preview import Route
+    from notifyd.registry import Registry
+
+tenant_option = click.option("--tenant", default="", help="The tenant of a CloudEvent that names none.")
+
+
+@click.command()
+@config_option
+@json_option
+@tenant_option
+@click.argument("event", type=click.File("rb"))
+def route(config_path: Path, as_json: bool, tenant: str, event: IO[bytes]) -> None:
+    """Show what EVENT would set off: a file, or - for standard input. Nothing is sent or stored.
+
+    Each rule, whether it matches and why not; to whom messages go; and each message as its reader sees it, once
+    for each channel and locale. Exits with 1 where the event is not valid, or a message cannot be rendered.
+    """
+    document = _read(event)
+    found = asyncio.run(_route(config_path, document, tenant, event.name))
+    if as_json:
+        print_json(route_json(found))
+    else:
+        print_route(found)
+    if any(preview.fault for preview in found.previews):
+        raise not_ok()
+
+
+async def _route(path: Path, document: Any, tenant: str, name: str) -> Route:
+    from notifyd import preview
+
+    registry = await _open(path)
+    try:
+        return preview.route(preview.read_event(document, registry, tenant, _now()), registry)
+    except InvalidError as error:
+        raise _invalid(name, error) from None
+    finally:
+        await registry.aclose()
+
+
+@click.command()
+@config_option
+@json_option
+@tenant_option
+@click.option("--locale", help="The language to write in; by default what the event wishes for.")
+@click.option("--zone", default="UTC", show_default=True, help="The time zone to tell times in.")
+@click.option("--html", "as_html", is_flag=True, help="Print the HTML of a mail instead of the text.")
+@click.argument("template")
+@click.argument("event", type=click.File("rb"))
+def render(
+    config_path: Path,
+    as_json: bool,
+    tenant: str,
+    locale: str | None,
+    zone: str,
+    as_html: bool,
+    template: str,
+    event: IO[bytes],
+) -> None:
+    """Write EVENT with TEMPLATE: a file, or - for standard input.
+
+    An object that is neither one of Task Runner's events nor a CloudEvent is given to the template as it is.
+    """
+    document = _read(event)
+    message = asyncio.run(_render(config_path, document, tenant, event.name, template, locale, zone))
+    if as_json:
+        print_json(message_json(message))
+    elif as_html:
+        click.echo(message.html or "")
+    else:
+        print_message(message)
+
+
+async def _render(
+    path: Path, document: Any, tenant: str, name: str, template: str, locale: str | None, zone: str
+) -> Message:
+    from notifyd import preview
+
+    registry = await _open(path)
+    try:
+        return preview.render(document, registry, tenant, _now(), template, locale, zone)
+    except InvalidError as error:
+        raise _invalid(name, error) from None
+    except RenderError as error:
+        names = ", ".join(registry.templates.names)
+        known = template in registry.templates.names
+        raise Failure(error.detail, *([] if known else [f"there are: {names}"])) from None
+    finally:
+        await registry.aclose()
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+async def _open(path: Path) -> Registry:
+    from notifyd.registry import open_registry
+
+    try:
+        settings, discovered = load_config(path)
+        return await open_registry(settings, discovered, _now)
+    except ConfigError as error:
+        raise config_failure(path, error) from None
+
+
+def _now() -> int:
+    return time.time_ns() // 1000
+
+
+def _read(event: IO[bytes]) -> Any:
+    try:
+        return json.loads(event.read())
+    except ValueError as error:
+        raise Failure(f"{event.name} is not JSON: {error}") from None
+
+
+def _invalid(name: str, error: InvalidError) -> Failure:
+    return Failure(f"{name} is not a valid event", *(f"  {fault}" for fault in error.faults))
