@@ -16,6 +16,7 @@ from attrs import frozen
 
 from notifyd.errors import Reason
 from notifyd.model import (
+    SECOND,
     Approval,
     ApprovalKey,
     Attempt,
@@ -157,6 +158,9 @@ class Window:
     count: int
 
 
+WINDOW_AHEAD = 60 * SECOND
+"""How much later than now a window may have begun, by another node's clock."""
+
 MAX_ATTEMPTS_KEPT = 20
 """How many of a delivery's attempts a row keeps: the newest."""
 
@@ -212,11 +216,15 @@ class Store(Protocol):
         *,
         held: Collection[str] = (),
         overdue_only: bool = False,
+        horizon: Instant | None = None,
     ) -> list[Delivery]:
         """Lease up to `limit` open deliveries of a lane that are due and not leased, the longest due first.
 
         Rows whose id is in `held` are with this node already and are passed over. A row past its `deadline` is
-        always due; `overdue_only` asks for such rows alone.
+        always due; `overdue_only` asks for such rows alone. A row due after `horizon`, or further ahead than
+        its creation is from its deadline, was stamped by a clock that has been set back since: it is due too.
+
+        Where more are due than `limit`, each tenant and rule has its share, however long others have waited.
         """
         ...
 
@@ -247,7 +255,11 @@ class Store(Protocol):
         ...
 
     async def due_windows(self, now: Instant, limit: int) -> list[Window]:
-        """Windows whose time has come, the longest due first."""
+        """Windows whose time has come, the longest due first.
+
+        One that began more than `WINDOW_AHEAD` after `now` was opened by a clock that has been set back since:
+        its time has come too.
+        """
         ...
 
     async def window_rows(self, window: Window, limit: int) -> list[Delivery]:
@@ -261,8 +273,8 @@ class Store(Protocol):
         """
         ...
 
-    async def let_go(self, window: Window) -> None:
-        """Hold the window's rows no longer: they are due at once, each as itself."""
+    async def let_go(self, window: Window) -> int:
+        """Hold the window's rows no longer: they are due at once, each as itself; answers how many."""
         ...
 
     async def postpone(self, window: Window, closes_at: Instant) -> None:

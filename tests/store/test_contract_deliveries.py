@@ -103,6 +103,23 @@ async def test_a_delivery_stamped_by_a_clock_gone_wrong_is_due(store: Store) -> 
     assert await claim_ids(store) == ["d1", "d2"]
 
 
+async def test_a_delivery_due_after_the_horizon_is_due_as_no_step_could_have_set_it(store: Store) -> None:
+    await insert(
+        store, delivery("d1", next_attempt_at=NOW + HOUR), delivery("d2", next_attempt_at=NOW + MINUTE)
+    )
+    assert await claim_ids(store, horizon=NOW + HOUR) == []
+    assert await claim_ids(store, horizon=NOW + MINUTE) == ["d1"]
+
+
+async def test_each_tenant_and_rule_has_its_share_of_a_claim(store: Store) -> None:
+    waiting = [delivery(f"a{n:02}", next_attempt_at=NOW - HOUR + n) for n in range(50)]
+    late = [delivery("b1", tenant="globex"), delivery("b2", tenant="globex"), delivery("c1", rule="other")]
+    await insert(store, *waiting, *late)
+    claimed = await claim_ids(store, limit=8)
+    assert {"b1", "b2", "c1"} <= set(claimed)
+    assert [one for one in claimed if one.startswith("a")] == ["a00", "a01", "a02", "a03", "a04"]
+
+
 async def test_a_lease_stamped_by_a_clock_gone_wrong_is_void(store: Store) -> None:
     await insert(store, leased(lease_until=NOW + 1000 * 24 * HOUR))
     assert await claim_ids(store) == ["d1"]

@@ -7,7 +7,8 @@ indexes. A lease is in force while its end is ahead, and only in the life of the
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, islice, zip_longest
 from sqlite3 import Connection
 from typing import Any, Final
 
@@ -31,11 +32,19 @@ _INSERT_MESSAGE: Final = "INSERT INTO messages (delivery, message) VALUES (?, ?)
 _FREE: Final = "NOT (life = :life AND lease_until > :now AND lease_until <= :ceiling)"
 _AHEAD: Final = "due_at - (deadline - created_at) > :now"
 _OTHERS: Final = "AND id NOT IN (SELECT value FROM json_each(:held)) ORDER BY due_at LIMIT :limit"
-_IN_LANE: Final = "SELECT rowid FROM deliveries WHERE lane = :lane AND"
-DUE: Final = sql(_IN_LANE, "due_at <= :now AND", _FREE, _OTHERS)
-OVERDUE: Final = sql(_IN_LANE, "due_at <= :now AND deadline <= :now AND", _FREE, _OTHERS)
-FAR_AHEAD: Final = sql(_IN_LANE, "due_at > :ceiling AND", _AHEAD, "AND", _FREE, _OTHERS)
-"""Rows due at a time that nobody could have set by now: further ahead than creation is from deadline."""
+_IN_FLOW: Final = "SELECT rowid FROM deliveries WHERE lane = :lane AND tenant = :tenant AND rule = :rule AND"
+DUE: Final = sql(_IN_FLOW, "due_at <= :now AND", _FREE, _OTHERS)
+OVERDUE: Final = sql(_IN_FLOW, "due_at <= :now AND deadline <= :now AND", _FREE, _OTHERS)
+FAR_AHEAD: Final = sql(
+    _IN_FLOW, "due_at > min(:ceiling, :horizon) AND (due_at > :horizon OR", _AHEAD, ") AND", _FREE, _OTHERS
+)
+"""Rows due at a time that nobody could have set by now."""
+
+NEXT_FLOW: Final = """
+SELECT tenant, rule FROM deliveries WHERE lane = ? AND due_at IS NOT NULL AND (tenant, rule) > (?, ?)
+ORDER BY tenant, rule LIMIT 1
+"""
+_NEVER: Final = 2**62
 
 _NO_LEASE: Final = "lease_owner = NULL, lease_until = 0, life = 0"
 _OURS: Final = """
@@ -45,7 +54,7 @@ AND lease_owner = :owner AND lease_number = :number AND life = :life
 _CLAIM: Final = sql(
     "UPDATE deliveries SET state = 'pending', lease_owner = :owner, lease_until = :until, life = :life,",
     "lease_number = lease_number + 1",
-    "WHERE rowid = :rowid AND (due_at <= :now OR",
+    "WHERE rowid = :rowid AND (due_at <= :now OR due_at > :horizon OR",
     _AHEAD,
     ") AND",
     _FREE,
@@ -127,25 +136,56 @@ def _joined(db: Connection, delivery: Delivery) -> Delivery:
 
 
 def due(
-    db: Connection, life: int, lane: str, now: Instant, limit: int, held: Collection[str], overdue_only: bool
+    db: Connection,
+    life: int,
+    lane: str,
+    now: Instant,
+    limit: int,
+    held: Collection[str],
+    overdue_only: bool,
+    horizon: Instant | None = None,
 ) -> list[int]:
-    """The rowids of a lane's open rows that can be claimed, the longest due first."""
+    """The rowids of a lane's open rows that can be claimed: of each tenant and rule in turn the longest due."""
     terms = {
         **rows.lease_terms(life, now),
         "lane": lane,
         "held": orjson.dumps(list(held)).decode(),
         "limit": limit,
+        "horizon": _NEVER if horizon is None else horizon,
     }
     queries = (OVERDUE,) if overdue_only else (FAR_AHEAD, DUE)
-    found = [rowid for query in queries for (rowid,) in db.execute(query, terms).fetchall()]
-    return found[:limit]
+    flows = [
+        [rowid for query in queries for (rowid,) in db.execute(query, {**terms, "tenant": t, "rule": r})]
+        for t, r in _flows(db, lane)
+    ]
+    in_turn = chain.from_iterable(zip_longest(*flows))
+    return list(islice((rowid for rowid in in_turn if rowid is not None), limit))
+
+
+def _flows(db: Connection, lane: str) -> Iterator[tuple[str, str]]:
+    """Each tenant and rule with open rows in a lane: a step over the index for each, not for each row."""
+    flow = ("", "")
+    while (found := db.execute(NEXT_FLOW, (lane, *flow)).fetchone()) is not None:
+        flow = found
+        yield flow
 
 
 def claim(
-    db: Connection, life: int, owner: str, now: Instant, until: Instant, candidates: Sequence[int]
+    db: Connection,
+    life: int,
+    owner: str,
+    now: Instant,
+    until: Instant,
+    candidates: Sequence[int],
+    horizon: Instant | None = None,
 ) -> list[Delivery]:
     """Lease those of `candidates` that are due and free still."""
-    terms = {**rows.lease_terms(life, now), "owner": owner, "until": until}
+    terms = {
+        **rows.lease_terms(life, now),
+        "owner": owner,
+        "until": until,
+        "horizon": _NEVER if horizon is None else horizon,
+    }
     claimed = [rowid for rowid in candidates if db.execute(_CLAIM, {**terms, "rowid": rowid}).rowcount]
     return [rows.delivery_of(db.execute(_BY_ROWID, (rowid,)).fetchone()) for rowid in claimed]
 

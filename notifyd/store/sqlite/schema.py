@@ -75,12 +75,12 @@ CREATE TABLE deliveries (
 );
 CREATE UNIQUE INDEX deliveries_id ON deliveries (tenant, id);
 CREATE INDEX deliveries_by_tenant ON deliveries (tenant);
-CREATE INDEX deliveries_due ON deliveries (lane, due_at, life, lease_until, deadline)
+CREATE INDEX deliveries_due ON deliveries (lane, tenant, rule, due_at, life, lease_until, deadline)
     WHERE due_at IS NOT NULL;
 CREATE INDEX deliveries_order ON deliveries (tenant, run_id, approval_id, seq)
     WHERE due_at IS NOT NULL AND run_id IS NOT NULL;
 CREATE INDEX deliveries_window ON deliveries (tenant, window, next_attempt_at) WHERE window IS NOT NULL;
-CREATE INDEX deliveries_closing ON deliveries (next_attempt_at) WHERE window IS NOT NULL;
+CREATE INDEX deliveries_closing ON deliveries (next_attempt_at, window_start) WHERE window IS NOT NULL;
 CREATE INDEX deliveries_budget ON deliveries (tenant, budget, created_at) WHERE budget IS NOT NULL;
 CREATE INDEX deliveries_open ON deliveries (tenant) WHERE state IN ('pending', 'sending');
 CREATE INDEX deliveries_dead ON deliveries (tenant, channel) WHERE state = 'dead';

@@ -111,11 +111,14 @@ class SqliteStore:
         *,
         held: Collection[str] = (),
         overdue_only: bool = False,
+        horizon: Instant | None = None,
     ) -> list[Delivery]:
         candidates = await self._read(
-            lambda db: delivery_steps.due(db, self._life, lane, now, limit, held, overdue_only)
+            lambda db: delivery_steps.due(db, self._life, lane, now, limit, held, overdue_only, horizon)
         )
-        claim = partial(delivery_steps.claim, life=self._life, owner=owner, now=now, until=until)
+        claim = partial(
+            delivery_steps.claim, life=self._life, owner=owner, now=now, until=until, horizon=horizon
+        )
         steps = (partial(claim, candidates=chunk) for chunk in _chunks(candidates))
         return list(chain.from_iterable(await self._write_all(steps)))
 
@@ -162,9 +165,9 @@ class SqliteStore:
             lambda db: window_steps.fold(db, self._life, window, digest, ids, now)
         )
 
-    async def let_go(self, window: Window) -> None:
+    async def let_go(self, window: Window) -> int:
         now = self._clock()
-        await self._writer.submit(lambda db: window_steps.let_go(db, window, now))
+        return await self._writer.submit(lambda db: window_steps.let_go(db, window, now))
 
     async def postpone(self, window: Window, closes_at: Instant) -> None:
         await self._writer.submit(lambda db: window_steps.postpone(db, window, closes_at))

@@ -12,7 +12,7 @@ from typing import Any, Final
 import orjson
 
 from notifyd.model import Delivery, Instant
-from notifyd.store import Window
+from notifyd.store import WINDOW_AHEAD, Window
 from notifyd.store.sqlite import deliveries, rows
 from notifyd.store.sqlite.rows import sql
 
@@ -22,8 +22,14 @@ AND created_at > ? ORDER BY created_at DESC LIMIT ?
 """
 DUE_WINDOWS: Final = """
 SELECT tenant, window, window_start, next_attempt_at, lane, channel, count(*)
-FROM deliveries INDEXED BY deliveries_closing WHERE window IS NOT NULL AND next_attempt_at <= ?
-GROUP BY tenant, window, window_start ORDER BY next_attempt_at LIMIT ?
+FROM deliveries WHERE rowid IN (
+    SELECT rowid FROM deliveries INDEXED BY deliveries_closing
+    WHERE window IS NOT NULL AND next_attempt_at <= :now
+    UNION ALL
+    SELECT rowid FROM deliveries INDEXED BY deliveries_closing
+    WHERE window IS NOT NULL AND next_attempt_at > :ahead AND window_start > :ahead
+)
+GROUP BY tenant, window, window_start ORDER BY next_attempt_at LIMIT :limit
 """
 _HELD: Final = "WHERE tenant = :tenant AND window = :window AND window_start = :start"
 _AMONG: Final = "AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))"
@@ -52,7 +58,8 @@ def spent(db: Connection, tenant: str, budget: str, since: Instant, limit: int) 
 
 
 def due(db: Connection, now: Instant, limit: int) -> list[Window]:
-    return [Window(*row) for row in db.execute(DUE_WINDOWS, (now, limit))]
+    terms = {"now": now, "ahead": now + WINDOW_AHEAD, "limit": limit}
+    return [Window(*row) for row in db.execute(DUE_WINDOWS, terms)]
 
 
 def held(db: Connection, window: Window, limit: int) -> list[Delivery]:
@@ -69,8 +76,8 @@ def fold(
     return db.execute(_FOLD, terms).rowcount
 
 
-def let_go(db: Connection, window: Window, now: Instant) -> None:
-    db.execute(_LET_GO, {**_terms(window), "now": now})
+def let_go(db: Connection, window: Window, now: Instant) -> int:
+    return db.execute(_LET_GO, {**_terms(window), "now": now}).rowcount
 
 
 def postpone(db: Connection, window: Window, closes_at: Instant) -> None:
