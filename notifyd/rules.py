@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, Final
 
 import cel
-from attrs import frozen
+from attrs import evolve, frozen
 
 from notifyd.errors import ConfigError, Fault
 from notifyd.settings import Rule
+from notifyd.text import fit
 
 MAX_LENGTH: Final = 4000
 """Characters of a `when`. The parser recurses on the C stack, which a very long expression would exhaust."""
@@ -62,7 +64,7 @@ class Verdict(StrEnum):
 
 @frozen
 class Explanation:
-    """What one rule made of an event; `detail` says why it could not be evaluated."""
+    """What one rule made of an event; `detail` says why it could not be evaluated, or which part did not hold."""
 
     rule: Rule
     verdict: Verdict
@@ -115,7 +117,8 @@ class RuleBook:
 
     def explain(self, event: Mapping[str, Any]) -> tuple[Explanation, ...]:
         """What every rule makes of `event`, in order, those behind a `stop` too."""
-        reached = tuple(self._walk(event))
+        context = cel.Context({_EVENT: dict(event)}, dict(self._functions))
+        reached = tuple(_reasoned(found, context) for found in self._walk(event))
         rest = self._rules[len(reached) :]
         return reached + tuple(Explanation(one.rule, Verdict.NOT_REACHED) for one in rest)
 
@@ -171,6 +174,24 @@ def _evaluate(one: _Compiled, views: _Views) -> Explanation:
     if result is False:
         return Explanation(one.rule, Verdict.NOT_MATCHED)
     return Explanation(one.rule, Verdict.ERROR, f"gave {type(result).__name__}, neither true nor false")
+
+
+def _reasoned(found: Explanation, context: cel.Context) -> Explanation:
+    """For a rule that did not match: which of the parts that `&&` joins did not hold."""
+    if found.verdict is not Verdict.NOT_MATCHED:
+        return found
+    for part in _conjuncts(found.rule.when):
+        try:
+            holds = cel.compile(part).execute(context)
+        except Exception as error:  # noqa: BLE001 - a plugin's function may raise anything
+            return evolve(found, detail=f"`{_on_one_line(part)}`: {_describe(error)}")
+        if holds is not True:
+            return evolve(found, detail=f"`{_on_one_line(part)}` is false")
+    return found
+
+
+def _on_one_line(part: str) -> str:
+    return fit(" ".join(part.split()), _DETAIL_LIMIT)
 
 
 def _describe(error: Exception) -> str:
@@ -267,6 +288,23 @@ class _Source:
                 yield f"{_place(self.text, at)}: `{plain}` does not take these arguments"
             elif not known & {name, plain} and plain not in _MACROS:
                 yield f"{_place(self.text, at)}: unknown function `{plain}`"
+
+
+def _conjuncts(when: str) -> list[str]:
+    """The parts that `&&` joins at the top; the whole where anything weaker joins them."""
+    starts, depth = [0], 0
+    marks = (m for m in _TOKEN.finditer(when) if m.lastgroup == "mark")
+    for mark, after in pairwise([*marks, None]):
+        if mark is None:
+            break
+        text = mark.group()
+        depth += (text in "([{") - (text in ")]}")
+        if depth == 0 and text in "|?":
+            return [when]
+        if depth == 0 and text == "&" and after and after.start() == mark.end() and after.group() == "&":
+            starts.append(after.end())
+    ends = [*(start - 2 for start in starts[1:]), len(when)]
+    return [when[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
 class _Scanner:

@@ -42,7 +42,7 @@ def route(config_path: Path, as_json: bool, tenant: str, event: IO[bytes]) -> No
     for each channel and locale. Exits with 1 where the event is not valid, or a message cannot be rendered.
     """
     document = _read(event)
-    found = asyncio.run(_route(config_path, document, tenant, event.name))
+    found = asyncio.run(_route(config_path, document, tenant, _name(event)))
     if as_json:
         print_json(route_json(found))
     else:
@@ -87,7 +87,7 @@ def render(
     An object that is neither one of Task Runner's events nor a CloudEvent is given to the template as it is.
     """
     document = _read(event)
-    message = asyncio.run(_render(config_path, document, tenant, event.name, template, locale, zone))
+    message = asyncio.run(_render(config_path, document, tenant, _name(event), template, locale, zone))
     if as_json:
         print_json(message_json(message))
     elif as_html:
@@ -135,7 +135,12 @@ def _read(event: IO[bytes]) -> Any:
     try:
         return json.loads(event.read())
     except ValueError as error:
-        raise Failure(f"{event.name} is not JSON: {error}") from None
+        raise Failure(f"{_name(event)} is not JSON: {error}") from None
+
+
+def _name(event: IO[bytes]) -> str:
+    name = getattr(event, "name", "<stdin>")
+    return "standard input" if name == "<stdin>" else str(name)
 
 
 def _invalid(name: str, error: InvalidError) -> Failure:

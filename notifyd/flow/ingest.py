@@ -83,22 +83,7 @@ class Ingest:
         self._admit()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
         _check_callback(event, registry)
-        kind, action = _MEANING[type(event)]
-        row = Event(
-            tenant=event.tenant.id,
-            key=derived_id("event", event.tenant.id, event.event_id),
-            event_id=event.event_id,
-            kind=kind,
-            action=action,
-            occurred_at=event.occurred_at,
-            received_at=now,
-            body=_pack_body(event, document, kind, action, registry.redactor),
-            content_id="",
-            client=principal.name,
-            correlation_id=correlation_id,
-            run_id=event.run_id,
-            approval_id=event.approval_id,
-        )
+        row = pack_row(event, document, principal.name, correlation_id, now, registry.redactor)
         return await self._append(row, document, partial(_subject, event, registry, now))
 
     async def cloud_event(
@@ -114,19 +99,7 @@ class Ingest:
         self._admit()
         if event.time is not None:
             _check_time(event.time, "/time", registry, now)
-        row = Event(
-            tenant=tenant,
-            key=derived_id("cloudevent", tenant, event.source, event.id),
-            event_id=event.id,
-            kind=event.type,
-            action="",
-            occurred_at=now if event.time is None else event.time,
-            received_at=now,
-            body=_cloud_body(event, document, tenant, now, registry.redactor),
-            content_id="",
-            client=principal.name,
-            correlation_id=correlation_id,
-        )
+        row = cloud_row(event, document, tenant, principal.name, correlation_id, now, registry.redactor)
         return await self._append(row, document, append_as_is)
 
     async def _append(
@@ -171,6 +144,61 @@ def _check_callback(event: PackEvent, registry: Registry) -> None:
     fault = callback_fault(event.resume.callback_url, origins, registry.guard)
     if fault is not None:
         raise InvalidError([Fault("/resume/callbackUrl", fault)])
+
+
+# --- what an event becomes: pure ---------------------------------------------------------------------------
+
+
+def pack_row(
+    event: PackEvent,
+    document: Mapping[str, Any],
+    client: str,
+    correlation_id: str,
+    now: Instant,
+    redactor: Redactor,
+) -> Event:
+    """One of Task Runner's events as it is stored, but for its content's identity."""
+    kind, action = _MEANING[type(event)]
+    return Event(
+        tenant=event.tenant.id,
+        key=derived_id("event", event.tenant.id, event.event_id),
+        event_id=event.event_id,
+        kind=kind,
+        action=action,
+        occurred_at=event.occurred_at,
+        received_at=now,
+        body=_pack_body(event, document, kind, action, redactor),
+        content_id="",
+        client=client,
+        correlation_id=correlation_id,
+        run_id=event.run_id,
+        approval_id=event.approval_id,
+    )
+
+
+def cloud_row(
+    event: CloudEvent,
+    document: Mapping[str, Any],
+    tenant: str,
+    client: str,
+    correlation_id: str,
+    now: Instant,
+    redactor: Redactor,
+) -> Event:
+    """A CloudEvent as it is stored, but for its content's identity."""
+    return Event(
+        tenant=tenant,
+        key=derived_id("cloudevent", tenant, event.source, event.id),
+        event_id=event.id,
+        kind=event.type,
+        action="",
+        occurred_at=now if event.time is None else event.time,
+        received_at=now,
+        body=_cloud_body(event, document, tenant, now, redactor),
+        content_id="",
+        client=client,
+        correlation_id=correlation_id,
+    )
 
 
 # --- what is stored ----------------------------------------------------------------------------------------

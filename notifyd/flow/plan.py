@@ -94,7 +94,7 @@ def _wishes(seen: Mapping[str, Any]) -> Mapping[str, Any]:
     return message if isinstance(message, Mapping) else {}
 
 
-def _link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: Registry) -> Link | None:
+def link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: Registry) -> Link | None:
     """What the message's link says: it decides for a person who is asked, else it shows."""
     mode = registry.settings.approvals.links
     key = event.approval_key
@@ -117,8 +117,22 @@ def make_ready(
     event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: Registry, now: int
 ) -> Ready:
     """Render one entry. Raises `RenderError`."""
-    link = _link_of(event, entry, seen, registry)
+    link = link_of(event, entry, seen, registry)
     token = registry.links.seal(link) if link else None
+    url = registry.links.url(token) if token else None
+    decides = link is not None and link.recipient is not None
+    message = make_message(entry, seen, registry, url, can_decide=decides)
+    sealed = token is not None
+    return Ready(
+        _delivery(event, entry, wrap(message, registry.keyring, sealed=sealed), sealed, registry, now),
+        message,
+    )
+
+
+def make_message(
+    entry: PlanEntry, seen: Mapping[str, Any], registry: Registry, url: str | None, *, can_decide: bool
+) -> Message:
+    """What `entry`'s channel is given; `url` is the approver's page. Raises `RenderError`."""
     known = registry.settings.recipients.get(entry.recipient or "")
     channel = registry.channel(entry.channel, entry.channel_type)
     rendered = registry.templates.render(
@@ -126,11 +140,11 @@ def make_ready(
         entry.locale,
         event=seen,
         zone=(known.zone if known else None) or "UTC",
-        link=registry.links.url(token) if token else None,
-        can_decide=link is not None and link.recipient is not None,
+        link=url,
+        can_decide=can_decide,
         html=channel is None or channel.personal,
     )
-    message = Message(
+    return Message(
         id=entry.delivery_id,
         title=rendered.title,
         body=rendered.body,
@@ -141,11 +155,6 @@ def make_ready(
         html=rendered.html,
         recipient=entry.recipient,
         event=seen,
-    )
-    sealed = token is not None
-    return Ready(
-        _delivery(event, entry, wrap(message, registry.keyring, sealed=sealed), sealed, registry, now),
-        message,
     )
 
 

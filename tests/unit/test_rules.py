@@ -125,6 +125,33 @@ def test_value_that_cel_cannot_hold_fails_only_the_rules_that_read_it() -> None:
     assert ([r.name for r in found.rules], found.errors) == (["kind"], ("whole",))
 
 
+@pytest.mark.parametrize(
+    ("when", "detail"),
+    [
+        (
+            'event.kind == "pack.approval" && event.action == "expired"',
+            '`event.action == "expired"` is false',
+        ),
+        ('event.kind == "no" && event.nope == 1', '`event.kind == "no"` is false'),
+        ('event.nope == 1 && event.kind == "no"', "`event.nope == 1`: the event has no 'nope'"),
+        (
+            'event.kind == "no" || event.action == "no"',
+            '`event.kind == "no" || event.action == "no"` is false',
+        ),
+        ('event.kind == "no"\n  || (event.action == "no" && true)', None),
+        ('(event.kind == "no" && true)', '`(event.kind == "no" && true)` is false'),
+        ('true // always &&\n&& event.kind == "a && b"', '`event.kind == "a && b"` is false'),
+        ("[1, 2].exists(n, n > 1 && n < 2)", "`[1, 2].exists(n, n > 1 && n < 2)` is false"),
+        ("true ? false && true : true", "`true ? false && true : true` is false"),
+        ("false", "`false` is false"),
+    ],
+)
+def test_explain_names_the_part_of_a_conjunction_that_did_not_hold(when: str, detail: str | None) -> None:
+    (found,) = book(rule(when)).explain(EVENT)
+    assert found.verdict is Verdict.NOT_MATCHED
+    assert found.detail == (detail or f"`{' '.join(when.split())}` is false")
+
+
 def test_explain_tells_what_each_rule_made_of_the_event() -> None:
     rules = book(
         rule("event.nope", name="error"),
@@ -136,7 +163,7 @@ def test_explain_tells_what_each_rule_made_of_the_event() -> None:
     told = [(e.rule.name, e.verdict, bool(e.detail)) for e in rules.explain(EVENT)]
     assert told == [
         ("error", Verdict.ERROR, True),
-        ("no", Verdict.NOT_MATCHED, False),
+        ("no", Verdict.NOT_MATCHED, True),
         ("yes", Verdict.MATCHED, False),
         ("behind", Verdict.NOT_REACHED, False),
         ("last", Verdict.NOT_REACHED, False),

@@ -1,0 +1,216 @@
+"""`notifyd route` and `notifyd render`: what an event would set off, told offline."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from notifyd.cli import cli
+from tests import events
+
+CONFIG = """
+[server]
+public_url = "https://notifyd.acme.example"
+
+[keys]
+seal = ["MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="]
+
+[channels.team]
+type = "log"
+
+[channels.mail]
+type = "email"
+host = "smtp.acme.example"
+from = "notifyd@acme.example"
+
+[[rules]]
+name = "approvals"
+when = 'event.kind == "pack.approval" && event.labels.environment == "production"'
+channels = ["team", "mail"]
+to = ["alice@acme.example", "bob@acme.example", "carol@acme.example"]
+
+[[rules]]
+name = "staging"
+when = 'event.kind == "pack.approval" && event.labels.environment == "staging"'
+channels = ["team"]
+
+[[rules]]
+name = "regional"
+when = 'event.kind == "pack.approval" && event.labels.region == "eu"'
+channels = ["team"]
+
+[[rules]]
+name = "tasks"
+when = 'event.kind == "task.done"'
+channels = ["team"]
+stop = true
+
+[[rules]]
+name = "late"
+when = 'event.tenant.id == "acme"'
+channels = ["team"]
+lists = []
+
+[recipients."bob@acme.example"]
+locale = "de-CH"
+zone = "Europe/Zurich"
+"""
+
+
+@pytest.fixture
+def config_path(tmp_path: Path) -> Path:
+    path = tmp_path / "notifyd.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+def run(config_path: Path, *args: str, event: Any = None) -> Result:
+    command, *rest = args
+    given = json.dumps(event) if not isinstance(event, str) else event
+    return CliRunner().invoke(cli, [command, "--config", str(config_path), *rest], input=given)
+
+
+def route_json(config_path: Path, event: Any, *options: str) -> Any:
+    result = run(config_path, "route", "--json", *options, "-", event=event)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+# --- route -------------------------------------------------------------------------------------------------
+
+
+def test_route_tells_of_each_rule_whether_it_matches_and_why_not(config_path: Path) -> None:
+    rules = route_json(config_path, events.load("requested-en"))["rules"]
+    assert [(rule["name"], rule["verdict"]) for rule in rules] == [
+        ("approvals", "matched"),
+        ("staging", "not_matched"),
+        ("regional", "error"),
+        ("tasks", "not_matched"),
+        ("late", "matched"),
+    ]
+    assert rules[1]["detail"] == '`event.labels.environment == "staging"` is false'
+    assert rules[2]["detail"] == "the event has no 'region'"
+
+
+def test_route_tells_whom_a_message_goes_to_once_for_those_who_read_the_same(config_path: Path) -> None:
+    messages = route_json(config_path, events.load("requested-en"))["messages"]
+    assert [(m["rule"], m["channel"], m["recipients"], m["locale"], m["canDecide"]) for m in messages] == [
+        ("approvals", "team", [], messages[0]["locale"], False),
+        ("approvals", "mail", ["alice@acme.example", "carol@acme.example"], messages[1]["locale"], True),
+        ("approvals", "mail", ["bob@acme.example"], "de-CH", True),
+        ("late", "team", [], messages[3]["locale"], False),
+    ]
+    assert messages[0]["message"]["title"] != messages[2]["message"]["title"]
+    assert messages[0]["message"]["html"] is None
+    assert messages[1]["message"]["html"].startswith("<!DOCTYPE html>")
+
+
+def test_route_shows_no_link_that_works_and_no_token(config_path: Path) -> None:
+    event = events.load("requested-en")
+    result = run(config_path, "route", "--json", "-", event=event)
+    links = set(re.findall(r"https://notifyd\.acme\.example/[^\s\"\\<>]*", result.stdout))
+    assert links == {"https://notifyd.acme.example/approvals/…"}
+    assert event["resume"]["token"] not in result.output
+
+
+def test_route_shows_messages_as_their_readers_see_them(config_path: Path) -> None:
+    result = run(config_path, "route", "-", event=events.load("requested-en"))
+    assert result.exit_code == 0
+    text = result.stdout
+    assert "✓ approvals" in text
+    assert '✗ staging  did not match: `event.labels.environment == "staging"` is false' in text
+    assert "team (log) to all who read it" in text
+    assert "mail (email) to bob@acme.example" in text
+    assert "https://notifyd.acme.example/approvals/…" in text
+
+
+def test_a_hostile_event_steers_no_terminal(config_path: Path) -> None:
+    result = run(config_path, "route", "-", event=events.load("requested-hostile"))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", result.stdout)
+
+
+def test_a_cloud_event_is_of_the_tenant_it_names_or_that_is_given(config_path: Path) -> None:
+    event = events.load("cloudevent-task-done")
+    del event["tenant"]
+    found = route_json(config_path, event, "--tenant", "acme")
+    assert [(rule["name"], rule["verdict"]) for rule in found["rules"]][3:] == [
+        ("tasks", "matched"),
+        ("late", "not_reached"),
+    ]
+    refused = run(config_path, "route", "-", event=event)
+    assert refused.exit_code == 1
+    assert "/tenant: is required, or say which tenant is meant" in refused.stderr
+
+
+def test_an_event_that_nobody_hears_of_says_so(config_path: Path) -> None:
+    event = events.load("hold-en") | {"tenant": {"id": "globex"}}
+    result = run(config_path, "route", "-", event=event)
+    assert (result.exit_code, "Nobody is told." in result.stdout) == (0, True)
+
+
+def test_an_event_that_is_not_valid_is_refused_with_every_fault(config_path: Path) -> None:
+    result = run(config_path, "route", "-", event={"type": "PackApprovalRequested", "surprise": 1})
+    assert result.exit_code == 1
+    assert "/surprise: is not a known member" in result.stderr
+    assert "/planHash: is required" in result.stderr
+    assert run(config_path, "route", "-", event="{").exit_code == 1
+
+
+def test_a_configuration_that_is_not_valid_is_refused_with_its_faults(config_path: Path) -> None:
+    config_path.write_text(CONFIG.replace('"smtp.acme.example"', "7"))
+    result = run(config_path, "route", "-", event=events.load("requested-en"))
+    assert (result.exit_code, "channels.mail.host" in result.stderr) == (1, True)
+
+
+def test_a_message_that_cannot_be_rendered_is_named_and_fails_the_command(config_path: Path) -> None:
+    folder = config_path.parent / "templates"
+    folder.mkdir()
+    text = "{% block title %}{{ event.runId // 0 }}{% endblock %}{% block body %}{% endblock %}"
+    (folder / "pack-approval.en.txt").write_text(text)
+    config_path.write_text(CONFIG + f'\n[templates]\ndirs = ["{folder}"]\n')
+    result = run(config_path, "route", "-", event=events.load("requested-en"))
+    assert result.exit_code == 1
+    assert "cannot be rendered" in result.stdout
+    assert "TypeError" in result.stdout
+
+
+# --- render ------------------------------------------------------------------------------------------------
+
+
+def test_render_writes_an_event_in_the_language_asked_for(config_path: Path) -> None:
+    event = events.load("requested-en")
+    english = run(config_path, "render", "pack-approval", "-", event=event)
+    german = run(config_path, "render", "--locale", "de-CH", "pack-approval", "-", event=event)
+    assert (english.exit_code, german.exit_code) == (0, 0)
+    assert english.stdout != german.stdout
+    assert "https://notifyd.acme.example/approvals/…" in german.stdout
+
+
+def test_render_writes_a_mail_as_html(config_path: Path) -> None:
+    result = run(config_path, "render", "--html", "pack-approval", "-", event=events.load("requested-en"))
+    assert result.stdout.startswith("<!DOCTYPE html>")
+
+
+def test_render_gives_an_object_that_is_no_event_to_the_template_as_it_is(config_path: Path) -> None:
+    event = {"channel": "team", "occurredAt": "2026-11-21T10:00:00Z"}
+    result = run(config_path, "render", "--json", "channel-test", "-", event=event)
+    fields = json.loads(result.stdout)["fields"]
+    assert fields[0] == {"name": "Channel", "value": "team"}
+
+
+def test_times_are_told_in_the_zone_asked_for(config_path: Path) -> None:
+    event = {"channel": "team", "occurredAt": "2026-11-21T10:00:00Z"}
+    there = run(config_path, "render", "--zone", "Asia/Tokyo", "channel-test", "-", event=event)
+    assert "7:00" in there.stdout
+
+
+def test_an_unknown_template_is_refused_with_the_names_there_are(config_path: Path) -> None:
+    result = run(config_path, "render", "pack-aproval", "-", event=events.load("requested-en"))
+    assert result.exit_code == 1
+    assert "there is no such template" in result.stderr
+    assert "pack-approval" in result.stderr
