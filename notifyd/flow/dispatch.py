@@ -46,14 +46,25 @@ _T = TypeVar("_T")
 _TICK: Final = 1.0
 """Seconds between looks at the store for what memory does not know of: replays, old leases, other nodes."""
 
-_BLOCKED: Final = SECOND // 2
-"""How long a delivery steps back while an earlier one of its approval is still on the way."""
+_BLOCKED: Final = (SECOND // 2, 15 * SECOND)
+"""How long a delivery steps back while an earlier one of its approval is on the way: a quarter of its age,
+within these bounds, so that many that wait for long cost little."""
 
 _UNUSABLE: Final = 60 * SECOND
 """How long a delivery steps back whose channel has another type by now."""
 
 _MAX_RETRY_AFTER: Final = 60.0
 """The longest wait, in seconds, that a caller is asked for."""
+
+_CLAIM: Final = 256
+"""How many rows are claimed at once."""
+
+_RECOUNT: Final = 10.0
+"""Seconds between countings of the open deliveries: a step whose answer was lost, or another node that died,
+may have left some that this node does not know of."""
+
+_LAST_WORDS: Final = 1.0
+"""Seconds that attempts are given to end once they are cancelled: a channel may not let itself be."""
 
 _SLOW: Final = SECOND // 4
 """After how long an attempt is shown as sending in the store."""
@@ -94,7 +105,7 @@ class Dispatcher:
         self._draining = False
         self._ended = 0
         self._drain_rate = 0.0  # deliveries ended per second, smoothed
-        self._reported = time.monotonic()
+        self._reported = self._counted = time.monotonic()
 
     # -- what comes in ------------------------------------------------------------------------------------
 
@@ -146,6 +157,8 @@ class Dispatcher:
         found = await self._store.delivery(tenant, delivery_id)
         if found is None:
             raise NotFoundError(f"no delivery {delivery_id!r}")
+        if found.reason is Reason.RENDER_FAILED:
+            raise NotRetryableError(f"delivery {delivery_id!r} has no message: it could not be rendered")
         settings, now = self._current().settings, self._clock()
         callback = found.channel == RESUME_CHANNEL
         max_age = settings.resume.max_age if callback else settings.dispatch.max_age
@@ -175,12 +188,18 @@ class Dispatcher:
 
     async def open(self) -> None:
         """Learn from the store what is waiting. Loads counts only, however much it is."""
-        for waiting in await self._store.backlog():
-            self._lanes.setdefault(
-                waiting.lane, Lane(waiting.lane, waiting.channel)
-            ).backlog = waiting.waiting
+        await self._count()
         for channel, dead in (await self._store.dead_letters()).items():
             self._metrics.dead_letters.labels(channel).set(dead)
+
+    async def _count(self) -> None:
+        counted = {one.lane: one for one in await self._store.backlog()}
+        for one in counted.values():
+            self._lanes.setdefault(one.lane, Lane(one.lane, one.channel))
+        for lane in self._lanes.values():
+            waiting = counted[lane.name].waiting if lane.name in counted else 0
+            lane.backlog = max(waiting, lane.in_memory)  # what has come since is in memory
+        self._counted = time.monotonic()
 
     async def run(self) -> None:
         """Refill the lanes from the store and keep leases, until cancelled."""
@@ -188,13 +207,19 @@ class Dispatcher:
         while True:
             self._wake.clear()
             try:
-                for lane in list(self._lanes.values()):
-                    await self._refill(lane)
-                renewed = await self._keep_leases(renewed)
+                renewed = await self._look_after(renewed)
             except StoreError as error:
                 log.warning("dispatching waits for the store: %s", error)
+                await asyncio.sleep(_TICK)
             self._report()
             await self._sleep()
+
+    async def _look_after(self, renewed: Instant) -> Instant:
+        if time.monotonic() - self._counted >= _RECOUNT:
+            await self._count()
+        for lane in list(self._lanes.values()):
+            await self._refill(lane)
+        return await self._keep_leases(renewed)
 
     def wake(self) -> None:
         """Look at every lane now: the configuration has changed."""
@@ -206,13 +231,17 @@ class Dispatcher:
             await asyncio.wait(set(self._tasks))
 
     async def _sleep(self) -> None:
-        due = [lane.due for lane in self._lanes.values() if lane.due is not None]
-        wait = min(max(0, min(due, default=0) - self._clock()) / SECOND, _TICK) if due else _TICK
         try:
-            async with asyncio.timeout(wait):
+            async with asyncio.timeout(self._pause()):
                 await self._wake.wait()
         except TimeoutError:
             return
+
+    def _pause(self) -> float:
+        """Seconds until a lane that has room for it has something due in the store, a tick at most."""
+        lanes = [] if self._draining else self._lanes.values()
+        due = [lane.due for lane in lanes if lane.due is not None and lane.beyond_memory and lane.room()]
+        return min(max(0, min(due) - self._clock()) / SECOND, _TICK) if due else _TICK
 
     async def _refill(self, lane: Lane) -> None:
         """Bring due rows of a lane into memory, if it has room, and move what can move."""
@@ -221,7 +250,7 @@ class Dispatcher:
         channel, now = self._channel_of(lane), self._clock()
         if channel is None and lane.queue:
             await self._store.release([job.delivery for job in lane.queue.clear()])
-        room = lane.room()
+        room = min(lane.room(), _CLAIM)
         if lane.beyond_memory and room:
             lane.due = None
             rows = await self._store.claim_due(
@@ -233,24 +262,44 @@ class Dispatcher:
                 held=lane.held(),
                 overdue_only=channel is None,
             )
+            await self._bring(lane, rows, channel)
+        self._pump(lane)
+
+    async def _bring(self, lane: Lane, rows: Sequence[Delivery], channel: OpenChannel | None) -> None:
+        if self._draining:
+            await self._store.release(rows)
+        elif channel is None:
+            # Nobody is there to send them, and their time is over.
+            await asyncio.gather(*(self._record(lane, too_old(row, self._clock())) for row in rows))
+        else:
             for row in rows:
                 lane.queue.push(Job(row))
-        self._pump(lane)
 
     async def _keep_leases(self, renewed: Instant) -> Instant:
         """Renew every lease well before it ends, and show slow attempts as what they are: being sent."""
         now, lease = self._clock(), self._current().settings.dispatch.lease
-        running = [job.delivery for lane in self._lanes.values() for job in lane.running.values()]
-        slow = [d for d in running if d.state is State.PENDING and d.next_attempt_at + _SLOW < now]
         # A clock that was set back must not stop the renewing.
-        if not 0 <= now - renewed < lease // 3:
-            queued = [job.delivery for lane in self._lanes.values() for job in lane.queue]
-            await self._store.hold(queued, self._lease_end(now), sending=False)
-            await self._store.hold(running, self._lease_end(now), sending=True)
-            return now
-        if slow:
-            await self._store.hold(slow, self._lease_end(now), sending=True)
-        return renewed
+        fresh = 0 <= now - renewed < lease // 3
+        if not fresh:
+            await self._hold_queued(now)
+        running = [job for lane in self._lanes.values() for job in lane.running.values()]
+        await self._show(
+            [job for job in running if not fresh or (not job.shown and job.started + _SLOW < now)], now
+        )
+        return renewed if fresh else now
+
+    async def _hold_queued(self, now: Instant) -> None:
+        queued = [job.delivery for lane in self._lanes.values() for job in lane.queue]
+        held = await self._store.hold(queued, self._lease_end(now), sending=False)
+        lost = {delivery.id for delivery in queued} - held
+        for lane in self._lanes.values():
+            lane.queue.drop(lost)  # somebody else's by now
+
+    async def _show(self, jobs: Sequence[Job], now: Instant) -> None:
+        if jobs:
+            held = await self._store.hold([job.delivery for job in jobs], self._lease_end(now), sending=True)
+            for lane in self._lanes.values():
+                lane.show(held)
 
     def _report(self) -> None:
         """Bring the gauges and the drain rate up to date, about once a tick."""
@@ -259,8 +308,8 @@ class Dispatcher:
             rate = self._ended / (now - self._reported)
             self._drain_rate += (rate - self._drain_rate) / 4
             self._ended, self._reported = 0, now
-        backlog: dict[str, int] = {}
-        opened: dict[str, int] = {}
+        backlog = dict.fromkeys(self._current().channels, 0)
+        opened = dict.fromkeys(self._current().channels, 0)
         for lane in self._lanes.values():
             backlog[lane.channel] = backlog.get(lane.channel, 0) + lane.backlog
             opened[lane.channel] = opened.get(lane.channel, 0) | lane.breaker.open
@@ -282,7 +331,7 @@ class Dispatcher:
             if wait > 0:
                 self._pump_later(lane, wait)
                 return
-            task = asyncio.create_task(self._work(lane, lane.start(), channel))
+            task = asyncio.create_task(self._work(lane, lane.start(now), channel))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -297,6 +346,10 @@ class Dispatcher:
     async def _work(self, lane: Lane, job: Job, channel: OpenChannel) -> None:
         try:
             await self._attempt(lane, job, channel)
+        except Exception:
+            # Its lease runs out, and it is tried again: whatever this is, it holds up nothing else.
+            log.exception("delivery %s cannot be dealt with", job.delivery.id)
+            lane.abandon(job)
         finally:
             lane.running.pop(job.delivery.id, None)
             self._pump(lane)
@@ -309,10 +362,13 @@ class Dispatcher:
             lane.abandon(job)
             await self._record(lane, too_old(delivery, self._clock()))
             return
-        step_back = await self._obstacle(delivery, channel)
-        if step_back:
+        if channel.type != delivery.channel_type:
             lane.abandon(job)
-            await self._step_back(lane, delivery, step_back)
+            await self._step_back(lane, delivery, _UNUSABLE, Reason.CHANNEL_MISSING)
+            return
+        if await self._must_wait(delivery):
+            lane.abandon(job)
+            await self._step_back(lane, delivery, self._blocked(delivery))
             return
         message = job.message or self._read_back(delivery, registry)
         if message is None:
@@ -324,12 +380,14 @@ class Dispatcher:
         record = conclude(delivery, result, registry.settings.dispatch, self._clock(), self._randomness)
         await self._record(lane, record)
 
-    async def _obstacle(self, delivery: Delivery, channel: OpenChannel) -> int:
-        """How long this delivery must step back before it may be tried, 0 for not at all."""
-        if channel.type != delivery.channel_type:
-            return _UNUSABLE
+    async def _must_wait(self, delivery: Delivery) -> bool:
+        """Is an earlier message of the same approval, channel and recipient still on the way?"""
         ordered = delivery.seq > 1 and delivery.channel != RESUME_CHANNEL
-        return _BLOCKED if ordered and await self._store.has_earlier(delivery) else 0
+        return ordered and await self._patiently(lambda: self._store.has_earlier(delivery))
+
+    def _blocked(self, delivery: Delivery) -> int:
+        least, most = _BLOCKED
+        return max(least, min((self._clock() - delivery.created_at) // 4, most))
 
     def _read_back(self, delivery: Delivery, registry: Registry) -> Message | None:
         try:
@@ -338,9 +396,12 @@ class Dispatcher:
             log.error("delivery %s waits: %s", delivery.id, error)
             return None
 
-    async def _step_back(self, lane: Lane, delivery: Delivery, wait: int) -> None:
-        due = self._clock() + wait
-        await self._patiently(lambda: self._store.release([evolve(delivery, next_attempt_at=due)]))
+    async def _step_back(
+        self, lane: Lane, delivery: Delivery, wait: int, reason: Reason | None = None
+    ) -> None:
+        due = min(self._clock() + wait, delivery.deadline)
+        later = evolve(delivery, next_attempt_at=due, reason=reason)
+        await self._patiently(lambda: self._store.release([later]))
         self._due(lane, due)
 
     # -- ends ---------------------------------------------------------------------------------------------
@@ -357,7 +418,7 @@ class Dispatcher:
         if kept and record.state is State.PENDING:
             self._due(lane, record.next_attempt_at)
         elif kept:
-            lane.backlog -= 1
+            lane.backlog = max(0, lane.backlog - 1)
             self._ended += 1
             self._count_end(delivery, record)
         if record.event is not None:
@@ -417,9 +478,12 @@ class Dispatcher:
         self._draining = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=patience)
-        for task in list(self._tasks):
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LAST_WORDS)
         left = [job.delivery for lane in self._lanes.values() for job in lane.queue.clear()]
-        if left:
+        try:
             await self._store.release(left)
+        except StoreError as error:
+            log.warning("%d deliveries keep their leases until these end: %s", len(left), error)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message
 from notifyd.settings import Backoff, Rate
@@ -34,10 +34,15 @@ Flow: TypeAlias = tuple[str, str]
 
 @frozen
 class Job:
-    """A leased delivery. `message` is None where it has to be read back from the row."""
+    """A leased delivery. `message` is None where it has to be read back from the row.
+
+    `started` is when its attempt began; `shown` says that the store shows it as being sent.
+    """
 
     delivery: Delivery
     message: Message | None = None
+    started: Instant = 0
+    shown: bool = False
 
     @property
     def flow(self) -> Flow:
@@ -52,7 +57,7 @@ def retry_delay(tries: int, backoff: Backoff, retry_after: float | None, randomn
     """
     step: int = min(backoff.first * 2 ** min(tries - 1, 40), backoff.ceiling)
     if retry_after is not None:
-        return max(step, min(int(retry_after * SECOND), backoff.ceiling))
+        return int(max(step, min(retry_after * SECOND, backoff.ceiling)))
     return int(randomness.uniform(0, step))
 
 
@@ -111,7 +116,8 @@ class Breaker:
         if self._probing:
             return BREAKER_INTERVAL / SECOND
         # A clock set back must not keep the breaker open for longer than its interval.
-        return min(max(0, self._retry_at - now), BREAKER_INTERVAL) / SECOND
+        self._retry_at = min(self._retry_at, now + BREAKER_INTERVAL)
+        return max(0, self._retry_at - now) / SECOND
 
     def started(self) -> None:
         self._probing = self.open
@@ -159,6 +165,13 @@ class FairQueue:
         else:
             del self._flows[flow]
         return job
+
+    def drop(self, ids: Collection[str]) -> None:
+        """Forget these deliveries, where they still wait."""
+        jobs = self.clear() if ids else []
+        for job in jobs:
+            if job.delivery.id not in ids:
+                self.push(job)
 
     def clear(self) -> list[Job]:
         jobs = list(self)
@@ -215,16 +228,25 @@ class Lane:
 
     def room(self, flow: Flow | None = None) -> int:
         """How many more jobs fit into memory, of this flow if one is named."""
-        room = CAPACITY - len(self.queue) - len(self.running)
+        room = CAPACITY - self.in_memory
         return max(0, room if flow is None else min(room, FLOW_CAPACITY - self.queue.waiting(flow)))
+
+    def show(self, ids: Collection[str]) -> None:
+        """Note which running attempts the store shows as being sent."""
+        for id_ in self.running.keys() & set(ids):
+            self.running[id_] = evolve(self.running[id_], shown=True)
 
     def held(self) -> set[str]:
         return {job.delivery.id for job in self.queue} | self.running.keys()
 
     @property
+    def in_memory(self) -> int:
+        return len(self.queue) + len(self.running)
+
+    @property
     def beyond_memory(self) -> bool:
         """Has the store more of this lane than memory holds?"""
-        return self.backlog > len(self.queue) + len(self.running)
+        return self.backlog > self.in_memory
 
     def limit(self, rate: Rate | None, now: Instant) -> None:
         """Take on the rate that is configured now; an unchanged one keeps its tokens."""
@@ -237,9 +259,9 @@ class Lane:
         """Seconds until the next attempt may start, 0 for now. Waiting spends no attempts."""
         return max(self.breaker.wait(now), self.bucket.wait(now) if self.bucket else 0.0)
 
-    def start(self) -> Job:
+    def start(self, now: Instant) -> Job:
         """The next job, with its token spent."""
-        job = self.queue.pop()
+        job = evolve(self.queue.pop(), started=now)
         self.running[job.delivery.id] = job
         self.breaker.started()
         if self.bucket:
