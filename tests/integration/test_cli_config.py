@@ -1,0 +1,247 @@
+"""The commands that need no running service: check-config, plugins, keygen, and help."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+import pytest
+
+from notifyd.cli import COMMANDS
+from notifyd.secrets import Secret
+from notifyd.signing import secret_bytes
+from tests.command import notifyd
+from tests.process import SEAL_KEY, SECRET
+
+GOOD: Final = f"""
+[keys]
+seal = ["{SEAL_KEY}"]
+
+[auth.clients.task-runner]
+hmac_secrets = ["{SECRET}"]
+scopes = ["Notifier.Events:Write"]
+tenants = ["acme"]
+
+[channels.hook]
+type = "webhook"
+url = "https://hook.acme.example/in/the-path-is-secret"
+
+[[rules]]
+name = "approvals"
+when = 'event.kind == "pack.approval"'
+channels = ["hook"]
+"""
+
+
+def write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "notifyd.toml"
+    path.write_text(GOOD)
+    return path
+
+
+@pytest.fixture
+def broken_plugin(tmp_path: Path) -> dict[str, str]:
+    """An environment in which a plugin is installed that cannot be imported."""
+    site = tmp_path / "site"
+    info = site / "notifyd_broken-1.2.dist-info"
+    info.mkdir(parents=True)
+    (site / "broken_channel.py").write_text("import no_such_module_anywhere\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: notifyd-broken\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text("[notifyd]\nbroken = broken_channel\n")
+    return {"PYTHONPATH": str(site)}
+
+
+# --- check-config -------------------------------------------------------------------------------------------
+
+
+async def test_check_config_prints_what_it_understood_and_no_secret(config: Path) -> None:
+    result = await notifyd("check-config", "--config", config)
+    assert (result.code, result.stderr) == (0, "")
+    assert 'listen = "127.0.0.1:8686"' in result.stdout
+    assert 'hmac_secrets = ["***"]' in result.stdout
+    for secret in (SEAL_KEY, SECRET, "the-path-is-secret"):
+        assert secret not in result.stdout
+
+
+async def test_check_config_prints_json(config: Path) -> None:
+    result = await notifyd("check-config", "--config", config, "--json")
+    assert result.code == 0
+    assert result.json["ok"] is True
+    assert result.json["config"]["channels"]["hook"]["type"] == "webhook"
+
+
+async def test_check_config_takes_its_file_from_the_environment(config: Path) -> None:
+    result = await notifyd("check-config", environ={"NOTIFYD_CONFIG": str(config)})
+    assert result.code == 0
+
+
+async def test_check_config_names_every_fault_with_file_and_path(config: Path) -> None:
+    write(config, GOOD.replace('type = "webhook"', 'type = "carrier-pigeon"') + "\n[serve]\n")
+    result = await notifyd("check-config", "--config", config)
+    assert (result.code, result.stdout) == (1, "")
+    faults = result.stderr.splitlines()
+    assert any(line.startswith(f"{config}: channels.hook.type: no plugin brings") for line in faults)
+    assert any(line.startswith(f"{config}: serve: ") for line in faults)
+
+
+async def test_check_config_gives_faults_as_json(config: Path) -> None:
+    write(config, GOOD + "\n[serve]\n")
+    result = await notifyd("check-config", "--config", config, "--json")
+    assert result.code == 1
+    assert result.json["ok"] is False
+    assert [fault["pointer"] for fault in result.json["faults"]] == ["serve"]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        (('event.kind == "pack.approval"', "event.kind =="), "rules[0].when"),
+        (("[keys]", '[store]\nurl = "sqlite:///"\n[keys]'), "store.url"),
+        (("[keys]", '[store]\nurl = "sqlite:///folder/"\n[keys]'), "store.url"),
+    ],
+    ids=["a rule that does not compile", "a store of no kind", "a store that is a folder"],
+)
+async def test_check_config_refuses_what_a_start_would_refuse(
+    change: tuple[str, str], pointer: str, config: Path
+) -> None:
+    write(config, GOOD.replace(*change))
+    result = await notifyd("check-config", "--config", config)
+    assert result.code == 1
+    assert f"{config}: {pointer}: " in result.stderr
+
+
+async def test_check_config_refuses_a_template_that_does_not_compile(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "pack-approval.en.txt").write_text("{% if %}")
+    write(config, GOOD + '\n[templates]\ndirs = ["texts"]\n')
+    result = await notifyd("check-config", "--config", config)
+    assert result.code == 1
+    assert "pack-approval.en.txt" in result.stderr
+
+
+async def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.toml"
+    result = await notifyd("check-config", "--config", missing)
+    assert (result.code, result.stdout) == (1, "")
+    assert result.stderr == f"{missing}: cannot be read: No such file or directory\n"
+
+
+async def test_a_broken_plugin_is_named_and_does_not_fail_a_configuration_without_it(
+    config: Path, broken_plugin: dict[str, str]
+) -> None:
+    result = await notifyd("check-config", "--config", config, environ=broken_plugin)
+    assert result.code == 0
+    assert "broken (notifyd-broken)" in result.stderr
+    assert "no_such_module_anywhere" in result.stderr
+
+
+# --- plugins ------------------------------------------------------------------------------------------------
+
+
+async def test_plugins_lists_each_with_what_it_provides() -> None:
+    result = await notifyd("plugins")
+    assert result.code == 0
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert rows[0] == ["plugin", "distribution", "version", "provides"]
+    assert ["webhook", "notifyd-webhook", "0.1.0", "channel webhook"] in rows
+
+
+async def test_plugins_names_a_broken_one_and_fails(broken_plugin: dict[str, str]) -> None:
+    result = await notifyd("plugins", "--json", environ=broken_plugin)
+    assert result.code == 1
+    assert "webhook" in {plugin["name"] for plugin in result.json["plugins"]}
+    (fault,) = result.json["pluginFaults"]
+    assert fault["plugin"] == "broken (notifyd-broken)"
+    assert "no_such_module_anywhere" in fault["message"]
+
+
+# --- keygen -------------------------------------------------------------------------------------------------
+
+
+async def test_keygen_makes_a_seal_key_that_is_new_each_time() -> None:
+    first, second = await notifyd("keygen"), await notifyd("keygen")
+    assert len(base64.b64decode(first.stdout, validate=False)) == 32
+    assert first.stdout != second.stdout
+
+
+async def test_keygen_makes_a_signing_secret() -> None:
+    result = await notifyd("keygen", "--hmac")
+    assert len(secret_bytes(Secret(result.stdout.strip()))) == 32
+
+
+async def test_keygen_makes_a_token_and_the_line_for_the_configuration() -> None:
+    result = await notifyd("keygen", "--token")
+    token, line = result.stdout.splitlines()
+    assert line == f'token_hashes = ["sha256:{hashlib.sha256(token.encode()).hexdigest()}"]'
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [([], ["sealKey"]), (["--hmac"], ["hmacSecret"]), (["--token"], ["token", "tokenHash"])],
+)
+async def test_keygen_prints_json(option: list[str], names: list[str]) -> None:
+    assert list((await notifyd("keygen", "--json", *option)).json) == names
+
+
+# --- the command line itself --------------------------------------------------------------------------------
+
+
+def commands(group: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    """Every command that does something, by its words."""
+    if isinstance(group, click.Group):
+        for name, command in group.commands.items():
+            yield from commands(command, (*path, name))
+    else:
+        yield " ".join(path), group
+
+
+EVERY: Final = dict(pair for name, entry in COMMANDS.items() for pair in commands(entry.load(), (name,)))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_command_takes_a_configuration_and_tells_what_it_is_for(name: str) -> None:
+    options = {option for parameter in EVERY[name].params for option in parameter.opts}
+    assert "--config" in options
+    assert EVERY[name].help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_found_under_its_own_name(name: str) -> None:
+    assert COMMANDS[name].load().name == name
+
+
+async def test_wrong_usage_exits_with_2() -> None:
+    for arguments in (["no-such-command"], ["serve", "--no-such-option"], ["serve", "--log-level", "loud"]):
+        result = await notifyd(*arguments)
+        assert (result.code, result.stdout) == (2, "")
+        assert "Usage: notifyd" in result.stderr
+
+
+async def test_help_and_version_are_there() -> None:
+    listed = (await notifyd("--help")).stdout
+    assert all(re.search(rf"^  {name} ", listed, re.MULTILINE) for name in COMMANDS)
+    assert re.fullmatch(r"notifyd, version \d+\.\d+\.\d+\n", (await notifyd("--version")).stdout)
+
+
+def test_help_and_calls_to_a_service_load_neither_the_daemon_nor_its_libraries() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from notifyd.cli import cli\n"
+        "assert CliRunner().invoke(cli, ['--help']).exit_code == 0\n"
+        "assert CliRunner().invoke(cli, ['send', '--help']).exit_code == 0\n"
+        "heavy = {'aiohttp', 'babel', 'cel', 'jinja2', 'motor', 'notifyd.app', 'pluggy', 'rich', 'uvloop'}\n"
+        "sys.exit(', '.join(heavy & sys.modules.keys()) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
