@@ -1,0 +1,293 @@
+"""The documentation is true: its examples run, its tables are complete, its links lead somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import pytest
+import tomli
+from attrs import frozen
+from markdown_it import MarkdownIt
+
+from notifyd import config, wire
+from notifyd.cli import COMMANDS
+from notifyd.config import as_toml
+from notifyd.discovery import discover
+from notifyd.metrics import Metrics
+from notifyd.model import Outcome
+from notifyd.plugin import ChannelType
+from notifyd.render import TemplateSet
+from notifyd.resume_token import seal_for
+from notifyd.rules import RuleBook
+from notifyd.sandbox import CONTEXT_NAMES, FILTERS
+from notifyd.secrets import Secret
+from notifyd.signing import secret_bytes, sign, verify
+from notifyd.web import problems
+from tests.unit.test_conf_file import ENVIRON, SIGNING_SECRET
+
+ROOT: Final = Path(__file__).parents[2]
+PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+INTERNAL_NAMES: Final = {"formats"}
+"""What the sandbox passes to its own filters, and no template has a use for."""
+
+# What examples may refer to, where they do not bring it themselves.
+AROUND: Final = """
+keys.seal = ["${NOTIFYD_SEAL_KEY}"]
+[channels.release-mail]
+type = "email"
+host = "smtp.acme.example"
+from = "notifyd@acme.example"
+[channels.team-slack]
+type = "slack"
+webhook_url = "https://hooks.slack.com/services/T0/B0/x"
+[channels.build-hook]
+type = "webhook"
+url = "${BUILD_HOOK_URL}"
+"""
+
+
+@frozen
+class Example:
+    """A fenced block: where it begins, what it says it is, and its text."""
+
+    page: Path
+    line: int
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.name}:{self.line}"
+
+
+def blocks() -> Iterator[Example]:
+    for page in PAGES:
+        for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
+            if token.type == "fence" and token.map:
+                yield Example(page, token.map[0] + 1, token.info.strip(), token.content)
+
+
+EXAMPLES: Final = list(blocks())
+
+
+def of(kind: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("example", [e for e in EXAMPLES if e.kind == kind], ids=str)
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def types() -> Mapping[str, ChannelType]:
+    return discover().channel_types
+
+
+# --- examples ----------------------------------------------------------------------------------------------
+
+
+def test_every_example_is_of_a_kind_that_is_checked() -> None:
+    known = {"toml", "json", "json event", "json ack", "json cloudevent", "jinja", "python", "console"}
+    assert {str(e): e.kind for e in EXAMPLES if e.kind not in known} == {}
+
+
+@of("toml")
+def test_a_toml_example_loads_and_its_rules_compile(
+    example: Example, types: Mapping[str, ChannelType]
+) -> None:
+    document = tomli.loads(AROUND) | (own := tomli.loads(example.text))
+    document["channels"] = tomli.loads(AROUND)["channels"] | own.get("channels", {})
+    settings = config.loads(as_toml(document), types, environ=ENVIRON)
+    RuleBook.compile(settings.rules, {})
+
+
+@of("json")
+def test_a_json_example_is_json(example: Example) -> None:
+    assert json.loads(example.text)
+
+
+@of("json event")
+def test_an_event_keeps_the_contract(example: Example) -> None:
+    """The parsers raise with every fault there is."""
+    wire.parse_pack_event(json.loads(example.text))
+
+
+@of("json ack")
+def test_a_decision_keeps_the_contract(example: Example) -> None:
+    wire.parse_ack(json.loads(example.text))
+
+
+@of("json cloudevent")
+def test_a_cloudevent_keeps_the_contract(example: Example) -> None:
+    wire.parse_cloud_event(json.loads(example.text))
+
+
+def namespace(name: str) -> dict[str, Any]:
+    """What the Python examples of a page define, run one after the other."""
+    names: dict[str, Any] = {}
+    for example in EXAMPLES:
+        if example.kind == "python" and example.page.name == f"{name}.md":
+            exec(compile(example.text, str(example), "exec"), names)  # noqa: S102 - our own documentation
+    return names
+
+
+def test_python_examples_stand_where_they_are_run() -> None:
+    assert {e.page.name for e in EXAMPLES if e.kind == "python"} == {"events.md", "decisions.md"}
+
+
+def test_the_signing_example_makes_what_notifyd_verifies() -> None:
+    body = b'{"a": 1}'
+    headers = namespace("events")["signed_headers"]("task-runner", SIGNING_SECRET, body)
+    verify([secret_bytes(Secret(SIGNING_SECRET))], headers, body, time.time(), 60)
+    assert headers["X-Notifyd-Client"] == "task-runner"
+
+
+def test_the_waiting_example_honours_retry_after_and_its_ceiling() -> None:
+    wait_before = namespace("events")["wait_before"]
+    assert all(0 <= wait_before(attempt, None) <= 60 for attempt in range(1, 50))
+    assert wait_before(1, "7") >= 7
+
+
+def test_the_verifying_example_takes_what_notifyd_signs_and_nothing_else() -> None:
+    check, body = namespace("decisions")["verify"], b'{"type": "pack.approval.decided"}'
+    headers = sign([Secret(SIGNING_SECRET)], "an-id", int(time.time()), body)
+    check(headers, body, [SIGNING_SECRET])
+    with pytest.raises(ValueError, match="does not match"):
+        check(headers, body + b" ", [SIGNING_SECRET])
+    with pytest.raises(ValueError, match="too far"):
+        check(headers | {"webhook-timestamp": "1"}, body, [SIGNING_SECRET])
+
+
+def test_the_example_opens_a_sealed_resume_token() -> None:
+    sealed = seal_for(Secret(SIGNING_SECRET), Secret("known to the runner"))
+    assert namespace("decisions")["open_resume_token"](sealed, SIGNING_SECRET) == "known to the runner"
+
+
+def test_the_templates_shown_render(tmp_path: Path) -> None:
+    shown = [e.text for e in EXAMPLES if e.kind == "jinja"]
+    for name, text in zip(("release.en.txt", "pack-approval.en.txt"), shown, strict=True):
+        assert f"`{name}`" in page("templates")
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    templates = TemplateSet.load([], [tmp_path], "en")
+    data = {"name": "Payments", "notes": "Faster.", "version": "3", "downloads": 12345}
+    event = {"kind": "release", "occurredAt": "2026-11-04T09:30:00Z", "data": data}
+    release = templates.render("release", "en", event=event, link="https://acme.example/")
+    assert (release.title, release.body, release.actions[0].label) == ("Payments is out", "Faster.", "Open")
+    assert ("Downloads", "12,345") in [(field.name, field.value) for field in release.fields]
+    request = {
+        "kind": "pack.approval",
+        "action": "requested",
+        "labels": {"environment": "test"},
+        "runId": "r",
+    }
+    assert templates.render("pack-approval", "en", event=request).title.startswith("[test] ")
+
+
+# --- tables that must be complete --------------------------------------------------------------------------
+
+
+def rows(text: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its head."""
+    lines = text.split(f"## {heading}\n", 1)[1].splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("|"))
+    table = []
+    for line in lines[start + 2 :]:
+        if not line.startswith("|"):
+            break
+        table.append([cell.strip() for cell in line.strip("|").split("|")])
+    return table
+
+
+def quoted(text: str) -> set[str]:
+    return set(re.findall(r"`([^`]+)`", text))
+
+
+def test_the_problem_codes_are_all_there_with_their_status() -> None:
+    known = {(meaning.status, cls.code) for cls, meaning in problems.MEANINGS.items()} | {
+        (405, "method_not_allowed")
+    }
+    told = {
+        (int(status), code)
+        for status, codes, _ in rows(page("events"), "When it is refused")
+        if status.isdigit()
+        for code in quoted(codes)
+    }
+    assert told == known
+
+
+def test_the_outcomes_are_all_there() -> None:
+    sentence = re.search(r"`outcome` is ([^.]+)\.", page("events"))
+    assert sentence
+    assert {outcome.value for outcome in Outcome} <= quoted(sentence[1])
+
+
+def test_the_metrics_are_all_there_with_their_labels() -> None:
+    told = {cells[0].strip("`") for cells in rows(page("operations"), "Metrics")}
+    known = set()
+    for metric in vars(Metrics()).values():
+        labels = getattr(metric, "_labelnames", None)
+        if labels is not None:
+            suffix = "_total" if metric._type == "counter" else ""
+            known.add(metric._name + suffix + (f"{{{','.join(labels)}}}" if labels else ""))
+    assert told == known | {"notifyd_build_info{version}"}
+
+
+def commands() -> Iterator[str]:
+    for name, entry in COMMANDS.items():
+        command = entry.load()
+        if isinstance(command, click.Group):
+            yield from (f"{name} {sub}" for sub in command.commands)
+        else:
+            yield name
+
+
+def test_the_commands_are_all_there() -> None:
+    shown = [cells[0].strip("`").split() for cells in rows(page("operations"), "Commands")]
+    told = {" ".join(word for word in words[1:] if word.islower()) for words in shown}
+    assert told == set(commands())
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_page_names_no_command_that_does_not_exist(path: Path) -> None:
+    named = re.findall(r"(?:^ {4}|`)notifyd ([a-z][a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(named) <= set(COMMANDS)
+
+
+def test_what_a_template_sees_is_all_there() -> None:
+    names = {name for cells in rows(page("templates"), "What a template sees") for name in quoted(cells[0])}
+    assert names == CONTEXT_NAMES - INTERNAL_NAMES
+    filters = {
+        name.partition("(")[0]
+        for cells in rows(page("templates"), "Filters, beside Jinja's own")
+        for name in quoted(cells[0])
+    }
+    assert filters == set(FILTERS)
+
+
+# --- links -------------------------------------------------------------------------------------------------
+
+
+def links(path: Path) -> Iterator[str]:
+    for token in MarkdownIt().parse(path.read_text(encoding="utf-8")):
+        for child in token.children or ():
+            if child.type == "link_open":
+                yield str(child.attrGet("href"))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_link_leads_to_a_file_that_is_there(path: Path) -> None:
+    for href in links(path):
+        if not href.startswith(("https://", "http://", "mailto:", "#")):
+            assert (path.parent / href.partition("#")[0]).exists(), href
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    reached = {
+        (ROOT / "docs" / href).resolve() for href in links(ROOT / "docs" / "index.md") if "://" not in href
+    }
+    assert set((ROOT / "docs").glob("**/*.md")) - {ROOT / "docs" / "index.md"} <= reached
