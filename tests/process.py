@@ -86,6 +86,7 @@ class DaemonProcess:
     port: int
     environ: Mapping[str, str] = field(factory=dict)
     options: tuple[str, ...] = ()
+    python: str = sys.executable
     process: asyncio.subprocess.Process | None = None
     stdout: bytearray = field(factory=bytearray)
     stderr: bytearray = field(factory=bytearray)
@@ -119,7 +120,7 @@ class DaemonProcess:
     async def launch(self) -> None:
         """Start the process, and return before it is ready."""
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
+            self.python,
             *("-m", "notifyd", "serve", "--config", str(self.config_path), *self.options),
             env=environ_of(self.folder, self.port) | dict(self.environ),
             stdout=asyncio.subprocess.PIPE,
@@ -227,14 +228,16 @@ async def daemon_process(
     *,
     environ: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
+    python: str = sys.executable,
     start: bool = True,
 ) -> AsyncIterator[DaemonProcess]:
     """A daemon in `folder`, ready unless `start` is false, and ended with the block if it lives that long.
 
-    `config` is TOML: channels, rules, and whatever differs from the sections it gets by default.
+    `config` is TOML: channels, rules, and whatever differs from the sections it gets by default. `python` is
+    the interpreter it runs in.
     """
     async with aiohttp.ClientSession() as session:
-        daemon = DaemonProcess(folder, session, _free_port(), environ or {}, options)
+        daemon = DaemonProcess(folder, session, _free_port(), environ or {}, options, python)
         configure(daemon.config_path, config)
         try:
             if start:
