@@ -41,10 +41,10 @@ async def known(store: SqliteStore, given: Event) -> bool:
     return not (await store.append(append_of(given))).fresh
 
 
-def test_every_commit_is_flushed_to_the_disk(tmp_path: Path) -> None:
+def test_every_commit_is_flushed_to_the_disk_and_none_runs_a_checkpoint(tmp_path: Path) -> None:
     db = open_writer(tmp_path / "notifyd.db")
-    settings = [db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("synchronous", "journal_mode")]
-    assert settings == [2, "wal"]
+    names = ("journal_mode", "synchronous", "wal_autocheckpoint")
+    assert [db.execute(f"PRAGMA {name}").fetchone()[0] for name in names] == ["wal", 2, 0]
     db.close()
 
 
