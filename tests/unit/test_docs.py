@@ -258,6 +258,17 @@ def test_a_page_names_no_command_that_does_not_exist(path: Path) -> None:
     assert set(named) <= set(COMMANDS)
 
 
+def test_the_make_targets_named_are_all_the_targets_there_are() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    named = {
+        target
+        for path in PAGES
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {"run", "test", "lint", "help"} <= named <= targets
+
+
 def test_what_a_template_sees_is_all_there() -> None:
     names = {name for cells in rows(page("templates"), "What a template sees") for name in quoted(cells[0])}
     assert names == CONTEXT_NAMES - INTERNAL_NAMES
