@@ -1,0 +1,74 @@
+"""The channel: each message as one page to a team."""
+
+from __future__ import annotations
+
+import json
+
+from attrs import field, frozen
+
+from notifyd.plugin import (
+    ChannelContext,
+    Level,
+    Message,
+    Receipt,
+    Secret,
+    check_response,
+    clean,
+    fit,
+    http_url,
+    one_line,
+    post,
+)
+
+SUMMARY_LIMIT = 120
+DETAILS_LIMIT = 2000
+URGENT = (Level.WARNING, Level.ERROR)
+
+
+@frozen
+class PagerConfig:
+    """The options of a channel with `type = "pager"`. What is a `Secret` is never shown anywhere."""
+
+    url: Secret = field(validator=http_url)
+    key: Secret
+    team: str = "everyone"
+
+
+class PagerChannel:
+    def __init__(self, config: PagerConfig, context: ChannelContext) -> None:
+        self._config = config
+        self._context = context
+
+    async def send(self, message: Message) -> Receipt:
+        """One attempt. Raises `TransientError` where trying again can help, `PermanentError` where it cannot."""
+        body = payload(message, self._config.team)
+        answer = await post(self._context.http, self._config.url, body, {"x-pager-key": self._config.key})
+        return check_response(
+            answer.status,
+            answer.headers,
+            answer.text,
+            now=self._context.clock(),
+            retry_after=seconds(answer.json.get("wait")),
+            said=str(answer.json.get("error", "")),
+        )
+
+    async def aclose(self) -> None:
+        """Nothing is held: the session belongs to the daemon."""
+
+
+def payload(message: Message, team: str) -> bytes:
+    """The request's body: a pure function of message and config, so that a retry sends the same bytes."""
+    page = {
+        "key": message.id,
+        "team": team,
+        "urgent": message.level in URGENT,
+        "summary": fit(one_line(message.title), SUMMARY_LIMIT),
+        "details": fit(clean(message.body), DETAILS_LIMIT),
+        "links": [link.url for link in message.actions],
+    }
+    return json.dumps(page).encode()
+
+
+def seconds(value: object) -> float | None:
+    """What this vendor asks to wait, where it is a number at all."""
+    return float(value) if isinstance(value, int | float) else None

@@ -1,0 +1,49 @@
+"""The `pager` plugin: its channel under notifyd's conformance kit, and what is its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from notifyd_pager import notifyd_channel_types
+from notifyd_pager.channel import PagerConfig, payload, seconds
+from notifyd_pager.hours import in_office_hours
+
+from notifyd.plugin import Level, Secret
+from notifyd.testing import HttpConformance, Reply, sample_message
+
+(PAGER,) = notifyd_channel_types()
+
+
+class TestPager(HttpConformance):
+    channel_type = PAGER
+    throttled = Reply(429, json.dumps({"error": "too_many_pages", "wait": 7}))
+
+    def config(self, url: str) -> PagerConfig:
+        return PagerConfig(url=Secret(url + "/v1/a-secret-in-the-path"), key=Secret("only-for-the-tests"))
+
+
+@pytest.mark.parametrize(
+    ("level", "urgent"), [(Level.INFO, False), (Level.SUCCESS, False), (Level.ERROR, True)]
+)
+def test_only_what_is_wrong_is_urgent(level: Level, urgent: bool) -> None:
+    page = json.loads(payload(sample_message(level=level), "release"))
+    assert (page["urgent"], page["team"]) == (urgent, "release")
+
+
+def test_a_wait_that_is_no_number_is_no_wait() -> None:
+    assert [seconds(value) for value in (7, 0.5, "7", None)] == [7.0, 0.5, None, None]
+
+
+@pytest.mark.parametrize(
+    ("at", "zone", "within"),
+    [
+        ("2026-11-20T08:00:00Z", "Europe/Zurich", True),
+        ("2026-11-20T07:59:59Z", "Europe/Zurich", False),
+        ("2026-11-20T16:00:00Z", "Europe/Zurich", False),
+        ("2026-11-21T10:00:00Z", "Europe/Zurich", False),
+        ("2026-11-20T16:00:00.5+00:00", "America/New_York", True),
+    ],
+)
+def test_office_hours_are_those_of_the_zone(at: str, zone: str, within: bool) -> None:
+    assert in_office_hours(at, zone) is within
