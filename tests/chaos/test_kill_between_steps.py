@@ -11,7 +11,7 @@ import hashlib
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from notifyd.secrets import Secret
 from notifyd.signing import secret_bytes, sign, verify
 from notifyd.testing import Sink
 from tests import events
+from tests.waiting import until, until_async
 
 POINTS = [
     ("append", 1),  # the event, with its approval
@@ -137,7 +138,7 @@ class Runner:
         return headers | {"X-Notifyd-Client": "task-runner", "Content-Type": "application/json"}
 
     async def until_sent(self, kind: str) -> None:
-        await until(lambda: kind in self.seen())
+        await until(lambda: kind in self.seen(), seconds=45)
 
     def seen(self) -> dict[str, set[str]]:
         """What the receiver was sent: type to ids."""
@@ -156,7 +157,7 @@ class Runner:
         ballot |= {"decision": "approved", "actor": "alice@acme.example"}
         await self.call("POST", path + "/ack", ballot)
         await self.until_sent("pack.approval.resumed")
-        await until_async(self._settled)
+        await until_async(self._settled, seconds=45)
 
     async def _settled(self) -> bool:
         pending = await self.call("GET", "/api/v1/deliveries?state=pending")
@@ -171,18 +172,6 @@ class Runner:
         return await self.call(
             "GET", "/notifications/pack-approvals/{runId}/{approvalId}".format(**self.event)
         )
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(45):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-async def until_async(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(45):
-        while not await condition():
-            await asyncio.sleep(0.02)
 
 
 def free_port() -> int:
