@@ -113,7 +113,7 @@ class App:
         )
         budgets = Budgets(self._store)
         self._planner = Planner(**counted, outbox=self._dispatcher, budgets=budgets, node=node)
-        self._digests = Digests(**shared, outbox=self._dispatcher, budgets=budgets)
+        self._digests = Digests(**counted, outbox=self._dispatcher, budgets=budgets)
         accepted = self._planner.offer
         self._effects = Effects(**shared, accepted=accepted, outbox=self._dispatcher)
         recorded = self._effects.offer
@@ -127,8 +127,9 @@ class App:
             draining=lambda: self._draining,
         )
 
-    def _admit(self) -> None:
+    def _admit(self) -> bool:
         self._dispatcher.admit(self._planner.waiting)
+        return self._planner.has_room
 
     # -- start and stop -----------------------------------------------------------------------------------
 
@@ -142,7 +143,10 @@ class App:
             ("dispatch", self._dispatcher.run()),
             ("plan", self._planner.run()),
             ("effects", self._effects.run()),
-            ("sweep", self._sweep()),
+            ("planning sweep", self._sweep(self._planner.sweep)),
+            ("digest sweep", self._sweep(self._digests.sweep)),
+            ("effects sweep", self._sweep(self._effects.sweep, again=False)),
+            ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),
         ):
             resources.push_async_callback(_cancelled, self._supervised(name, step))
         await self._listen(resources)
@@ -175,17 +179,19 @@ class App:
         for task in list(self._closing):
             await task
 
-    async def _sweep(self) -> None:
-        """Find what memory does not know of: plans, effects and expiries that are due."""
+    async def _sweep(self, sweep: Callable[[], Awaitable[int]], *, again: bool = True) -> None:
+        """Find what memory does not know of and is due: plans, windows, effects or expiries.
+
+        `again`: at once after a sweep that found something, as what it found is not found twice.
+        """
         while True:
+            found = 0
             try:
-                await self._planner.sweep()
-                await self._effects.sweep()
-                await self._expiry.sweep()
-                await self._digests.sweep()
+                found = await sweep()
             except StoreError as error:
                 log.warning("sweeping waits for the store: %s", error)
-            await asyncio.sleep(_SWEEP)
+            if not (found and again):
+                await asyncio.sleep(_SWEEP)
 
     # -- reload -------------------------------------------------------------------------------------------
 

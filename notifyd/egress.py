@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Sequence
 from contextvars import ContextVar
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
 
@@ -150,13 +151,18 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
         return "must be an https URL, or http to an allowed private address"
     if url.user is not None or url.password is not None:
         return "must not carry a user name or password"
-    if origin not in {origin_of(URL(allowed)) for allowed in allowed_origins}:
+    if origin not in _origins(tuple(allowed_origins)):
         return f"its origin {origin} is not one of resume.allowed_origins"
-    return _address_fault(url, guard)
+    return _address_fault(url.scheme, url.host or "", guard)
 
 
-def _address_fault(url: URL, guard: Guard) -> str | None:
-    host = url.host or ""
+@lru_cache(maxsize=8)
+def _origins(allowed: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(origin_of(URL(one)) for one in allowed)
+
+
+@lru_cache(maxsize=1024)
+def _address_fault(scheme: str, host: str, guard: Guard) -> str | None:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -164,7 +170,7 @@ def _address_fault(url: URL, guard: Guard) -> str | None:
         number = _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2])
         # A name: the address it resolves to is checked when it is called.
         return "its address must be written as four decimal numbers" if number else None
-    if url.scheme == "http" and not guard.allows_private(address):
+    if scheme == "http" and not guard.allows_private(address):
         return "plain http is allowed to an address that egress.allow_private names only"
     if not guard.allows(address):
         return "its address is not public and egress.allow_private does not name it"

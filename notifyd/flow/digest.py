@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from notifyd.codec import derived_id, rfc3339
 from notifyd.envelope import unwrap, wrap
-from notifyd.errors import RenderError, SealError
+from notifyd.errors import RenderError, SealError, StoreError
 from notifyd.flow.storm import Budgets, is_request, quiet_until
-from notifyd.model import Clock, Delivery, Instant, Message
+from notifyd.metrics import Metrics
+from notifyd.model import Clock, Delivery, Instant, Message, State
 from notifyd.outbox import Outbox, Ready
 from notifyd.registry import Registry
-from notifyd.render import DIGEST_LISTED, Digest, DigestItem
+from notifyd.render import DIGEST_LISTED, Digest, DigestItem, Rendered, level_of
 from notifyd.settings import Rule
 from notifyd.store import Store, Window
 
@@ -23,45 +24,64 @@ log = logging.getLogger(__name__)
 
 _BATCH: Final = 50
 _TEMPLATE: Final = "digest"
+_ACTION: Final = "digest"
 
 
 class Digests:
     """Closes the windows that are due."""
 
     def __init__(
-        self, *, store: Store, current: Callable[[], Registry], outbox: Outbox, budgets: Budgets, clock: Clock
+        self,
+        *,
+        store: Store,
+        current: Callable[[], Registry],
+        outbox: Outbox,
+        budgets: Budgets,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._current = current
         self._outbox = outbox
         self._budgets = budgets
+        self._metrics = metrics
         self._clock = clock
 
     async def sweep(self) -> int:
-        """Close what is due, at most a batch of windows; answers how many were looked at."""
+        """Close what is due, at most a batch of windows; answers in how many there was something to do."""
         windows = await self._store.due_windows(self._clock(), _BATCH)
-        for window in windows:
-            try:
-                await self._close(window)
-            except (RenderError, SealError) as error:
-                # What cannot be told together is told one by one: held, never dropped.
-                log.error("the digest of lane %s cannot be made: %s", window.lane, error)
-                await self._let_go(window)
-        return len(windows)
+        return sum([await self._guarded(window) for window in windows])
 
-    async def _close(self, window: Window) -> None:
+    async def _guarded(self, window: Window) -> bool:
+        """Close one window; one that cannot be closed now stays, and holds up none of the others."""
+        try:
+            return await self._close(window)
+        except StoreError:
+            self._budgets.forget()
+            raise
+        except Exception:
+            log.exception("a window of lane %s cannot be closed", window.lane)
+            return False
+
+    async def _close(self, window: Window) -> bool:
+        """False where the window has to wait, or is gone."""
         rows = await self._store.window_rows(window, DIGEST_LISTED)
         if not rows:
-            return
-        first, registry, now = rows[0], self._current(), self._clock()
-        rule = registry.rule(first.rule)
-        later = await self._not_before(first, rule, now)
+            return False
+        registry, now = self._current(), self._clock()
+        rule = registry.rule(rows[0].rule)
+        later = await self._not_before(rows[0], rule, now)
         if later is not None:
-            await self._store.postpone(window, later)
-        elif window.count == 1:
-            await self._let_go(window)
+            if later != window.closes_at:
+                await self._store.postpone(window, later)
+            return False
+        content = None if window.count == 1 else _content(window, rows, registry)
+        if content is None:
+            await self._let_go(window, rows[0])
         else:
-            await self._fold(window, rows, rule, registry, now)
+            await self._fold(content, registry, now)
+        await self._settle(rows[0], rule, now)
+        return True
 
     async def _not_before(self, first: Delivery, rule: Rule | None, now: Instant) -> Instant | None:
         """Until when the rule's quiet hours, or its throttle, hold a digest back. A request waits for neither."""
@@ -71,103 +91,169 @@ class Digests:
             return ends
         if rule.throttle and first.budget is not None:
             await self._budgets.load(first.tenant, first.budget, rule.throttle, now)
-            return self._budgets.full_until(first.budget, rule.throttle, now)
+            return self._budgets.full_until(first.budget, rule.throttle, now, digest=True)
         return None
 
-    async def _fold(
-        self, window: Window, rows: Sequence[Delivery], rule: Rule | None, registry: Registry, now: Instant
-    ) -> None:
-        requests = is_request(rows[0].kind, rows[0].action)
-        # Each request is listed with its link, so that many of them make several digests; of anything else
-        # the first are listed and the rest counted.
-        ids = [row.id for row in rows] if requests else None
-        count = len(rows) if requests else window.count
-        messages = [unwrap(row.message, registry.keyring, sealed=row.sealed) for row in rows]
-        ready = _digest(window, rows, messages, count, registry, now)
+    async def _settle(self, first: Delivery, rule: Rule | None, now: Instant) -> None:
+        if rule is not None and rule.throttle and first.budget is not None:
+            await self._budgets.load(first.tenant, first.budget, rule.throttle, now)
+            self._budgets.settle(first.budget, now)
+
+    async def _let_go(self, window: Window, first: Delivery) -> None:
+        count = await self._store.let_go(window)
+        self._outbox.look(window.lane, window.channel, count)
+        self._count_queued(first, count)
+
+    async def _fold(self, content: _Content, registry: Registry, now: Instant) -> None:
+        ready = content.ready(registry, now)
         ready = evolve(ready, delivery=self._outbox.lease(ready.delivery))
-        folded = await self._store.fold(window, ready.delivery, ids)
+        folded = await self._store.fold(content.window, ready.delivery, content.ids)
         if not folded:
             return
-        if rule is not None and rule.throttle and ready.delivery.budget is not None:
-            await self._budgets.load(window.tenant, ready.delivery.budget, rule.throttle, now)
-            self._budgets.spend(ready.delivery.budget, now)
+        self._metrics.deliveries.labels(content.window.channel, State.FOLDED.value).inc(folded)
+        self._count_queued(ready.delivery, 1)
         self._outbox.take([ready])
 
-    async def _let_go(self, window: Window) -> None:
-        await self._store.let_go(window)
-        self._outbox.look(window.lane, window.channel, window.count)
+    def _count_queued(self, one: Delivery, count: int) -> None:
+        if one.kind == "pack.approval":
+            self._metrics.approvals_queued.inc(count)
 
 
-def _digest(
-    window: Window,
-    rows: Sequence[Delivery],
-    messages: Sequence[Message],
-    count: int,
-    registry: Registry,
-    now: Instant,
-) -> Ready:
-    """The digest of `count` rows, of which `rows` are listed. Raises `RenderError`."""
-    first, locale = rows[0], messages[0].locale
-    part = first.id if is_request(first.kind, first.action) else ""
-    digest_id = derived_id(
-        "digest",
-        window.tenant,
-        first.rule,
-        first.channel,
-        first.recipient or "",
-        window.key,
-        window.start,
-        part,
+# --- what a digest says: pure ------------------------------------------------------------------------------
+
+
+@frozen
+class _Content:
+    """What one digest stands for: `messages` are those it lists, and `ids` all its rows, None for the window's."""
+
+    window: Window
+    first: Delivery
+    messages: tuple[Message, ...]
+    count: int
+    ids: tuple[str, ...] | None
+
+    @property
+    def id(self) -> str:
+        """Of requests each digest of a window is another."""
+        part = "" if self.ids is None else self.ids[0]
+        window, first = self.window, self.first
+        target = (first.rule, first.channel, first.recipient or "")
+        return derived_id("digest", window.tenant, *target, window.key, window.start, part)
+
+    def ready(self, registry: Registry, now: Instant) -> Ready:
+        message = self.message(registry)
+        first = self.first
+        # A digest may list links of approvals.
+        text = wrap(message, registry.keyring, sealed=True)
+        delivery = Delivery(
+            id=self.id,
+            tenant=first.tenant,
+            event_key="",
+            kind=first.kind,
+            action=_ACTION,
+            rule=first.rule,
+            channel=first.channel,
+            channel_type=first.channel_type,
+            lane=first.lane,
+            recipient=first.recipient,
+            message=text,
+            sealed=True,
+            correlation_id=first.correlation_id,
+            created_at=now,
+            next_attempt_at=now,
+            deadline=now + registry.settings.dispatch.max_age,
+            budget=first.budget,
+        )
+        return Ready(delivery, message)
+
+    def message(self, registry: Registry) -> Message:
+        event = self.event()
+        texts = self.texts(event, registry)
+        return Message(
+            id=self.id,
+            title=texts.title,
+            body=texts.body,
+            level=texts.level,
+            fields=texts.fields,
+            actions=texts.actions,
+            locale=texts.locale,
+            html=texts.html,
+            recipient=self.first.recipient,
+            event=event,
+        )
+
+    def event(self) -> dict[str, Any]:
+        """What a channel is given for the event; its times are the window's."""
+        return {
+            "kind": self.first.kind,
+            "action": _ACTION,
+            "tenant": {"id": self.window.tenant},
+            "occurredAt": rfc3339(self.window.closes_at),
+            "rule": self.first.rule,
+            "count": self.count,
+            "items": [{"title": one.title, "link": one.link} for one in self.items],
+            "correlationId": self.first.correlation_id,
+        }
+
+    @property
+    def items(self) -> tuple[DigestItem, ...]:
+        return tuple(
+            DigestItem(m.title, m.actions[0].url if m.actions else None, m.level) for m in self.messages
+        )
+
+    def texts(self, event: Mapping[str, Any], registry: Registry) -> Rendered:
+        window, first, locale = self.window, self.first, self.messages[0].locale
+        digest = Digest(self.count, self.items, window.start, window.closes_at, first.rule)
+        known = registry.settings.recipients.get(first.recipient or "")
+        channel = registry.channel(first.channel, first.channel_type)
+        try:
+            return registry.templates.render(
+                _TEMPLATE,
+                locale,
+                event=event,
+                zone=(known.zone if known else None) or "UTC",
+                html=channel is None or channel.personal,
+                digest=digest,
+            )
+        except RenderError as error:
+            # Still one message: a fault in an operator's template must not let the storm loose.
+            log.error("a digest of rule %s goes out without its template: %s", first.rule, error)
+            return _plain(digest, locale)
+
+
+def _content(window: Window, rows: Sequence[Delivery], registry: Registry) -> _Content | None:
+    """What the next digest of a window holds; None where none of its first rows can be read.
+
+    Each request is listed with its link, so that many of them make several digests; of anything else the first
+    are listed and the rest counted.
+    """
+    read = [(row, message) for row in rows if (message := _read(row, registry)) is not None]
+    if not read:
+        return None
+    first, messages = read[0][0], tuple(message for _, message in read)
+    if is_request(first.kind, first.action):
+        ids = tuple(row.id for row, _ in read)
+        return _Content(window, first, messages, len(ids), ids)
+    return _Content(window, first, messages, window.count, None)
+
+
+def _read(row: Delivery, registry: Registry) -> Message | None:
+    try:
+        return unwrap(row.message, registry.keyring, sealed=row.sealed)
+    except SealError as error:
+        log.error("delivery %s cannot be listed in a digest: %s", row.id, error)
+        return None
+
+
+def _plain(digest: Digest, locale: str) -> Rendered:
+    """A digest in no language: its count, and what it lists."""
+    lines = [f"- {item.title}" + (f"\n  {item.link}" if item.link else "") for item in digest.items]
+    return Rendered(
+        title=f"{digest.count} × {digest.rule}",
+        body="\n".join(lines),
+        html=None,
+        level=level_of({}, digest),
+        fields=(),
+        actions=(),
+        locale=locale,
     )
-    items = tuple(DigestItem(m.title, m.actions[0].url if m.actions else None, m.level) for m in messages)
-    known = registry.settings.recipients.get(first.recipient or "")
-    event: dict[str, Any] = {
-        "kind": first.kind,
-        "action": "digest",
-        "tenant": {"id": window.tenant},
-        "occurredAt": rfc3339(window.closes_at),
-        "rule": first.rule,
-        "count": count,
-        "items": [{"title": one.title, "link": one.link} for one in items],
-        "correlationId": first.correlation_id,
-    }
-    rendered = registry.templates.render(
-        _TEMPLATE,
-        locale,
-        event=event,
-        zone=(known.zone if known else None) or "UTC",
-        html=True,
-        digest=Digest(count, items, window.start, window.closes_at, first.rule),
-    )
-    message = Message(
-        id=digest_id,
-        title=rendered.title,
-        body=rendered.body,
-        level=rendered.level,
-        fields=rendered.fields,
-        actions=rendered.actions,
-        locale=rendered.locale,
-        html=rendered.html,
-        recipient=first.recipient,
-        event=event,
-    )
-    delivery = Delivery(
-        id=digest_id,
-        tenant=window.tenant,
-        event_key="",
-        kind=first.kind,
-        action="digest",
-        rule=first.rule,
-        channel=first.channel,
-        channel_type=first.channel_type,
-        lane=first.lane,
-        recipient=first.recipient,
-        message=wrap(message, registry.keyring, sealed=True),
-        sealed=True,
-        correlation_id=first.correlation_id,
-        created_at=now,
-        next_attempt_at=now,
-        deadline=now + registry.settings.dispatch.max_age,
-        budget=first.budget,
-    )
-    return Ready(delivery, message)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
 from notifyd.machine.ballots import expire
 from notifyd.metrics import Metrics
-from notifyd.model import Approval, Clock
+from notifyd.model import Approval, Clock, Instant
 from notifyd.store import Store
-
-log = logging.getLogger(__name__)
 
 _BATCH: Final = 100
 
@@ -28,13 +26,21 @@ class Expiry:
         self._clock = clock
 
     async def sweep(self) -> int:
-        """End the approvals whose time has come, at most a batch; answers how many it ended itself."""
-        now, ended = self._clock(), 0
-        for approval in await self._store.due_approvals(now, _BATCH):
-            expired = expire(approval, now)
-            # Where the write loses, somebody decided at the last moment: the first end wins.
-            if expired is not None and await self._store.replace_approval(expired):
-                self._metrics.outstanding.labels(approval.tenant).dec()
-                self._recorded(expired)
-                ended += 1
-        return ended
+        """End the approvals whose time has come; answers how many it ended itself."""
+        total = 0
+        while True:
+            now = self._clock()
+            due = await self._store.due_approvals(now, _BATCH)
+            ended = sum(await asyncio.gather(*(self._end(approval, now) for approval in due)))
+            total += ended
+            if len(due) < _BATCH or not ended:
+                return total
+
+    async def _end(self, approval: Approval, now: Instant) -> bool:
+        expired = expire(approval, now)
+        # Where the write loses, somebody decided at the last moment: the first end wins.
+        if expired is None or not await self._store.replace_approval(expired):
+            return False
+        self._metrics.outstanding.labels(approval.tenant).dec()
+        self._recorded(expired)
+        return True

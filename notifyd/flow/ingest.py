@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
 
 import orjson
 from attrs import evolve, frozen
@@ -16,7 +17,7 @@ from notifyd.errors import EventIdConflictError, Fault, InvalidError, TooOldErro
 from notifyd.machine.holds import on_hold, on_released
 from notifyd.machine.rounds import Request, Update, on_requested, on_updated
 from notifyd.metrics import Metrics
-from notifyd.model import Clock, Event, IncidentKey, Instant, Principal
+from notifyd.model import Clock, Event, IncidentKey, Instant, Outcome, Principal
 from notifyd.redact import MIN_SEARCHED, Redactor
 from notifyd.registry import Registry
 from notifyd.secrets import HIDDEN, Secret
@@ -40,6 +41,12 @@ _MEANING: Final[Mapping[type[PackEvent], tuple[str, str]]] = {
 }
 
 
+class Planning(Protocol):
+    """The planner's door, as ingest sees it."""
+
+    def __call__(self, event: Event, *, leased: bool = True) -> None: ...
+
+
 @frozen
 class Accepted:
     """`fresh`: 202, else 200 with the first answer again. `answer` is the response's body."""
@@ -51,7 +58,8 @@ class Accepted:
 class Ingest:
     """Makes events durable and hands the new ones on.
 
-    `admit` raises `OverloadedError` while the backlog is full; `accepted` is told of each event that is new.
+    `admit` raises `OverloadedError` while the backlog is full, and tells whether the planner's memory has room
+    for one more; `accepted` is told of each event that is new.
     """
 
     def __init__(
@@ -59,8 +67,8 @@ class Ingest:
         *,
         store: Store,
         current: Callable[[], Registry],
-        admit: Callable[[], None],
-        accepted: Callable[[Event], None],
+        admit: Callable[[], bool],
+        accepted: Planning,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -80,11 +88,12 @@ class Ingest:
         nothing is stored, but for a `StoreError`, after which the same event can be sent again.
         """
         registry, now = self._current(), self._clock()
-        self._admit()
+        leased = self._admit()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
         _check_callback(event, registry)
+        _check_token(event)
         row = pack_row(event, document, principal.name, correlation_id, now, registry.redactor)
-        return await self._append(row, document, partial(_subject, event, registry, now))
+        return await self._append(row, document, partial(_subject, event, registry, now), leased)
 
     async def cloud_event(
         self,
@@ -96,17 +105,18 @@ class Ingest:
     ) -> Accepted:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
-        self._admit()
+        leased = self._admit()
         if event.time is not None:
             _check_time(event.time, "/time", registry, now)
         row = cloud_row(event, document, tenant, principal.name, correlation_id, now, registry.redactor)
-        return await self._append(row, document, append_as_is)
+        return await self._append(row, document, append_as_is, leased)
 
     async def _append(
-        self, row: Event, document: Mapping[str, Any], make: Callable[[Event], Append]
+        self, row: Event, document: Mapping[str, Any], make: Callable[[Event], Append], leased: bool
     ) -> Accepted:
         keyring, content = self._current().keyring, canonical(document)
-        appended = await self._store.append(make(evolve(row, content_id=keyring.identify(_CONTENT, content))))
+        append = make(evolve(row, content_id=keyring.identify(_CONTENT, content)))
+        appended = await self._store.append(append if leased else evolve(append, leased=False))
         stored = appended.event
         kind = self._metrics.kind(row.kind)
         if not appended.fresh and not keyring.same(_CONTENT, content, stored.content_id):
@@ -114,8 +124,15 @@ class Ingest:
             raise EventIdConflictError(f"event {row.event_id!r} is known with another content")
         self._metrics.events.labels(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
         if appended.fresh:
-            self._accepted(stored)
+            self._count_outstanding(stored)
+            self._accepted(stored, leased=leased)
         return Accepted(appended.fresh, _answer(stored))
+
+    def _count_outstanding(self, event: Event) -> None:
+        """Bring the gauge up to date. An approval whose first event ended it was never outstanding."""
+        ended = event.outcome in (Outcome.ENDED, Outcome.EXPIRED) and event.version > 1
+        if event.kind == "pack.approval" and (ended or event.outcome is Outcome.OPENED):
+            self._metrics.outstanding.labels(event.tenant).inc(-1 if ended else 1)
 
 
 def _answer(event: Event) -> dict[str, Any]:
@@ -144,6 +161,27 @@ def _check_callback(event: PackEvent, registry: Registry) -> None:
     fault = callback_fault(event.resume.callback_url, origins, registry.guard)
     if fault is not None:
         raise InvalidError([Fault("/resume/callbackUrl", fault)])
+
+
+def _check_token(event: PackEvent) -> None:
+    """The token is sealed at rest, so it may not stand where it would be kept as it is."""
+    token = event.resume.token.reveal() if event.resume else ""
+    if event.resume is None or len(token) < MIN_SEARCHED:
+        return
+    kept = {
+        "/eventId": event.event_id,
+        "/runId": event.run_id,
+        "/approvalId": event.approval_id,
+        "/planHash": event.plan_hash,
+        "/requestedBy": event.requested_by or "",
+        "/requiredGrants": " ".join(event.required_grants),
+        "/policy/id": event.policy.id if event.policy else "",
+        "/decidedBy": getattr(event, "decided_by", ""),
+        "/resume/callbackUrl": event.resume.callback_url + " " + unquote(event.resume.callback_url),
+    }
+    faults = [Fault(at, "must not hold the resume token") for at, text in kept.items() if token in text]
+    if faults:
+        raise InvalidError(faults)
 
 
 # --- what an event becomes: pure ---------------------------------------------------------------------------

@@ -23,10 +23,10 @@ BREAKER_THRESHOLD: Final = 5
 BREAKER_INTERVAL: Final = 5 * SECOND
 """How long an open breaker waits before each probe."""
 
-CAPACITY: Final = 2000
+CAPACITY: Final = 4000
 """How many deliveries a lane keeps in memory. The rest waits in the store."""
 
-FLOW_CAPACITY: Final = 200
+FLOW_CAPACITY: Final = 1000
 """How many of them may belong to one tenant and rule, so that no one fills the lane alone."""
 
 Flow: TypeAlias = tuple[str, str]

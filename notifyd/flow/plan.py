@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 APPROVAL: Final = "pack.approval"
 _BATCH: Final = 64
 _QUEUE: Final = 4096
+_PAUSE: Final = 0.5
+"""Seconds between tries while the store fails."""
 _DEFAULT_TEMPLATES: Final = {APPROVAL: "pack-approval", "pack.policy": "pack-policy"}
 _GENERIC_TEMPLATE: Final = "event"
 
@@ -208,25 +210,48 @@ class Planner:
         self._metrics = metrics
         self._clock = clock
         self._node = node
-        self._queue: asyncio.Queue[Event] = asyncio.Queue(_QUEUE)
-        self.waiting = 0
-        """How many accepted events this node has yet to plan, in memory or not."""
+        self._queue: asyncio.Queue[Event] = asyncio.Queue()
+        self._left_behind = 0
 
-    def offer(self, event: Event) -> None:
-        """Plan this accepted event soon. Where memory is full the sweeper finds it in the store."""
+    @property
+    def waiting(self) -> int:
+        """How many accepted events this node has yet to plan, in memory or not."""
+        return self._queue.qsize() + self._left_behind
+
+    @property
+    def has_room(self) -> bool:
+        """May the next event be planned from memory?"""
+        return self._queue.qsize() < _QUEUE
+
+    def offer(self, event: Event, *, leased: bool = True) -> None:
+        """Plan this accepted event soon: from memory where this node has leased it, else from the store."""
         if not event.notify:
             return
-        self.waiting += 1
-        if not self._queue.full():
+        if leased:
             self._queue.put_nowait(event)
+        else:
+            self._left_behind += 1
 
     async def run(self) -> None:
-        """Plan what is offered, until cancelled."""
+        """Plan what is offered, and then what memory had no room for, until cancelled."""
         while True:
+            if self._left_behind and self._queue.empty():
+                await self._catch_up()
+                continue
             batch = [await self._queue.get()]
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
-            await self._guarded(batch)
+            await self._patiently(batch)
+
+    async def _catch_up(self) -> None:
+        try:
+            found = await self.sweep()
+        except StoreError as error:
+            log.warning("planning waits for the store: %s", error)
+            await asyncio.sleep(_PAUSE)
+            return
+        # Finding none, other nodes or the sweeper have been quicker.
+        self._left_behind = max(0, self._left_behind - found) if found else 0
 
     async def sweep(self) -> int:
         """Plan what was accepted and never planned, by a node that died or a queue that was full."""
@@ -234,33 +259,42 @@ class Planner:
         lease = self._current().settings.dispatch.lease
         events = await self._store.claim_unplanned(self._node, now, now + lease, _BATCH)
         if events:
-            await self._guarded(events)
+            await self._patiently(events)
         return len(events)
 
-    async def _guarded(self, events: Sequence[Event]) -> None:
-        """Plan `events`; one that cannot be planned holds up none of the others."""
+    async def _patiently(self, events: Sequence[Event]) -> None:
+        """Plan `events` as soon as the store takes it."""
+        while not await self._guarded(events):  # noqa: ASYNC110 - nothing tells when the store works again
+            await asyncio.sleep(_PAUSE)
+
+    async def _guarded(self, events: Sequence[Event]) -> bool:
+        """Plan `events`; one that cannot be planned holds up none of the others. False: the store failed."""
         try:
             await self._plan(events)
         except StoreError as error:
-            # Their plan leases run out, and the sweeper tries again.
+            self._budgets.forget()
             log.warning("planning waits for the store: %s", error)
+            return False
         except Exception:
-            if len(events) == 1:
-                log.exception("event %s cannot be planned", events[0].event_id)
-                return
-            for event in events:
-                await self._guarded([event])
+            self._budgets.forget()
+            if len(events) > 1:
+                return all([await self._guarded([event]) for event in events])
+            # Its plan lease runs out, and the sweeper tries again.
+            log.exception("event %s cannot be planned", events[0].event_id)
+        return True
 
     async def _plan(self, events: Sequence[Event]) -> None:
         registry, now = self._current(), self._clock()
         ready: dict[str, Ready] = {}
-        planned = [await self._planned(event, registry, now, ready) for event in events]
+        planned = []
+        for event in events:
+            planned.append(await self._planned(event, registry, now, ready))
+            await asyncio.sleep(0)  # rendering takes a third of a millisecond: requests go in between
         for one, fixed in zip(planned, await self._store.fix_plans(planned), strict=True):
             if not fixed.won:
                 await self._finish(evolve(one.event, plan=fixed.plan), registry)
             else:
                 self._hand_over(one.deliveries, fixed.inserted, ready)
-        self.waiting = max(0, self.waiting - len(events))
 
     async def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         seen = view(event)
@@ -326,9 +360,15 @@ class Planner:
     def _hand_over(
         self, rows: Sequence[Delivery], inserted: frozenset[str], ready: Mapping[str, Ready]
     ) -> None:
-        new = [ready[row.id] for row in rows if row.id in inserted and row.id in ready]
-        self._metrics.approvals_queued.inc(sum(one.delivery.kind == APPROVAL for one in new))
-        self._outbox.take(new)
+        new = [row for row in rows if row.id in inserted]
+        for row in new:
+            if row.state is State.DEAD:
+                self._metrics.deliveries.labels(row.channel, row.state.value).inc()
+                self._metrics.dead_letters.labels(row.channel).inc()
+        # What is held is queued when its window closes: as itself, or as a part of its digest.
+        queued = (row for row in new if row.window is None and row.state is State.PENDING)
+        self._metrics.approvals_queued.inc(sum(row.kind == APPROVAL for row in queued))
+        self._outbox.take([ready[row.id] for row in new if row.id in ready])
 
 
 def _stillborn(event: Event, entry: PlanEntry, registry: Registry, now: int) -> Delivery:

@@ -74,19 +74,25 @@ class Effects:
             await self._guarded(await self._queue.get())
 
     async def sweep(self) -> int:
-        owing = await self._store.owing_approvals(_BATCH)
-        for approval in owing:
-            await self._guarded(approval)
-        return len(owing)
+        """Settle what is owed, as long as that gets on; answers for how many approvals it did."""
+        total = 0
+        while True:
+            owing = await self._store.owing_approvals(_BATCH)
+            settled = sum([await self._guarded(approval) for approval in owing])
+            total += settled
+            if len(owing) < _BATCH or not settled:
+                return total
 
-    async def _guarded(self, approval: Approval) -> None:
+    async def _guarded(self, approval: Approval) -> bool:
         """One approval whose effects cannot be settled now holds up none of the others."""
         try:
             await self.settle(approval)
+            return True
         except (StoreError, SealError) as error:
             log.warning("effects of %s/%s wait: %s", approval.run_id, approval.approval_id, error)
         except Exception:
             log.exception("effects of %s/%s cannot be settled", approval.run_id, approval.approval_id)
+        return False
 
     async def settle(self, approval: Approval) -> None:
         """Do each effect, then strike it off. Doing one again makes the same row under the same id."""
@@ -139,6 +145,8 @@ async def callback_ended(
         correlation_id=delivery.correlation_id,
         facts=facts,
         version=delivery.seq + 1,
+        # A row that was retried by hand has lost its place in the order, and may fail a second time.
+        life=0 if delivery.seq else delivery.lease_number,
     )
 
 

@@ -22,6 +22,7 @@ from notifyd.settings import QuietHours, Rate, Rule
 from notifyd.store import Store
 
 _REQUEST: Final = ("pack.approval", "requested")
+_MINUTE: Final = 60 * SECOND
 
 
 @frozen
@@ -38,11 +39,12 @@ def is_request(kind: str, action: str) -> bool:
 
 
 def window_key(purpose: str, tenant: str, entry: PlanEntry, *group: str) -> str:
-    return derived_id("window", tenant, purpose, entry.rule, entry.channel, entry.recipient or "", *group)
+    target = (entry.rule, entry.channel, entry.channel_type, entry.recipient or "")
+    return derived_id("window", tenant, purpose, *target, *group)
 
 
 def group_of(rule: Rule, seen: Mapping[str, Any]) -> list[str]:
-    """The values of the rule's `group_by`, dotted paths into the event; a missing one is the empty value."""
+    """The values of the rule's `group_by`, dotted paths into the event, as JSON; "" for a missing one."""
     return [_value_at(seen, path) for path in rule.group_by]
 
 
@@ -50,20 +52,37 @@ def _value_at(seen: Mapping[str, Any], path: str) -> str:
     value: Any = seen
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
-    return value if isinstance(value, str) else canonical(value).decode() if value is not None else ""
+    return "" if value is None else canonical(value).decode()
 
 
 def quiet_until(quiet: QuietHours, now: Instant) -> Instant | None:
     """When the quiet hours that `now` lies in are over, by the wall clock of their zone; None outside them."""
-    local = datetime.fromtimestamp(now / SECOND, ZoneInfo(quiet.zone))
-    begins, ends = time.fromisoformat(quiet.from_), time.fromisoformat(quiet.to)
-    at = local.time()
-    overnight = begins > ends
-    if not (at >= begins or at < ends if overnight else begins <= at < ends):
+    local = _local(now, quiet)
+    if not _is_quiet(quiet, local):
         return None
-    day = local.date() + timedelta(days=1 if overnight and at >= begins else 0)
+    overnight = quiet.from_ > quiet.to and local.time() >= time.fromisoformat(quiet.from_)
     # Combined in the zone, not added in seconds: a night in which the clocks change is longer or shorter.
-    return int(datetime.combine(day, ends, local.tzinfo).timestamp() * SECOND)
+    day = local.date() + timedelta(days=1 if overnight else 0)
+    end = datetime.combine(day, time.fromisoformat(quiet.to), local.tzinfo)
+    until = _instant(end)
+    if until <= now:  # clocks set back repeat the end's hour, and this is the second time
+        until = _instant(end.replace(fold=1))
+    while not _is_quiet(quiet, _local(until - _MINUTE, quiet)):
+        until -= _MINUTE  # clocks set forward leave the end out, and the quiet is over with the gap
+    return until
+
+
+def _is_quiet(quiet: QuietHours, local: datetime) -> bool:
+    begins, ends, at = time.fromisoformat(quiet.from_), time.fromisoformat(quiet.to), local.time()
+    return begins <= at < ends if begins < ends else at >= begins or at < ends
+
+
+def _local(at: Instant, quiet: QuietHours) -> datetime:
+    return datetime.fromtimestamp(at / SECOND, ZoneInfo(quiet.zone))
+
+
+def _instant(local: datetime) -> Instant:
+    return int(local.timestamp() * SECOND)
 
 
 class Budgets:
@@ -72,28 +91,45 @@ class Budgets:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._spent: dict[str, deque[Instant]] = {}
+        self._owing: set[str] = set()  # a digest waits to spend from these
 
     async def load(self, tenant: str, budget: str, rate: Rate, now: Instant) -> None:
         """Know what was spent before this life began."""
         if budget not in self._spent:
             known = await self._store.spent(tenant, budget, now - rate.per, rate.count)
-            self._spent[budget] = deque(reversed(known))
+            # Another step may have read it meanwhile, and spent since.
+            self._spent.setdefault(budget, deque(reversed(known)))
 
-    def full_until(self, budget: str, rate: Rate, now: Instant) -> Instant | None:
-        """When the budget has room again; None where it has room now."""
+    def full_until(self, budget: str, rate: Rate, now: Instant, *, digest: bool = False) -> Instant | None:
+        """When the budget has room again; None where it has room now.
+
+        Where a digest waits for room, the first is the digest's: else a storm that goes on would take it away.
+        """
         spent = self._spent[budget]
         while spent and not now - rate.per < spent[0] <= now:
             spent.popleft()  # over, or from a clock that has been set back since
-        return spent[len(spent) - rate.count] + rate.per if len(spent) >= rate.count else None
+        kept = 1 if budget in self._owing and not digest else 0
+        over = len(spent) + kept - rate.count
+        if over < 0:
+            return None
+        return (spent[over] if over < len(spent) else now) + rate.per
 
     def spend(self, budget: str, now: Instant) -> None:
         self._spent[budget].append(now)
 
-    def forget(self, before: Instant) -> None:
-        """Drop budgets that nothing was spent from since `before`; they are read back if need be."""
-        idle = [budget for budget, spent in self._spent.items() if not spent or spent[-1] < before]
-        for budget in idle:
-            del self._spent[budget]
+    def owe(self, budget: str) -> None:
+        """A window is open whose digest will spend from this budget."""
+        self._owing.add(budget)
+
+    def settle(self, budget: str, now: Instant) -> None:
+        """Spend for a window that has closed."""
+        self._owing.discard(budget)
+        self.spend(budget, now)
+
+    def forget(self) -> None:
+        """A write has failed, and with it what it was to spend: read all back from the store."""
+        self._spent.clear()
+        self._owing.clear()
 
 
 def hold_of(
@@ -107,8 +143,10 @@ def hold_of(
         group = ["requests" if request else "", *group_of(rule, seen)]
         return Hold(window_key("group", event.tenant, entry, *group), now + rule.group_wait)
     if rule.throttle and not request:
-        full_until = budgets.full_until(budget_key(event.tenant, entry), rule.throttle, now)
+        budget = budget_key(event.tenant, entry)
+        full_until = budgets.full_until(budget, rule.throttle, now)
         if full_until is not None:
+            budgets.owe(budget)
             return Hold(window_key("throttle", event.tenant, entry), full_until)
     return None
 

@@ -58,6 +58,7 @@ class Append:
     event: Event
     subject: ApprovalKey | IncidentKey | None
     advance: Callable[[Any], Advance]  # given what is stored under `subject`: that record, or None
+    leased: bool = True  # this node plans it from memory; False leaves it to whoever claims it next
 
 
 def append_as_is(event: Event) -> Append:

@@ -42,7 +42,7 @@ def append(db: Connection, life: int, request: Append) -> Appended:
     )
     if advance.subject is not None:
         _save_subject(db, advance.subject)
-    insert(db, life, event)
+    insert(db, life, event, leased=request.leased)
     audit.write(db, advance.audit)
     return Appended(event, fresh=True)
 
@@ -60,11 +60,12 @@ def _save_subject(db: Connection, subject: Subject) -> None:
         approvals.save_incident(db, subject)
 
 
-def insert(db: Connection, life: int, event: Event) -> None:
-    """Insert an event, if its key is new, its planning due and leased to the node that accepts it."""
+def insert(db: Connection, life: int, event: Event, *, leased: bool = True) -> None:
+    """Insert an event, if its key is new, with its planning due; leased, it is the accepting node's to plan."""
     cursor = db.execute(_INSERT, rows.event_row(event))
     if cursor.rowcount and event.notify:
-        db.execute(_QUEUE, (cursor.lastrowid, life, event.received_at + PLAN_LEASE))
+        until = event.received_at + PLAN_LEASE if leased else 0
+        db.execute(_QUEUE, (cursor.lastrowid, life, until))
 
 
 def unplanned(db: Connection, life: int, now: Instant, limit: int) -> list[int]:

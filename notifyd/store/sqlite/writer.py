@@ -12,8 +12,9 @@ import asyncio
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -40,8 +41,10 @@ class Limits:
     batch_seconds: float = 0.01  # of the event loop's time
     idle_checkpoint: int = 4 * MIB  # checkpoint at this size when nothing waits
     busy_checkpoint: int = 16 * MIB  # checkpoint at this size whatever waits
-    truncate: int = 64 * MIB  # wait for readers, so that the log can start over
+    truncate: int = 64 * MIB  # wait a moment for readers, so that the log can start over
+    truncate_wait: float = 0.05
     checkpoint_pause: float = 0.1  # between two checkpoints
+    blocked_pause: float = 1.0  # after one that a reader, such as a backup, kept from its end
     lock_timeout: float = 2.0  # for another program's lock
 
 
@@ -233,8 +236,9 @@ class GroupWriter:
         due = self._wal_used >= limit or self._checkpoint_wanted
         return due and self._loop.time() >= self._checkpoint_after
 
-    def _checkpointed(self, fault: str) -> None:
-        self._checkpoint_after = self._loop.time() + self._limits.checkpoint_pause
+    def _checkpointed(self, complete: bool, fault: str) -> None:
+        pause = self._limits.checkpoint_pause if complete else self._limits.blocked_pause
+        self._checkpoint_after = self._loop.time() + pause
         self._checkpoint_wanted = False
         self._wal_used = 0  # until the next commit tells: a complete checkpoint lets the log start over
         if fault and fault != self._checkpoint_fault:
@@ -253,12 +257,10 @@ class GroupWriter:
         """Begin a transaction as soon as another program lets go of its lock."""
         fault = None
         try:
-            self._db.execute(f"PRAGMA busy_timeout = {int(self._limits.lock_timeout * 1000)}")
-            self._start_transaction()
+            with self._patience(self._limits.lock_timeout):
+                self._start_transaction()
         except sqlite3.Error as error:
             fault = store_error(self._path, error)
-        finally:
-            self._db.execute("PRAGMA busy_timeout = 0")
         self._loop.call_soon_threadsafe(self._begun, fault)
 
     def _commit_batch(self, batch: list[_Step[Any]]) -> None:
@@ -288,26 +290,35 @@ class GroupWriter:
             _log.warning("rollback failed: %s", store_error(self._path, error))
 
     def _checkpoint(self) -> None:
-        fault = ""
+        complete, fault = False, ""
         try:
-            self._checkpoint_log(truncate=self._wal_used >= self._limits.truncate)
+            if self._wal_used >= self._limits.truncate:
+                complete = self._truncate_log(self._limits.truncate_wait)
+            else:
+                _, frames, done = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+                complete = frames == done
         except Exception as error:  # noqa: BLE001 - a worker that died would leave every caller waiting
             fault = str(store_error(self._path, error))
-        self._loop.call_soon_threadsafe(self._checkpointed, fault)
+        self._loop.call_soon_threadsafe(self._checkpointed, complete, fault)
 
-    def _checkpoint_log(self, *, truncate: bool) -> None:
-        if not truncate:
-            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-            return
-        self._db.execute(f"PRAGMA busy_timeout = {int(self._limits.lock_timeout * 1000)}")
+    def _truncate_log(self, wait: float) -> bool:
+        """Empty the log, waiting for readers for `wait` seconds; False where one was in the way."""
+        with self._patience(wait):
+            (busy, _, _) = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    @contextmanager
+    def _patience(self, seconds: float) -> Iterator[None]:
+        """Let statements wait for another program's lock: only ever here, never on the event loop."""
+        self._db.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         try:
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            yield
         finally:
             self._db.execute("PRAGMA busy_timeout = 0")
 
     def _close(self) -> None:
         try:
-            self._checkpoint_log(truncate=True)
+            self._truncate_log(self._limits.lock_timeout)
         except sqlite3.Error as error:
             _log.warning("the last checkpoint failed, nothing is lost: %s", store_error(self._path, error))
         finally:
