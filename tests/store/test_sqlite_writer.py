@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from notifyd.errors import StoreError
 from notifyd.model import Outcome
@@ -354,7 +355,12 @@ async def test_a_lock_that_another_program_keeps_is_named_in_the_error(tmp_path:
 # --- the write-ahead log -----------------------------------------------------------------------------------
 
 SMALL = Limits(
-    batch_steps=8, idle_checkpoint=100_000, busy_checkpoint=200_000, truncate=400_000, checkpoint_pause=0
+    batch_steps=8,
+    idle_checkpoint=100_000,
+    busy_checkpoint=200_000,
+    truncate=400_000,
+    checkpoint_pause=0,
+    blocked_pause=0,
 )
 
 
@@ -376,7 +382,7 @@ async def test_the_log_is_emptied_into_the_database_when_nothing_waits(tmp_path:
 
 async def test_a_long_reader_lets_the_log_grow_and_its_end_lets_it_shrink(tmp_path: Path) -> None:
     log = tmp_path / "notifyd.db-wal"
-    async with opened(tmp_path, limits=SMALL, timeout=0.01) as store:
+    async with opened(tmp_path, limits=evolve(SMALL, truncate_wait=0)) as store:
         await append(store, "e")
         reader = sqlite3.connect(tmp_path / "notifyd.db", isolation_level=None)
         reader.execute("BEGIN")
@@ -386,6 +392,19 @@ async def test_a_long_reader_lets_the_log_grow_and_its_end_lets_it_shrink(tmp_pa
         reader.execute("ROLLBACK")
         await asyncio.gather(*(append(store, f"b{n}") for n in range(100)))
         assert log.stat().st_size < 500_000
+        reader.close()
+
+
+async def test_a_long_reader_is_waited_for_but_seldom(tmp_path: Path) -> None:
+    """A backup holds the log back for minutes; meanwhile commits must go on."""
+    limits = evolve(SMALL, blocked_pause=3600, truncate_wait=1)
+    async with opened(tmp_path, limits=limits, timeout=0) as store:
+        await append(store, "e")
+        reader = sqlite3.connect(tmp_path / "notifyd.db", isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM events").fetchone()
+        async with asyncio.timeout(20):
+            await asyncio.gather(*(append(store, f"a{n}") for n in range(2000)))
         reader.close()
 
 
