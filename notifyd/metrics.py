@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -84,6 +84,12 @@ class Metrics:
 
     def kind(self, kind: str) -> str:
         return kind if kind in self._kinds else OTHER
+
+    def set_outstanding(self, pending: Mapping[str, int]) -> None:
+        """Pending approvals by tenant, as the store counts them; a tenant that is not in `pending` has none."""
+        known = {one.labels["tenant"] for metric in self.outstanding.collect() for one in metric.samples}
+        for tenant in known | pending.keys():
+            self.outstanding.labels(tenant).set(pending.get(tenant, 0))
 
     def commit(self, seconds: float, rows: int) -> None:
         """One commit of the store: what `CommitObserver` asks for."""

@@ -106,10 +106,14 @@ class Ingest:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
         leased = self._admit()
-        if event.time is not None:
-            _check_time(event.time, "/time", registry, now)
+        self.check_time(event)
         row = cloud_row(event, document, tenant, principal.name, correlation_id, now, registry.redactor)
         return await self._append(row, document, append_as_is, leased)
+
+    def check_time(self, event: CloudEvent) -> None:
+        """Raises `InvalidError` or `TooOldError` where the event's time is one that is not accepted."""
+        if event.time is not None:
+            _check_time(event.time, "/time", self._current(), self._clock())
 
     async def _append(
         self, row: Event, document: Mapping[str, Any], make: Callable[[Event], Append], leased: bool

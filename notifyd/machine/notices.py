@@ -26,12 +26,15 @@ def own_event(
     correlation_id: str,
     facts: Mapping[str, Any],
     version: int | None = None,
+    life: int = 0,
 ) -> Event:
-    """An event notifyd raises about an approval: the request's payload, and what has happened since."""
+    """An event notifyd raises about an approval: the request's payload, and what has happened since.
+
+    `life` tells events apart that a replay by hand raises of the same version.
+    """
     version = approval.version if version is None else version
-    key = derived_id(
-        "notice", approval.tenant, approval.run_id, approval.approval_id, approval.round, action, version
-    )
+    about = (approval.run_id, approval.approval_id, approval.round, action, version, life)
+    key = derived_id("notice", approval.tenant, *about)
     payload = orjson.loads(approval.request)
     payload.pop("type", None)
     payload |= {"kind": "pack.approval", "action": action, "eventId": key, "occurredAt": rfc3339(at), **facts}
