@@ -5,6 +5,7 @@ A reload builds a whole new one, which can fail without harm, and then swaps one
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -98,9 +99,13 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
     """Build everything a configuration names. Raises `ConfigError`, and then leaves nothing open."""
     guard = Guard(settings.egress.allow_private)
     keyring = Keyring(settings.keys.seal)
-    rules = RuleBook.compile(settings.rules, discovered.rule_functions)
-    templates = TemplateSet.load(
-        discovered.template_sources, settings.templates.dirs, settings.templates.default_locale
+    # Compiling takes up to half a second, and a reload happens while the loop has requests to answer.
+    rules = await asyncio.to_thread(RuleBook.compile, settings.rules, discovered.rule_functions)
+    templates = await asyncio.to_thread(
+        TemplateSet.load,
+        discovered.template_sources,
+        settings.templates.dirs,
+        settings.templates.default_locale,
     )
     async with AsyncExitStack() as resources:
         channels = await _open_channels(settings, guard, clock, resources)

@@ -111,6 +111,7 @@ async def _accept_batch(services: Services, caller: Caller, documents: Any) -> w
     _claim(documents if isinstance(documents, list) else [], caller)
     events = wire.parse_cloud_events(documents)
     tenants = [_tenant_of(event, caller, pointer(index)) for index, event in enumerate(events)]
+    _check_times(services, events)
     cid = correlation.current.get()
     results = await asyncio.gather(
         *(
@@ -123,6 +124,15 @@ async def _accept_batch(services: Services, caller: Caller, documents: Any) -> w
     accepted = [each for each in results if isinstance(each, Accepted)]
     status = 202 if any(each.fresh for each in accepted) else 200
     return json_answer({"items": [each.answer for each in accepted]}, status)
+
+
+def _check_times(services: Services, events: Sequence[wire.CloudEvent]) -> None:
+    """A batch is taken whole or not at all: one event out of time leaves none of the others stored."""
+    for index, event in enumerate(events):
+        try:
+            services.ingest.check_time(event)
+        except FaultsError as error:
+            raise _at(index, error) from None
 
 
 def _raise_worst(results: Sequence[Accepted | BaseException]) -> None:

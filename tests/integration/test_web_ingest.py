@@ -276,6 +276,14 @@ async def test_nothing_of_a_batch_is_stored_where_one_event_is_invalid(notifyd: 
     assert (await batch(notifyd, good)).status == 202
 
 
+async def test_nothing_of_a_batch_is_stored_where_one_event_is_too_old(notifyd: Daemon) -> None:
+    good = cloud(notifyd)
+    answer = await batch(notifyd, good, cloud(notifyd, time="2001-01-01T00:00:00Z"))
+    assert code(answer) == (422, "too_old")
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/1/time"]
+    assert (await batch(notifyd, good)).status == 202
+
+
 async def test_the_tenants_missing_from_a_signed_batch_are_named_by_index(notifyd: Daemon) -> None:
     answer = await batch(notifyd, cloud(notifyd), cloud(notifyd, tenant=None))
     assert [fault["pointer"] for fault in answer.json["errors"]] == ["/1/tenant"]
