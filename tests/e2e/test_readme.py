@@ -1,0 +1,32 @@
+"""What the README promises of its two commands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def without_what_varies(text: str) -> list[str]:
+    """Ports, times, links and folders are another's at each run."""
+    text = re.sub(r"(file://|[ ])\S*/(\w+\.\w+)$", r"\1…/\2", text, flags=re.MULTILINE)
+    text = re.sub(r"/approvals/\S+", "/approvals/…", text)
+    return re.sub(r"127\.0\.0\.1:\d+|\d+ ms|\d+\.\d+ s", "…", text).split("\n")
+
+
+def test_the_transcript_in_the_readme_is_what_the_demo_says(tmp_path: Path) -> None:
+    shown = re.search(r"```console\n(notifyd demo: .*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-m", "notifyd", "demo", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+        stdin=subprocess.DEVNULL,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert shown
+    assert without_what_varies(done.stdout) == without_what_varies(shown[1])
