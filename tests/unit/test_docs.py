@@ -67,6 +67,8 @@ class Example:
 
 def blocks() -> Iterator[Example]:
     for page in PAGES:
+        if page.name == "plugins.md":
+            continue  # its tutorial is run as a whole, by tests/e2e/test_plugin_tutorial.py
         for token in MarkdownIt().parse(page.read_text(encoding="utf-8")):
             if token.type == "fence" and token.map:
                 yield Example(page, token.map[0] + 1, token.info.strip(), token.content)
