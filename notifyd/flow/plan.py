@@ -45,13 +45,20 @@ def view(event: Event) -> dict[str, Any]:
 def make_plan(
     event: Event, seen: Mapping[str, Any], rules: Sequence[Rule], registry: Registry
 ) -> tuple[PlanEntry, ...]:
-    """One entry for each rule, channel and recipient, in the rules' order."""
-    return tuple(
+    """One entry for each rule, channel and recipient, in the rules' order.
+
+    Whoever is named twice, as a person and on a list, gets one message, and as a person.
+    """
+    entries = (
         _entry(event, seen, rule, registry.channels[name], recipient, personal, registry)
         for rule in rules
         for name in rule.channels
         for recipient, personal in _audience(rule, registry.channels[name])
     )
+    first: dict[str, PlanEntry] = {}
+    for entry in entries:
+        first.setdefault(entry.delivery_id, entry)
+    return tuple(first.values())
 
 
 def _audience(rule: Rule, channel: OpenChannel) -> Iterator[tuple[str | None, bool]]:
