@@ -43,6 +43,9 @@ _DRAIN: Final = 8.0
 _SWEEP: Final = 1.0
 """Seconds between the sweeps for what a node that died, or a full queue, has left over."""
 
+_COUNT: Final = 30.0
+"""Seconds between countings of the pending approvals."""
+
 OpenStore: TypeAlias = Callable[[Settings, Metrics, Clock], Awaitable[Store]]
 
 
@@ -80,8 +83,8 @@ async def running(
         store = await open_store(settings, metrics, clock)
         resources.push_async_callback(store.aclose)
         app = App(current, store, metrics, clock)
-        await app.start(resources)
         try:
+            await app.start(resources)
             yield app
         finally:
             await app.drain()
@@ -136,8 +139,7 @@ class App:
     async def start(self, resources: AsyncExitStack) -> None:
         """Take up what an earlier life left, start the steps, and listen last."""
         self._note_config()
-        for tenant, pending in (await self._store.outstanding()).items():
-            self._metrics.outstanding.labels(tenant).set(pending)
+        await self._count_outstanding()
         await self._dispatcher.open()
         for name, step in (
             ("dispatch", self._dispatcher.run()),
@@ -147,6 +149,7 @@ class App:
             ("digest sweep", self._sweep(self._digests.sweep)),
             ("effects sweep", self._sweep(self._effects.sweep, again=False)),
             ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),
+            ("count", self._sweep(self._count_outstanding, again=False, every=_COUNT)),
         ):
             resources.push_async_callback(_cancelled, self._supervised(name, step))
         await self._listen(resources)
@@ -176,10 +179,18 @@ class App:
         """Refuse what is new, let attempts under way end, and give the rest back."""
         self._draining = True
         await self._dispatcher.drain(_DRAIN)
-        for task in list(self._closing):
-            await task
+        if self._closing:
+            await asyncio.wait(self._closing)
 
-    async def _sweep(self, sweep: Callable[[], Awaitable[int]], *, again: bool = True) -> None:
+    async def _count_outstanding(self) -> int:
+        """Counted in between as events and decisions come; the store knows of what other nodes do."""
+        pending = await self._store.outstanding()
+        self._metrics.set_outstanding(pending)
+        return len(pending)
+
+    async def _sweep(
+        self, sweep: Callable[[], Awaitable[int]], *, again: bool = True, every: float = _SWEEP
+    ) -> None:
         """Find what memory does not know of and is due: plans, windows, effects or expiries.
 
         `again`: at once after a sweep that found something, as what it found is not found twice.
@@ -191,7 +202,7 @@ class App:
             except StoreError as error:
                 log.warning("sweeping waits for the store: %s", error)
             if not (found and again):
-                await asyncio.sleep(_SWEEP)
+                await asyncio.sleep(every)
 
     # -- reload -------------------------------------------------------------------------------------------
 
@@ -205,6 +216,9 @@ class App:
             for fault in error.faults:
                 log.error("the configuration is not reloaded: %s", fault)
             return False
+        except Exception:
+            self._metrics.reload_ok.set(0)
+            raise
         for key in frozen_changes(self._current().settings, settings):
             log.warning("%s cannot change while the service runs: restart it", key)
         old = self._current.swap(fresh)
@@ -224,6 +238,7 @@ class App:
     def _note_config(self) -> None:
         settings = self._current().settings
         self._metrics.name_kinds(named_kinds(settings))
+        self._metrics.name_channels(self._current().channels)
         self._metrics.reload_ok.set(1)
         self._metrics.reload_time.set(self._clock() / SECOND)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from attrs import frozen
 
@@ -256,6 +256,10 @@ class Reason(StrEnum):
     MAX_AGE = "max_age"
     CHANNEL_MISSING = "channel_missing"
     RENDER_FAILED = "render_failed"
+
+
+ATTEMPT_REASONS: Final = tuple(Reason)[: list(Reason).index(Reason.MAX_ATTEMPTS)]
+"""Those that an attempt can end with."""
 
 
 class DeliveryError(NotifydError):

@@ -10,6 +10,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from notifyd import __version__
+from notifyd.errors import ATTEMPT_REASONS
+from notifyd.model import AttemptOutcome, State
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
@@ -81,6 +83,17 @@ class Metrics:
     def name_kinds(self, kinds: Iterable[str]) -> None:
         """The kinds that may be a label's value: notifyd's own and those the config names."""
         self._kinds = frozenset({"pack.approval", "pack.policy", *kinds})
+
+    def name_channels(self, channels: Iterable[str]) -> None:
+        """Begin every series of these channels at zero, so that a first failure is a change one can alert on."""
+        for channel in channels:
+            for outcome in (AttemptOutcome.SENT, *ATTEMPT_REASONS):
+                self.attempts.labels(channel, outcome.value)
+            for state in (State.SENT, State.DEAD):
+                self.deliveries.labels(channel, state.value)
+            for gauge in (self.backlog, self.dead_letters, self.breaker_open):
+                gauge.labels(channel)
+            self.delivery_seconds.labels(channel)
 
     def kind(self, kind: str) -> str:
         return kind if kind in self._kinds else OTHER
