@@ -252,7 +252,8 @@ class Dispatcher:
             await self._store.release([job.delivery for job in lane.queue.clear()])
         room = min(lane.room(), _CLAIM)
         if lane.beyond_memory and room:
-            lane.due = None
+            if lane.due is not None and lane.due <= now:
+                lane.due = None
             rows = await self._store.claim_due(
                 lane.name,
                 self._node,
