@@ -209,15 +209,23 @@ async def _sink_state(sink: str) -> dict[str, Any]:
         return state
 
 
+async def _arrivals(sink: str, count: int) -> float:
+    """When the `count`th webhook arrived, once it has."""
+    while True:
+        state = await _sink_state(sink)
+        if state["count"] >= count:
+            return float(state["last"])
+        await asyncio.sleep(0.001)
+
+
 async def end_to_end(count: int, folder: Path, sink: str, port: int) -> float:
     """Events a second from the first request to the last arrival, saturated."""
     before = (await _sink_state(sink))["count"]
     async with notifyd(folder, sink, port) as (url, _, _):
         began = time.time()
         await drive(url, cloud_requests(url, "bench.delivered", count), _CONNECTIONS)
-        while (state := await _sink_state(sink))["count"] < before + count:
-            await asyncio.sleep(0.05)
-    return count / (state["last"] - began)
+        arrived = await _arrivals(sink, before + count)
+    return count / (arrived - began)
 
 
 async def latency(count: int, folder: Path, sink: str, port: int) -> list[float]:
@@ -227,9 +235,7 @@ async def latency(count: int, folder: Path, sink: str, port: int) -> list[float]
         for request in cloud_requests(url, "bench.delivered", count):
             before, began = (await _sink_state(sink))["count"], time.time()
             await drive(url, [request], 1)
-            while (state := await _sink_state(sink))["count"] == before:
-                await asyncio.sleep(0)
-            taken.append(state["last"] - began)
+            taken.append(await _arrivals(sink, before + 1) - began)
     return sorted(taken)
 
 

@@ -78,6 +78,7 @@ def http_request(url: str, body: bytes, headers: dict[str, str]) -> bytes:
 async def drive(url: str, requests: Sequence[bytes], connections: int) -> Load:
     """Send every request once over so many connections, each waiting for its answer."""
     parts, loop = urlsplit(url), asyncio.get_running_loop()
+    host, port = parts.hostname or "", parts.port or 80
     statuses: Counter[int] = Counter()
     latencies: list[float] = []
     source = iter(requests)
@@ -85,7 +86,7 @@ async def drive(url: str, requests: Sequence[bytes], connections: int) -> Load:
     opened = []
     for _ in range(connections):
         _, protocol = await loop.create_connection(
-            lambda: _Connection(source, statuses, latencies), parts.hostname, parts.port
+            lambda: _Connection(source, statuses, latencies), host, port
         )
         opened.append(protocol.done)
     await asyncio.gather(*opened)
