@@ -206,15 +206,18 @@ class App:
 
     # -- reload -------------------------------------------------------------------------------------------
 
-    async def reload(self, load: Callable[[], tuple[Settings, Discovered]]) -> bool:
-        """Swap in what `load` gives. Where it, or opening it, fails, only a gauge and the log change."""
+    async def reload(self, load: Callable[[], tuple[Settings, Discovered]], source: str = "config") -> bool:
+        """Swap in what `load` gives. Where it, or opening it, fails, only a gauge and the log change.
+
+        `source` is what the log calls the configuration: its file.
+        """
         try:
             settings, discovered = load()
             fresh = await open_registry(settings, discovered, self._clock)
         except ConfigError as error:
             self._metrics.reload_ok.set(0)
             for fault in error.faults:
-                log.error("the configuration is not reloaded: %s", fault)
+                log.error("%s is not reloaded: %s", source, fault)
             return False
         except Exception:
             self._metrics.reload_ok.set(0)
@@ -228,7 +231,7 @@ class App:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         await self._store.write_audit([self._reloaded()])
-        log.info("the configuration is reloaded")
+        log.info("%s is reloaded", source)
         return True
 
     async def _close_after_use(self, old: Registry) -> None:

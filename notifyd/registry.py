@@ -29,8 +29,14 @@ from notifyd.rules import RuleBook
 from notifyd.secrets import Keyring, Secret
 from notifyd.settings import ChannelSettings, Rate, Rule, Settings
 
+log = logging.getLogger(__name__)
+
 _CALLBACK_CONCURRENCY = 4
 _CALLBACK_TIMEOUT = 10.0
+
+_OPEN_TIMEOUT = 30.0
+_CLOSE_TIMEOUT = 5.0
+"""Seconds that a channel is given to open, and to close."""
 
 
 @frozen
@@ -75,6 +81,13 @@ class Registry:
     async def aclose(self) -> None:
         """Close every channel and session, in reverse order. Safe to call twice."""
         await self._resources.aclose()
+
+
+def is_ours(error: BaseException) -> bool:
+    """Is it notifyd that ends a call of a channel, and not something that the channel raised?"""
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return cancelled or isinstance(error, GeneratorExit)
 
 
 class Current:
@@ -135,7 +148,10 @@ async def _open_channels(
     for name, channel in settings.channels.items():
         try:
             opened[name] = await _open_channel(channel, guard, clock, resources)
-        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; it is named and reported
+        except BaseException as error:
+            if is_ours(error):
+                raise
+            # A plugin may raise anything, SystemExit too; it is named and reported.
             detail = Redactor(secrets(settings)).text(str(error))
             faults.append(Fault(f"channels.{name}", f"does not open: {type(error).__name__}: {detail}"))
     if faults:
@@ -147,20 +163,38 @@ async def _open_channel(
     settings: ChannelSettings, guard: Guard, clock: Clock, resources: AsyncExitStack
 ) -> OpenChannel:
     # A session of its own for each channel: a lane that hangs uses up no neighbour's connections.
-    session = await resources.enter_async_context(open_session(guard, limit=settings.concurrency))
+    timeout = settings.timeout / SECOND
+    session = await resources.enter_async_context(
+        open_session(guard, limit=settings.concurrency, timeout=timeout + 1)  # the attempt's own comes first
+    )
     logger = logging.getLogger(f"notifyd.channel.{settings.name}")
     opened = settings.type.open(settings.config, ChannelContext(settings.name, session, logger, clock))
-    channel = await opened if inspect.isawaitable(opened) else opened
-    resources.push_async_callback(channel.aclose)
+    if inspect.isawaitable(opened):
+        async with asyncio.timeout(_OPEN_TIMEOUT):
+            opened = await opened
+    if not isinstance(opened, Channel):
+        raise TypeError(f"open gives {type(opened).__name__}, which lacks send or aclose")
+    resources.push_async_callback(_close_channel, settings.name, opened)
     return OpenChannel(
         settings.name,
         settings.type.name,
         settings.type.personal,
-        channel,
+        opened,
         settings.concurrency,
-        settings.timeout / SECOND,
+        timeout,
         settings.rate_limit,
     )
+
+
+async def _close_channel(name: str, channel: Channel) -> None:
+    """Close it, whatever it does: the others are to be closed too."""
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT):
+            await channel.aclose()
+    except BaseException as error:
+        if is_ours(error):
+            raise
+        log.exception("channel %s does not close: %s", name, type(error).__name__)
 
 
 async def _open_callbacks(

@@ -29,7 +29,7 @@ from notifyd.model import (
 )
 from notifyd.post import EXCERPT_LIMIT
 from notifyd.redact import Redactor
-from notifyd.registry import OpenChannel
+from notifyd.registry import OpenChannel, is_ours
 from notifyd.settings import Dispatch
 from notifyd.store import AttemptRecord
 from notifyd.text import clean
@@ -63,19 +63,12 @@ async def attempt(channel: OpenChannel, message: Message, clock: Clock, redactor
         detail = f"no answer within {channel.timeout:g} s" if limit.expired() else "the channel timed out"
         verdict = TransientError(detail, reason=Reason.TIMEOUT)
     except BaseException as error:
-        if _is_ours(error):
+        if is_ours(error):
             raise
         # A plugin may raise anything, SystemExit too: its lane suffers, nothing else does.
         log.exception("channel %s raised %s", channel.name, type(error).__name__)
         verdict = TransientError(f"the channel raised {type(error).__name__}", reason=Reason.CHANNEL_FAULT)
     return _result(verdict, at, round((time.perf_counter() - started) * 1000, 3), redactor, channel.name)
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Is it notifyd that ends this attempt, and not something that the channel raised?"""
-    task = asyncio.current_task()
-    cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-    return cancelled or isinstance(error, GeneratorExit)
 
 
 def _result(verdict: object, at: Instant, duration_ms: float, redactor: Redactor, channel: str) -> Result:
