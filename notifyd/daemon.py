@@ -143,12 +143,12 @@ class Daemon:
         loading = asyncio.get_running_loop().run_in_executor(None, self._load)
         await asyncio.wait([loading])
         try:
-            return await app.reload(loading.result)
+            return await app.reload(loading.result, str(self._path))
         except NotifydError as error:
-            log.error("the configuration is in force, and its reload is not on record: %s", error)
+            log.error("%s is reloaded, and not on record: %s", self._path, error)
             return True
         except Exception:
-            log.exception("the configuration is not reloaded")
+            log.exception("%s is not reloaded", self._path)
             return False
 
 

@@ -237,7 +237,7 @@ async def daemon_process(
     the interpreter it runs in.
     """
     async with aiohttp.ClientSession() as session:
-        daemon = DaemonProcess(folder, session, _free_port(), environ or {}, options, python)
+        daemon = DaemonProcess(folder, session, free_port(), environ or {}, options, python)
         configure(daemon.config_path, config)
         try:
             if start:
@@ -258,7 +258,7 @@ async def _start(daemon: DaemonProcess) -> None:
         except AssertionError as error:
             if "address already in use" not in str(error):
                 raise
-            daemon.port = _free_port()
+            daemon.port = free_port()
     return await daemon.start()
 
 
@@ -270,7 +270,7 @@ def configure(path: Path, config: str) -> None:
 
 def environ_of(folder: Path, port: int) -> dict[str, str]:
     """The environment that the default sections refer to, and this process's own without notifyd's."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("NOTIFYD_")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFYD_", "NOTIFY_"))}
     return own | {
         "NOTIFYD_FOLDER": str(folder),
         "NOTIFYD_PORT": str(port),
@@ -285,7 +285,7 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
