@@ -32,6 +32,7 @@ from notifyd.registry import Current, Registry, open_registry
 from notifyd.settings import Settings
 from notifyd.store import Store
 from notifyd.store.open import open_store
+from notifyd.watchdog import Watchdog
 from notifyd.web import create_app, create_runner
 from notifyd.web.services import Services
 
@@ -61,6 +62,8 @@ async def open_configured_store(settings: Settings, metrics: Metrics, clock: Clo
         clock=clock,
         timeout=settings.store.timeout / SECOND,
         observer=metrics,
+        clock_skew=settings.dispatch.clock_skew / SECOND,
+        driver=settings.store.driver,
     )
 
 
@@ -139,6 +142,7 @@ class App:
     async def start(self, resources: AsyncExitStack) -> None:
         """Take up what an earlier life left, start the steps, and listen last."""
         self._note_config()
+        await resources.enter_async_context(Watchdog(self._current, self._metrics))
         await self._count_outstanding()
         await self._dispatcher.open()
         for name, step in (

@@ -64,6 +64,7 @@ __all__ = [
     "Server",
     "Settings",
     "Size",
+    "StoreDriver",
     "StoreSettings",
     "Templates",
 ]
@@ -98,6 +99,13 @@ class ResumeTokenMode(StrEnum):
     PLAIN = "plain"
 
 
+class StoreDriver(StrEnum):
+    """The package that speaks with MongoDB: motor, or PyMongo's own asynchronous client."""
+
+    MOTOR = "motor"
+    PYMONGO = "pymongo"
+
+
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
@@ -118,6 +126,7 @@ class StoreSettings:
         default="sqlite:///./notifyd.db", repr=units.hide_password
     )
     timeout: Span = Duration(2 * SECOND)
+    driver: StoreDriver = StoreDriver.MOTOR  # for MongoDB
 
 
 @frozen

@@ -10,6 +10,7 @@ from attrs import frozen
 
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import Clock
+from notifyd.settings import StoreDriver
 from notifyd.store import CommitObserver, Store
 from notifyd.store.sqlite import open_sqlite
 
@@ -19,33 +20,46 @@ class StoreOptions:
     """What every kind of store is opened with.
 
     `node` is this daemon's name among those that share the store; `timeout` is how long an operation may wait
-    for the database, in seconds.
+    for the database, in seconds. `clock_skew` is how far the clocks of nodes may be from the database's, in
+    seconds (None trusts them), and `driver` what speaks with MongoDB.
     """
 
     node: str
     clock: Clock
     timeout: float = 2.0
     observer: CommitObserver | None = None
+    clock_skew: float | None = None
+    driver: StoreDriver = StoreDriver.MOTOR
 
 
 Opener: TypeAlias = Callable[[str, StoreOptions], Awaitable[Store]]
 
 
 async def open_store(
-    url: str, *, node: str, clock: Clock, timeout: float = 2.0, observer: CommitObserver | None = None
+    url: str,
+    *,
+    node: str,
+    clock: Clock,
+    timeout: float = 2.0,
+    observer: CommitObserver | None = None,
+    clock_skew: float | None = None,
+    driver: StoreDriver = StoreDriver.MOTOR,
 ) -> Store:
-    """Open the store that `url` names; close it with its `aclose`.
+    """Open the store that `url` names, by the options of `StoreOptions`; close it with its `aclose`.
 
     Raises `ConfigError` for a URL that names none, `StoreInUseError` and `StoreError` as its kind does. A URL
     may hold a password, so no message repeats more of it than its scheme.
     """
-    return await _opener(url)(url, StoreOptions(node, clock, timeout, observer))
+    options = StoreOptions(node, clock, timeout, observer, clock_skew, driver)
+    return await _opener(url)(url, options)
 
 
 def check_url(url: str) -> None:
     """Raises `ConfigError` where `open_store` would for the URL alone, and opens nothing."""
     if _opener(url) is _open_sqlite:
         sqlite_path(url)
+    elif not url.partition("://")[2].partition("?")[0].partition("/")[2]:
+        raise _config_error("must name a database, as in mongodb://host/notifications")
 
 
 def _opener(url: str) -> Opener:
@@ -83,7 +97,23 @@ async def _open_sqlite(url: str, options: StoreOptions) -> Store:
     )
 
 
+async def _open_mongo(url: str, options: StoreOptions) -> Store:
+    from notifyd.store.mongo import open_mongo  # the driver is imported only where it is used
+
+    return await open_mongo(
+        url,
+        node=options.node,
+        clock=options.clock,
+        timeout=options.timeout,
+        clock_skew=options.clock_skew,
+        driver=options.driver,
+        observer=options.observer,
+    )
+
+
 OPENERS: Final[Mapping[str, Opener]] = {
     "sqlite": _open_sqlite,
+    "mongodb": _open_mongo,
+    "mongodb+srv": _open_mongo,
 }
 """The kinds of store, by URL scheme. An opener imports its driver when it is called."""

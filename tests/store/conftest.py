@@ -6,9 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from attrs import frozen
 
+from notifyd.settings import StoreDriver
 from notifyd.store import Store
 from notifyd.store.open import open_store
+from tests.mongodb import MongoServer
 from tests.store.makers import NODE, TurnableClock
 
 Reopen = Callable[[], Awaitable[Store]]
@@ -17,13 +20,16 @@ Reopen = Callable[[], Awaitable[Store]]
 class Deployment:
     """One database of a kind, opened and opened again, as a daemon that restarts does."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, driver: StoreDriver = StoreDriver.MOTOR) -> None:
         self.url = url
+        self.driver = driver
         self.store: Store | None = None
 
     async def open(self) -> Store:
         await self.close()
-        self.store = await open_store(self.url, node=NODE, clock=TurnableClock())
+        self.store = await open_store(
+            self.url, node=NODE, clock=TurnableClock(), timeout=20, driver=self.driver
+        )
         return self.store
 
     async def close(self) -> None:
@@ -31,17 +37,35 @@ class Deployment:
             await self.store.aclose()
 
 
-def _sqlite(folder: Path) -> str:
+def _sqlite(request: pytest.FixtureRequest) -> str:
+    folder: Path = request.getfixturevalue("tmp_path")
     return f"sqlite:///{folder}/notifyd.db"
 
 
-KINDS: dict[str, Callable[[Path], str]] = {"sqlite": _sqlite}
-"""A kind's name, and from a test's own folder to the URL of an empty database."""
+def _mongodb(request: pytest.FixtureRequest) -> str:
+    server: MongoServer = request.getfixturevalue("mongo_server")
+    return server.database()
+
+
+@frozen
+class Kind:
+    """`url` gives an empty database for a test."""
+
+    url: Callable[[pytest.FixtureRequest], str]
+    driver: StoreDriver = StoreDriver.MOTOR
+
+
+KINDS: dict[str, Kind] = {
+    "sqlite": Kind(_sqlite),
+    "motor": Kind(_mongodb, StoreDriver.MOTOR),
+    "pymongo": Kind(_mongodb, StoreDriver.PYMONGO),
+}
 
 
 @pytest.fixture(params=KINDS)
-async def deployment(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Deployment]:
-    deployment = Deployment(KINDS[request.param](tmp_path))
+async def deployment(request: pytest.FixtureRequest) -> AsyncIterator[Deployment]:
+    kind = KINDS[request.param]
+    deployment = Deployment(kind.url(request), kind.driver)
     yield deployment
     await deployment.close()
 

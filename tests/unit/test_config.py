@@ -17,7 +17,7 @@ from attrs import Converter, evolve, field, frozen, make_class, validators
 from notifyd import config
 from notifyd.errors import ConfigError
 from notifyd.plugin import ChannelType, Secret
-from notifyd.settings import Keys, LinkMode, QuietHours, Recipient, Rule, Scope, Settings
+from notifyd.settings import Keys, LinkMode, QuietHours, Recipient, Rule, Scope, Settings, StoreDriver
 from notifyd.units import Backoff, Duration, Listen, Rate, Size
 
 SEAL_KEY = base64.b64encode(bytes(range(32))).decode()
@@ -141,6 +141,7 @@ def test_every_section_is_structured_into_its_record() -> None:
         [store]
         url = "sqlite:////var/lib/notifyd.db"
         timeout = "500ms"
+        driver = "pymongo"
         [auth]
         clock_tolerance = "1m"
         [auth.actors]
@@ -173,6 +174,7 @@ def test_every_section_is_structured_into_its_record() -> None:
     assert settings.server.max_body == 1024 * 1024
     assert settings.server.ip_allowlist == (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     assert settings.store.timeout == SECOND / 2
+    assert settings.store.driver is StoreDriver.PYMONGO
     client = settings.auth.clients["task-runner"]
     assert client.hmac_secrets == (Secret(SIGNING_SECRET),)
     assert client.token_hashes == (TOKEN_HASH,)
@@ -478,6 +480,7 @@ def test_durations_are_microseconds(text: str, seconds: float) -> None:
         ("store", "url", '"postgres://x"'),
         ("store", "url", '"sqlite://x"'),
         ("store", "timeout", '"0s"'),
+        ("store", "driver", '"mongoose"'),
         ("auth", "clock_tolerance", '"0s"'),
         ("auth", "clock_tolerance", '"2d"'),
         ("dispatch", "max_attempts", "0"),

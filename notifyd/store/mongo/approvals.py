@@ -1,0 +1,121 @@
+"""The steps over `pack_approvals` and `incidents`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from attrs import evolve
+from pymongo.errors import DuplicateKeyError
+
+from notifyd.errors import StoreError
+from notifyd.model import (
+    Approval,
+    ApprovalKey,
+    Delivery,
+    Incident,
+    IncidentKey,
+    Instant,
+    ResumeStatus,
+    Status,
+)
+from notifyd.store import ApprovalFilter, Page, Subject
+from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.documents import document_of, record_of
+from notifyd.store.mongo.driver import Collection, Document
+from notifyd.store.mongo.paging import newest_first
+
+RACES: Final = 20
+"""How often a conditional write is tried anew over what another has written."""
+
+_OWING: Final = {"effects.id": {"$gt": ""}}
+
+
+def by_key(key: ApprovalKey | IncidentKey) -> Document:
+    where: Document = {"tenant": key.tenant, "run_id": key.run_id, "approval_id": key.approval_id}
+    return where | {"policy_id": key.policy_id} if isinstance(key, IncidentKey) else where
+
+
+def _collection(base: Base, key: ApprovalKey | IncidentKey) -> Collection:
+    return base.incidents if isinstance(key, IncidentKey) else base.approvals
+
+
+async def find(base: Base, key: ApprovalKey) -> Approval | None:
+    document = await base.approvals.find_one(by_key(key))
+    return None if document is None else record_of(document, Approval)
+
+
+async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | None:
+    if isinstance(key, ApprovalKey):
+        return await find(base, key)
+    document = await base.incidents.find_one(by_key(key))
+    return None if document is None else record_of(document, Incident)
+
+
+async def move(base: Base, stored: Subject | None, subject: Subject) -> bool:
+    """Write `subject` over `stored`, or as new. False where the stored one is another by now."""
+    collection, document = _collection(base, subject.key), document_of(subject)
+    if stored is not None:
+        where = by_key(subject.key) | {"version": stored.version}
+        return await collection.update_one(where, {"$set": document})
+    try:
+        await collection.insert_one({**document, "position": base.positions.next()})
+    except DuplicateKeyError:
+        return False
+    return True
+
+
+async def replace(base: Base, approval: Approval) -> bool:
+    """Write `approval` over the version before it. A repetition of a write that was done is True again."""
+    where = by_key(approval.key) | {"version": approval.version - 1}
+    if await base.approvals.update_one(where, {"$set": document_of(approval)}):
+        return True
+    return await find(base, approval.key) == approval
+
+
+async def strike(base: Base, key: ApprovalKey, effect_id: str) -> None:
+    where = by_key(key) | {"effects.id": effect_id}
+    change = {"$pull": {"effects": {"id": effect_id}}, "$inc": {"version": 1}}
+    await base.approvals.update_one(where, change)
+
+
+async def set_resume(base: Base, delivery: Delivery, status: ResumeStatus) -> None:
+    """Tell the approval how its callback stands, if `delivery` is its callback."""
+    key = delivery.approval_key
+    for _ in range(RACES):
+        approval = None if key is None else await find(base, key)
+        if approval is None or approval.resume_delivery not in (None, delivery.id):
+            return
+        changed = evolve(approval, resume=status, resume_delivery=delivery.id)
+        if changed == approval or await move(base, approval, evolve(changed, version=approval.version + 1)):
+            return
+    raise StoreError("too many writes to this approval at once")
+
+
+async def due(base: Base, now: Instant, limit: int) -> list[Approval]:
+    where = {"status": Status.PENDING.value, "expires_at": {"$lte": now}}
+    return _records(await base.approvals.find(where, sort=[("expires_at", 1)], limit=limit))
+
+
+async def owing(base: Base, limit: int) -> list[Approval]:
+    return _records(await base.approvals.find(_OWING, limit=limit))
+
+
+async def outstanding(base: Base) -> dict[str, int]:
+    counted = await base.approvals.aggregate(
+        {"$match": {"status": Status.PENDING.value}}, {"$group": {"_id": "$tenant", "pending": {"$sum": 1}}}
+    )
+    return {one["_id"]: one["pending"] for one in counted}
+
+
+async def search(
+    base: Base, tenant: str, where: ApprovalFilter, page: Page
+) -> tuple[list[Approval], int | None]:
+    statuses = tuple(Status) if where.status is None else (where.status,)
+    terms: dict[str, Any] = {"tenant": tenant, "run_id": where.run_id}
+    terms["status"] = {"$in": [status.value for status in statuses]}
+    found, after = await newest_first(base.approvals, terms, page)
+    return _records(found), after
+
+
+def _records(documents: list[Document]) -> list[Approval]:
+    return [record_of(document, Approval) for document in documents]

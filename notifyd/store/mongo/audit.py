@@ -1,0 +1,27 @@
+"""The steps over `audit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from notifyd.model import AuditRecord
+from notifyd.store import AuditFilter, Page
+from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.documents import document_of, record_of
+from notifyd.store.mongo.paging import newest_first
+
+
+async def write(base: Base, records: Sequence[AuditRecord]) -> None:
+    """Insert the records that are not there yet."""
+    if records:
+        await base.new_audit.insert(
+            [{**document_of(record), "position": base.positions.next()} for record in records]
+        )
+
+
+async def search(
+    base: Base, tenant: str, where: AuditFilter, page: Page
+) -> tuple[list[AuditRecord], int | None]:
+    terms = {"tenant": tenant, "run_id": where.run_id, "approval_id": where.approval_id}
+    found, after = await newest_first(base.audit, terms, page)
+    return [record_of(document, AuditRecord) for document in found], after

@@ -1,0 +1,137 @@
+"""What every step of the store works with: the collections, this node's name and clocks, its list positions."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from attrs import define, field, frozen
+
+from notifyd.model import SECOND, Clock, Instant
+from notifyd.store.mongo.driver import Collection, Connection, Document
+from notifyd.store.mongo.inserts import Inserter
+
+LEASE_CEILING: Final = 3600 * SECOND
+"""No lease is given for longer (microseconds). One that ends further ahead is a wrong clock's."""
+
+_EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - as the driver gives times: UTC, without a zone
+_CHECK_EVERY: Final = 10.0
+_SALT_BITS: Final = 10
+
+_log = logging.getLogger("notifyd.store")
+
+
+@define(eq=False)
+class Positions:
+    """Where new documents stand in lists: by this node's clock, and always above this node's last.
+
+    A position has the microseconds in its upper bits, and below them a number of this life's own, so that two
+    nodes hardly ever give the same one.
+    """
+
+    clock: Clock
+    _salt: int = field(factory=lambda: secrets.randbits(_SALT_BITS))
+    _last: int = 0
+
+    def next(self) -> int:
+        self._last = max(self._last + (1 << _SALT_BITS), self.clock() << _SALT_BITS | self._salt)
+        return self._last
+
+
+@define(eq=False)
+class ServerClock:
+    """How far this node's clock is from the database's, which is the one that nodes compare leases by.
+
+    `tolerance` is how far (microseconds); None trusts this node's clock, for a database with one node.
+    """
+
+    read: Callable[[], Awaitable[Document]]  # the server's answer to hello
+    clock: Clock
+    tolerance: Instant | None
+    offset: Instant = 0
+    _checked: float = float("-inf")  # monotonic seconds
+    _trusted: bool = True
+
+    async def trusted(self) -> bool:
+        """May this node claim? Not while its clock is off by more than the tolerance."""
+        if self.tolerance is not None and time.monotonic() - self._checked >= _CHECK_EVERY:
+            await self._measure(self.tolerance)
+        return self._trusted
+
+    async def _measure(self, tolerance: Instant) -> None:
+        before = self.clock()
+        answer = await self.read()
+        ours = (before + self.clock()) // 2
+        self.offset = ours - (answer["localTime"] - _EPOCH) // timedelta(microseconds=1)
+        self._checked = time.monotonic()
+        trusted = abs(self.offset) <= tolerance
+        if trusted != self._trusted:
+            _log.log(
+                logging.INFO if trusted else logging.ERROR,
+                "this host's clock is %.1f s from the database's: %s",
+                self.offset / SECOND,
+                "claiming again" if trusted else "nothing is claimed until it is right",
+            )
+        self._trusted = trusted
+
+    def lease_end(self, until: Instant) -> Instant:
+        """When others may take what this node holds until `until`, by a clock that is off by the tolerance."""
+        return until - self.offset + (self.tolerance or 0)
+
+
+@frozen
+class Base:
+    connection: Connection
+    node: str
+    clock: Clock
+    server_clock: ServerClock
+    positions: Positions
+    events: Collection
+    approvals: Collection
+    incidents: Collection
+    deliveries: Collection
+    timers: Collection
+    nodes: Collection
+    new_events: Inserter
+    new_deliveries: Inserter
+    new_audit: Inserter
+    audit: Collection
+
+    @classmethod
+    def of(cls, connection: Connection, node: str, clock: Clock, skew: Instant | None) -> Base:
+        def collection(name: str) -> Collection:
+            return connection.collection(name)
+
+        def inserter(name: str) -> Inserter:
+            return Inserter(collection(name), connection.name)
+
+        return cls(
+            connection=connection,
+            node=node,
+            clock=clock,
+            server_clock=ServerClock(connection.hello, clock, skew),
+            positions=Positions(clock),
+            events=collection("events"),
+            approvals=collection("pack_approvals"),
+            incidents=collection("incidents"),
+            deliveries=collection("deliveries"),
+            timers=collection("timers"),
+            nodes=collection("nodes"),
+            audit=collection("audit"),
+            new_events=inserter("events"),
+            new_deliveries=inserter("deliveries"),
+            new_audit=inserter("audit"),
+        )
+
+    def lease(self, until: Instant) -> dict[str, Any]:
+        """The fields of a lease of this node's until then."""
+        end = self.server_clock.lease_end(until)
+        return {"claim_at": end, "set_from": end - LEASE_CEILING}
+
+    async def settled(self) -> None:
+        for inserter in (self.new_events, self.new_deliveries, self.new_audit):
+            await inserter.settled()

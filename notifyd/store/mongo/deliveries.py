@@ -1,0 +1,231 @@
+"""The steps over `deliveries`: the queue and the ledger in one collection.
+
+A row can be claimed once its `claim_at` has come: the time it is due or, while it is leased, the lease's end. A
+row that has ended, or waits in a window, has none.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from attrs import evolve
+
+from notifyd.model import Delivery, Instant, State
+from notifyd.store import MAX_ATTEMPTS_KEPT, AttemptRecord, DeliveryFilter, LaneBacklog, Page
+from notifyd.store.mongo import approvals, windows
+from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.claims import Queue, Wanted
+from notifyd.store.mongo.documents import document_of, part_of, record_of
+from notifyd.store.mongo.driver import Document
+from notifyd.store.mongo.paging import newest_first
+from notifyd.store.mongo.schema import CLAIMABLE, QUEUE
+
+NOT_CLAIMABLE: Final = {"claim_at": "", "set_from": "", "claim": ""}
+_NO_LEASE: Final[Mapping[str, Any]] = {"lease_owner": None, "lease_until": 0}
+
+
+def by_id(tenant: str, delivery_id: str) -> Document:
+    return {"tenant": tenant, "id": delivery_id}
+
+
+def _due(delivery: Delivery, next_attempt_at: Instant) -> Document:
+    """The queue's fields of an open row without a lease."""
+    at = next_attempt_at if next_attempt_at <= delivery.deadline else delivery.created_at
+    return {"claim_at": at, "set_from": at - (delivery.deadline - delivery.created_at)}
+
+
+def _document(base: Base, delivery: Delivery) -> Document:
+    document = {**document_of(delivery), "position": base.positions.next()}
+    if not delivery.state.open or delivery.window is not None:
+        return document
+    if delivery.lease_owner is not None:
+        return document | base.lease(delivery.lease_until)
+    return document | _due(delivery, delivery.next_attempt_at)
+
+
+# --- queue -------------------------------------------------------------------------------------------------
+
+
+async def insert(base: Base, deliveries: Sequence[Delivery]) -> frozenset[str]:
+    """Insert the rows that are not there yet; answer their ids."""
+    if not deliveries:
+        return frozenset()
+    joined = await windows.join(base, deliveries)
+    fresh = await base.new_deliveries.insert([_document(base, row) for row in joined])
+    inserted = frozenset(row.id for row, new in zip(joined, fresh, strict=True) if new)
+    await windows.settle(base, deliveries, joined, inserted)
+    return inserted
+
+
+async def claim_due(base: Base, queue: Queue, wanted: Wanted, owner: str, until: Instant) -> list[Delivery]:
+    lease = {"lease_owner": owner, "lease_until": until, **base.lease(until)}
+    change = {"$set": {"state": State.PENDING.value, **lease}, "$inc": {"lease_number": 1}}
+    return [record_of(document, Delivery) for document in await queue.claim(wanted, change)]
+
+
+async def hold(
+    base: Base, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
+) -> frozenset[str]:
+    """One update for all rows of a tenant whose leases have the same number: nearly always one or two."""
+    groups: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
+    for row in deliveries:
+        if row.lease_owner is not None:
+            groups[row.tenant, row.lease_owner, row.lease_number].append(row.id)
+    renewed = {"lease_until": until, **base.lease(until)}
+    change = {"$set": renewed | ({"state": State.SENDING.value} if sending else {})}
+    held: set[str] = set()
+    for (tenant, owner, number), ids in groups.items():
+        ours = {"tenant": tenant, "id": {"$in": ids}, "lease_owner": owner, "lease_number": number}
+        count = await base.deliveries.update_many({**ours, **CLAIMABLE}, change)
+        if count == len(ids):
+            held.update(ids)
+        elif count:
+            found = await base.deliveries.find({**ours, **CLAIMABLE}, fields=["id"])
+            held.update(one["id"] for one in found)
+    return frozenset(held)
+
+
+def _ours(delivery: Delivery) -> Document:
+    """The condition that a row is open, and leased as `delivery` says."""
+    lease = {"lease_owner": delivery.lease_owner, "lease_number": delivery.lease_number}
+    return {**by_id(delivery.tenant, delivery.id), **lease, **CLAIMABLE}
+
+
+async def release(base: Base, deliveries: Sequence[Delivery]) -> None:
+    leased = [row for row in deliveries if row.lease_owner is not None]
+    if leased:
+        await base.deliveries.update_each([(_ours(row), _released(row)) for row in leased])
+
+
+def _released(delivery: Delivery) -> Document:
+    at = delivery.next_attempt_at
+    reason = None if delivery.reason is None else delivery.reason.value
+    state = {"state": State.PENDING.value, "next_attempt_at": at, "reason": reason}
+    return {"$set": {**state, **_NO_LEASE, **_due(delivery, at)}}
+
+
+async def record_end(base: Base, given: AttemptRecord) -> bool:
+    """Write the end of an attempt, or, where the lease was lost, the attempt alone.
+
+    A repetition of a record that was written is True again, and changes nothing. A callback's end is told to
+    its approval before it is written, since nobody would come back to it afterwards.
+    """
+    delivery = given.delivery
+    if given.resume is not None and await _stands(base, given):
+        await approvals.set_resume(base, delivery, given.resume)
+    if delivery.lease_owner is not None and await base.deliveries.update_one(_ours(delivery), _ended(given)):
+        return True
+    return await _keep_attempt(base, given)
+
+
+async def _stands(base: Base, given: AttemptRecord) -> bool:
+    """Is the row leased as it was for this attempt, or has the attempt's end been written already?"""
+    row = await base.deliveries.find_one(by_id(given.delivery.tenant, given.delivery.id))
+    if row is None or row["lease_number"] != given.delivery.lease_number:
+        return False
+    if row["lease_owner"] is not None:
+        return bool(row["lease_owner"] == given.delivery.lease_owner)
+    return _was_written(row, given)
+
+
+def _was_written(row: Document, given: AttemptRecord) -> bool:
+    kept = given.attempt is None or part_of(given.attempt) in row["attempts"]
+    same_number = row["lease_number"] == given.delivery.lease_number
+    return kept and same_number and row["lease_owner"] is None and row["state"] == given.state.value
+
+
+def _ended(given: AttemptRecord) -> Document:
+    fields: Document = {
+        "state": given.state.value,
+        "next_attempt_at": given.next_attempt_at,
+        "ended_at": given.ended_at,
+        "reason": None if given.reason is None else given.reason.value,
+        "folded_into": given.delivery.folded_into,
+        **_NO_LEASE,
+    }
+    change: Document = {} if given.attempt is None else {"$inc": {"tries": 1}, "$push": _pushed(given)}
+    if given.state.open:
+        return change | {"$set": fields | _due(given.delivery, given.next_attempt_at)}
+    return change | {"$set": fields, "$unset": NOT_CLAIMABLE}
+
+
+def _pushed(given: AttemptRecord) -> Document:
+    items = [] if given.attempt is None else [part_of(given.attempt)]
+    return {"attempts": {"$each": items, "$slice": -MAX_ATTEMPTS_KEPT}}
+
+
+async def _keep_attempt(base: Base, given: AttemptRecord) -> bool:
+    one = by_id(given.delivery.tenant, given.delivery.id)
+    row = await base.deliveries.find_one(one)
+    if row is None or _was_written(row, given):
+        return row is not None
+    if given.attempt is not None:
+        missing = {**one, "attempts": {"$ne": part_of(given.attempt)}}
+        await base.deliveries.update_one(missing, {"$push": _pushed(given)})
+    return False
+
+
+async def has_earlier(base: Base, delivery: Delivery) -> bool:
+    where = {
+        "tenant": delivery.tenant,
+        "run_id": delivery.run_id,
+        "approval_id": delivery.approval_id,
+        "seq": {"$gt": 0, "$lt": delivery.seq},
+        "channel": delivery.channel,
+        "recipient": delivery.recipient,
+        **CLAIMABLE,
+    }
+    return bool(await base.deliveries.find(where, fields=["id"], limit=1))
+
+
+async def backlog(base: Base) -> list[LaneBacklog]:
+    waiting = {"_id": "$lane", "channel": {"$first": "$channel"}, "waiting": {"$sum": 1}}
+    lanes = await base.deliveries.aggregate({"$match": CLAIMABLE}, {"$group": waiting}, hint=QUEUE)
+    return [LaneBacklog(one["_id"], one["channel"], one["waiting"]) for one in lanes]
+
+
+# --- ledger ------------------------------------------------------------------------------------------------
+
+
+async def find(base: Base, tenant: str, delivery_id: str) -> Delivery | None:
+    document = await base.deliveries.find_one(by_id(tenant, delivery_id))
+    return None if document is None else record_of(document, Delivery)
+
+
+async def search(
+    base: Base, tenant: str, where: DeliveryFilter, page: Page
+) -> tuple[list[Delivery], int | None]:
+    states = tuple(State) if where.state is None else (where.state,)
+    terms = {
+        "tenant": tenant,
+        "channel": where.channel,
+        "state": {"$in": [state.value for state in states]},
+    }
+    found, after = await newest_first(base.deliveries, terms, page)
+    return [record_of(document, Delivery) for document in found], after
+
+
+async def revive(
+    base: Base, tenant: str, delivery_id: str, now: Instant, deadline: Instant
+) -> Delivery | None:
+    """Put a dead row back into the queue, outside the order of its approval's messages (`seq` 0)."""
+    dead = await find(base, tenant, delivery_id)
+    if dead is None or dead.state is not State.DEAD:
+        return None
+    fresh = {"tries": 0, "seq": 0, "ended_at": None, "reason": None, "deadline": deadline}
+    queued = {**_NO_LEASE, **_due(evolve(dead, deadline=deadline), now), "next_attempt_at": now}
+    where = {**by_id(tenant, delivery_id), "state": State.DEAD.value}
+    if not await base.deliveries.update_one(
+        where, {"$set": {"state": State.PENDING.value, **fresh, **queued}}
+    ):
+        return None
+    return await find(base, tenant, delivery_id)
+
+
+async def dead_letters(base: Base) -> dict[str, int]:
+    counted = await base.deliveries.aggregate(
+        {"$match": {"state": State.DEAD.value}}, {"$group": {"_id": "$channel", "dead": {"$sum": 1}}}
+    )
+    return {one["_id"]: one["dead"] for one in counted}

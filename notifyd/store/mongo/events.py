@@ -1,0 +1,163 @@
+"""Accepting and planning: the steps over `events`.
+
+Accepting an event about an approval takes three durable writes, in an order that any of them may be the last:
+the approval (which remembers the event in `applied`), the audit lines, and the event itself, which is the
+promise. What a broken acceptance leaves, its repetition finds done and goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, TypeAlias
+
+from attrs import evolve
+from bson import ObjectId
+
+from notifyd.errors import NotFoundError, StoreError
+from notifyd.model import SECOND, Event, Instant, PlanEntry
+from notifyd.store import Advance, Append, Appended, PlanFixed, Planned
+from notifyd.store.mongo import approvals, audit, deliveries
+from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.claims import Queue, Wanted
+from notifyd.store.mongo.documents import document_of, part_of, record_of
+from notifyd.store.mongo.driver import Document
+
+PLAN_LEASE: Final = 60 * SECOND
+"""How long the node that accepted an event has for planning it, before the sweeper takes it up."""
+
+_PLANNED: Final = {"$unset": {"claim_at": "", "set_from": "", "claim": "", "lease_owner": ""}}
+
+
+Plan: TypeAlias = tuple[PlanEntry, ...]
+
+
+def _key(event: Event) -> tuple[str, str]:
+    return event.tenant, event.key
+
+
+def _by_key(event: Event) -> Document:
+    return {"tenant": event.tenant, "key": event.key}
+
+
+async def find(base: Base, event: Event) -> Event | None:
+    """The event that is stored under the key of `event`."""
+    document = await base.events.find_one(_by_key(event))
+    return None if document is None else record_of(document, Event)
+
+
+async def insert(base: Base, event: Event, *, leased: bool = True) -> bool:
+    """Insert an event, if its key is new, with its planning due; leased, it is this node's to plan."""
+    document = {**document_of(event), "position": base.positions.next()}
+    if event.notify and leased:
+        document |= {"lease_owner": base.node, **base.lease(event.received_at + PLAN_LEASE)}
+    elif event.notify:
+        document |= {"claim_at": 0, "set_from": 0}
+    (fresh,) = await base.new_events.insert([document])
+    return fresh
+
+
+async def append(base: Base, request: Append) -> Appended:
+    event = request.event
+    advance = await _moved(base, request)
+    if isinstance(advance, Event):
+        return Appended(advance, fresh=False)
+    await audit.write(base, advance.audit)
+    accepted = evolve(
+        event, outcome=advance.outcome, notify=advance.notify, version=advance.version, round=advance.round
+    )
+    if await insert(base, accepted, leased=request.leased):
+        return Appended(accepted, fresh=True)
+    first = await find(base, event)
+    if first is None:
+        raise StoreError("the event was removed while it was being accepted")
+    return Appended(first, fresh=False)
+
+
+async def _moved(base: Base, request: Append) -> Advance | Event:
+    """Do to the subject what the event does; or answer the event that is stored under its key already."""
+    if request.subject is None:
+        return request.advance(None)
+    for _ in range(approvals.RACES):
+        stored, subject = await asyncio.gather(
+            find(base, request.event), approvals.find_subject(base, request.subject)
+        )
+        if stored is not None:
+            return stored
+        advance = request.advance(subject)
+        if advance.subject is None or await approvals.move(base, subject, advance.subject):
+            return advance
+    raise StoreError("too many writes to this approval at once")
+
+
+# --- planning ----------------------------------------------------------------------------------------------
+
+
+async def claim_unplanned(
+    base: Base, queue: Queue, owner: str, now: Instant, until: Instant, limit: int
+) -> list[Event]:
+    change = {"$set": {"lease_owner": owner, **base.lease(until)}}
+    claimed = await queue.claim(Wanted({}, now, limit), change)
+    return [record_of(document, Event) for document in claimed]
+
+
+async def fix_plans(base: Base, planned: Sequence[Planned]) -> list[PlanFixed]:
+    """Fix each event's plan if it has none, then insert the deliveries of those that won, all at once."""
+    plans = await _fix(base, planned)
+    won = [one for one in planned if plans[_key(one.event)] is None]
+    inserted = await deliveries.insert(base, [row for one in won for row in one.deliveries])
+    await finish(base, [one.event for one in won])
+    return [_fixed(one, plans[_key(one.event)], inserted) for one in planned]
+
+
+def _fixed(planned: Planned, first: Plan | None, inserted: frozenset[str]) -> PlanFixed:
+    if first is not None:
+        return PlanFixed(first, won=False, inserted=frozenset())
+    return PlanFixed(planned.plan, won=True, inserted=inserted & {row.id for row in planned.deliveries})
+
+
+async def _fix(base: Base, planned: Sequence[Planned]) -> dict[tuple[str, str], Plan | None]:
+    """By an event's key: None where this plan is now its own; else the one that was there before."""
+    mark = ObjectId()
+    changes = [
+        (
+            {**_by_key(one.event), "plan": None},
+            {"$set": {"plan": [part_of(entry) for entry in one.plan], "planned": mark}},
+        )
+        for one in planned
+    ]
+    if changes:
+        await base.events.update_each(changes)
+    found = await _plans(base, [one.event for one in planned])
+    plans: dict[tuple[str, str], Plan | None] = {}
+    for one in planned:
+        key = _key(one.event)
+        if key not in found:
+            raise NotFoundError(f"no event {one.event.key} of tenant {one.event.tenant} is stored")
+        by, plan = found[key]
+        plans[key] = None if by == mark else plan
+    return plans
+
+
+async def _plans(base: Base, events: Sequence[Event]) -> dict[tuple[str, str], tuple[ObjectId, Plan]]:
+    """By an event's key: the mark of who planned it, and the plan."""
+    found: dict[tuple[str, str], tuple[ObjectId, Plan]] = {}
+    for tenant, keys in _by_tenant(events).items():
+        where = {"tenant": tenant, "key": {"$in": keys}}
+        for one in await base.events.find(where, fields=["key", "planned", "plan"]):
+            plan = tuple(record_of(entry, PlanEntry) for entry in one["plan"])
+            found[tenant, one["key"]] = (one["planned"], plan)
+    return found
+
+
+async def finish(base: Base, events: Sequence[Event]) -> None:
+    """The planning of these events is finished: nobody need claim them any more."""
+    for tenant, keys in _by_tenant(events).items():
+        await base.events.update_many({"tenant": tenant, "key": {"$in": keys}}, _PLANNED)
+
+
+def _by_tenant(events: Sequence[Event]) -> dict[str, list[str]]:
+    keys: dict[str, list[str]] = {}
+    for event in events:
+        keys.setdefault(event.tenant, []).append(event.key)
+    return keys

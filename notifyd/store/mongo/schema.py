@@ -1,0 +1,120 @@
+"""Collections, their indexes, and how an older database becomes a newer one.
+
+Unique indexes begin with the tenant, which is the shard key. Indexes over queues are partial: a document that
+is done leaves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+from attrs import frozen
+from pymongo.errors import DuplicateKeyError
+
+from notifyd.errors import StoreError
+from notifyd.store.mongo.driver import Connection, Keys
+
+CLAIMABLE: Final[Mapping[str, Any]] = {"claim_at": {"$gte": 0}}
+"""Documents of a queue. Every query of a queue has this condition, which a partial index needs to be used."""
+
+HELD: Final[Mapping[str, Any]] = {"window": {"$gt": ""}}
+"""Deliveries that wait in a window."""
+
+QUEUE: Final = "queue"
+"""The index that a queue is claimed by."""
+
+
+@frozen
+class Index:
+    collection: str
+    name: str
+    keys: Keys
+    options: Mapping[str, Any]
+
+
+def _index(collection: str, name: str, *keys: str, **options: Any) -> Index:
+    return Index(collection, name, [(key, 1) for key in keys], options)
+
+
+def _unique(collection: str, *keys: str) -> Index:
+    return _index(collection, "key", *keys, unique=True)
+
+
+def _partial(collection: str, name: str, where: Mapping[str, Any], *keys: str) -> Index:
+    return _index(collection, name, *keys, partialFilterExpression=where)
+
+
+_APPROVAL: Final = ("tenant", "run_id", "approval_id")
+
+INDEXES: Final = (
+    _unique("events", "tenant", "key"),
+    _partial("events", QUEUE, CLAIMABLE, "claim_at", "position"),
+    _unique("pack_approvals", *_APPROVAL),
+    _index("pack_approvals", "by_status", "tenant", "status", "position"),
+    _partial("pack_approvals", "due", {"status": "pending"}, "status", "expires_at"),
+    _partial("pack_approvals", "owing", {"effects.id": {"$gt": ""}}, "effects.id"),
+    _unique("incidents", *_APPROVAL, "policy_id"),
+    _unique("deliveries", "tenant", "id"),
+    _index("deliveries", "by_state", "tenant", "state", "position"),
+    _partial("deliveries", QUEUE, CLAIMABLE, "lane", "claim_at", "position"),
+    _partial("deliveries", "flows", CLAIMABLE, "lane", "tenant", "rule", "claim_at", "position"),
+    _partial("deliveries", "order", CLAIMABLE, *_APPROVAL, "seq"),
+    _partial("deliveries", "window", HELD, "tenant", "window", "window_start"),
+    _partial("deliveries", "closing", HELD, "next_attempt_at"),
+    _partial("deliveries", "ahead", HELD, "window_start"),
+    _partial("deliveries", "budget", {"budget": {"$gt": ""}}, "tenant", "budget", "created_at"),
+    _partial("deliveries", "dead", {"state": "dead"}, "state", "channel"),
+    _unique("audit", "tenant", "id"),
+    _index("audit", "by_tenant", "tenant", "position"),
+    _index("audit", "by_run", "tenant", "run_id", "position"),
+    _unique("timers", "tenant", "window"),
+    _index("timers", "ttl", "ends", expireAfterSeconds=0),
+)
+
+_VERSION: Final = {"_id": "schema"}
+_COLLECTION: Final = "schema"
+
+Migration: TypeAlias = Callable[[Connection], Awaitable[None]]
+
+
+async def _first(connection: Connection) -> None:
+    for index in INDEXES:
+        await connection.collection(index.collection).create_index(
+            index.keys, name=index.name, **index.options
+        )
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first,)
+"""Oldest first; the version document counts those the database has been through. Only ever append.
+
+Several nodes may run one at the same time, and one that stopped half-way is run again: each is idempotent.
+"""
+
+
+async def migrate(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
+    """Bring the database to the newest schema. Raises `StoreError` for one that a newer notifyd wrote."""
+    version = await _version(connection)
+    if version > len(migrations):
+        raise StoreError(
+            f"MongoDB database {connection.name}: written by a newer notifyd (schema {version}; this one knows "
+            f"{len(migrations)}): install that version, or restore a backup"
+        )
+    for number, migration in enumerate(migrations[version:], start=version + 1):
+        await migration(connection)
+        await _mark(connection, number)
+
+
+async def _version(connection: Connection) -> int:
+    found = await connection.collection(_COLLECTION).find_one(_VERSION)
+    return 0 if found is None else int(found["version"])
+
+
+async def _mark(connection: Connection, number: int) -> None:
+    """Count a migration, once, whichever node is first."""
+    try:
+        await connection.collection(_COLLECTION).update_one(
+            {**_VERSION, "version": {"$lt": number}}, {"$set": {"version": number}}, upsert=True
+        )
+    except DuplicateKeyError:
+        return  # another node has counted it

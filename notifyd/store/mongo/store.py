@@ -1,0 +1,284 @@
+"""The store over one MongoDB database, which several nodes may share: each operation in its time, or an error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection as Ids
+from collections.abc import Coroutine, Sequence
+from typing import Any, Final, TypeVar
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from notifyd.errors import StoreError
+from notifyd.model import SECOND, Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant, State
+from notifyd.settings import StoreDriver
+from notifyd.store import (
+    Append,
+    Appended,
+    ApprovalFilter,
+    AttemptRecord,
+    AuditFilter,
+    CommitObserver,
+    DeliveryFilter,
+    LaneBacklog,
+    Page,
+    PlanFixed,
+    Planned,
+    Window,
+)
+from notifyd.store.mongo import approvals as approval_steps
+from notifyd.store.mongo import audit as audit_steps
+from notifyd.store.mongo import deliveries as delivery_steps
+from notifyd.store.mongo import digests
+from notifyd.store.mongo import events as event_steps
+from notifyd.store.mongo import windows as window_steps
+from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.claims import Queue, Wanted
+from notifyd.store.mongo.driver import Connection, connect, store_error
+from notifyd.store.mongo.schema import migrate
+
+T = TypeVar("T")
+
+_START_UP: Final = 600.0
+"""How long building indexes over an existing database may take, in seconds."""
+
+
+class MongoStore:
+    """Implements `notifyd.store.Store`. Made by `open_mongo`, used and closed on the same event loop."""
+
+    def __init__(self, base: Base, timeout: float) -> None:
+        self._base = base
+        self._timeout = timeout
+        self._events = Queue(base.events)
+        self._deliveries = Queue(base.deliveries)
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closing: asyncio.Task[None] | None = None
+
+    # -- accepting and planning ---------------------------------------------------------------------------
+
+    async def append(self, append: Append) -> Appended:
+        return await self._run(event_steps.append(self._base, append))
+
+    async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
+        return await self._run(self._claim_unplanned(owner, now, until, limit))
+
+    async def _claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
+        if not await self._base.server_clock.trusted():
+            return []
+        return await event_steps.claim_unplanned(self._base, self._events, owner, now, until, limit)
+
+    async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
+        return await self._run(event_steps.fix_plans(self._base, planned))
+
+    async def insert_deliveries(self, event: Event | None, deliveries: Sequence[Delivery]) -> frozenset[str]:
+        return await self._run(self._insert(event, deliveries))
+
+    async def _insert(self, event: Event | None, rows: Sequence[Delivery]) -> frozenset[str]:
+        inserted = await delivery_steps.insert(self._base, rows)
+        if event is not None:
+            await event_steps.finish(self._base, [event])
+        return inserted
+
+    # -- dispatching --------------------------------------------------------------------------------------
+
+    async def backlog(self) -> list[LaneBacklog]:
+        return await self._run(delivery_steps.backlog(self._base))
+
+    async def claim_due(
+        self,
+        lane: str,
+        owner: str,
+        now: Instant,
+        until: Instant,
+        limit: int,
+        *,
+        held: Ids[str] = (),
+        overdue_only: bool = False,
+        horizon: Instant | None = None,
+    ) -> list[Delivery]:
+        where: dict[str, Any] = {"lane": lane}
+        if overdue_only:
+            where["deadline"] = {"$lte": now}
+        wanted = Wanted(where, now, limit, held, horizon, due_only=overdue_only, in_turn=("tenant", "rule"))
+        return await self._run(self._claim_due(wanted, owner, until))
+
+    async def _claim_due(self, wanted: Wanted, owner: str, until: Instant) -> list[Delivery]:
+        if not await self._base.server_clock.trusted():
+            return []
+        return await delivery_steps.claim_due(self._base, self._deliveries, wanted, owner, until)
+
+    async def hold(self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool) -> frozenset[str]:
+        return await self._run(delivery_steps.hold(self._base, deliveries, until, sending=sending))
+
+    async def release(self, deliveries: Sequence[Delivery]) -> None:
+        await self._run(delivery_steps.release(self._base, deliveries))
+
+    async def record(self, record: AttemptRecord) -> bool:
+        return await self._run(self._record(record))
+
+    async def _record(self, record: AttemptRecord) -> bool:
+        """What the end sets off goes first: the attempt has happened, and the row is what is come back to."""
+        await audit_steps.write(self._base, record.audit)
+        if record.event is not None:
+            await event_steps.insert(self._base, record.event)
+        return await delivery_steps.record_end(self._base, record)
+
+    async def has_earlier(self, delivery: Delivery) -> bool:
+        if delivery.run_id is None or delivery.seq <= 1:
+            return False
+        return await self._run(delivery_steps.has_earlier(self._base, delivery))
+
+    # -- storm control ------------------------------------------------------------------------------------
+
+    async def spent(self, tenant: str, budget: str, since: Instant, limit: int) -> list[Instant]:
+        return await self._run(window_steps.spent(self._base, tenant, budget, since, limit))
+
+    async def due_windows(self, now: Instant, limit: int) -> list[Window]:
+        return await self._run(window_steps.due(self._base, now, limit))
+
+    async def window_rows(self, window: Window, limit: int) -> list[Delivery]:
+        return await self._run(window_steps.rows(self._base, window, limit))
+
+    async def fold(self, window: Window, digest: Delivery, ids: Ids[str] | None) -> int:
+        return await self._run(digests.fold(self._base, window, digest, ids, self._base.clock()))
+
+    async def let_go(self, window: Window) -> int:
+        return await self._run(window_steps.let_go(self._base, window, self._base.clock()))
+
+    async def postpone(self, window: Window, closes_at: Instant) -> None:
+        await self._run(window_steps.postpone(self._base, window, closes_at))
+
+    # -- approvals ----------------------------------------------------------------------------------------
+
+    async def approval(self, key: ApprovalKey) -> Approval | None:
+        return await self._run(approval_steps.find(self._base, key))
+
+    async def replace_approval(self, approval: Approval) -> bool:
+        return await self._run(approval_steps.replace(self._base, approval))
+
+    async def due_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        return await self._run(approval_steps.due(self._base, now, limit))
+
+    async def owing_approvals(self, limit: int) -> list[Approval]:
+        return await self._run(approval_steps.owing(self._base, limit))
+
+    async def strike_effect(self, key: ApprovalKey, effect_id: str) -> None:
+        await self._run(approval_steps.strike(self._base, key, effect_id))
+
+    async def approvals(
+        self, tenant: str, where: ApprovalFilter, page: Page
+    ) -> tuple[list[Approval], int | None]:
+        return await self._run(approval_steps.search(self._base, tenant, where, page))
+
+    async def outstanding(self) -> dict[str, int]:
+        return await self._run(approval_steps.outstanding(self._base))
+
+    # -- the ledger ---------------------------------------------------------------------------------------
+
+    async def delivery(self, tenant: str, delivery_id: str) -> Delivery | None:
+        return await self._run(delivery_steps.find(self._base, tenant, delivery_id))
+
+    async def deliveries(
+        self, tenant: str, where: DeliveryFilter, page: Page
+    ) -> tuple[list[Delivery], int | None]:
+        return await self._run(delivery_steps.search(self._base, tenant, where, page))
+
+    async def revive(self, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
+        return await self._run(delivery_steps.revive(self._base, tenant, delivery_id, now, deadline))
+
+    async def dead_letters(self) -> dict[str, int]:
+        return await self._run(delivery_steps.dead_letters(self._base))
+
+    # -- audit --------------------------------------------------------------------------------------------
+
+    async def write_audit(self, records: Sequence[AuditRecord]) -> None:
+        await self._run(audit_steps.write(self._base, records))
+
+    async def audit(
+        self, tenant: str, where: AuditFilter, page: Page
+    ) -> tuple[list[AuditRecord], int | None]:
+        return await self._run(audit_steps.search(self._base, tenant, where, page))
+
+    # -- the store itself ---------------------------------------------------------------------------------
+
+    async def probe(self) -> None:
+        await self._run(self._probe())
+
+    async def _probe(self) -> None:
+        probed = {"$set": {"probed_at": self._base.clock()}}
+        await self._base.nodes.update_one({"_id": self._base.node}, probed, upsert=True)
+
+    async def begin(self) -> None:
+        """Make this node known, and end the leases of its earlier life. Called once, before anything else."""
+        await self._probe()
+        await self._events.void(self._base.node, {})
+        await self._deliveries.void(self._base.node, {"lease_until": 0, "state": State.PENDING.value})
+
+    async def aclose(self) -> None:
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        await self._idle.wait()
+        await self._base.settled()
+        await self._base.connection.aclose()
+
+    async def _run(self, step: Coroutine[Any, Any, T]) -> T:
+        """Run an operation within the timeout, and tell whatever keeps it from its end as a `StoreError`."""
+        if self._closing is not None:
+            step.close()
+            raise StoreError(f"MongoDB database {self._base.connection.name}: the store is closed")
+        self._running += 1
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await step
+        except (PyMongoError, TimeoutError) as error:
+            raise store_error(self._base.connection.name, error) from error
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+
+async def open_mongo(
+    url: str,
+    *,
+    node: str,
+    clock: Clock,
+    timeout: float = 2.0,
+    clock_skew: float | None = None,
+    driver: StoreDriver = StoreDriver.MOTOR,
+    observer: CommitObserver | None = None,
+) -> MongoStore:
+    """Open the database that `url` names, for this node; the leases of its earlier life are void.
+
+    `node` must be this daemon's own name among those that share the database. `timeout` is how long one
+    operation may take, `clock_skew` how far this host's clock may be from the database's, both in seconds;
+    None, for a database that no other node uses, trusts this host's clock.
+
+    Raises `ConfigError` for a URL that names no database, and `StoreError` where it cannot be used.
+    """
+    connection = connect(url, driver, timeout=timeout, observer=observer)
+    skew = None if clock_skew is None else int(clock_skew * SECOND)
+    store = MongoStore(Base.of(connection, node, clock, skew), timeout)
+    try:
+        await _start(connection, store)
+    except BaseException:
+        await connection.aclose()
+        raise
+    return store
+
+
+async def _start(connection: Connection, store: MongoStore) -> None:
+    try:
+        await connection.hello()
+        with pymongo.timeout(_START_UP):
+            await migrate(connection)
+            await store.begin()
+    except PyMongoError as error:
+        raise store_error(connection.name, error) from error

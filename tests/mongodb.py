@@ -1,0 +1,93 @@
+"""A MongoDB for tests: SecantusDB, as a process of its own, or the server that an environment variable names."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from attrs import define
+
+SERVER: Final = "NOTIFYD_TEST_MONGODB_URL"
+"""Names a real server, as mongodb://127.0.0.1/?replicaSet=rs0. Tests leave databases `notifyd_test_*` there."""
+
+_PROGRAM: Final = Path(sys.executable).parent / "secantusd-py"
+_START: Final = 30.0
+
+
+@define
+class MongoServer:
+    """A server that tests share. Each test takes a database of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes] | None = None
+
+    def database(self) -> str:
+        """The URL of a database that nobody has used yet."""
+        return str(urlunsplit(urlsplit(self.url)._replace(path=f"/notifyd_test_{uuid.uuid4().hex[:12]}")))
+
+    def pause(self) -> None:
+        """Let the server answer nothing, with its connections open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def secantus(port: int | None = None, storage: str = ":memory:") -> Iterator[MongoServer]:
+    """A SecantusDB of one's own."""
+    port = port or free_port()
+    command = [str(_PROGRAM), "--port", str(port), "--storage-path", storage]
+    options = ["--cache-size", "64M", "--log-level", "ERROR"]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        _wait_for(port, process)
+        yield MongoServer(f"mongodb://127.0.0.1:{port}/", process)
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def server() -> Iterator[MongoServer]:
+    """The server to test with."""
+    given = os.environ.get(SERVER)
+    if given:
+        yield MongoServer(given)
+        return
+    with secantus() as own:
+        yield own
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + _START
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise RuntimeError(f"SecantusDB ended with {process.returncode} before it listened")
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise TimeoutError("SecantusDB does not listen")
