@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 _PATIENCE: Final = 9.5
 """Seconds from the first signal to the end of the process, whatever still holds it up: all is durable."""
 
+_LAST_WORDS: Final = 0.5
+"""Seconds that tasks which plugins have left running are given to end."""
+
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
 
@@ -36,7 +39,18 @@ def serve(path: Path, level: str) -> int:
     """
     redaction = Redaction()
     with logging_to(1, level, redaction), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(Daemon(path, redaction, Notifier.from_environ()).run())
+        code = runner.run(Daemon(path, redaction, Notifier.from_environ()).run())
+        runner.run(_end_strays(code))
+    return code
+
+
+async def _end_strays(code: int) -> None:
+    """Cancel what plugins have left running. Where that does not end, end without it: all is durable."""
+    strays = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in strays:
+        task.cancel()
+    if strays and (await asyncio.wait(strays, timeout=_LAST_WORDS))[1]:
+        _end_now(code)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -70,6 +70,9 @@ class Metrics:
             "notifyd_template_fallbacks_total", "Messages rendered with another template than wished for"
         )
         self.refused = counter("notifyd_auth_refused_total", "Calls refused, by the problem's code", "code")
+        self.loop_blocked = counter(
+            "notifyd_loop_blocked_total", "Times the event loop stood still for a second", "channel"
+        )
         self.reload_ok = gauge(
             "notifyd_config_last_reload_successful", "1 where the last load of the config took"
         )

@@ -41,7 +41,10 @@ _CLOSE_TIMEOUT = 5.0
 
 @frozen
 class OpenChannel:
-    """A channel ready to send, with the limits of its lane. `timeout` in seconds."""
+    """A channel ready to send, with the limits of its lane. `timeout` in seconds.
+
+    `strays` are attempts that went on when they were cancelled, and were left behind.
+    """
 
     name: str
     type: str
@@ -50,6 +53,7 @@ class OpenChannel:
     concurrency: int
     timeout: float
     rate_limit: Rate | None = None
+    strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
 
 @frozen

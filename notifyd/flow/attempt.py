@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from types import FrameType
 from typing import Any, Final
 
 from attrs import frozen
@@ -38,6 +39,12 @@ log = logging.getLogger(__name__)
 
 _DETAIL_LIMIT: Final = 300
 
+_LAST_WORDS: Final = 0.5
+"""Seconds that a channel is given to end once it is cancelled."""
+
+_MAX_STRAYS: Final = 8
+"""How many attempts of a channel may be left behind before it is called no more."""
+
 _LONGEST: Final = 1e9
 """More seconds than any wait that is granted: beyond it a number that was asked for is not looked at."""
 
@@ -53,22 +60,61 @@ class Result:
 async def attempt(channel: OpenChannel, message: Message, clock: Clock, redactor: Redactor) -> Result:
     """Send once. Never raises but for the cancellation of the caller, whatever the channel does."""
     at, started = clock(), time.perf_counter()
-    verdict: object
+    verdict = await _verdict(channel, message)
+    return _result(verdict, at, round((time.perf_counter() - started) * 1000, 3), redactor, channel.name)
+
+
+async def _verdict(channel: OpenChannel, message: Message) -> object:
+    """What the channel makes of the message. Its time is bounded, even where it is deaf to a cancellation."""
+    if len(channel.strays) >= _MAX_STRAYS:
+        detail = f"{_MAX_STRAYS} earlier attempts have not ended, though they were cancelled"
+        return TransientError(detail, reason=Reason.CHANNEL_FAULT)
+    # In a task of its own, because a coroutine that is awaited ends when it likes.
+    task = asyncio.create_task(_call(channel, message))
     try:
-        async with asyncio.timeout(channel.timeout) as limit:
-            verdict = await channel.channel.send(message)
+        await asyncio.wait({task}, timeout=channel.timeout)
+    finally:
+        await _stop(task, channel)
+    if task.done() and not task.cancelled():
+        return task.result()
+    return TransientError(f"no answer within {channel.timeout:g} s", reason=Reason.TIMEOUT)
+
+
+async def _stop(task: asyncio.Task[object], channel: OpenChannel) -> None:
+    """Cancel an attempt that has not ended. One that goes on regardless is left behind."""
+    if task.done():
+        return
+    task.cancel()
+    try:
+        await asyncio.wait({task}, timeout=_LAST_WORDS)
+    finally:
+        if not task.done():
+            log.error(
+                "channel %s does not end an attempt that was cancelled: it is left behind", channel.name
+            )
+            channel.strays.add(task)
+            task.add_done_callback(channel.strays.discard)
+
+
+async def _call(channel: OpenChannel, message: Message) -> object:
+    """What `send` gives or raises, as a verdict. Raises nothing but the cancellation by `_stop`."""
+    try:
+        return await channel.channel.send(message)
     except (TransientError, PermanentError) as error:
-        verdict = error
+        return error
     except TimeoutError:
-        detail = f"no answer within {channel.timeout:g} s" if limit.expired() else "the channel timed out"
-        verdict = TransientError(detail, reason=Reason.TIMEOUT)
+        return TransientError("the channel timed out", reason=Reason.TIMEOUT)
     except BaseException as error:
         if is_ours(error):
             raise
         # A plugin may raise anything, SystemExit too: its lane suffers, nothing else does.
         log.exception("channel %s raised %s", channel.name, type(error).__name__)
-        verdict = TransientError(f"the channel raised {type(error).__name__}", reason=Reason.CHANNEL_FAULT)
-    return _result(verdict, at, round((time.perf_counter() - started) * 1000, 3), redactor, channel.name)
+        return TransientError(f"the channel raised {type(error).__name__}", reason=Reason.CHANNEL_FAULT)
+
+
+def sending(frame: FrameType) -> str | None:
+    """The channel whose `send` runs where this frame is on the stack; None for any other frame."""
+    return str(frame.f_locals["channel"].name) if frame.f_code is _call.__code__ else None
 
 
 def _result(verdict: object, at: Instant, duration_ms: float, redactor: Redactor, channel: str) -> Result:
