@@ -250,9 +250,10 @@ def _pack_body(
     event: PackEvent, document: Mapping[str, Any], kind: str, action: str, redactor: Redactor
 ) -> str:
     """What rules see: the payload, redacted, without its token, with its meaning."""
-    seen = _redacted(document, redactor, event.resume.token if event.resume else None)
+    shown = dict(document)
     if event.resume:  # the member may be null
-        del seen["resume"]["token"]
+        shown["resume"] = {name: value for name, value in document["resume"].items() if name != "token"}
+    seen = _redacted(shown, redactor, event.resume.token if event.resume else None)
     return canonical(seen | {"kind": kind, "action": action}).decode()
 
 
@@ -270,7 +271,9 @@ def _redacted(payload: Mapping[str, Any], redactor: Redactor, token: Secret | No
     # short to search for would shred the event's ids and texts.
     searched = token is not None and len(token.reveal()) >= MIN_SEARCHED
     if token and searched and orjson.dumps(token.reveal())[1:-1] in orjson.dumps(seen):
-        seen = _without(seen, token.reveal())
+        hidden = {name: _without(value, token.reveal()) for name, value in seen.items()}
+        # The contract's own names mean what they mean, whatever the token is.
+        return {_without(n, token.reveal()) if n.startswith("x-") else n: v for n, v in hidden.items()}
     return seen
 
 
