@@ -7,7 +7,7 @@ import base64
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -240,10 +240,17 @@ def settings(text: str, discovered: Discovered) -> Settings:
 
 
 @asynccontextmanager
-async def daemon(folder: Path, text: str = CONFIG) -> AsyncIterator[Daemon]:
-    """A running notifyd with a fresh database in `folder`."""
-    clock, inbox = Clock(), Inbox()
-    discovered = discover(extra=[inbox])
+async def daemon(
+    folder: Path,
+    text: str = CONFIG,
+    *,
+    clock: Clock | None = None,
+    inbox: Inbox | None = None,
+    extra: Iterable[object] = (),
+) -> AsyncIterator[Daemon]:
+    """A running notifyd with the database in `folder`, made where there is none, and with `extra` plugins."""
+    clock, inbox = clock or Clock(), inbox or Inbox()
+    discovered = discover(extra=[inbox, *extra])
     text += f'\n[store]\nurl = "sqlite:///{folder / "notifyd.db"}"\n'
     async with (
         running(settings(text, discovered), discovered, clock=clock) as app,

@@ -262,6 +262,7 @@ class Dispatcher:
                 room,
                 held=lane.held(),
                 overdue_only=channel is None,
+                horizon=now + self._furthest(),
             )
             await self._bring(lane, rows, channel)
         self._pump(lane)
@@ -468,6 +469,11 @@ class Dispatcher:
 
     def _channel_of(self, lane: Lane) -> OpenChannel | None:
         return self._current().channels.get(lane.channel)
+
+    def _furthest(self) -> int:
+        """How far ahead of its own clock a node puts off a delivery, with a minute for its clock's fault."""
+        ceiling: int = self._current().settings.dispatch.backoff.ceiling
+        return max(ceiling, _UNUSABLE) + 60 * SECOND
 
     def _lease_end(self, now: Instant) -> Instant:
         return now + self._current().settings.dispatch.lease

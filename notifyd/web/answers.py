@@ -79,6 +79,7 @@ def delivery_json(delivery: Delivery, registry: Registry) -> dict[str, Any]:
         "createdAt": rfc3339(delivery.created_at),
         "endedAt": _instant(delivery.ended_at),
         "reason": _reason(delivery, registry),
+        "foldedInto": delivery.folded_into,
         "correlationId": delivery.correlation_id,
     }
 
