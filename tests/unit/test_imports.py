@@ -95,11 +95,13 @@ def test_a_plugin_imports_the_public_door_alone_and_its_tests_the_kit(plugin: Pa
     }
 
 
-@pytest.mark.parametrize(
-    "path",
-    [ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml"), *ROOT.glob("tests/*/pyproject.toml")],
-    ids=str,
-)
+MANIFESTS = [
+    *(ROOT / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml"), *ROOT.glob("tests/*/pyproject.toml")),
+    *ROOT.glob("notifyd/**/pyproject.toml.in"),  # what `notifyd new-plugin` writes
+]
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_requirement_names_the_stranger_on_pypi(path: Path) -> None:
     names = {re.split(r"[^A-Za-z0-9._-]", requirement)[0].lower() for requirement in requirements(path)}
     assert "notifyd" not in names
