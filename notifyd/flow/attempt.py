@@ -181,6 +181,11 @@ def too_old(delivery: Delivery, now: Instant) -> AttemptRecord:
     return _end(delivery, None, State.DEAD, Reason.MAX_AGE, now)
 
 
+def unrendered(delivery: Delivery, now: Instant) -> AuditRecord:
+    """What the audit trail says of a delivery that is dead because it has no message."""
+    return _audit(delivery, None, False, False, Reason.RENDER_FAILED, now)
+
+
 def _end(
     delivery: Delivery, made: Attempt | None, state: State, reason: Reason | None, now: Instant
 ) -> AttemptRecord:

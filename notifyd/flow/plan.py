@@ -13,6 +13,7 @@ from attrs import evolve
 from notifyd.codec import derived_id
 from notifyd.envelope import wrap
 from notifyd.errors import Reason, RenderError, StoreError
+from notifyd.flow.attempt import unrendered
 from notifyd.flow.storm import Budgets, budget_key, hold_of, is_request
 from notifyd.links import Link
 from notifyd.metrics import Metrics
@@ -301,7 +302,7 @@ class Planner:
             if not fixed.won:
                 await self._finish(evolve(one.event, plan=fixed.plan), registry)
             else:
-                self._hand_over(one.deliveries, fixed.inserted, ready)
+                await self._hand_over(one.deliveries, fixed.inserted, ready)
 
     async def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         seen = view(event)
@@ -321,7 +322,7 @@ class Planner:
         ready: dict[str, Ready] = {}
         plan, now = event.plan or (), self._clock()
         rows = await self._render(event, plan, view(event), registry, now, ready)
-        self._hand_over(rows, await self._store.insert_deliveries(event, rows), ready)
+        await self._hand_over(rows, await self._store.insert_deliveries(event, rows), ready)
 
     async def _render(
         self,
@@ -364,18 +365,22 @@ class Planner:
             self._budgets.spend(row.budget, now)
         return self._outbox.lease(row)
 
-    def _hand_over(
+    async def _hand_over(
         self, rows: Sequence[Delivery], inserted: frozenset[str], ready: Mapping[str, Ready]
     ) -> None:
         new = [row for row in rows if row.id in inserted]
-        for row in new:
-            if row.state is State.DEAD:
-                self._metrics.deliveries.labels(row.channel, row.state.value).inc()
-                self._metrics.dead_letters.labels(row.channel).inc()
         # What is held is queued when its window closes: as itself, or as a part of its digest.
         queued = (row for row in new if row.window is None and row.state is State.PENDING)
         self._metrics.approvals_queued.inc(sum(row.kind == APPROVAL for row in queued))
         self._outbox.take([ready[row.id] for row in new if row.id in ready])
+        await self._tell_of_dead([row for row in new if row.state is State.DEAD])
+
+    async def _tell_of_dead(self, rows: Sequence[Delivery]) -> None:
+        for row in rows:
+            self._metrics.deliveries.labels(row.channel, row.state.value).inc()
+            self._metrics.dead_letters.labels(row.channel).inc()
+        if rows:
+            await self._store.write_audit([unrendered(row, row.created_at) for row in rows])
 
 
 def _stillborn(event: Event, entry: PlanEntry, registry: Registry, now: int) -> Delivery:
