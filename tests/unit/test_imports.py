@@ -64,7 +64,8 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def requirements(path: Path) -> Iterator[str]:
-    document = tomli.loads(path.read_text(encoding="utf-8"))
+    # What stands for a name in a file to be filled in is a name itself.
+    document = tomli.loads(path.read_text(encoding="utf-8").replace("$", ""))
     project = document["project"]
     yield from document["build-system"]["requires"]
     yield from project.get("dependencies", ())
