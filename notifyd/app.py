@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -47,6 +48,9 @@ _SWEEP: Final = 1.0
 _COUNT: Final = 30.0
 """Seconds between countings of the pending approvals."""
 
+_BACKLOG: Final = 1024
+"""Connections that may wait to be accepted."""
+
 OpenStore: TypeAlias = Callable[[Settings, Metrics, Clock], Awaitable[Store]]
 
 
@@ -74,9 +78,11 @@ async def running(
     *,
     clock: Clock = wall_clock,
     open_store: OpenStore = open_configured_store,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[App]:
     """A started notifyd, drained and stopped when the block is left.
 
+    `listener` is a socket that listens already, in place of one at `server.listen`; it is closed at the end.
     Raises `ConfigError`, `StoreError`, `StoreInUseError`, or OSError where the address cannot be had.
     """
     metrics = Metrics()
@@ -87,7 +93,7 @@ async def running(
         resources.push_async_callback(store.aclose)
         app = App(current, store, metrics, clock)
         try:
-            await app.start(resources)
+            await app.start(resources, listener)
             yield app
         finally:
             await app.drain()
@@ -139,7 +145,7 @@ class App:
 
     # -- start and stop -----------------------------------------------------------------------------------
 
-    async def start(self, resources: AsyncExitStack) -> None:
+    async def start(self, resources: AsyncExitStack, listener: socket.socket | None = None) -> None:
         """Take up what an earlier life left, start the steps, and listen last."""
         self._note_config()
         await resources.enter_async_context(Watchdog(self._current, self._metrics))
@@ -156,17 +162,20 @@ class App:
             ("count", self._sweep(self._count_outstanding, again=False, every=_COUNT)),
         ):
             resources.push_async_callback(_cancelled, self._supervised(name, step))
-        await self._listen(resources)
+        await self._listen(resources, listener)
 
-    async def _listen(self, resources: AsyncExitStack) -> None:
+    async def _listen(self, resources: AsyncExitStack, listener: socket.socket | None) -> None:
         runner = create_runner(create_app(self._services))
         await runner.setup()
         resources.push_async_callback(runner.cleanup)
-        listen = self._current().settings.server.listen
-        site = web.TCPSite(runner, listen.host, listen.port, backlog=1024)
+        site = web.SockSite(runner, listener, backlog=_BACKLOG) if listener else self._site(runner)
         await site.start()
         self.address = runner.addresses[0][:2]
         log.info("listening on %s port %s", *self.address)
+
+    def _site(self, runner: web.AppRunner) -> web.BaseSite:
+        listen = self._current().settings.server.listen
+        return web.TCPSite(runner, listen.host, listen.port, backlog=_BACKLOG)
 
     def _supervised(self, name: str, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a step for ever. One that breaks ends the daemon, whose manager starts it anew."""

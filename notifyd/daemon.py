@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from notifyd.app import App, running
 from notifyd.discovery import Discovered, discover
 from notifyd.errors import NotifydError
 from notifyd.logs import Redaction, logging_to
-from notifyd.notify import Notifier
+from notifyd.notify import Notifier, inherited_socket
 from notifyd.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -93,9 +94,10 @@ class Daemon:
             loop.add_signal_handler(number, self._on_signal, number)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         settings, discovered = self._load()
+        listener = _listener(settings)
         log.info("notifyd %s starts with %s", __version__, self._path)
         try:
-            async with running(settings, discovered) as app:
+            async with running(settings, discovered, listener=listener) as app:
                 _rest_collector()
                 await self._live(app)
         finally:
@@ -164,6 +166,17 @@ class Daemon:
         except Exception:
             log.exception("%s is not reloaded", self._path)
             return False
+
+
+def _listener(settings: Settings) -> socket.socket | None:
+    """The socket that systemd has opened, if it has. Raises OSError where it cannot be used."""
+    listener = inherited_socket()
+    if listener is not None:
+        host, port = listener.getsockname()[:2]
+        said = settings.server.listen
+        if (host, port) != (said.host, said.port):
+            log.warning("systemd listens on %s port %s, and server.listen says %s", host, port, said)
+    return listener
 
 
 def _end_now(code: int) -> None:

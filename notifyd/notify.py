@@ -1,7 +1,8 @@
-"""Telling the service manager how things stand: systemd's notification protocol.
+"""systemd's two protocols: telling it how things stand, and taking over a socket that listens already.
 
 https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html: datagrams of `NAME=value` lines to the
 socket in `$NOTIFY_SOCKET`. Without one, nothing is told.
+https://www.freedesktop.org/software/systemd/man/latest/sd_listen_fds.html: `$LISTEN_FDS` descriptors from 3 on.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 _SECOND: Final = 1_000_000
+_FIRST_FD: Final = 3
 
 
 class Notifier:
@@ -69,3 +71,22 @@ class Notifier:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def inherited_socket(environ: Mapping[str, str] = os.environ) -> socket.socket | None:
+    """The listening TCP socket that systemd has opened for this process, None where it has opened none.
+
+    Raises OSError where it has passed on something else.
+    """
+    count = environ.get("LISTEN_FDS", "0")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or count == "0":
+        return None
+    if count != "1":
+        raise OSError(f"systemd passes on {count} sockets, and there is use for one")
+    given = socket.socket(fileno=_FIRST_FD)
+    given.set_inheritable(False)
+    listens = given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if given.family not in (socket.AF_INET, socket.AF_INET6) or not listens:
+        given.close()
+        raise OSError("the socket that systemd passes on is not a listening TCP socket")
+    return given

@@ -37,7 +37,12 @@ async def notifyd(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(30):
-        stdout, stderr = await process.communicate(given)
+    try:
+        async with asyncio.timeout(30):
+            stdout, stderr = await process.communicate(given)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
     assert process.returncode is not None
     return Result(process.returncode, stdout.decode(), stderr.decode())

@@ -16,7 +16,7 @@ from rich.text import Text
 from notifyd.demo.acts import ACTS, LAST_ACTS, Act, Lines, MismatchError, Play, ask_again, stop_daemon
 from notifyd.demo.stage import Stage, StageError, stage
 
-_PATIENCE: Final = 30.0
+_PATIENCE: Final = 15.0
 """Seconds that an act may take."""
 
 

@@ -8,10 +8,13 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import pytest
 
 from notifyd.app import wall_clock
@@ -315,6 +318,68 @@ async def test_systemd_is_told_of_readiness_reloads_and_the_end(
         assert [next(iter(message)) for message in told if "WATCHDOG" not in message] == [
             *("READY", "RELOADING", "READY", "RELOADING", "READY", "STOPPING")
         ]
+
+
+ACTIVATED: Final = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": sys.argv[2], "LISTEN_PID": str(os.getpid())}
+os.execv(sys.executable, [sys.executable, "-m", "notifyd", "serve", "--config", sys.argv[3]])
+"""
+"""What systemd does between fork and exec, for one socket."""
+
+
+@asynccontextmanager
+async def activated(folder: Path, given: socket.socket, count: str = "1") -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ACTIVATED, str(given.fileno()), count, str(folder / "notifyd.toml")),
+        env=environ_of(folder, free_port()),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        pass_fds=[given.fileno()],
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_a_socket_that_systemd_has_opened_is_served_and_outlives_the_daemon(tmp_path: Path) -> None:
+    """So that a restart refuses no connection: those that come meanwhile wait."""
+    configure_in(tmp_path, "")
+    with socket.create_server(("127.0.0.1", 0)) as systemd:
+        url = "http://{}:{}/readyz".format(*systemd.getsockname())
+        for _ in range(2):
+            async with aiohttp.ClientSession() as caller:
+                call = asyncio.create_task(caller.get(url))
+                async with activated(tmp_path, systemd) as process:
+                    assert (await call).status == 200
+                    process.terminate()
+                    stdout, _ = await process.communicate()
+                    assert process.returncode == 0
+        assert b"systemd listens on 127.0.0.1 port" in stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "said"),
+    [
+        (socket.SOCK_DGRAM, "1", "is not a listening TCP socket"),
+        (socket.SOCK_STREAM, "2", "passes on 2 sockets"),
+    ],
+    ids=["another kind", "two"],
+)
+async def test_what_is_no_listening_socket_is_refused(
+    kind: socket.SocketKind, count: str, said: str, tmp_path: Path
+) -> None:
+    configure_in(tmp_path, "")
+    with socket.socket(socket.AF_INET, kind) as given:
+        async with activated(tmp_path, given, count) as process:
+            _, stderr = await process.communicate()
+    assert process.returncode == 1
+    assert stderr.startswith(b"notifyd: cannot start: ")
+    assert said.encode() in stderr
 
 
 # --- what it never says -------------------------------------------------------------------------------------
