@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import random
 from typing import Any
@@ -30,6 +31,7 @@ from notifyd.secrets import Secret
 from notifyd.settings import Backoff, Dispatch, Duration
 from tests.fakes import NOW, ScriptedChannel, TurnableClock, open_channel
 from tests.store.makers import delivery
+from tests.waiting import until
 
 PASSWORD = "correct-horse-battery"
 REDACTOR = Redactor([Secret(PASSWORD)])
@@ -145,6 +147,33 @@ async def test_a_message_that_was_taken_in_the_last_moment_counts_as_sent() -> N
 
     made = (await tried(late, timeout=0.01)).attempt
     assert (made.outcome, made.detail) == (AttemptOutcome.SENT, "taken after all")
+
+
+async def test_a_channel_that_is_deaf_to_its_cancellation_is_left_behind_and_then_called_no_more(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("notifyd.flow.attempt._LAST_WORDS", 0.01)
+    released = asyncio.Event()
+
+    async def deaf(_: Message) -> Receipt:
+        while not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+        return Receipt()
+
+    script = ScriptedChannel([deaf] * 8)
+    channel = open_channel(script, timeout=0.01)
+    for _ in range(8):
+        made = (await attempt(channel, MESSAGE, TurnableClock(), REDACTOR)).attempt
+        assert (made.outcome, made.reason) == (AttemptOutcome.TRANSIENT, Reason.TIMEOUT)
+    assert "does not end an attempt that was cancelled" in caplog.text
+    refused = (await attempt(channel, MESSAGE, TurnableClock(), REDACTOR)).attempt
+    assert (refused.outcome, refused.reason) == (AttemptOutcome.TRANSIENT, Reason.CHANNEL_FAULT)
+    assert len(script.received) == 8
+    released.set()
+    await until(lambda: not channel.strays)
+    again = (await attempt(channel, MESSAGE, TurnableClock(), REDACTOR)).attempt
+    assert again.outcome is AttemptOutcome.SENT
 
 
 # --- what is kept of what a channel says -------------------------------------------------------------------

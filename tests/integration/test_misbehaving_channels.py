@@ -1,0 +1,241 @@
+"""Channels that do what no channel should, in a whole daemon: their lane suffers, and nothing else does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, frozen
+
+from notifyd.codec import rfc3339
+from notifyd.model import Message, Receipt
+from notifyd.plugin import ChannelType, hookimpl
+from notifyd.render import TemplateSet
+from tests.daemon import CONFIG, Daemon, daemon
+from tests.waiting import until, until_async
+
+RULES = """
+[channels.rogue]
+type = "rogue"
+timeout = "100ms"
+
+[[rules]]
+name = "tasks"
+when = 'event.kind == "task.done"'
+channels = ["rogue", "inbox"]
+to = ["alice@acme.example"]
+"""
+
+_load_once = cache(TemplateSet.load)
+
+
+class Unforeseen(BaseException):
+    """What no author of a channel should derive from."""
+
+
+@frozen
+class NoOptions:
+    """A rogue has none."""
+
+
+@define(eq=False)
+class Rogue:
+    """A channel that does with each message what a test says."""
+
+    act: Callable[[Message], Awaitable[Any]]
+    sends: int = 0
+
+    async def send(self, message: Message) -> Any:
+        self.sends += 1
+        return await self.act(message)
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+    @hookimpl
+    def notifyd_channel_types(self) -> list[ChannelType]:
+        return [ChannelType("rogue", NoOptions, lambda _config, _context: self)]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Rogue], Any]:
+    monkeypatch.setattr(TemplateSet, "load", _load_once)
+
+    @asynccontextmanager
+    async def started(rogue: Rogue, timeout: str = "100ms") -> AsyncIterator[Daemon]:
+        async with daemon(tmp_path, CONFIG + RULES.replace("100ms", timeout), extra=[rogue]) as running:
+            yield running
+
+    return started
+
+
+async def post_task(notifyd: Daemon) -> None:
+    event = {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/tests", "type": "task.done"}
+    event |= {"time": rfc3339(notifyd.clock()), "tenant": "acme"}
+    answer = await notifyd.post("/api/v1/events", event, "operator", X_Notifyd_Tenant="acme")
+    assert answer.status == 202, answer.text
+
+
+async def lane(notifyd: Daemon, condition: Callable[[Any], object]) -> Any:
+    """The rogue as it is listed, once `condition` holds of it."""
+
+    async def listed() -> Any:
+        items = (await notifyd.get("/api/v1/channels")).json["items"]
+        (item,) = (item for item in items if item["name"] == "rogue")
+        return item if condition(item) else None
+
+    return await until_async(listed)
+
+
+async def neighbour_delivers(notifyd: Daemon, count: int = 1) -> None:
+    await until(lambda: len(notifyd.inbox.messages) >= count)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("no"), SystemExit(3), KeyboardInterrupt(), Unforeseen(), asyncio.CancelledError()],
+    ids=repr,
+)
+async def test_one_that_raises_anything_ends_in_its_own_ledger(start: Any, error: BaseException) -> None:
+    async def act(_: Message) -> None:
+        raise error
+
+    async with start(Rogue(act)) as notifyd:
+        await post_task(notifyd)
+        await neighbour_delivers(notifyd)
+        item = await lane(notifyd, lambda item: item["lastFailure"])
+        assert item["lastFailure"]["reason"] == "channel_fault"
+        assert type(error).__name__ in item["lastFailure"]["detail"]
+
+
+async def test_while_one_hangs_its_neighbour_delivers(start: Any) -> None:
+    released = asyncio.Event()
+
+    async def act(_: Message) -> Receipt:
+        await released.wait()
+        return Receipt()
+
+    async with start(Rogue(act), timeout="60s") as notifyd:
+        for count in range(1, 9):
+            await post_task(notifyd)
+            await neighbour_delivers(notifyd, count)
+        item = await lane(notifyd, lambda item: item["lane"]["backlog"] == 8)
+        assert (item["lane"]["running"], item["lastSuccess"], item["lastFailure"]) == (4, None, None)
+        released.set()
+
+
+async def test_one_that_never_returns_is_timed_out(start: Any) -> None:
+    async def act(_: Message) -> None:
+        await asyncio.Event().wait()
+
+    async with start(Rogue(act)) as notifyd:
+        await post_task(notifyd)
+        await neighbour_delivers(notifyd)
+        item = await lane(notifyd, lambda item: item["lastFailure"])
+        assert item["lastFailure"]["reason"] == "timeout"
+        assert item["lastFailure"]["detail"] == "no answer within 0.1 s"
+
+
+async def test_one_that_is_deaf_to_its_cancellation_holds_neither_its_lane_nor_the_end(
+    start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    released = asyncio.Event()
+
+    async def act(_: Message) -> None:
+        while not released.is_set():
+            try:
+                await released.wait()
+            except asyncio.CancelledError:
+                continue
+
+    try:
+        async with start(rogue := Rogue(act)) as notifyd:
+            await post_task(notifyd)
+            await neighbour_delivers(notifyd)
+            item = await lane(notifyd, lambda item: item["lastFailure"])
+            assert item["lastFailure"]["reason"] == "timeout"
+            await until(lambda: rogue.sends >= 2)  # its lane goes on
+            await post_task(notifyd)
+            await neighbour_delivers(notifyd, 2)
+        assert "channel rogue does not end an attempt that was cancelled" in caplog.text
+    finally:
+        released.set()
+
+
+@pytest.mark.parametrize("nonsense", [None, "sent", 200, object()], ids=lambda value: type(value).__name__)
+async def test_one_that_returns_nonsense_is_believed_and_named(
+    start: Any, nonsense: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def act(_: Message) -> Any:
+        return nonsense
+
+    async with start(Rogue(act)) as notifyd:
+        await post_task(notifyd)
+        await neighbour_delivers(notifyd)
+        await lane(notifyd, lambda item: item["lastSuccess"])
+        assert f"channel rogue returned {type(nonsense).__name__} instead of a Receipt" in caplog.text
+
+
+async def test_one_that_leaks_tasks_and_lets_them_fail_disturbs_nobody(start: Any) -> None:
+    leaked: list[asyncio.Task[Any]] = []
+
+    async def act(_: Message) -> Receipt:
+        leaked.append(asyncio.create_task(asyncio.Event().wait()))
+        return Receipt()
+
+    async with start(Rogue(act)) as notifyd:
+        for count in range(1, 4):
+            await post_task(notifyd)
+            await neighbour_delivers(notifyd, count)
+        await lane(notifyd, lambda item: item["lastSuccess"] and not item["lane"]["backlog"])
+    assert [task.done() for task in leaked] == [False] * 3
+    for task in leaked:
+        task.cancel()
+
+
+@contextmanager
+def released_by(words: str) -> Iterator[threading.Event]:
+    """An event that is set when a log line holds `words`."""
+    event = threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if words in record.getMessage():
+                event.set()
+
+    handler, logger = Handler(), logging.getLogger("notifyd.watchdog")
+    logger.addHandler(handler)
+    try:
+        yield event
+    finally:
+        logger.removeHandler(handler)
+
+
+async def test_one_that_blocks_the_loop_is_named_in_the_log_and_a_metric(
+    start: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with released_by("the event loop is blocked") as released:
+
+        async def act(_: Message) -> Receipt:
+            released.wait(20)
+            return Receipt()
+
+        async with start(Rogue(act)) as notifyd:
+            await post_task(notifyd)
+            await lane(notifyd, lambda item: item["lastSuccess"])
+            await neighbour_delivers(notifyd)
+            await until(lambda: "the event loop turns again, after " in caplog.text)
+            (line,) = [r.getMessage() for r in caplog.records if "is blocked" in r.getMessage()]
+            assert line.startswith("the event loop is blocked, by channel rogue: threading:")
+            assert f"{__name__}:" in line
+            assert " act <" in line
+            metrics = (await notifyd.get("/metrics", None)).text
+            assert 'notifyd_loop_blocked_total{channel="rogue"} 1.0' in metrics
