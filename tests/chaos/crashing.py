@@ -27,7 +27,9 @@ STEPS = frozenset(
     {
         "append",
         "fix_plans",
+        "fold",
         "insert_deliveries",
+        "let_go",
         "record",
         "release",
         "replace_approval",

@@ -180,10 +180,10 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def runner(folder: Path, *crash_at: str) -> AsyncIterator[Runner]:
+async def runner(folder: Path, *crash_at: str, config: str = CONFIG) -> AsyncIterator[Runner]:
     async with Sink() as sink:
         one = Runner(folder, sink, free_port())
-        text = CONFIG.format(
+        text = config.format(
             port=one.port,
             folder=folder,
             seal=base64.b64encode(b"0" * 32).decode(),
