@@ -50,7 +50,8 @@ class Wanted:
         # inclusive upper bound inside a compound index.
         due: Document = {"claim_at": {"$gte": 0, "$lt": self.now + 1}}
         # Set by a clock that has been set back since: nobody could have set this time by now.
-        ahead: Document = {"claim_at": {"$gt": self.now + LEASE_CEILING}, "set_from": {"$gt": self.now}}
+        far = {"$gte": 0, "$gt": self.now + LEASE_CEILING}
+        ahead: Document = {"claim_at": far, "set_from": {"$gt": self.now}}
         if self.due_only:
             return [due]
         if self.horizon is None:

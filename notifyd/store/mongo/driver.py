@@ -20,7 +20,6 @@ from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
-    InvalidURI,
     OperationFailure,
     PyMongoError,
 )
@@ -174,12 +173,16 @@ class Connection:
         return answer
 
     async def aclose(self) -> None:
-        closing = self.client.close()
-        if self.driver is StoreDriver.PYMONGO:
-            await closing
+        await _close(self.client, self.driver)
 
 
-def connect(
+async def _close(client: Any, driver: StoreDriver) -> None:
+    closing = client.close()
+    if driver is StoreDriver.PYMONGO:
+        await closing
+
+
+async def connect(
     url: str, driver: StoreDriver, *, timeout: float, observer: CommitObserver | None = None
 ) -> Connection:
     """A client of the database that `url` names; it connects when it is first asked something.
@@ -196,15 +199,17 @@ def connect(
     }
     try:
         client = _client(url, driver, options)
+    except (PyMongoError, ValueError) as error:
+        raise _config_error(f"is no URL of a MongoDB database ({type(error).__name__})") from None
+    try:
         database = client.get_default_database(
             read_concern=ReadConcern("majority"),
             read_preference=pymongo.ReadPreference.PRIMARY,
             write_concern=WriteConcern("majority", j=True),
         )
     except ConfigurationError:
+        await _close(client, driver)
         raise _config_error("must name a database, as in mongodb://host/notifications") from None
-    except (InvalidURI, PyMongoError, ValueError) as error:
-        raise _config_error(f"is no URL of a MongoDB database ({type(error).__name__})") from None
     return Connection(client, database, driver, Measure(observer))
 
 

@@ -263,7 +263,7 @@ async def open_mongo(
 
     Raises `ConfigError` for a URL that names no database, and `StoreError` where it cannot be used.
     """
-    connection = connect(url, driver, timeout=timeout, observer=observer)
+    connection = await connect(url, driver, timeout=timeout, observer=observer)
     skew = None if clock_skew is None else int(clock_skew * SECOND)
     store = MongoStore(Base.of(connection, node, clock, skew), timeout)
     try:

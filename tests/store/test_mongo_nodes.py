@@ -1,0 +1,319 @@
+"""What several nodes on one MongoDB do, and what is left of a step that one of them broke off."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from attrs import evolve
+from bson import ObjectId
+
+from notifyd.errors import StoreError, TooLargeError
+from notifyd.model import SECOND, Applied, ApprovalKey, Delivery, Event, Instant, Outcome, State, Status
+from notifyd.settings import StoreDriver
+from notifyd.store import Advance, AuditFilter, Page, Window
+from notifyd.store.mongo import MongoStore, open_mongo, windows
+from notifyd.store.mongo.claims import Queue, Wanted
+from notifyd.store.mongo.deliveries import _document
+from tests.mongodb import MongoServer
+from tests.store.makers import (
+    HOUR,
+    MINUTE,
+    NOW,
+    TENANT,
+    TurnableClock,
+    append_of,
+    approval,
+    audit_record,
+    delivery,
+    ended,
+    event,
+    find_approval,
+    get,
+    insert,
+    leased,
+    open_approval,
+    planned,
+)
+
+Open = Callable[..., Awaitable[MongoStore]]
+
+
+@pytest.fixture
+async def node(mongo_server: MongoServer) -> AsyncIterator[Open]:
+    """Opens nodes of one service, by name."""
+    url, opened = mongo_server.database(), list[MongoStore]()
+
+    async def open_node(name: str, **options: Any) -> MongoStore:
+        given: dict[str, Any] = {
+            "clock": TurnableClock(),
+            "timeout": 20,
+            "driver": StoreDriver.PYMONGO,
+        } | options
+        store = await open_mongo(url, node=name, **given)
+        opened.append(store)
+        return store
+
+    yield open_node
+    for store in opened:
+        await store.aclose()
+
+
+class BrokenInserter:
+    """Stands for a connection that is lost before an insert."""
+
+    async def insert(self, documents: Sequence[Any]) -> list[bool]:
+        raise StoreError("connection lost")
+
+    async def settled(self) -> None:
+        """Nothing is under way."""
+
+
+def broken(store: MongoStore, inserter: str) -> Any:
+    """`store` as it goes on when it can insert no more into a collection; and what it was before."""
+    before = store._base
+    replaced: dict[str, Any] = {inserter: BrokenInserter()}
+    store._base = evolve(before, **replaced)
+    return before
+
+
+def applying(given: Event) -> Callable[[Any], Advance]:
+    """An advance as the machines make it: what the event has done already, it does not do again."""
+    done = Applied(given.key, 1, 1, Outcome.OPENED)
+    subject = approval(run_id=given.run_id, applied=(done,))
+    opened = Advance(subject, Outcome.OPENED, True, 1, 1, (audit_record(f"audit-{given.key}"),))
+    return lambda stored: opened if stored is None else evolve(opened, subject=None)
+
+
+async def claim(store: MongoStore, name: str, now: Instant = NOW, limit: int = 10) -> list[Delivery]:
+    return await store.claim_due("slack", name, now, now + MINUTE, limit)
+
+
+# --- claims ------------------------------------------------------------------------------------------------
+
+
+async def test_nodes_that_open_an_empty_database_at_once_all_succeed(node: Open) -> None:
+    stores = await asyncio.gather(*(node(f"node-{n}") for n in range(3)))
+    await asyncio.gather(*(store.probe() for store in stores))
+
+
+async def test_nodes_that_claim_at_once_share_all_rows_and_each_goes_to_one(node: Open) -> None:
+    stores = {name: await node(name) for name in ("a", "b", "c")}
+    rows = [delivery(f"d{n:02}", next_attempt_at=NOW - n) for n in range(40)]
+    await insert(stores["a"], *rows)
+    claimed: list[str] = []
+    for _ in range(20):
+        batches = await asyncio.gather(*(claim(store, name, limit=5) for name, store in stores.items()))
+        for name, batch in zip(stores, batches, strict=True):
+            assert {row.lease_owner for row in batch} <= {name}
+        claimed += [row.id for batch in batches for row in batch]
+        if len(claimed) >= len(rows):
+            break
+    assert sorted(claimed) == [row.id for row in rows]
+
+
+class Overtaken(Queue):
+    """A queue whose first two candidates another node takes, as long as this one goes for the head."""
+
+    async def _candidates(self, wanted: Wanted, count: int) -> list[ObjectId]:
+        candidates = await super()._candidates(wanted, count)
+        if self._spread == 1:
+            taken = {"_id": {"$in": candidates[:2]}}
+            await self.collection.update_many(taken, {"$unset": {"claim_at": ""}})
+        return candidates
+
+
+async def test_a_queue_that_lost_rows_to_another_spreads_out_and_comes_back_to_its_head(node: Open) -> None:
+    store = await node("a")
+    await insert(store, *(delivery(f"d{n:02}", next_attempt_at=NOW - n) for n in range(30)))
+    store._deliveries = Overtaken(store._base.deliveries)
+    claimed = await claim(store, "a", limit=4)
+    assert len(claimed) == 4
+    assert not {"d29", "d28"} & {row.id for row in claimed}
+    store._deliveries = Queue(store._base.deliveries, spread=4)
+    for _ in range(2):
+        assert len(await claim(store, "a", limit=1)) == 1
+    left = sorted({f"d{n:02}" for n in range(28)} - {row.id for row in claimed})
+    unleased = await store._base.deliveries.find({"lease_owner": None, "claim_at": {"$gte": 0}})
+    head = max(row["id"] for row in unleased)
+    assert head in left
+    assert [row.id for row in await claim(store, "a", limit=1)] == [head]
+
+
+async def test_a_node_that_starts_voids_its_own_leases_and_no_other_s(node: Open) -> None:
+    store = await node("a")
+    await insert(store, delivery("d1"), delivery("d2"))
+    await claim(store, "a", limit=1)
+    await claim(await node("b"), "b", limit=1)
+    again = await node("a")
+    assert [row.id for row in await claim(again, "a", NOW + 1)] == ["d1"]
+
+
+async def test_a_lease_is_free_for_others_only_after_its_end_and_the_clocks_tolerance(node: Open) -> None:
+    wall = TurnableClock(time.time_ns() // 1000)
+    first, second = await node("a", clock=wall, clock_skew=5), await node("b", clock=wall, clock_skew=5)
+    now = wall.now
+    await insert(first, delivery(created_at=now, next_attempt_at=now, deadline=now + HOUR))
+    assert len(await claim(first, "a", now)) == 1
+    assert await claim(second, "b", now + MINUTE + 4 * SECOND) == []
+    assert len(await claim(second, "b", now + MINUTE + 6 * SECOND)) == 1
+
+
+async def test_leases_are_stamped_by_the_server_s_clock(node: Open) -> None:
+    ahead = TurnableClock(time.time_ns() // 1000 + 4 * SECOND)
+    store = await node("a", clock=ahead, clock_skew=5)
+    assert await claim(store, "a", ahead.now) == []
+    end = store._base.lease(ahead.now + MINUTE)["claim_at"]
+    assert abs(end - (ahead.now - 4 * SECOND + MINUTE + 5 * SECOND)) < SECOND
+
+
+async def test_a_node_whose_clock_is_off_claims_nothing_and_says_so(
+    node: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = TurnableClock()
+    store = await node("a", clock=clock, clock_skew=5)
+    await insert(store, delivery())
+    await store.append(append_of(event()))
+    assert await claim(store, "a", NOW + HOUR) == []
+    assert await store.claim_unplanned("a", NOW + HOUR, NOW + 2 * HOUR, 10) == []
+    assert "nothing is claimed until it is right" in caplog.text
+
+
+# --- one service -------------------------------------------------------------------------------------------
+
+
+async def test_of_nodes_that_are_given_one_event_at_once_one_accepts_it(node: Open) -> None:
+    stores = [await node("a"), await node("b")]
+    for number in range(5):
+        given = event(f"e{number}", run_id=f"run-{number}")
+        appends = (store.append(append_of(given, applying(given))) for store in stores)
+        appended = await asyncio.gather(*appends)
+        assert [one.fresh for one in appended].count(True) == 1
+        assert len({one.event for one in appended}) == 1
+
+
+async def test_a_decision_on_one_node_is_seen_by_the_others_at_once(node: Open) -> None:
+    first, second = await node("a"), await node("b")
+    await open_approval(first, approval())
+    assert await second.replace_approval(approval(version=2, status=Status.APPROVED))
+    assert (await find_approval(first)).status is Status.APPROVED
+    assert not await first.replace_approval(approval(version=2, status=Status.REJECTED))
+
+
+# --- steps that were broken off ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inserter", ["new_audit", "new_events"])
+async def test_an_acceptance_that_broke_off_is_finished_by_its_repetition(node: Open, inserter: str) -> None:
+    store, other = await node("a"), await node("b")
+    before = broken(store, inserter)
+    with pytest.raises(StoreError):
+        await store.append(append_of(event(), applying(event())))
+    store._base = before
+    appended = await other.append(append_of(event(), applying(event())))
+    assert appended.fresh
+    assert (appended.event.outcome, appended.event.version) == (Outcome.OPENED, 1)
+    assert not (await store.append(append_of(event(), applying(event())))).fresh
+    assert (await find_approval(store)).version == 1
+    assert len((await store.audit(TENANT, AuditFilter(), Page()))[0]) == 1
+
+
+async def test_a_plan_whose_deliveries_were_not_inserted_is_taken_up_by_another_node(node: Open) -> None:
+    store, other = await node("a"), await node("b")
+    await store.append(append_of(event()))
+    broken(store, "new_deliveries")
+    with pytest.raises(StoreError):
+        await store.fix_plans([planned(event(), delivery())])
+    (found,) = await other.claim_unplanned("b", NOW + HOUR, NOW + 2 * HOUR, 10)
+    assert found.plan == planned(event(), delivery()).plan
+    assert await other.insert_deliveries(found, [delivery()]) == {"d1"}
+    assert await other.claim_unplanned("b", NOW + 9 * HOUR, NOW + 10 * HOUR, 10) == []
+
+
+async def test_an_end_whose_event_was_not_inserted_is_not_recorded(node: Open) -> None:
+    store = await node("a")
+    await insert(store, leased(lease_owner="a"))
+    record = ended(leased(lease_owner="a"), audit=(audit_record(),), event=event("resumed"))
+    before = broken(store, "new_events")
+    with pytest.raises(StoreError):
+        await store.record(record)
+    store._base = before
+    assert (await get(store, delivery())).state is State.PENDING
+    assert await store.record(record)
+    assert (await get(store, delivery())).state is State.SENT
+
+
+async def test_a_record_too_large_for_a_document_is_refused_and_spoils_no_other(node: Open) -> None:
+    store = await node("a")
+    huge = store.append(append_of(event("huge", body="x" * 17 * 1024 * 1024)))
+    fits = [store.append(append_of(event(f"e{n}"))) for n in range(3)]
+    refused, *accepted = await asyncio.gather(huge, *fits, return_exceptions=True)
+    assert isinstance(refused, TooLargeError)
+    assert all(not isinstance(one, BaseException) and one.fresh for one in accepted)
+
+
+# --- windows -----------------------------------------------------------------------------------------------
+
+CLOSES = NOW + MINUTE
+WINDOW = Window(TENANT, "w", NOW, CLOSES, "slack", "slack", 2)
+
+
+def held(delivery_id: str, **changes: Any) -> Delivery:
+    return delivery(delivery_id, **{"window": "w", "window_start": NOW, "next_attempt_at": CLOSES} | changes)
+
+
+async def insert_alone(store: MongoStore, row: Delivery) -> None:
+    """Insert a row and do nothing after it."""
+    assert await store._base.new_deliveries.insert([_document(store._base, row)]) == [True]
+
+
+def digest_of(owner: str) -> Delivery:
+    return leased("digest", lease_owner=owner, seq=0)
+
+
+async def test_of_nodes_that_close_one_window_at_once_one_sends_the_digest(node: Open) -> None:
+    first, second = await node("a"), await node("b")
+    await insert(first, *(held(f"d{n}") for n in range(4)))
+    await asyncio.gather(first.fold(WINDOW, digest_of("a"), None), second.fold(WINDOW, digest_of("b"), None))
+    digest = await get(first, delivery("digest"))
+    assert digest.lease_owner in ("a", "b")
+    rows = [await get(first, held(f"d{n}")) for n in range(4)]
+    assert {(row.state, row.folded_into) for row in rows} == {(State.FOLDED, "digest")}
+    loser = "b" if digest.lease_owner == "a" else "a"
+    assert await (second if loser == "b" else first).fold(WINDOW, digest_of(loser), None) == 0
+
+
+async def test_a_row_whose_window_closes_while_it_is_inserted_moves_to_the_next(node: Open) -> None:
+    store = await node("a")
+    row = held("late", created_at=NOW + SECOND, window_start=NOW + SECOND, next_attempt_at=CLOSES + SECOND)
+    await insert(store, held("d1"), held("d2"))
+    (joined,) = await windows.join(store._base, [row])
+    assert joined.window_start == NOW
+    await insert_alone(store, joined)
+    await store.fold(WINDOW, digest_of("a"), {"d1", "d2"})
+    await windows.settle(store._base, [row], [joined], frozenset({"late"}))
+    moved = await get(store, row)
+    assert (moved.window_start, moved.next_attempt_at) == (NOW + SECOND, CLOSES + SECOND)
+
+
+async def test_a_row_that_a_dead_node_left_in_a_folded_window_is_sent_as_itself(node: Open) -> None:
+    store = await node("a")
+    await insert(store, held("d1"), held("d2"))
+    await store.fold(WINDOW, digest_of("a"), None)
+    late = held("late")
+    await insert_alone(store, late)
+    (window,) = await store.due_windows(CLOSES, 10)
+    assert (window.start, window.count) == (NOW, 1)
+    assert await store.fold(window, digest_of("b"), None) == 0
+    row = await get(store, late)
+    assert (row.state, row.window) == (State.PENDING, None)
+    assert "late" in [one.id for one in await claim(store, "a", CLOSES + HOUR)]
+
+
+async def test_the_key_of_an_approval_is_kept_whole(node: Open) -> None:
+    store = await node("a")
+    await open_approval(store, approval(run_id="$where", approval_id="a.b"))
+    assert await store.approval(ApprovalKey(TENANT, "$where", "a.b")) is not None

@@ -1,0 +1,302 @@
+"""Opening a MongoDB database: its URL, its schema, its indexes, and a server that is lost and comes back."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, evolve, field
+
+from notifyd.errors import ConfigError, StoreError
+from notifyd.model import ResumeStatus, State
+from notifyd.settings import StoreDriver
+from notifyd.store import ApprovalFilter, AuditFilter, DeliveryFilter, Page
+from notifyd.store.mongo import MongoStore, open_mongo
+from notifyd.store.mongo.claims import Queue
+from notifyd.store.mongo.driver import connect
+from notifyd.store.mongo.schema import INDEXES, Index, migrate
+from notifyd.store.open import check_url, open_store
+from tests.mongodb import MongoServer, free_port, secantus
+from tests.store.makers import (
+    HOUR,
+    MINUTE,
+    NODE,
+    NOW,
+    TENANT,
+    TurnableClock,
+    append_of,
+    approval,
+    audit_record,
+    delivery,
+    effect,
+    ended,
+    event,
+    insert,
+    leased,
+    open_approval,
+    opening,
+    planned,
+)
+
+DRIVERS = pytest.mark.parametrize("driver", StoreDriver)
+
+
+@define
+class Commits:
+    """What an observer was told."""
+
+    rows: list[int] = field(factory=list)
+
+    def commit(self, seconds: float, rows: int) -> None:
+        assert seconds > 0
+        self.rows.append(rows)
+
+
+async def opened(url: str, **options: Any) -> MongoStore:
+    given: dict[str, Any] = {"timeout": 20, "driver": StoreDriver.PYMONGO} | options
+    return await open_mongo(url, node=NODE, clock=TurnableClock(), **given)
+
+
+# --- the URL -----------------------------------------------------------------------------------------------
+
+
+@DRIVERS
+@pytest.mark.parametrize("url", ["mongodb://ops:hunter2@127.0.0.1", "mongodb://ops:hunter2@127.0.0.1/?w=1"])
+async def test_a_url_that_names_no_database_is_refused_with_an_example(url: str, driver: StoreDriver) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await open_store(url, node=NODE, clock=TurnableClock(), driver=driver)
+    with pytest.raises(ConfigError, match="mongodb://host/notifications"):
+        check_url(url)
+    assert "mongodb://host/notifications" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+@DRIVERS
+@pytest.mark.parametrize("url", ["mongodb://a:hunter2:@x/db", "mongodb:///db", "mongodb://x:hunter2/db"])
+async def test_a_broken_url_is_refused_without_repeating_it(url: str, driver: StoreDriver) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await opened(url, driver=driver)
+    assert [fault.pointer for fault in caught.value.faults] == ["store.url"]
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["mongodb://a,b:27018/db?replicaSet=rs0", "mongodb+srv://ops:p@cluster.example/db"]
+)
+def test_a_url_that_names_a_database_passes_the_check(url: str) -> None:
+    check_url(url)
+
+
+@DRIVERS
+async def test_a_server_that_is_not_there_is_told_within_the_timeout(driver: StoreDriver) -> None:
+    began = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        await opened(f"mongodb://ops:hunter2@127.0.0.1:{free_port()}/db", timeout=0.3, driver=driver)
+    assert time.monotonic() - began < 2
+    assert "MongoDB database db" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+# --- the schema --------------------------------------------------------------------------------------------
+
+
+async def test_a_database_of_a_newer_notifyd_is_refused(mongo_server: MongoServer) -> None:
+    url = mongo_server.database()
+    await (await opened(url)).aclose()
+    connection = await connect(url, StoreDriver.PYMONGO, timeout=20)
+    await connection.collection("schema").update_one({"_id": "schema"}, {"$set": {"version": 99}})
+    await connection.aclose()
+    with pytest.raises(StoreError, match=r"newer notifyd \(schema 99;"):
+        await opened(url)
+
+
+async def test_each_migration_runs_once_and_one_that_broke_off_runs_again(mongo_server: MongoServer) -> None:
+    connection = await connect(mongo_server.database(), StoreDriver.PYMONGO, timeout=20)
+    ran: list[str] = []
+
+    async def first(_: object) -> None:
+        ran.append("first")
+
+    async def second(_: object) -> None:
+        ran.append("second")
+        if ran.count("second") == 1:
+            raise StoreError("the connection is lost")
+
+    await migrate(connection, (first,))
+    with pytest.raises(StoreError):
+        await migrate(connection, (first, second))
+    await migrate(connection, (first, second))
+    await migrate(connection, (first, second))
+    await connection.aclose()
+    assert ran == ["first", "second", "second"]
+
+
+def test_every_unique_index_begins_with_the_tenant() -> None:
+    unique = [index for index in INDEXES if index.options.get("unique")]
+    assert {index.keys[0][0] for index in unique} == {"tenant"}
+    assert len(unique) == len({index.collection for index in INDEXES})
+
+
+# --- the indexes -------------------------------------------------------------------------------------------
+
+
+@define
+class Recorder:
+    """A driver's collection that notes what is looked for."""
+
+    raw: Any
+    filters: list[tuple[dict[str, Any], Any]] = field(factory=list)
+
+    def find(self, where: dict[str, Any], *args: Any, **options: Any) -> Any:
+        self.filters.append((where, options.get("sort")))
+        return self.raw.find(where, *args, **options)
+
+    async def find_one(self, where: dict[str, Any]) -> Any:
+        self.filters.append((where, None))
+        return await self.raw.find_one(where)
+
+    async def update_one(self, where: dict[str, Any], change: Any, **options: Any) -> Any:
+        self.filters.append((where, None))
+        return await self.raw.update_one(where, change, **options)
+
+    async def update_many(self, where: dict[str, Any], change: Any, **options: Any) -> Any:
+        self.filters.append((where, None))
+        return await self.raw.update_many(where, change, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+
+def recorded(store: MongoStore) -> dict[str, Recorder]:
+    """Note the queries of `store` from now on, by collection."""
+    names = ("events", "approvals", "incidents", "deliveries", "audit", "timers")
+    collections = {name: getattr(store._base, name) for name in names}
+    recorders = {name: Recorder(collection.raw) for name, collection in collections.items()}
+    spied: dict[str, Any] = {
+        name: evolve(collection, raw=recorders[name]) for name, collection in collections.items()
+    }
+    store._base = evolve(store._base, **spied)
+    store._deliveries, store._events = Queue(store._base.deliveries), Queue(store._base.events)
+    return recorders
+
+
+async def every_operation(store: MongoStore) -> None:
+    await open_approval(store, approval(effects=(effect("x1"),)))
+    await store.append(append_of(event(), opening(approval())))
+    await store.fix_plans([planned(event(), leased("d1"), delivery("d2"))])
+    await insert(
+        store, delivery("w1", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE, budget="b")
+    )
+    await store.hold([leased("d1")], NOW + HOUR, sending=True)
+    await store.record(ended(leased("d1"), State.DEAD, resume=ResumeStatus.FAILED))
+    await store.revive(TENANT, "d1", NOW, NOW + HOUR)
+    await store.claim_unplanned(NODE, NOW, NOW + MINUTE, 5)
+    await store.claim_due("slack", NODE, NOW, NOW + MINUTE, 5, horizon=NOW + HOUR)
+    await store.has_earlier(delivery("d3", seq=3))
+    await store.spent(TENANT, "b", NOW - HOUR, 5)
+    (window,) = await store.due_windows(NOW + MINUTE, 5)
+    await store.window_rows(window, 5)
+    await store.postpone(window, NOW + HOUR)
+    await store.let_go(window)
+    await store.due_approvals(NOW, 5)
+    await store.owing_approvals(5)
+    await store.strike_effect(approval().key, "x1")
+    for state in (None, State.DEAD):
+        await store.deliveries(TENANT, DeliveryFilter(state), Page(5, 2**60))
+    await store.approvals(TENANT, ApprovalFilter(), Page(5))
+    await store.write_audit([audit_record()])
+    await store.audit(TENANT, AuditFilter("run-1"), Page(5))
+    await store.audit(TENANT, AuditFilter(), Page(5))
+
+
+def serves(index: Index, where: dict[str, Any]) -> bool:
+    """Does the query begin with the index's first key, and is it among what the index covers?"""
+    covered = index.options.get("partialFilterExpression", {})
+    return all(where.get(key) is not None for key in (index.keys[0][0], *covered))
+
+
+async def test_every_query_finds_its_documents_by_an_index(mongo_server: MongoServer) -> None:
+    store = await opened(mongo_server.database())
+    recorders = recorded(store)
+    await every_operation(store)
+    queries = [(recorder, *query) for recorder in recorders.values() for query in recorder.filters]
+    assert len(queries) > 30
+    for recorder, where, sort in queries:
+        indexes = [index for index in INDEXES if index.collection == recorder.raw.name]
+        assert "_id" in where or any(serves(index, where) for index in indexes), where
+        if mongo_server.process is None:  # SecantusDB's planner knows fewer ways than MongoDB's
+            query = {"find": recorder.raw.name, "filter": where} | ({"sort": dict(sort)} if sort else {})
+            plan = await store._base.connection.database.command({"explain": query})
+            assert "COLLSCAN" not in str(plan["queryPlanner"]["winningPlan"]), where
+    await store.aclose()
+
+
+# --- a server that is lost ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def own_server(tmp_path: Path) -> AsyncIterator[Callable[[], MongoServer]]:
+    """Starts a server of the test's own, each time at the same port over the same files."""
+    port, contexts = free_port(), []
+
+    def start() -> MongoServer:
+        context = secantus(port, str(tmp_path / "data"))
+        contexts.append(context)
+        return context.__enter__()
+
+    yield start
+    for context in contexts:
+        context.__exit__(None, None, None)
+
+
+async def fails_in_time(operation: Awaitable[object], timeout: float) -> None:
+    began = time.monotonic()
+    with pytest.raises(StoreError) as caught:
+        await operation
+    assert time.monotonic() - began < timeout + 1.5  # a busy machine, and no driver default
+    assert re.match("MongoDB database notifyd_test_", str(caught.value))
+
+
+@DRIVERS
+async def test_a_lost_server_is_told_within_the_timeout_and_used_again_when_it_is_back(
+    own_server: Callable[[], MongoServer], driver: StoreDriver
+) -> None:
+    server = own_server()
+    store = await opened(server.database(), timeout=0.5, driver=driver)
+    assert (await store.append(append_of(event("before")))).fresh
+    server.pause()
+    await fails_in_time(store.append(append_of(event("paused"))), 0.5)
+    await fails_in_time(store.probe(), 0.5)
+    server.resume()
+    assert (await _patiently(lambda: store.append(append_of(event("resumed"))))).fresh
+    assert server.process is not None
+    server.process.kill()
+    server.process.wait()
+    await fails_in_time(store.append(append_of(event("lost"))), 0.5)
+    await fails_in_time(store.approval(approval().key), 0.5)
+    own_server()
+    assert (await _patiently(lambda: store.append(append_of(event("again"))))).fresh
+    await store.aclose()
+
+
+async def _patiently(operation: Callable[[], Awaitable[Any]]) -> Any:
+    """The first answer: the driver looks for the server anew with each operation."""
+    end = time.monotonic() + 10
+    while True:
+        try:
+            return await operation()
+        except StoreError:
+            assert time.monotonic() < end
+
+
+async def test_writes_are_measured(mongo_server: MongoServer) -> None:
+    commits = Commits()
+    store = await opened(mongo_server.database(), observer=commits)
+    commits.rows.clear()
+    await store.insert_deliveries(None, [delivery(f"d{n}") for n in range(5)])
+    assert commits.rows == [5]
+    await store.aclose()
