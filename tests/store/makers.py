@@ -26,7 +26,6 @@ from notifyd.model import (
     Instant,
     Outcome,
     PlanEntry,
-    ResumeStatus,
     State,
     Status,
 )
@@ -231,6 +230,3 @@ async def find_approval(store: Store, key: ApprovalKey | None = None) -> Approva
 
 def planned(given: Event, *deliveries: Delivery) -> Planned:
     return Planned(given, tuple(plan_entry(d.id, d.channel) for d in deliveries), deliveries)
-
-
-RESUMED = ResumeStatus.DELIVERED

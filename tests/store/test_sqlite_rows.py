@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from inspect import get_annotations
 from typing import Any
 
 import attrs
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifyd.errors import Reason
@@ -108,7 +109,8 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
 
 def records(record: type[Any]) -> st.SearchStrategy[Any]:
     """Records with every field given, so that one that is not stored is noticed."""
-    return st.builds(record, **{field.name: BY_TYPE[str(field.type)] for field in attrs.fields(record)})
+    annotations = get_annotations(record)
+    return st.builds(record, **{name: BY_TYPE[annotations[name]] for name in attrs.fields_dict(record)})
 
 
 def through_sqlite(row: rows.Row) -> rows.Row:
@@ -138,6 +140,7 @@ KINDS: list[tuple[type[Any], Callable[[Any], rows.Row], Callable[[rows.Row], Any
 
 
 @pytest.mark.parametrize(("record", "row_of", "record_of", "columns"), KINDS, ids=NAMES)
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_record_comes_back_from_its_row_as_it_was(
     record: type[Any],
@@ -159,6 +162,7 @@ def test_a_row_has_a_column_for_every_field(record: type[Any], columns: tuple[st
     assert sorted(columns) == sorted(field.name for field in attrs.fields(record))
 
 
+@settings(deadline=None)
 @given(attempts)
 def test_an_attempt_is_recognised_among_those_of_a_row(attempt: Attempt) -> None:
     row = dict(zip(rows.DELIVERY, rows.delivery_row(_with(attempt)), strict=True))

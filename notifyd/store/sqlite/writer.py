@@ -223,11 +223,11 @@ class GroupWriter:
         self._worker.submit(self._roll_back_batch, batch, store_error(self._path, error))
 
     def _settle(self, batch: list[_Step[Any]], fault: StoreError | None, seconds: float) -> None:
-        for step in batch:
-            step.settle(fault)
-        self._loop.call_soon(
-            self._turn
-        )  # after the callers just woken, so that their next steps join the batch
+        try:
+            for step in batch:
+                step.settle(fault)
+        finally:  # the turn comes after the callers just woken, so that their next steps join the batch
+            self._loop.call_soon(self._turn)
         if fault is None and self._observer is not None:
             self._observer.commit(seconds, len(batch))
 
