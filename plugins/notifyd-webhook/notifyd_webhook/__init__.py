@@ -42,6 +42,9 @@ _OURS: Final = frozenset(
         "x-correlation-id",
     }
 )
+_MEDIA_TYPE: Final = re.compile(
+    rf"{_TOKEN.pattern}/{_TOKEN.pattern}( *; *{_TOKEN.pattern}={_TOKEN.pattern})*"
+)
 _CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -64,17 +67,24 @@ def _is_signing_secret(
     sign(secrets, "check", 0, b"")
 
 
+def _is_media_type(config: WebhookConfig, attribute: attrs.Attribute[Any], value: str | None) -> None:
+    if value is not None and not _MEDIA_TYPE.fullmatch(value):
+        raise ValueError('not a media type, such as "text/plain; charset=utf-8"')
+
+
 @frozen
 class WebhookConfig:
     """`secret` signs; `secrets` does so with several, for rotation: a receiver takes either signature.
 
-    Without any, requests bear `webhook-id` and `webhook-timestamp` alone. `headers` are sent as they are.
+    Without any, requests bear `webhook-id` and `webhook-timestamp` alone. `headers` are sent as they are. With
+    a `content_type` the request's body is the message's, as its template wrote it; without, it is JSON.
     """
 
     url: Secret = field(validator=http_url)
     secret: Secret | None = field(default=None, validator=_is_signing_secret)
     secrets: tuple[Secret, ...] = field(default=(), validator=_is_signing_secret)
     headers: Mapping[str, Secret] = field(factory=dict, validator=_are_headers)
+    content_type: str | None = field(default=None, validator=_is_media_type)
 
     def __attrs_post_init__(self) -> None:
         if self.secret is not None and self.secrets:
@@ -91,7 +101,8 @@ class WebhookChannel:
         self._context = context
 
     async def send(self, message: Message) -> Receipt:
-        body = payload(message)
+        own = self._config.content_type is not None
+        body = message.body.encode("utf-8", "replace") if own else payload(message)
         answer = await post(self._context.http, self._config.url, body, self._headers(message, body))
         return check_response(answer.status, answer.headers, answer.text, now=self._context.clock())
 
@@ -99,6 +110,8 @@ class WebhookChannel:
         signed = sign(self._config.signing, message.id, self._context.clock() // SECOND, body)
         if not self._config.signing:
             del signed["webhook-signature"]
+        if self._config.content_type is not None:
+            signed["content-type"] = self._config.content_type
         correlation = str(message.event.get("correlationId", ""))
         if _CORRELATION.fullmatch(correlation):
             signed["x-correlation-id"] = correlation

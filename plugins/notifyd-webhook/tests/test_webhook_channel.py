@@ -50,6 +50,18 @@ async def test_the_body_is_the_documented_json() -> None:
     }
 
 
+async def test_with_a_content_type_the_body_is_the_templates_own() -> None:
+    async with Sink() as sink:
+        config = WebhookConfig(
+            url=Secret(sink.url), secret=SECRETS[0], content_type="text/x-alert; charset=utf-8"
+        )
+        await send(config, body="ALERT grün\nend")
+    (request,) = sink.received
+    assert request.headers["content-type"] == "text/x-alert; charset=utf-8"
+    assert request.body == "ALERT grün\nend".encode()
+    assert request.headers["webhook-signature"] == expected_signature(KEYS[0], request)
+
+
 async def test_without_a_secret_the_id_and_time_are_sent_and_no_signature() -> None:
     async with Sink() as sink:
         await send(WebhookConfig(url=Secret(sink.url)))
@@ -130,6 +142,8 @@ URL = Secret("https://hooks.acme.example/x")
         ({"url": URL, "secret": Secret("")}, "whsec_"),
         ({"url": URL, "secrets": (SECRETS[0], Secret("whsec_!"))}, "base64"),
         ({"url": URL, "secret": SECRETS[0], "secrets": SECRETS}, "exclude each other"),
+        ({"url": URL, "content_type": "text"}, "not a media type"),
+        ({"url": URL, "content_type": "text/plain\r\nX-Evil: 1"}, "not a media type"),
         ({"url": URL, "headers": {"Webhook-Id": Secret("1")}}, "set by the channel"),
         ({"url": URL, "headers": {"X Y": Secret("1")}}, "not a header name"),
         ({"url": URL, "headers": {"X-Y": Secret("1\r\nX-Z: 2")}}, "cannot carry"),

@@ -7,7 +7,7 @@ import base64
 from notifyd_webhook import WebhookConfig, notifyd_channel_types
 
 from notifyd.plugin import Secret
-from notifyd.testing import HttpConformance
+from notifyd.testing import HttpConformance, Received, sample_message
 
 
 class TestWebhook(HttpConformance):
@@ -19,3 +19,16 @@ class TestWebhook(HttpConformance):
             secret=Secret("whsec_" + base64.b64encode(b"a key of twenty-four byte").decode()),
             headers={"Authorization": Secret("Bearer a-secret-in-a-header")},
         )
+
+
+class TestWebhookWithTheTemplatesOwnBody(HttpConformance):
+    (channel_type,) = notifyd_channel_types()
+    message = sample_message(body=f"{sample_message().title}\n\n{sample_message().body}")
+
+    def config(self, url: str) -> WebhookConfig:
+        return WebhookConfig(
+            url=Secret(url + "/hook/a-secret-in-the-path"), content_type="text/plain; charset=utf-8"
+        )
+
+    def readable(self, received: Received) -> str:
+        return received.body.decode()
