@@ -155,7 +155,7 @@ class Client:
             response = connection.getresponse()
             raw = response.read(_LARGEST)
         except TimeoutError:
-            raise UnreachableError(f"{self.url} gives no answer in {self.timeout:.0f} s") from None
+            raise UnreachableError(f"{self.url} gives no answer in {self.timeout:g} s") from None
         except (OSError, HTTPException) as error:
             raise UnreachableError(f"{self.url} does not answer: {_said(error)}") from None
         finally:

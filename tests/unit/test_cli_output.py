@@ -1,0 +1,58 @@
+"""What commands print for people, on a terminal and in a pipe."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from notifyd.cli.common import Failure
+from notifyd.cli.output import print_members, print_table
+
+HOSTILE = "[bold]x[/bold] \x1b[31mred\nline two\ttab"
+
+
+def test_in_a_pipe_a_table_is_one_line_of_tab_separated_values_for_each_row(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_table(("name", "count", "note"), [("hook", 3, None), ("mail", 0, HOSTILE)])
+    assert capsys.readouterr().out.splitlines() == [
+        "name\tcount\tnote",
+        "hook\t3\t",
+        "mail\t0\t[bold]x[/bold] [31mred line two tab",
+    ]
+
+
+def test_on_a_terminal_a_table_has_a_head_and_shows_text_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("NO_COLOR", "1")
+    print_table(("name", "note"), [("hook", HOSTILE), ("long", "0123456789" * 8)])
+    shown = capsys.readouterr().out
+    assert "name" in shown.splitlines()[1]
+    assert "[bold]x[/bold] [31mred line two tab" in shown
+    assert "\x1b[31m" not in shown
+    # Folded, and nothing of it lost.
+    assert "".join(shown.split()).endswith("0123456789" * 8)
+
+
+def test_members_are_shown_one_a_line_and_nested_ones_by_their_path(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_members({"status": "approved", "decision": {"actor": HOSTILE}, "endedAt": None, "steps": []})
+    assert capsys.readouterr().out.splitlines() == [
+        "status          approved",
+        "decision.actor  [bold]x[/bold] [31mred line two tab",
+    ]
+
+
+def test_a_failure_is_one_line_for_each_reason_and_steers_no_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Failure("first", HOSTILE).show()
+    assert capsys.readouterr().err.splitlines() == [
+        "notifyd: first",
+        "notifyd: [bold]x[/bold] [31mred line two\ttab",
+    ]
