@@ -64,11 +64,17 @@ def everything(base: type[NotifydError] = NotifydError) -> set[type[NotifydError
     return {base, *(kind for direct in base.__subclasses__() for kind in everything(direct))}
 
 
+COMMANDS = ("notifyd.client", "notifyd.cli", "notifyd.demo", "notifyd.preview")
+"""Modules that the daemon never loads, though another test of this process may have."""
+
+
 def notifyds_own() -> set[type[NotifydError]]:
     return {
         kind
         for kind in everything()
-        if kind.__module__.startswith("notifyd.") and not kind.__name__.startswith("_")
+        if kind.__module__.startswith("notifyd.")
+        and not kind.__module__.startswith(COMMANDS)
+        and not kind.__name__.startswith("_")
     }
 
 
