@@ -17,7 +17,7 @@ from notifyd.settings import StoreDriver
 from notifyd.store import Advance, AuditFilter, Page, Window
 from notifyd.store.mongo import MongoStore, open_mongo, windows
 from notifyd.store.mongo.claims import Queue, Wanted
-from notifyd.store.mongo.deliveries import _document
+from notifyd.store.mongo.deliveries import document
 from tests.mongodb import MongoServer
 from tests.store.makers import (
     HOUR,
@@ -267,7 +267,7 @@ def held(delivery_id: str, **changes: Any) -> Delivery:
 
 async def insert_alone(store: MongoStore, row: Delivery) -> None:
     """Insert a row and do nothing after it."""
-    assert await store._base.new_deliveries.insert([_document(store._base, row)]) == [True]
+    assert await store._base.new_deliveries.insert([document(store._base, row)]) == [True]
 
 
 def digest_of(owner: str) -> Delivery:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 from attrs import evolve
-from pymongo.errors import DuplicateKeyError
 
 from notifyd.errors import StoreError
 from notifyd.model import (
@@ -21,7 +20,7 @@ from notifyd.model import (
 from notifyd.store import ApprovalFilter, Page, Subject
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import document_of, record_of
-from notifyd.store.mongo.driver import Collection, Document
+from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.paging import newest_first
 
 RACES: Final = 20
@@ -33,10 +32,6 @@ _OWING: Final = {"effects.id": {"$gt": ""}}
 def by_key(key: ApprovalKey | IncidentKey) -> Document:
     where: Document = {"tenant": key.tenant, "run_id": key.run_id, "approval_id": key.approval_id}
     return where | {"policy_id": key.policy_id} if isinstance(key, IncidentKey) else where
-
-
-def _collection(base: Base, key: ApprovalKey | IncidentKey) -> Collection:
-    return base.incidents if isinstance(key, IncidentKey) else base.approvals
 
 
 async def find(base: Base, key: ApprovalKey) -> Approval | None:
@@ -53,15 +48,13 @@ async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | 
 
 async def move(base: Base, stored: Subject | None, subject: Subject) -> bool:
     """Write `subject` over `stored`, or as new. False where the stored one is another by now."""
-    collection, document = _collection(base, subject.key), document_of(subject)
-    if stored is not None:
-        where = by_key(subject.key) | {"version": stored.version}
-        return await collection.update_one(where, {"$set": document})
-    try:
-        await collection.insert_one({**document, "position": base.positions.next()})
-    except DuplicateKeyError:
-        return False
-    return True
+    document, incident = document_of(subject), isinstance(subject, Incident)
+    if stored is None:
+        inserter = base.new_incidents if incident else base.new_approvals
+        (fresh,) = await inserter.insert([{**document, "position": base.positions.next()}])
+        return fresh
+    where = by_key(subject.key) | {"version": stored.version}
+    return await (base.incidents if incident else base.approvals).update_one(where, {"$set": document})
 
 
 async def replace(base: Base, approval: Approval) -> bool:

@@ -97,6 +97,8 @@ class Base:
     timers: Collection
     nodes: Collection
     new_events: Inserter
+    new_approvals: Inserter
+    new_incidents: Inserter
     new_deliveries: Inserter
     new_audit: Inserter
     audit: Collection
@@ -123,6 +125,8 @@ class Base:
             nodes=collection("nodes"),
             audit=collection("audit"),
             new_events=inserter("events"),
+            new_approvals=inserter("pack_approvals"),
+            new_incidents=inserter("incidents"),
             new_deliveries=inserter("deliveries"),
             new_audit=inserter("audit"),
         )
@@ -133,5 +137,12 @@ class Base:
         return {"claim_at": end, "set_from": end - LEASE_CEILING}
 
     async def settled(self) -> None:
-        for inserter in (self.new_events, self.new_deliveries, self.new_audit):
+        """Nothing that was handed in is under way any more."""
+        for inserter in (
+            self.new_events,
+            self.new_approvals,
+            self.new_incidents,
+            self.new_deliveries,
+            self.new_audit,
+        ):
             await inserter.settled()

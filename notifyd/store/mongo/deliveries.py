@@ -36,13 +36,13 @@ def _due(delivery: Delivery, next_attempt_at: Instant) -> Document:
     return {"claim_at": at, "set_from": at - (delivery.deadline - delivery.created_at)}
 
 
-def _document(base: Base, delivery: Delivery) -> Document:
-    document = {**document_of(delivery), "position": base.positions.next()}
+def document(base: Base, delivery: Delivery) -> Document:
+    row = {**document_of(delivery), "position": base.positions.next()}
     if not delivery.state.open or delivery.window is not None:
-        return document
+        return row
     if delivery.lease_owner is not None:
-        return document | base.lease(delivery.lease_until)
-    return document | _due(delivery, delivery.next_attempt_at)
+        return row | base.lease(delivery.lease_until)
+    return row | _due(delivery, delivery.next_attempt_at)
 
 
 # --- queue -------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ async def insert(base: Base, deliveries: Sequence[Delivery]) -> frozenset[str]:
     if not deliveries:
         return frozenset()
     joined = await windows.join(base, deliveries)
-    fresh = await base.new_deliveries.insert([_document(base, row) for row in joined])
+    fresh = await base.new_deliveries.insert([document(base, row) for row in joined])
     inserted = frozenset(row.id for row, new in zip(joined, fresh, strict=True) if new)
     await windows.settle(base, deliveries, joined, inserted)
     return inserted

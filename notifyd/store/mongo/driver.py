@@ -112,10 +112,6 @@ class Collection:
         found: list[Document] = await cursor.to_list(None)
         return found
 
-    async def insert_one(self, document: Document) -> None:
-        with self.measure.write():
-            await self.raw.insert_one(document)
-
     async def insert_many(self, documents: Sequence[Any]) -> dict[int, int]:
         """Insert what can be; answers the error code of each one that could not, by its place."""
         with self.measure.write(len(documents)):
