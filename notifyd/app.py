@@ -25,6 +25,7 @@ from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.plan import Planner
 from notifyd.flow.resume import Effects, callback_ended
+from notifyd.flow.retention import Retention
 from notifyd.flow.storm import Budgets
 from notifyd.machine.notices import NOTIFYD
 from notifyd.metrics import Metrics
@@ -47,6 +48,10 @@ _SWEEP: Final = 1.0
 
 _COUNT: Final = 30.0
 """Seconds between countings of the pending approvals."""
+
+_RETENTION: Final = 3600.0
+_RETENTION_FIRST: Final = 60.0
+"""Seconds between removals by age, and from the start to the first."""
 
 _BACKLOG: Final = 1024
 """Connections that may wait to be accepted."""
@@ -130,11 +135,18 @@ class App:
         self._effects = Effects(**shared, accepted=accepted, outbox=self._dispatcher)
         recorded = self._effects.offer
         self._expiry = Expiry(store=self._store, recorded=recorded, metrics=self._metrics, clock=self._clock)
+        self._retention = Retention(
+            store=self._store,
+            settings=lambda: self._current().settings,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
         self._services = Services(
             **counted,
             ingest=Ingest(**counted, admit=self._admit, accepted=accepted),
             decisions=Decisions(**counted, recorded=recorded),
             dispatcher=self._dispatcher,
+            retention=self._retention,
             ready=self._store.probe,
             draining=lambda: self._draining,
         )
@@ -160,6 +172,10 @@ class App:
             ("effects sweep", self._sweep(self._effects.sweep, again=False)),
             ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),
             ("count", self._sweep(self._count_outstanding, again=False, every=_COUNT)),
+            (
+                "retention",
+                self._sweep(self._retention.sweep, again=False, every=_RETENTION, first=_RETENTION_FIRST),
+            ),
         ):
             resources.push_async_callback(_cancelled, self._supervised(name, step))
         await self._listen(resources, listener)
@@ -202,12 +218,19 @@ class App:
         return len(pending)
 
     async def _sweep(
-        self, sweep: Callable[[], Awaitable[int]], *, again: bool = True, every: float = _SWEEP
+        self,
+        sweep: Callable[[], Awaitable[int]],
+        *,
+        again: bool = True,
+        every: float = _SWEEP,
+        first: float = 0.0,
     ) -> None:
-        """Find what memory does not know of and is due: plans, windows, effects or expiries.
+        """Find what memory does not know of and is due: plans, windows, effects, expiries, or what is old.
 
-        `again`: at once after a sweep that found something, as what it found is not found twice.
+        `again`: at once after a sweep that found something, as what it found is not found twice. `every` and
+        `first` are the seconds between sweeps and before the first.
         """
+        await asyncio.sleep(first)
         while True:
             found = 0
             try:

@@ -107,6 +107,12 @@ class Metrics:
         for tenant in known | pending.keys():
             self.outstanding.labels(tenant).set(pending.get(tenant, 0))
 
+    def set_dead_letters(self, dead: Mapping[str, int]) -> None:
+        """Dead deliveries by channel, as the store counts them; a channel that is not in `dead` has none."""
+        known = {one.labels["channel"] for metric in self.dead_letters.collect() for one in metric.samples}
+        for channel in known | dead.keys():
+            self.dead_letters.labels(channel).set(dead.get(channel, 0))
+
     def commit(self, seconds: float, rows: int) -> None:
         """One commit of the store: what `CommitObserver` asks for."""
         self.commit_seconds.observe(seconds)

@@ -32,6 +32,35 @@ from notifyd.model import (
     State,
     Status,
 )
+from notifyd.store.upkeep import Aged, CollectionName, Hold, Purged, Stored, StoredEvent, Upkeep
+
+__all__ = [
+    "MAX_ATTEMPTS_KEPT",
+    "WINDOW_AHEAD",
+    "Advance",
+    "Aged",
+    "Append",
+    "Appended",
+    "ApprovalFilter",
+    "AttemptRecord",
+    "AuditFilter",
+    "CollectionName",
+    "CommitObserver",
+    "DeliveryFilter",
+    "Hold",
+    "LaneBacklog",
+    "Page",
+    "PlanFixed",
+    "Planned",
+    "Purged",
+    "Store",
+    "Stored",
+    "StoredEvent",
+    "Subject",
+    "Upkeep",
+    "Window",
+    "append_as_is",
+]
 
 Subject: TypeAlias = Approval | Incident
 
@@ -172,7 +201,7 @@ class CommitObserver(Protocol):
     def commit(self, seconds: float, rows: int) -> None: ...
 
 
-class Store(Protocol):
+class Store(Upkeep, Protocol):
     """Lists are newest first and answer the rows with the position to go on from, None at the end."""
 
     # -- accepting ----------------------------------------------------------------------------------------

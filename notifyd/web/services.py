@@ -11,6 +11,7 @@ from attrs import frozen
 from notifyd.flow.decide import Decisions
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.ingest import Ingest
+from notifyd.flow.retention import Retention
 from notifyd.metrics import Metrics
 from notifyd.model import Clock
 from notifyd.registry import Registry
@@ -29,6 +30,7 @@ class Services:
     ingest: Ingest
     decisions: Decisions
     dispatcher: Dispatcher
+    retention: Retention
     metrics: Metrics
     clock: Clock
     ready: Callable[[], Awaitable[None]]

@@ -10,8 +10,17 @@ from typing import Any
 import pytest
 
 from notifyd.model import State, Status
-from notifyd.store import ApprovalFilter, AuditFilter, DeliveryFilter, Page, Window
-from notifyd.store.sqlite import approvals, audit, deliveries, events, windows
+from notifyd.store import (
+    Aged,
+    ApprovalFilter,
+    AuditFilter,
+    CollectionName,
+    DeliveryFilter,
+    Hold,
+    Page,
+    Window,
+)
+from notifyd.store.sqlite import approvals, audit, deliveries, events, moving, retention, windows
 from notifyd.store.sqlite.schema import migrate
 from tests.store.makers import (
     HOUR,
@@ -61,7 +70,8 @@ def plan_of(db: Recorder, query: Query) -> list[str]:
     for statement, values in list(db.given):
         steps += [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()]
     tables = [step for step in steps if step.startswith(("SEARCH", "SCAN"))]
-    return [step for step in tables if "json_each" not in step and step != "SCAN CONSTANT ROW"]
+    ours = ("json_each", "SCAN label", "SCAN CONSTANT ROW")  # lists of values, and no tables
+    return [step for step in tables if not any(one in step for one in ours)]
 
 
 def search_deliveries(state: State | None, channel: str | None = None) -> Query:
@@ -70,6 +80,20 @@ def search_deliveries(state: State | None, channel: str | None = None) -> Query:
 
 def search_approvals(status: Status | None, run_id: str | None = None) -> Query:
     return lambda db: approvals.search(db, TENANT, ApprovalFilter(status, run_id), Page(after=9))
+
+
+def looking_for_old(collection: CollectionName, label: str = "") -> Query:
+    aged = Aged(collection, NOW, Hold.parse(label))
+    return lambda db: retention.candidates(db, aged, 10, "9:9")
+
+
+def removing_old(collection: CollectionName, label: str = "") -> Query:
+    found = [retention.Candidate(1, NOW, True)]
+    return lambda db: retention.remove(db, Aged(collection, NOW, Hold.parse(label)), found)
+
+
+def dumping(collection: CollectionName) -> Query:
+    return lambda db: moving.dump(db, collection, "9", 10)
 
 
 HOT: dict[str, tuple[Query, set[str]]] = {
@@ -115,6 +139,13 @@ HOT: dict[str, tuple[Query, set[str]]] = {
         lambda db: audit.search(db, TENANT, AuditFilter("run-1", "deploy"), Page(after=9)),
         {"audit_by_run"},
     ),
+    **{f"old {one}": (looking_for_old(one), {f"{one}_by_age"}) for one in CollectionName},
+    **{
+        f"old {one} but those held": (looking_for_old(one, "case=1"), {f"{one}_by_age", "approvals_key"})
+        for one in CollectionName
+    },
+    **{f"remove {one}": (removing_old(one, "case=1"), {"incidents_key"}) for one in CollectionName},
+    **{f"dump {one}": (dumping(one), set[str]()) for one in CollectionName},
 }
 """What is looked up, and the indexes it must go through."""
 
@@ -157,7 +188,7 @@ def test_every_index_is_one_that_a_look_up_uses(db: Recorder) -> None:
     events.append(db, 1, append_of(event()))
     indexes = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'index'")}
     used = set().union(*(wanted for _, wanted in HOT.values()), {index for _, index in SMALL.values()})
-    assert indexes - used == {"incidents_key", "audit_id"}
+    assert indexes - used == {"audit_id"}
 
 
 def test_claiming_leases_by_rowid(db: Recorder) -> None:

@@ -143,6 +143,15 @@ class Collection:
         with self.measure.write():
             await self.raw.delete_one(where)
 
+    async def delete_many(self, where: Filter) -> int:
+        with self.measure.write():
+            result = await self.raw.delete_many(where)
+        return int(result.deleted_count)
+
+    async def count(self) -> int:
+        """How many documents there are, by the collection's own figures."""
+        return int(await self.raw.estimated_document_count())
+
     async def create_index(self, keys: Keys, **options: Any) -> None:
         await self.raw.create_index(keys, **options)
 

@@ -47,6 +47,14 @@ def _partial(collection: str, name: str, where: Mapping[str, Any], *keys: str) -
 
 _APPROVAL: Final = ("tenant", "run_id", "approval_id")
 
+AGES: Final = (
+    _index("events", "by_age", "received_at", "_id"),
+    _partial("pack_approvals", "by_age", {"ended_at": {"$gt": 0}}, "ended_at", "_id"),
+    _partial("incidents", "by_age", {"closed_at": {"$gt": 0}}, "closed_at", "_id"),
+    _partial("deliveries", "by_age", {"ended_at": {"$gt": 0}}, "ended_at", "_id"),
+    _index("audit", "by_age", "at", "_id"),
+)
+
 INDEXES: Final = (
     _unique("events", "tenant", "key"),
     _partial("events", QUEUE, CLAIMABLE, "claim_at", "position"),
@@ -70,6 +78,7 @@ INDEXES: Final = (
     _index("audit", "by_run", "tenant", "run_id", "position"),
     _unique("timers", "tenant", "window"),
     _index("timers", "ttl", "ends", expireAfterSeconds=0),
+    *AGES,
 )
 
 _VERSION: Final = {"_id": "schema"}
@@ -85,7 +94,14 @@ async def _first(connection: Connection) -> None:
         )
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first,)
+async def _second(connection: Connection) -> None:
+    for index in AGES:
+        await connection.collection(index.collection).create_index(
+            index.keys, name=index.name, **index.options
+        )
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second)
 """Oldest first; the version document counts those the database has been through. Only ever append.
 
 Several nodes may run one at the same time, and one that stopped half-way is run again: each is idempotent.

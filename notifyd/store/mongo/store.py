@@ -14,17 +14,21 @@ from notifyd.errors import StoreError
 from notifyd.model import SECOND, Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant, State
 from notifyd.settings import StoreDriver
 from notifyd.store import (
+    Aged,
     Append,
     Appended,
     ApprovalFilter,
     AttemptRecord,
     AuditFilter,
+    CollectionName,
     CommitObserver,
     DeliveryFilter,
     LaneBacklog,
     Page,
     PlanFixed,
     Planned,
+    Purged,
+    Stored,
     Window,
 )
 from notifyd.store.mongo import approvals as approval_steps
@@ -32,6 +36,8 @@ from notifyd.store.mongo import audit as audit_steps
 from notifyd.store.mongo import deliveries as delivery_steps
 from notifyd.store.mongo import digests
 from notifyd.store.mongo import events as event_steps
+from notifyd.store.mongo import moving as moving_steps
+from notifyd.store.mongo import retention as retention_steps
 from notifyd.store.mongo import windows as window_steps
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
@@ -201,6 +207,25 @@ class MongoStore:
         self, tenant: str, where: AuditFilter, page: Page
     ) -> tuple[list[AuditRecord], int | None]:
         return await self._run(audit_steps.search(self._base, tenant, where, page))
+
+    # -- upkeep -------------------------------------------------------------------------------------------
+
+    async def purge(self, aged: Aged, limit: int, after: str = "", *, dry_run: bool = False) -> Purged:
+        return await self._run(retention_steps.purge(self._base, aged, limit, after, dry_run=dry_run))
+
+    async def count(self, collection: CollectionName) -> int:
+        return await self._run(retention_steps.collection_of(self._base, collection).count())
+
+    async def dump(
+        self, collection: CollectionName, after: str, limit: int
+    ) -> tuple[list[Stored], str | None]:
+        return await self._run(moving_steps.dump(self._base, collection, after, limit))
+
+    async def restore(self, rows: Sequence[Stored]) -> int:
+        return await self._run(moving_steps.restore(self._base, rows))
+
+    async def openings(self) -> int | None:
+        return None
 
     # -- the store itself ---------------------------------------------------------------------------------
 

@@ -31,12 +31,14 @@ _FIND: Final = sql(_SELECT, _BY_KEY)
 DUE: Final = sql(_SELECT, "status = 'pending' AND expires_at <= ? ORDER BY expires_at LIMIT ?")
 OWING: Final = sql(_SELECT, "effects <> '[]' LIMIT ?")
 _SAVE: Final = rows.upsert("approvals", rows.APPROVAL, _KEY)
+_RESTORE: Final = rows.insert("approvals", rows.APPROVAL, ", ".join(_KEY))
 _VERSION: Final = sql("SELECT version FROM approvals WHERE", _BY_KEY)
 OUTSTANDING: Final = "SELECT tenant, count(*) FROM approvals WHERE status = 'pending' GROUP BY tenant"
 
 _SELECT_INCIDENT: Final = sql("SELECT", ", ".join(rows.INCIDENT), "FROM incidents WHERE")
 _FIND_INCIDENT: Final = sql(_SELECT_INCIDENT, _BY_KEY, "AND policy_id = ?")
 _SAVE_INCIDENT: Final = rows.upsert("incidents", rows.INCIDENT, _INCIDENT_KEY)
+_RESTORE_INCIDENT: Final = rows.insert("incidents", rows.INCIDENT, ", ".join(_INCIDENT_KEY))
 
 
 def find(db: Connection, key: ApprovalKey) -> Approval | None:
@@ -55,6 +57,15 @@ def find_incident(db: Connection, key: IncidentKey) -> Incident | None:
 
 def save_incident(db: Connection, incident: Incident) -> None:
     db.execute(_SAVE_INCIDENT, rows.incident_row(incident))
+
+
+def restore(db: Connection, approval: Approval) -> bool:
+    """Insert an approval of another store; False where there is one under its key."""
+    return bool(db.execute(_RESTORE, rows.approval_row(approval)).rowcount)
+
+
+def restore_incident(db: Connection, incident: Incident) -> bool:
+    return bool(db.execute(_RESTORE_INCIDENT, rows.incident_row(incident)).rowcount)
 
 
 def replace(db: Connection, approval: Approval) -> bool:

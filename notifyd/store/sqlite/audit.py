@@ -20,6 +20,11 @@ def write(db: Connection, records: Sequence[AuditRecord]) -> None:
         db.executemany(_INSERT, map(rows.audit_row, records))
 
 
+def restore(db: Connection, record: AuditRecord) -> bool:
+    """Insert a record of another store; False where it is there."""
+    return bool(db.execute(_INSERT, rows.audit_row(record)).rowcount)
+
+
 def search(
     db: Connection, tenant: str, where: AuditFilter, page: Page
 ) -> tuple[list[AuditRecord], int | None]:

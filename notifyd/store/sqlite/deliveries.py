@@ -118,12 +118,18 @@ def insert(db: Connection, life: int, deliveries: Sequence[Delivery]) -> frozens
         leased = 0 if delivery.lease_owner is None else life
         if delivery.window is not None:
             delivery = _joined(db, delivery)
-        due = _due_at(delivery.state, delivery.next_attempt_at, delivery)
-        cursor = db.execute(_INSERT, (*rows.delivery_row(delivery), due, leased))
-        if cursor.rowcount:
-            db.execute(_INSERT_MESSAGE, (cursor.lastrowid, delivery.message))
+        if insert_row(db, leased, delivery):
             inserted.append(delivery.id)
     return frozenset(inserted)
+
+
+def insert_row(db: Connection, leased: int, delivery: Delivery) -> bool:
+    """Insert one row as it is, unless its id is there; `leased` is the life of its lease, 0 for none."""
+    due = _due_at(delivery.state, delivery.next_attempt_at, delivery)
+    cursor = db.execute(_INSERT, (*rows.delivery_row(delivery), due, leased))
+    if cursor.rowcount:
+        db.execute(_INSERT_MESSAGE, (cursor.lastrowid, delivery.message))
+    return bool(cursor.rowcount)
 
 
 def _joined(db: Connection, delivery: Delivery) -> Delivery:

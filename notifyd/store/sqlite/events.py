@@ -10,7 +10,7 @@ from attrs import evolve
 
 from notifyd.errors import NotFoundError
 from notifyd.model import SECOND, Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
-from notifyd.store import Append, Appended, PlanFixed, Planned, Subject
+from notifyd.store import Append, Appended, PlanFixed, Planned, StoredEvent, Subject
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
 from notifyd.store.sqlite.rows import sql
 
@@ -66,6 +66,19 @@ def insert(db: Connection, life: int, event: Event, *, leased: bool = True) -> N
     if cursor.rowcount and event.notify:
         until = event.received_at + PLAN_LEASE if leased else 0
         db.execute(_QUEUE, (cursor.lastrowid, life, until))
+
+
+def restore(db: Connection, given: StoredEvent) -> bool:
+    """Insert an event of another store, if its key is new, its planning due at once unless it is finished."""
+    event = given.event
+    cursor = db.execute(_INSERT, rows.event_row(event))
+    if not cursor.rowcount:
+        return False
+    if event.plan is not None:
+        db.execute(_FIX, (cursor.lastrowid, rows.plan_text(event.plan)))
+    if not given.planned:
+        db.execute(_QUEUE, (cursor.lastrowid, 0, 0))
+    return True
 
 
 def unplanned(db: Connection, life: int, now: Instant, limit: int) -> list[int]:

@@ -97,7 +97,15 @@ CREATE INDEX audit_by_tenant ON audit (tenant);
 CREATE INDEX audit_by_run ON audit (tenant, run_id, approval_id) WHERE run_id IS NOT NULL;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST,)
+_SECOND: Final = """
+CREATE INDEX events_by_age ON events (received_at);
+CREATE INDEX approvals_by_age ON approvals (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX incidents_by_age ON incidents (closed_at) WHERE open = 0;
+CREATE INDEX deliveries_by_age ON deliveries (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX audit_by_age ON audit (at);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND)
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
 

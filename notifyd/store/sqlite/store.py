@@ -10,6 +10,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from sqlite3 import Connection, Error
+from time import perf_counter
 from typing import Final, TypeVar, cast
 
 from attrs import evolve, frozen
@@ -17,23 +18,29 @@ from attrs import evolve, frozen
 from notifyd.errors import StoreError
 from notifyd.model import Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant
 from notifyd.store import (
+    Aged,
     Append,
     Appended,
     ApprovalFilter,
     AttemptRecord,
     AuditFilter,
+    CollectionName,
     CommitObserver,
     DeliveryFilter,
     LaneBacklog,
     Page,
     PlanFixed,
     Planned,
+    Purged,
+    Stored,
     Window,
 )
 from notifyd.store.sqlite import approvals as approval_steps
 from notifyd.store.sqlite import audit as audit_steps
 from notifyd.store.sqlite import deliveries as delivery_steps
 from notifyd.store.sqlite import events as event_steps
+from notifyd.store.sqlite import moving as moving_steps
+from notifyd.store.sqlite import retention as retention_steps
 from notifyd.store.sqlite import windows as window_steps
 from notifyd.store.sqlite.files import FileLock, ensure_file, open_writer, store_error
 from notifyd.store.sqlite.readers import Readers
@@ -224,6 +231,34 @@ class SqliteStore:
         self, tenant: str, where: AuditFilter, page: Page
     ) -> tuple[list[AuditRecord], int | None]:
         return await self._read(lambda db: audit_steps.search(db, tenant, where, page))
+
+    # -- upkeep -------------------------------------------------------------------------------------------
+
+    async def purge(self, aged: Aged, limit: int, after: str = "", *, dry_run: bool = False) -> Purged:
+        found = await self._read(lambda db: retention_steps.candidates(db, aged, limit, after))
+        wanted = sum(one.removable for one in found)
+        if dry_run or not wanted:
+            done, removed, seconds = len(found), wanted, 0.0
+        else:
+            removal = await self._writer.submit(lambda db: retention_steps.remove(db, aged, found))
+            done, removed, seconds = removal.done, removal.removed, perf_counter() - removal.began
+        ended = done == len(found) < limit
+        return Purged(done, removed, seconds, None if ended else found[done - 1].mark)
+
+    async def count(self, collection: CollectionName) -> int:
+        return await self._read(lambda db: moving_steps.count(db, collection))
+
+    async def dump(
+        self, collection: CollectionName, after: str, limit: int
+    ) -> tuple[list[Stored], str | None]:
+        return await self._read(lambda db: moving_steps.dump(db, collection, after, limit))
+
+    async def restore(self, rows: Sequence[Stored]) -> int:
+        steps = (partial(moving_steps.restore, given=chunk) for chunk in _chunks(rows))
+        return sum(await self._write_all(steps))
+
+    async def openings(self) -> int | None:
+        return self._life
 
     # -- the store itself ---------------------------------------------------------------------------------
 

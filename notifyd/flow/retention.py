@@ -1,0 +1,123 @@
+"""What age removes: batch by batch, small enough that nobody else has to wait for long."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Final
+
+from attrs import frozen
+
+from notifyd.metrics import Metrics
+from notifyd.model import Clock, Instant
+from notifyd.settings import Settings
+from notifyd.store import Aged, CollectionName, Hold, Store
+
+log = logging.getLogger(__name__)
+
+_BATCH: Final = 50
+_LARGEST: Final = 2000
+TARGET: Final = 0.02
+"""Seconds for which a batch should keep other writes waiting, well below the 50 ms that it may."""
+
+
+@frozen
+class Place:
+    """Where a pass goes on."""
+
+    collection: CollectionName = CollectionName.EVENTS
+    after: str = ""
+
+
+@frozen
+class Batch:
+    """How many rows of a collection a batch removed, or would have. `next` is None at the end of all."""
+
+    collection: CollectionName
+    removed: int
+    next: Place | None
+
+
+def bounds(settings: Settings, now: Instant) -> Mapping[CollectionName, Instant]:
+    """Before when what is over may go.
+
+    An event must not go while it would be accepted if it came again: `occurredAt` may be as old as
+    `retention.events`, by a clock that may differ by the tolerance. Nor may an approval or a hold go while an
+    event from before its end would be accepted, which would open it anew.
+    """
+    keep = settings.retention
+    events = now - keep.events - settings.auth.clock_tolerance
+    return {
+        CollectionName.EVENTS: events,
+        CollectionName.APPROVALS: min(now - keep.approvals, events),
+        CollectionName.INCIDENTS: min(now - keep.incidents, events),
+        CollectionName.DELIVERIES: now - keep.deliveries,
+        CollectionName.AUDIT: now - keep.audit,
+    }
+
+
+def next_size(size: int, seconds: float) -> int:
+    """How many rows the next batch may take, after one of `size` that took so long."""
+    fitting = size * TARGET / seconds if seconds else size * 2
+    return max(1, min(round(fitting), size * 2, _LARGEST))
+
+
+def following(collection: CollectionName, after: str | None) -> Place | None:
+    if after is not None:
+        return Place(collection, after)
+    order = list(CollectionName)
+    rest = order[order.index(collection) + 1 :]
+    return Place(rest[0]) if rest else None
+
+
+class Retention:
+    """Removes what is older than the configuration keeps; counts and logs it."""
+
+    def __init__(
+        self, *, store: Store, settings: Callable[[], Settings], metrics: Metrics, clock: Clock
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+        self._size = _BATCH
+        self._turn = asyncio.Lock()  # a pass by hand and one by the clock take turns
+
+    async def sweep(self) -> int:
+        """One pass over all there is; answers how many rows it removed. Raises `StoreError`."""
+        removed = dict.fromkeys(CollectionName, 0)
+        async for batch in self.batches():
+            removed[batch.collection] += batch.removed
+        total = sum(removed.values())
+        if total:
+            log.info("removed by age: %s", ", ".join(f"{count} {name}" for name, count in removed.items()))
+        return total
+
+    async def batches(
+        self, place: Place | None = None, *, dry_run: bool = False
+    ) -> AsyncGenerator[Batch, None]:
+        """A pass from `place` on, for as long as batches are asked for. Raises `StoreError`.
+
+        After each batch it rests for longer than that has kept others waiting. Raises ValueError for a place
+        that no batch has named.
+        """
+        at: Place | None = place or Place()
+        while at is not None:
+            async with self._turn:
+                batch, seconds = await self._batch(at, dry_run)
+            yield batch
+            at = batch.next
+            await asyncio.sleep(2 * seconds)
+
+    async def _batch(self, at: Place, dry_run: bool) -> tuple[Batch, float]:
+        settings, size = self._settings(), _LARGEST if dry_run else self._size
+        before = bounds(settings, self._clock())[at.collection]
+        aged = Aged(at.collection, before, Hold.parse(settings.retention.hold_label))
+        done = await self._store.purge(aged, size, at.after, dry_run=dry_run)
+        if done.removed and not dry_run:
+            self._size = next_size(done.examined, done.seconds)
+            self._metrics.purged.labels(at.collection.value).inc(done.removed)
+        if at.collection is CollectionName.DELIVERIES and done.after is None and not dry_run:
+            self._metrics.set_dead_letters(await self._store.dead_letters())
+        return Batch(at.collection, done.removed, following(at.collection, done.after)), done.seconds

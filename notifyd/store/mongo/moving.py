@@ -1,0 +1,82 @@
+"""Moving: documents out, in the order of their `_id` and so of their age, and in, where they are not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import evolve
+from bson import ObjectId
+
+from notifyd.errors import StoreError
+from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, State
+from notifyd.store import CollectionName, Stored, StoredEvent
+from notifyd.store.mongo import deliveries
+from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.documents import document_of, record_of
+from notifyd.store.mongo.driver import DUPLICATE, Document
+from notifyd.store.mongo.retention import collection_of, object_id
+
+
+async def dump(
+    base: Base, collection: CollectionName, after: str, limit: int
+) -> tuple[list[Stored], str | None]:
+    where = {"_id": {"$gt": object_id(after)}} if after else {}
+    found = await collection_of(base, collection).find(where, sort=[("_id", 1)], limit=limit)
+    rows = [_record(collection, document) for document in found]
+    return rows, str(found[-1]["_id"]) if len(found) == limit else None
+
+
+def _record(collection: CollectionName, document: Document) -> Stored:
+    match collection:
+        case CollectionName.EVENTS:
+            return StoredEvent(record_of(document, Event), planned="claim_at" not in document)
+        case CollectionName.APPROVALS:
+            return record_of(document, Approval)
+        case CollectionName.INCIDENTS:
+            return record_of(document, Incident)
+        case CollectionName.DELIVERIES:
+            return _unleased(record_of(document, Delivery))
+        case CollectionName.AUDIT:
+            return record_of(document, AuditRecord)
+
+
+def _unleased(delivery: Delivery) -> Delivery:
+    state = State.PENDING if delivery.state is State.SENDING else delivery.state
+    return evolve(delivery, state=state, lease_owner=None, lease_until=0)
+
+
+async def restore(base: Base, given: Sequence[Stored]) -> int:
+    """One unordered insert for each collection; what is there already fails alone."""
+    documents: dict[CollectionName, list[Document]] = {}
+    for row in given:
+        name, document = _document(base, row)
+        documents.setdefault(name, []).append({"_id": ObjectId(), **document})
+    inserted = 0
+    for name, batch in documents.items():
+        faults = await collection_of(base, name).insert_many(batch)
+        if unforeseen := set(faults.values()) - {DUPLICATE}:
+            raise StoreError(f"MongoDB database {base.connection.name}: insert refused (codes {unforeseen})")
+        inserted += len(batch) - len(faults)
+    return inserted
+
+
+def _document(base: Base, row: Stored) -> tuple[CollectionName, Document]:
+    match row:
+        case StoredEvent():
+            return CollectionName.EVENTS, _event(base, row)
+        case Delivery():
+            return CollectionName.DELIVERIES, deliveries.document(base, row)
+        case Approval():
+            name = CollectionName.APPROVALS
+        case Incident():
+            name = CollectionName.INCIDENTS
+        case AuditRecord():
+            name = CollectionName.AUDIT
+    return name, {**document_of(row), "position": base.positions.next()}
+
+
+def _event(base: Base, row: StoredEvent) -> Document:
+    document = {**document_of(row.event), "position": base.positions.next()}
+    if row.event.plan is not None:
+        document["planned"] = ObjectId()  # the mark of whoever fixed the plan: nobody who is here
+    return document if row.planned else document | {"claim_at": 0, "set_from": 0}

@@ -1,0 +1,172 @@
+"""The steps of retention: looking for rows that are old enough, and removing them.
+
+Looking is a query for the readers; only the removal is the writer's, and it looks again, since a row may have
+changed in between. A mark of where to go on is the age of a row and its rowid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from sqlite3 import Connection
+from time import perf_counter
+from typing import Any, Final
+
+from attrs import frozen
+
+from notifyd.model import Instant
+from notifyd.store import Aged, CollectionName, Hold
+from notifyd.store.sqlite.rows import sql
+
+STEP_SECONDS: Final = 0.005
+"""How long one removal may hold the event loop, on which it runs; what is left over is for the next one."""
+
+_SAME_APPROVAL: Final = (
+    "other.tenant = old.tenant AND other.run_id = old.run_id AND other.approval_id = old.approval_id"
+)
+_OWES: Final = sql(
+    "EXISTS (SELECT 1 FROM approvals AS other WHERE", _SAME_APPROVAL, "AND other.effects <> '[]')"
+)
+_WANTED: Final = sql(
+    "EXISTS (SELECT 1 FROM approvals AS other WHERE",
+    _SAME_APPROVAL,
+    "AND (other.status = 'pending' OR other.effects <> '[]'))",
+)
+_UNPLANNED: Final = "EXISTS (SELECT 1 FROM planning WHERE planning.event = old.rowid)"
+_UNPLANNED_EVENT: Final = """
+EXISTS (
+    SELECT 1 FROM events JOIN planning ON planning.event = events.rowid
+    WHERE events.tenant = old.tenant AND events.key = old.event_key
+)
+"""
+_LABELLED: Final = """
+EXISTS (
+    SELECT 1 FROM json_each(other.request, '$.labels') AS label
+    WHERE label.key = :hold_key AND (:hold_value IS NULL OR label.value = :hold_value)
+)
+"""
+_HELD: Final = sql(
+    *("(EXISTS (SELECT 1 FROM approvals AS other WHERE", _SAME_APPROVAL, "AND", _LABELLED, ")"),
+    *("OR EXISTS (SELECT 1 FROM incidents AS other WHERE", _SAME_APPROVAL, "AND", _LABELLED, "))"),
+)
+
+
+@frozen
+class _Kind:
+    """How a collection ages: by which column and index, what keeps a row, and what goes with it."""
+
+    age: str
+    over: str  # what an index over only the rows that are over needs
+    kept: str
+    part: str = ""  # removes what belongs to a row and stands in a table of its own
+
+
+_KINDS: Final[Mapping[CollectionName, _Kind]] = {
+    CollectionName.EVENTS: _Kind(
+        "received_at",
+        "",
+        sql("(old.occurred_at >= :before OR", _UNPLANNED, "OR", _WANTED, ")"),
+        "DELETE FROM plans WHERE event = ?",
+    ),
+    CollectionName.APPROVALS: _Kind(
+        "ended_at", "ended_at IS NOT NULL AND", "(old.effects <> '[]' OR old.resume = 'queued')"
+    ),
+    CollectionName.INCIDENTS: _Kind("closed_at", "open = 0 AND", "old.occurred_at >= :before"),
+    CollectionName.DELIVERIES: _Kind(
+        "ended_at",
+        "ended_at IS NOT NULL AND",
+        sql("(old.due_at IS NOT NULL OR", _UNPLANNED_EVENT, "OR", _OWES, ")"),
+        "DELETE FROM messages WHERE delivery = ?",
+    ),
+    CollectionName.AUDIT: _Kind("at", "", "0"),
+}
+
+
+@frozen
+class Candidate:
+    rowid: int
+    age: Instant
+    removable: bool
+
+    @property
+    def mark(self) -> str:
+        return f"{self.age}:{self.rowid}"
+
+
+@frozen
+class Removal:
+    """How far a removal got among its candidates, and when it began (`perf_counter`)."""
+
+    done: int
+    removed: int
+    began: float
+
+
+def candidates(db: Connection, aged: Aged, limit: int, after: str) -> list[Candidate]:
+    """Rows that are old enough, oldest first, each with whether it may go."""
+    age, rowid = _position(after)
+    terms = {**_terms(aged), "age": age, "rowid": rowid, "limit": limit}
+    found = db.execute(_find(aged.collection, held=aged.hold is not None), terms)
+    return [Candidate(*row) for row in found.fetchall()]
+
+
+def remove(db: Connection, aged: Aged, found: list[Candidate]) -> Removal:
+    """Remove those of `found` that may still go, as many as there is time for, and one at least."""
+    began, removed, done = perf_counter(), 0, 0
+    statement, terms = _delete(aged.collection, held=aged.hold is not None), _terms(aged)
+    part = _KINDS[aged.collection].part
+    for candidate in found:
+        if candidate.removable and db.execute(statement, {**terms, "rowid": candidate.rowid}).rowcount:
+            removed += 1
+            if part:
+                db.execute(part, (candidate.rowid,))
+        done += 1
+        if perf_counter() - began >= STEP_SECONDS:
+            break
+    return Removal(done, removed, began)
+
+
+def _position(after: str) -> tuple[int, int]:
+    if not after:
+        return -(2**63), 0
+    age, _, rowid = after.partition(":")
+    try:
+        return int(age), int(rowid)
+    except ValueError:
+        raise ValueError("the mark to go on from is none that this store gave") from None
+
+
+def _terms(aged: Aged) -> dict[str, Any]:
+    terms: dict[str, Any] = {"before": aged.before}
+    return terms if aged.hold is None else terms | _label(aged.hold)
+
+
+def _label(hold: Hold) -> dict[str, Any]:
+    return {"hold_key": hold.key, "hold_value": hold.value}
+
+
+@cache
+def _find(collection: CollectionName, *, held: bool) -> str:
+    kind = _KINDS[collection]
+    return sql(
+        f"SELECT rowid, {kind.age},",
+        _removable(collection, held=held),
+        f"FROM {collection} AS old INDEXED BY {collection}_by_age WHERE",
+        kind.over,
+        f"{kind.age} < :before AND ({kind.age}, rowid) > (:age, :rowid)",
+        f"ORDER BY {kind.age}, rowid LIMIT :limit",
+    )
+
+
+@cache
+def _delete(collection: CollectionName, *, held: bool) -> str:
+    kind = _KINDS[collection]
+    return sql(
+        *("DELETE FROM", collection, "AS old WHERE rowid = :rowid AND", kind.over),
+        f"{kind.age} < :before AND",
+        _removable(collection, held=held),
+    )
+
+
+def _removable(collection: CollectionName, *, held: bool) -> str:
+    return sql("NOT", _KINDS[collection].kept, *(("AND NOT", _HELD) if held else ()))

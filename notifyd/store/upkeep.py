@@ -1,0 +1,121 @@
+"""What a store does over the years: let go of what is old, and give all it has to another store.
+
+Each operation is idempotent, works on a bounded number of rows, and answers where to go on, so that whoever
+asks decides how long to go on and how much room to leave to others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Protocol, TypeAlias
+
+from attrs import frozen
+
+from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, Instant
+
+
+class CollectionName(StrEnum):
+    """All that a store keeps, in the order in which it is purged and moved."""
+
+    EVENTS = "events"
+    APPROVALS = "approvals"
+    INCIDENTS = "incidents"
+    DELIVERIES = "deliveries"
+    AUDIT = "audit"
+
+
+@frozen
+class StoredEvent:
+    """An event with its plan. `planned`: nobody need plan it any more, or it was never to be."""
+
+    event: Event
+    planned: bool
+
+
+Stored: TypeAlias = StoredEvent | Approval | Incident | Delivery | AuditRecord
+
+
+@frozen
+class Hold:
+    """A legal hold: what carries the label `key`, with `value` unless that is None, is not removed.
+
+    The label stands in the `labels` of the event that an approval's present round, or an incident, was made
+    from. It holds that approval with its incidents, and their events, deliveries and audit.
+    """
+
+    key: str
+    value: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Hold | None:
+        """From `retention.hold_label`: `key` or `key=value`, "" for none."""
+        key, equals, value = text.partition("=")
+        return cls(key, value if equals else None) if key else None
+
+
+@frozen
+class Aged:
+    """What age may remove of a collection: what was over before `before`.
+
+    An approval is over at its end, an incident at its release, a delivery when it is sent, dead or folded; an
+    event and an audit record when they come. What is not over is never removed, however old it is. Kept, too:
+
+    - an event that occurred later, or whose planning is not finished, or whose approval is pending or owes
+      effects;
+    - an approval that owes effects, or waits for its callback;
+    - an incident of which an event spoke later;
+    - a delivery whose event is not finished with planning, or whose approval owes effects: making that row
+      again must find it there;
+    - whatever `hold` holds.
+    """
+
+    collection: CollectionName
+    before: Instant
+    hold: Hold | None = None
+
+
+@frozen
+class Purged:
+    """What one call did: how many rows were old enough, and how many of them it removed, or would have.
+
+    `seconds` is how long its write kept other writes waiting. `after` is where to go on, None at the end.
+    """
+
+    examined: int
+    removed: int
+    seconds: float
+    after: str | None
+
+
+class Upkeep(Protocol):
+    """The part of the `Store` protocol that this module's text is about."""
+
+    async def purge(self, aged: Aged, limit: int, after: str = "", *, dry_run: bool = False) -> Purged:
+        """Remove up to `limit` rows, the longest over first, from `after` on, where an earlier call ended.
+
+        It looks at no more than `limit` rows either, so that rows which are kept cost a call no more than
+        others. Raises ValueError for an `after` that is no answer of this store.
+        """
+        ...
+
+    async def count(self, collection: CollectionName) -> int:
+        """How many rows there are, for a progress bar: it may be out by what is being written."""
+        ...
+
+    async def dump(
+        self, collection: CollectionName, after: str, limit: int
+    ) -> tuple[list[Stored], str | None]:
+        """Up to `limit` rows from `after` on, oldest first, and where to go on, None at the end.
+
+        Leases stay behind: a delivery comes as one that nobody holds. Raises ValueError as `purge` does.
+        """
+        ...
+
+    async def restore(self, rows: Sequence[Stored]) -> int:
+        """Insert the rows that are not there yet, in this order; answers how many. What is there stays."""
+        ...
+
+    async def openings(self) -> int | None:
+        """How often this store has been opened. None where others may have it open at the same time."""
+        ...
