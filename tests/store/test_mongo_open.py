@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -42,6 +43,10 @@ from tests.store.makers import (
     planned,
 )
 
+# PyMongo 4.20 forgets to close a socket whose connecting is cancelled, as closing a client does.
+FORGOTTEN = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
 DRIVERS = pytest.mark.parametrize("driver", StoreDriver)
 
 
@@ -91,6 +96,7 @@ def test_a_url_that_names_a_database_passes_the_check(url: str) -> None:
     check_url(url)
 
 
+@FORGOTTEN
 @DRIVERS
 async def test_a_server_that_is_not_there_is_told_within_the_timeout(driver: StoreDriver) -> None:
     began = time.monotonic()
@@ -99,6 +105,7 @@ async def test_a_server_that_is_not_there_is_told_within_the_timeout(driver: Sto
     assert time.monotonic() - began < 2
     assert "MongoDB database db" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+    gc.collect()
 
 
 # --- the schema --------------------------------------------------------------------------------------------
@@ -261,6 +268,7 @@ async def fails_in_time(operation: Awaitable[object], timeout: float) -> None:
     assert re.match("MongoDB database notifyd_test_", str(caught.value))
 
 
+@FORGOTTEN
 @DRIVERS
 async def test_a_lost_server_is_told_within_the_timeout_and_used_again_when_it_is_back(
     own_server: Callable[[], MongoServer], driver: StoreDriver
@@ -281,6 +289,7 @@ async def test_a_lost_server_is_told_within_the_timeout_and_used_again_when_it_i
     own_server()
     assert (await _patiently(lambda: store.append(append_of(event("again"))))).fresh
     await store.aclose()
+    gc.collect()
 
 
 async def _patiently(operation: Callable[[], Awaitable[Any]]) -> Any:

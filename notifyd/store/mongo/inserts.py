@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from typing import Final
 
 import bson
@@ -48,7 +49,8 @@ class Inserter:
         entries = [_Entry(_encoded(document), loop.create_future()) for document in documents]
         self._waiting.extend(entries)
         if self._task is None:
-            self._task = asyncio.create_task(self._drain())
+            # In a context of its own: the first caller's deadline is not that of those who come later.
+            self._task = asyncio.create_task(self._drain(), context=Context())
         # All of them are waited for, so that none of several faults goes unseen.
         results = await asyncio.gather(*(entry.fresh for entry in entries), return_exceptions=True)
         for result in results:

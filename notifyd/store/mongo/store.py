@@ -46,6 +46,9 @@ from notifyd.store.mongo.schema import migrate
 
 T = TypeVar("T")
 
+_DRIVER_SHARE: Final = 0.9
+"""Of an operation's time, what the driver has to give up by itself, which leaves its connections in order."""
+
 _START_UP: Final = 600.0
 """How long building indexes over an existing database may take, in seconds."""
 
@@ -260,8 +263,9 @@ class MongoStore:
         self._running += 1
         self._idle.clear()
         try:
-            async with asyncio.timeout(self._timeout):
-                return await step
+            with pymongo.timeout(self._timeout * _DRIVER_SHARE):
+                async with asyncio.timeout(self._timeout):
+                    return await step
         except (PyMongoError, TimeoutError) as error:
             raise store_error(self._base.connection.name, error) from error
         finally:
