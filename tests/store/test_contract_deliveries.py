@@ -92,7 +92,7 @@ async def test_a_delivery_is_not_claimed_before_it_is_due(store: Store) -> None:
 
 
 async def test_a_delivery_whose_next_attempt_is_after_its_deadline_is_due(store: Store) -> None:
-    await insert(store, delivery(next_attempt_at=NOW + 3 * HOUR, deadline=NOW + HOUR))
+    await insert(store, delivery(next_attempt_at=NOW + 30 * MINUTE, deadline=NOW + 10 * MINUTE))
     assert await claim_ids(store) == ["d1"]
 
 
@@ -302,6 +302,13 @@ async def test_the_end_of_a_callback_is_told_to_its_approval(store: Store) -> No
     found = await find_approval(store)
     assert found.resume is ResumeStatus.DELIVERED
     assert found.version == 2
+
+
+async def test_the_end_of_another_delivery_is_not_told_to_the_approval(store: Store) -> None:
+    await open_approval(store, approval(resume=ResumeStatus.QUEUED, resume_delivery="other"))
+    await insert(store, leased())
+    await store.record(ended(leased(), resume=ResumeStatus.DELIVERED))
+    assert await find_approval(store) == approval(resume=ResumeStatus.QUEUED, resume_delivery="other")
 
 
 async def test_the_event_of_an_end_waits_for_planning_like_an_accepted_one(store: Store) -> None:

@@ -408,6 +408,13 @@ async def test_a_long_reader_is_waited_for_but_seldom(tmp_path: Path) -> None:
         reader.close()
 
 
+async def test_closing_waits_for_every_batch_that_was_handed_in(tmp_path: Path) -> None:
+    async with opened(tmp_path, limits=Limits(batch_steps=1)) as store:
+        appends = [asyncio.ensure_future(append(store, f"e{n}")) for n in range(20)]
+        await asyncio.sleep(0)
+    assert all(appended.fresh for appended in await asyncio.gather(*appends))
+
+
 async def test_closing_leaves_all_in_the_database_and_no_log(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await append(store, "e1")
