@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Collection as Ids
 from collections.abc import Mapping
 from itertools import chain, zip_longest
 from typing import Any, Final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from bson import ObjectId
 
 from notifyd.model import Instant
@@ -25,6 +26,9 @@ from notifyd.store.mongo.schema import CLAIMABLE, QUEUE
 
 _ROUNDS: Final = 3
 _WIDEST: Final = 16
+_REMEMBERED: Final = 5.0
+"""For how many seconds a scan for flows is good."""
+
 _ORDER: Final = [("claim_at", 1), ("position", 1)]
 
 
@@ -32,8 +36,9 @@ _ORDER: Final = [("claim_at", 1), ("position", 1)]
 class Wanted:
     """What is to be claimed, beside being claimable: documents that meet `where`, up to `limit`.
 
-    `in_turn` names the fields whose values each have their share where more is due than is wanted. `horizon` is
-    the time beyond which no due time can be meant; `due_only` looks at no due time that cannot be meant.
+    `in_turn` names the fields whose values each have their share where more is due than is wanted; what they are
+    is remembered for a while under `part`, the name of this part of the queue. `horizon` is the time beyond which
+    no due time can be meant; `due_only` looks at no due time that cannot be meant.
     """
 
     where: Filter
@@ -43,6 +48,7 @@ class Wanted:
     horizon: Instant | None = None
     due_only: bool = False
     in_turn: tuple[str, ...] = ()
+    part: str = ""
 
     def conditions(self) -> list[Document]:
         """What makes a document claimable now, what comes first before the others."""
@@ -66,6 +72,7 @@ class Queue:
 
     collection: Collection
     _spread: int = 1  # how many times as many candidates as are wanted
+    _known: dict[str, tuple[float, list[Document]]] = field(factory=dict)  # flows, and when to look anew
 
     async def claim(self, wanted: Wanted, change: Mapping[str, Any]) -> list[Document]:
         """Make `change` to what can be claimed, and answer it as it is then."""
@@ -113,12 +120,16 @@ class Queue:
         return [one["_id"] for one in found if one.get("id") not in wanted.passed_over]
 
     async def _flows(self, wanted: Wanted) -> list[Document]:
-        """Each combination of `in_turn` that is in the queue: a scan of its index, and only in a backlog."""
-        names = {name: f"${name}" for name in wanted.in_turn}
-        flows = await self.collection.aggregate(
-            {"$match": {**wanted.where, **CLAIMABLE}}, {"$group": {"_id": names}}, {"$sort": {"_id": 1}}
-        )
-        return [one["_id"] for one in flows]
+        """Each combination of `in_turn` that is in the queue: a scan of its index, so only in a backlog."""
+        until, flows = self._known.get(wanted.part, (0.0, []))
+        if time.monotonic() >= until:
+            names = {name: f"${name}" for name in wanted.in_turn}
+            found = await self.collection.aggregate(
+                {"$match": {**wanted.where, **CLAIMABLE}}, {"$group": {"_id": names}}, {"$sort": {"_id": 1}}
+            )
+            flows = [one["_id"] for one in found]
+            self._known[wanted.part] = time.monotonic() + _REMEMBERED, flows
+        return flows
 
     async def _take(
         self, wanted: Wanted, chosen: list[ObjectId], change: Mapping[str, Any]

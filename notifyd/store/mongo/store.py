@@ -111,7 +111,7 @@ class MongoStore:
         where: dict[str, Any] = {"lane": lane}
         if overdue_only:
             where["deadline"] = {"$lte": now}
-        wanted = Wanted(where, now, limit, held, horizon, due_only=overdue_only, in_turn=("tenant", "rule"))
+        wanted = Wanted(where, now, limit, held, horizon, overdue_only, in_turn=("tenant", "rule"), part=lane)
         return await self._run(self._claim_due(wanted, owner, until))
 
     async def _claim_due(self, wanted: Wanted, owner: str, until: Instant) -> list[Delivery]:
