@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 import pytest
 import tomli
+from aiohttp.web import RouteDef
 from attrs import frozen
 from markdown_it import MarkdownIt
 
@@ -28,7 +29,7 @@ from notifyd.rules import RuleBook
 from notifyd.sandbox import CONTEXT_NAMES, FILTERS
 from notifyd.secrets import Secret
 from notifyd.signing import secret_bytes, sign, verify
-from notifyd.web import problems
+from notifyd.web import approvals, channels, deliveries, ingest, ops, pages, problems, purge
 from tests.unit.test_conf_file import ENVIRON, SIGNING_SECRET
 
 ROOT: Final = Path(__file__).parents[2]
@@ -237,6 +238,22 @@ def test_the_metrics_are_all_there_with_their_labels() -> None:
             suffix = "_total" if metric._type == "counter" else ""
             known.add(metric._name + suffix + (f"{{{','.join(labels)}}}" if labels else ""))
     assert told == known | {"notifyd_build_info{version}"}
+
+
+def endpoints() -> Iterator[str]:
+    for module in (approvals, channels, deliveries, ingest, ops, pages, purge):
+        for route in module.routes:
+            assert isinstance(route, RouteDef)
+            yield re.sub(r"\{(\w+)\}", lambda match: f"{{{camel(match[1])}}}", route.path)
+
+
+def camel(name: str) -> str:
+    return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
+
+
+def test_every_endpoint_is_told_of() -> None:
+    told = "\n".join(page(name) for name in ("events", "decisions", "operations"))
+    assert [path for path in endpoints() if path not in told] == []
 
 
 def commands() -> Iterator[str]:
