@@ -15,7 +15,7 @@ from notifyd import config
 from notifyd.discovery import Discovered
 from notifyd.model import SECOND, Delivery, Instant, Message, Principal, Receipt, Via
 from notifyd.outbox import Ready
-from notifyd.plugin import ChannelContext, ChannelType
+from notifyd.plugin import ChannelContext, ChannelType, check_response, post
 from notifyd.registry import OpenChannel, Registry, open_registry
 from notifyd.secrets import Secret
 from notifyd.settings import Settings
@@ -35,7 +35,7 @@ CONFIG: Final = f"""
 public_url = "https://notify.acme.example"
 
 [keys]
-seal = ["{base64.b64encode(SEAL_KEY).decode()}"]
+seal = ["${{SEAL_KEY}}"]
 
 [auth.clients.task-runner]
 hmac_secrets = ["{RUNNER.reveal()}"]
@@ -128,9 +128,32 @@ class NoOptions:
     """The options of a fake channel."""
 
 
+@frozen
+class PostOptions:
+    """The options of a channel that posts."""
+
+    url: str
+
+
+@define(eq=False)
+class PostChannel:
+    """Posts a message's title to a real server, as a first-party channel would."""
+
+    options: PostOptions
+    context: ChannelContext
+
+    async def send(self, message: Message) -> Receipt:
+        headers = {"webhook-id": message.id}
+        answer = await post(self.context.http, Secret(self.options.url), message.title.encode(), headers)
+        return check_response(answer.status, answer.headers, answer.text, now=self.context.clock())
+
+    async def aclose(self) -> None:
+        """The session is its context's."""
+
+
 @define(eq=False)
 class Channels:
-    """The types `fake` (shared), `other` (the same) and `person` (personal), and what was opened of them.
+    """The types `fake` (shared), `other` (the same), `person` (personal) and `post`, and what was opened.
 
     A channel is kept by its name, over reloads too: `of` gives it, before it was opened as well. `opened`
     has the instances in the order of opening.
@@ -154,7 +177,7 @@ class Channels:
     def types(self) -> dict[str, ChannelType]:
         shared = [ChannelType(name, NoOptions, self.open) for name in ("fake", "other")]
         personal = ChannelType("person", NoOptions, self.open, personal=True)
-        return {one.name: one for one in (*shared, personal)}
+        return {one.name: one for one in (*shared, personal, ChannelType("post", PostOptions, PostChannel))}
 
 
 @define(eq=False)
@@ -189,9 +212,10 @@ def discovered(channels: Channels, functions: Mapping[str, Callable[..., Any]] |
     )
 
 
-def settings(text: str, channels: Channels) -> Settings:
+def settings(text: str, channels: Channels, seal_key: bytes = SEAL_KEY) -> Settings:
     """`CONFIG` and `text` as a configuration."""
-    return config.loads(CONFIG + text, channels.types, environ={})
+    environ = {"SEAL_KEY": base64.b64encode(seal_key).decode()}
+    return config.loads(CONFIG + text, channels.types, environ=environ)
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ from notifyd.registry import Current, open_registry
 from notifyd.store import AuditFilter, DeliveryFilter, Page, Store
 from tests import events
 from tests.fakes import (
+    SEAL_KEY,
     TOKEN,
     Channels,
     ScriptedChannel,
@@ -61,12 +62,16 @@ channels = ["team"]
 
 
 class FailingStore:
-    """A store whose named operations fail the next so many times, before or after they are done."""
+    """A store whose named operations fail the next so many times, before or after they are done.
+
+    `asked` has the names of those that were begun, `calls` of those that have ended.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.failures: dict[str, int] = {}
         self.after = False
+        self.asked: list[str] = []
         self.calls: list[str] = []
 
     def fail(self, operation: str, times: int = 1, *, after: bool = False) -> None:
@@ -76,15 +81,18 @@ class FailingStore:
         operation = getattr(self._store, name)
 
         async def call(*args: Any, **options: Any) -> Any:
-            self.calls.append(name)
             fails = self.failures.get(name, 0)
             self.failures[name] = max(0, fails - 1)
-            if fails and not self.after:
-                raise StoreError(f"{name} fails, as the test wants it to")
-            result = await operation(*args, **options)
-            if fails:
-                raise StoreError(f"the answer of {name} is lost, as the test wants it to be")
-            return result
+            self.asked.append(name)
+            try:
+                if fails and not self.after:
+                    raise StoreError(f"{name} fails, as the test wants it to")
+                result = await operation(*args, **options)
+                if fails:
+                    raise StoreError(f"the answer of {name} is lost, as the test wants it to be")
+                return result
+            finally:
+                self.calls.append(name)
 
         return call
 
@@ -257,10 +265,12 @@ async def flow(
     channels: Channels | None = None,
     clock: TurnableClock | None = None,
     start: bool = True,
+    seal_key: bytes = SEAL_KEY,
 ) -> AsyncIterator[Flow]:
     """The steps over the store in `folder`, running unless `start` is False; drained and closed at the end."""
     channels, clock, metrics = channels or Channels(), clock or TurnableClock(), Metrics()
-    current = Current(await open_registry(settings(text, channels), discovered(channels), clock))
+    sealed = settings(text, channels, seal_key)
+    current = Current(await open_registry(sealed, discovered(channels), clock))
     store = FailingStore(await sqlite(folder, clock))
     app = App(current, cast(Store, store), metrics, clock)
     running = Flow(app, store, current, metrics, clock, channels)

@@ -437,4 +437,4 @@ async def test_an_events_own_expiry_is_written_in_the_readers_words(tmp_path: Pa
 
 def test_the_fakes_offer_a_shared_and_a_personal_type() -> None:
     kinds = {name: kind.personal for name, kind in Channels().types.items()}
-    assert kinds == {"fake": False, "other": False, "person": True}
+    assert kinds == {"fake": False, "other": False, "person": True, "post": False}
