@@ -192,9 +192,17 @@ async def _open_channel(
 
 async def _close_channel(name: str, channel: Channel) -> None:
     """Close it, whatever it does: the others are to be closed too."""
+    # In a task of its own, because it may be deaf to a cancellation.
+    task = asyncio.create_task(_closed(name, channel))
+    await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)
+    if not task.done():
+        task.cancel()
+        log.error("channel %s does not close within %g s", name, _CLOSE_TIMEOUT)
+
+
+async def _closed(name: str, channel: Channel) -> None:
     try:
-        async with asyncio.timeout(_CLOSE_TIMEOUT):
-            await channel.aclose()
+        await channel.aclose()
     except BaseException as error:
         if is_ours(error):
             raise

@@ -7,7 +7,7 @@ import logging
 import threading
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ import pytest
 from attrs import define, frozen
 
 from notifyd.codec import rfc3339
+from notifyd.errors import ConfigError
 from notifyd.model import Message, Receipt
 from notifyd.plugin import ChannelType, hookimpl
 from notifyd.render import TemplateSet
-from tests.daemon import CONFIG, Daemon, daemon
+from tests.daemon import CONFIG, Daemon, daemon, settings
 from tests.waiting import until, until_async
 
 RULES = """
@@ -46,11 +47,22 @@ class NoOptions:
     """A rogue has none."""
 
 
+async def nothing() -> None:
+    """What a channel that holds nothing has to do at its end."""
+
+
+async def taken(_: Message) -> Receipt:
+    """What a channel does with a message that behaves."""
+    return Receipt()
+
+
 @define(eq=False)
 class Rogue:
     """A channel that does with each message what a test says."""
 
     act: Callable[[Message], Awaitable[Any]]
+    close: Callable[[], Awaitable[Any]] = nothing
+    open: Callable[[], Any] | None = None
     sends: int = 0
 
     async def send(self, message: Message) -> Any:
@@ -58,11 +70,11 @@ class Rogue:
         return await self.act(message)
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        await self.close()
 
     @hookimpl
     def notifyd_channel_types(self) -> list[ChannelType]:
-        return [ChannelType("rogue", NoOptions, lambda _config, _context: self)]
+        return [ChannelType("rogue", NoOptions, lambda _config, _context: self.open() if self.open else self)]
 
 
 @pytest.fixture
@@ -150,11 +162,7 @@ async def test_one_that_is_deaf_to_its_cancellation_holds_neither_its_lane_nor_t
     released = asyncio.Event()
 
     async def act(_: Message) -> None:
-        while not released.is_set():
-            try:
-                await released.wait()
-            except asyncio.CancelledError:
-                continue
+        await deaf(released)
 
     try:
         async with start(rogue := Rogue(act)) as notifyd:
@@ -239,3 +247,76 @@ async def test_one_that_blocks_the_loop_is_named_in_the_log_and_a_metric(
             assert " act <" in line
             metrics = (await notifyd.get("/metrics", None)).text
             assert 'notifyd_loop_blocked_total{channel="rogue"} 1.0' in metrics
+
+
+# --- at the beginning, and at the end ----------------------------------------------------------------------
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(
+    ("act", "complaint"),
+    [
+        (raising(ValueError("no such vendor")), "does not open: ValueError: no such vendor"),
+        (raising(SystemExit(3)), "does not open: SystemExit: 3"),
+        (raising(Unforeseen("boo")), "does not open: Unforeseen: boo"),
+        (lambda: None, "does not open: TypeError: open gives NoneType, which lacks send or aclose"),
+        (hang, "does not open: TimeoutError: "),
+    ],
+)
+async def test_one_that_does_not_open_is_named_and_refuses_the_configuration(
+    start: Any, act: Callable[[], Any], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifyd.registry._OPEN_TIMEOUT", 0.01)
+    with pytest.raises(ConfigError) as caught:
+        async with start(Rogue(taken, open=act)):
+            pytest.fail("it has started")
+    assert [str(fault) for fault in caught.value.faults] == [f"channels.rogue: {complaint}"]
+
+
+async def test_one_that_does_not_open_at_a_reload_leaves_the_old_one_at_work(start: Any) -> None:
+    async with start(rogue := Rogue(taken)) as notifyd:
+        rogue.open = raising(ValueError("no such vendor"))
+        fresh = (settings(notifyd.text, notifyd.discovered), notifyd.discovered)
+        assert not await notifyd.app.reload(lambda: fresh)
+        await post_task(notifyd)
+        await lane(notifyd, lambda item: item["lastSuccess"])
+
+
+async def deaf(released: asyncio.Event) -> None:
+    while not released.is_set():
+        with suppress(asyncio.CancelledError):
+            await released.wait()
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), Unforeseen()], ids=repr)
+async def test_one_that_raises_as_it_is_closed_is_named_and_the_end_goes_on(
+    start: Any, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def close() -> None:
+        raise error
+
+    async with start(Rogue(taken, close=close)) as notifyd:
+        await post_task(notifyd)
+        await neighbour_delivers(notifyd)
+    assert f"channel rogue does not close: {type(error).__name__}" in caplog.text
+
+
+async def test_one_that_never_closes_and_is_deaf_to_its_cancellation_does_not_hold_up_the_end(
+    start: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifyd.registry._CLOSE_TIMEOUT", 0.01)
+    released = asyncio.Event()
+    async with start(Rogue(taken, close=lambda: deaf(released))) as notifyd:
+        await neighbour_delivers(notifyd, 0)
+    assert "channel rogue does not close within 0.01 s" in caplog.text
+    released.set()
