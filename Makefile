@@ -6,7 +6,7 @@ PLUGINS := $(wildcard plugins/notifyd-*)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench
+.PHONY: help run test lint bench bench-peers
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -34,3 +34,6 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter, deptry
 
 bench: $(STAMP) ## measure against bare handlers in the same run
 	@$(BIN)/python -m tests.bench
+
+bench-peers: $(STAMP) ## the same, with Alertmanager and Apprise where they are installed
+	@$(BIN)/python -m tests.bench --peers

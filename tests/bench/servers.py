@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import socket
 import sqlite3
 import sys
 import tempfile
@@ -21,11 +22,13 @@ import uvloop
 from aiohttp import web
 
 from notifyd.app import wall_clock
-from notifyd.model import Event, Outcome
-from notifyd.secrets import Secret
+from notifyd.envelope import wrap
+from notifyd.model import SECOND, Delivery, Event, Message, Outcome
+from notifyd.secrets import Keyring, Secret
+from notifyd.settings import StoreDriver
 from notifyd.signing import secret_bytes, verify
-from notifyd.store import append_as_is
-from notifyd.store.sqlite import open_sqlite
+from notifyd.store import Store, append_as_is
+from notifyd.store.open import open_store
 
 SECRET = Secret("whsec_" + base64.b64encode(b"the secret of the bench's sender").decode())
 
@@ -89,20 +92,105 @@ async def disk(rows: str) -> None:
         db.close()
 
 
-async def store(rows: str, callers: str) -> None:
-    """What the store makes of the disk: events appended by so many callers at once."""
-    left, now = iter(range(int(rows))), wall_clock()
+async def store(where: str, rows: str, callers: str, driver: str = "motor") -> None:
+    """What a store makes of its disk: events appended by so many callers at once."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
-        opened = await open_sqlite(Path(folder) / "store.db", node="bench", clock=wall_clock)
-
-        async def caller() -> None:
-            for number in left:
-                await opened.append(append_as_is(_event(number, now)))
-
-        started = time.perf_counter()
-        await asyncio.gather(*(caller() for _ in range(int(callers))))
-        print(int(rows) / (time.perf_counter() - started), flush=True)
+        url = f"sqlite:///{folder}/store.db" if where == "sqlite" else where
+        opened = await open_store(url, node="bench", clock=wall_clock, driver=StoreDriver(driver))
+        print(await _append(opened, int(rows), int(callers)), flush=True)
         await opened.aclose()
+
+
+async def _append(opened: Store, rows: int, callers: int) -> float:
+    """Events a second."""
+    left, now = iter(range(rows)), wall_clock()
+
+    async def caller() -> None:
+        for number in left:
+            await opened.append(append_as_is(_event(number, now)))
+
+    started = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return rows / (time.perf_counter() - started)
+
+
+async def growth(path: str) -> None:
+    """Microseconds an event costs the store at some sizes, as JSON."""
+    opened = await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)
+    costs, rows, sample = {}, 0, 5_000
+    for size in (1_000, 10_000, 100_000, 300_000, 1_000_000):
+        await _append(opened, max(0, size - rows), 512)
+        costs[str(size)] = 1e6 / await _append(opened, sample, 128)
+        rows = size + sample
+    print(orjson.dumps(costs).decode(), flush=True)
+    await opened.aclose()
+
+
+async def fill(path: str, count: str) -> None:
+    """A store with so many deliveries waiting to be sent, as a daemon that could not send them leaves it."""
+    opened = await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)
+    now = wall_clock()
+    for first in range(0, int(count), 1000):
+        rows = [_delivery(n, now) for n in range(first, min(first + 1000, int(count)))]
+        await opened.insert_deliveries(None, rows)
+    await opened.aclose()
+    print(count, flush=True)
+
+
+def _delivery(number: int, now: int) -> Delivery:
+    delivery_id = os.urandom(32).hex()
+    event = {"kind": "bench.delivered", "action": "", "n": number, "occurredAt": "2026-01-01T00:00:00Z"}
+    message = Message(id=delivery_id, title="bench", body="x" * 400, event=event)
+    return Delivery(
+        id=delivery_id,
+        tenant="acme",
+        event_key="",
+        kind="bench.delivered",
+        action="",
+        rule="bench",
+        channel="hook",
+        channel_type="webhook",
+        lane="hook",
+        recipient=None,
+        message=wrap(message, Keyring([b"0" * 32]), sealed=False),
+        sealed=False,
+        correlation_id="bench",
+        created_at=now,
+        next_attempt_at=now,
+        deadline=now + 24 * 3600 * SECOND,
+    )
+
+
+async def imports() -> None:
+    """A process that only imports what the daemon does: seconds and megabytes, as JSON."""
+    code = "import notifyd.daemon, notifyd.web, notifyd.store.sqlite, notifyd_webhook, uvloop, sys; "
+    code += "print(open('/proc/self/status').read().split('VmRSS:')[1].split()[0])"
+    started = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    seconds = time.perf_counter() - started
+    print(orjson.dumps({"seconds": seconds, "megabytes": int(out) / 1024}).decode(), flush=True)
+
+
+async def apprise(sink: str, count: str, concurrency: str) -> None:
+    """Notifications a second by Apprise's own client, kept nowhere."""
+    from apprise import Apprise
+
+    sender, left = Apprise(), iter(range(int(count)))
+    sender.add(sink.replace("http://", "json://") + "/hook")
+
+    async def worker() -> None:
+        for number in left:
+            await sender.async_notify(body="x" * 400, title=str(number))
+
+    started = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(int(concurrency))))
+    print(f"{int(count) / (time.perf_counter() - started):,.0f}", flush=True)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def _event(number: int, now: int) -> Event:
@@ -156,5 +244,7 @@ async def sink() -> None:
 
 if __name__ == "__main__":
     _, name, *arguments = sys.argv
-    programs = {f.__name__: f for f in (bare_handler, bare_client, disk, store, sink)}
+    programs = {
+        f.__name__: f for f in (bare_handler, bare_client, disk, store, growth, fill, imports, apprise, sink)
+    }
     uvloop.run(programs[name](*arguments))

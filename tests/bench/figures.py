@@ -1,0 +1,144 @@
+"""The figures, each with the limit it is held against, measured in the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, TypeAlias
+
+import orjson
+
+from tests.bench.harness import (
+    LOAD_CORE,
+    SERVER_CORE,
+    Bench,
+    Row,
+    arrivals,
+    cloud_requests,
+    figure,
+    line_of,
+    module,
+    notifyd,
+    pack_requests,
+    process,
+    rss,
+    saturated,
+    sink_state,
+)
+from tests.bench.load import Load, drive
+from tests.bench.servers import free_port
+from tests.mongodb import secantus
+
+Figure: TypeAlias = Callable[[Bench], Awaitable[list[Row]]]
+
+_PENDING: Final = 100_000
+
+
+async def ingest(bench: Bench) -> list[Row]:
+    """Durable ingest at 128 connections, of plain events and of approval requests, against a bare handler."""
+    async with process(SERVER_CORE, *module("tests.bench.servers", "bare_handler")) as started:
+        bare = f"http://127.0.0.1:{await line_of(started)}"
+        await drive(bare, pack_requests(bare, bench.count // 10), 128)  # warm
+        limit = await saturated(started.pid, bare, pack_requests(bare, bench.count))
+    rows = []
+    for name, make in (("CloudEvents", _kept), ("approval requests", pack_requests)):
+        async with notifyd(bench, bench.room(f"ingest {name}"[:10])) as daemon:
+            await drive(daemon.url, make(daemon.url, bench.count // 10), 128)
+            run = await saturated(daemon.pid, daemon.url, make(daemon.url, bench.count))
+        rows += _ingest_rows(name, run, limit)
+    return rows
+
+
+def _kept(url: str, count: int) -> list[bytes]:
+    return cloud_requests(url, "bench.kept", count)
+
+
+def _ingest_rows(name: str, run: tuple[Load, float], limit: tuple[Load, float]) -> list[Row]:
+    (load, cost), (bare, bare_cost) = run, limit
+    return [
+        _ratio(f"durable ingest of {name} /s", load.per_second, bare.per_second, "0.35"),
+        Row("  p99", f"{load.percentile(0.99) * 1000:.1f} ms", must="50 ms"),
+        Row("  processor time each", f"{cost:.0f} µs", f"{bare_cost:.0f} µs", f"{bare_cost / cost:.2f}"),
+    ]
+
+
+def _ratio(name: str, measured: float, limit: float, must: str = "") -> Row:
+    return Row(name, f"{measured:,.0f}", f"{limit:,.0f}", f"{measured / limit:.2f}", must)
+
+
+async def store(bench: Bench) -> list[Row]:
+    """Events appended by 128 callers at once, against the rows the disk takes; and MongoDB's wire."""
+    limit = float(await figure(SERVER_CORE, "disk", str(bench.count * 2)))
+    kept = float(await figure(SERVER_CORE, "store", "sqlite", str(bench.count), "128"))
+    rows = [_ratio("events appended to SQLite /s", kept, limit)]
+    with secantus() as server:
+        for driver in ("motor", "pymongo"):
+            few = str(max(500, bench.count // 20))
+            made = float(await figure(SERVER_CORE, "store", server.database(), few, "32", driver))
+            rows.append(Row(f"events appended to MongoDB's wire by {driver} /s", f"{made:,.0f}"))
+    return rows
+
+
+async def delivery(bench: Bench) -> list[Row]:
+    """Events from request to arrival: ingest, plan, render, send, record; against a bare client."""
+    limit = float(await figure(SERVER_CORE, "bare_client", bench.sink, str(bench.count), "64"))
+    before = (await sink_state(bench.sink))["count"]
+    async with notifyd(bench, bench.room("delivery")) as daemon:
+        began = time.time()
+        await drive(daemon.url, cloud_requests(daemon.url, "bench.delivered", bench.count), 128)
+        arrived = await arrivals(bench.sink, before + bench.count)
+    return [_ratio("events delivered end to end /s", bench.count / (arrived - began), limit, "0.12")]
+
+
+async def latency(bench: Bench) -> list[Row]:
+    """From POST to the webhook's arrival, one at a time."""
+    taken = []
+    async with notifyd(bench, bench.room("latency")) as daemon:
+        for request in cloud_requests(daemon.url, "bench.delivered", 300):
+            before, began = (await sink_state(bench.sink))["count"], time.time()
+            await drive(daemon.url, [request], 1)
+            taken.append(await arrivals(bench.sink, before + 1) - began)
+    half = sorted(taken)[len(taken) // 2] * 1000
+    return [Row("POST to webhook arrival, idle, p50", f"{half:.2f} ms", must="5 ms")]
+
+
+async def start(bench: Bench) -> list[Row]:
+    """Start and memory: idle beside a process that only imports, and with 100,000 deliveries waiting."""
+    imports = orjson.loads(await figure(SERVER_CORE, "imports"))
+    async with notifyd(bench, bench.room("idle")) as daemon:
+        idle, ready = rss(daemon.pid), daemon.seconds
+    full = bench.room("pending")
+    await figure(LOAD_CORE, "fill", str(full / "notifyd.db"), str(_PENDING))
+    nobody = f"http://127.0.0.1:{free_port()}"
+    async with notifyd(bench, full, sink=nobody) as daemon:
+        await asyncio.sleep(3)  # long enough to bring in what it is going to bring in
+        pending, recovered = rss(daemon.pid), daemon.seconds
+    return [
+        Row("start to ready", f"{ready:.2f} s", f"{imports['seconds']:.2f} s", must="1.2 s"),
+        Row("start to ready, 100,000 waiting", f"{recovered:.2f} s"),
+        Row("memory, idle", f"{idle:.0f} MB", f"{imports['megabytes']:.0f} MB", must="110 MB"),
+        Row("memory, 100,000 waiting", f"{pending:.0f} MB", must="180 MB"),
+    ]
+
+
+async def growth(bench: Bench) -> list[Row]:
+    """What an event costs the store while it grows from 1,000 to 1,000,000 rows."""
+    costs: dict[str, float] = orjson.loads(
+        await figure(SERVER_CORE, "growth", str(bench.folder / "growth.db"))
+    )
+    first = next(iter(costs.values()))
+    return [
+        Row(
+            f"an event's cost at {int(size):,} rows",
+            f"{cost:.0f} µs",
+            f"{first:.0f} µs",
+            f"{cost / first:.2f}",
+        )
+        for size, cost in costs.items()
+    ]
+
+
+FIGURES: Final[Mapping[str, Figure]] = {
+    one.__name__: one for one in (ingest, store, delivery, latency, start, growth)
+}
