@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import orjson
 from attrs import evolve
@@ -20,7 +22,8 @@ from notifyd.settings import ResumeTokenMode
 from notifyd.store import Store
 
 _RACES: Final = 20
-"""How often a decision may lose to another write on the same approval before the caller is asked to wait."""
+"""How often a decision may lose to another write on the same approval, by another node or an effect that is
+struck off, before the caller is asked to wait."""
 
 
 class Decisions:
@@ -40,6 +43,7 @@ class Decisions:
         self._recorded = recorded
         self._metrics = metrics
         self._clock = clock
+        self._turns: WeakValueDictionary[ApprovalKey, asyncio.Lock] = WeakValueDictionary()
 
     async def decide(self, ballot: Ballot, *, private: bool = False) -> bytes:
         """Record `ballot` and answer the response body; a repeat is answered with the first one's.
@@ -49,15 +53,15 @@ class Decisions:
         `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `SelfApprovalError`, `AlreadyVotedError`
         or `StoreError`.
         """
-        for _ in range(_RACES):
-            approval = await self._load(ballot.key)
-            check_grants(approval, ballot.grants)
-            earlier = earlier_answer(approval, ballot)
-            if earlier is not None:
-                return self._opened(earlier.answer, approval, private)
-            answer = await self._record(approval, ballot)
-            if answer is not None:
-                return self._opened(answer, approval, private)
+        # One after the other: a hundred who came at once would race a hundred times a hundred times.
+        async with self._turns.setdefault(ballot.key, asyncio.Lock()):
+            for _ in range(_RACES):
+                approval = await self._load(ballot.key)
+                check_grants(approval, ballot.grants)
+                earlier = earlier_answer(approval, ballot)
+                answer = earlier.answer if earlier else await self._record(approval, ballot)
+                if answer is not None:
+                    return self._opened(answer, approval, private)
         raise StoreError("too many decisions on this approval at once")
 
     async def _load(self, key: ApprovalKey) -> Approval:
