@@ -13,7 +13,7 @@ from notifyd.envelope import unwrap, wrap
 from notifyd.errors import RenderError, SealError, StoreError
 from notifyd.flow.storm import Budgets, is_request, quiet_until
 from notifyd.metrics import Metrics
-from notifyd.model import Clock, Delivery, Instant, Message, State
+from notifyd.model import SECOND, Clock, Delivery, Instant, Message, State
 from notifyd.outbox import Outbox, Ready
 from notifyd.registry import Registry
 from notifyd.render import DIGEST_LISTED, Digest, DigestItem, Rendered, level_of
@@ -23,6 +23,9 @@ from notifyd.store import Store, Window
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 50
+_SETTLING: Final = SECOND
+"""How long after its end a window is closed: what was planned before may be on the way to it, and is counted."""
+
 _TEMPLATE: Final = "digest"
 _ACTION: Final = "digest"
 
@@ -49,7 +52,7 @@ class Digests:
 
     async def sweep(self) -> int:
         """Close what is due, at most a batch of windows; answers in how many there was something to do."""
-        windows = await self._store.due_windows(self._clock(), _BATCH)
+        windows = await self._store.due_windows(self._clock() - _SETTLING, _BATCH)
         return sum([await self._guarded(window) for window in windows])
 
     async def _guarded(self, window: Window) -> bool:
