@@ -134,10 +134,12 @@ class Collection:
             result = await self.raw.update_many(where, change, hint=hint)
         return int(result.matched_count)
 
-    async def update_each(self, changes: Sequence[tuple[Filter, Filter]]) -> None:
-        """Each document its own change, in no order."""
+    async def update_each(self, changes: Sequence[tuple[Filter, Filter]]) -> int:
+        """Each document its own change, in no order; answers how many there were to change."""
         with self.measure.write(len(changes)):
-            await self.raw.bulk_write([pymongo.UpdateOne(*change) for change in changes], ordered=False)
+            updates = [pymongo.UpdateOne(*change) for change in changes]
+            result = await self.raw.bulk_write(updates, ordered=False)
+        return int(result.matched_count)
 
     async def delete_one(self, where: Filter) -> None:
         with self.measure.write():

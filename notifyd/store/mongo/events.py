@@ -126,8 +126,8 @@ async def _fix(base: Base, planned: Sequence[Planned]) -> dict[tuple[str, str], 
         )
         for one in planned
     ]
-    if changes:
-        await base.events.update_each(changes)
+    if not changes or await base.events.update_each(changes) == len(changes):
+        return dict.fromkeys(_key(one.event) for one in planned)
     found = await _plans(base, [one.event for one in planned])
     plans: dict[tuple[str, str], Plan | None] = {}
     for one in planned:
