@@ -284,3 +284,8 @@ async def flow(
         await running.stop()
         await store.aclose()
         await current.aclose()
+
+
+def stored_bytes(folder: Path) -> bytes:
+    """All that is on disk of a database, its log included."""
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("notifyd.db*")))

@@ -24,14 +24,9 @@ from notifyd.model import SECOND, Status
 from notifyd.units import DAY, MINUTE
 from tests import events
 from tests.fakes import TOKEN, TurnableClock, principal
-from tests.flows import RULES, Flow, flow
+from tests.flows import RULES, Flow, flow, stored_bytes
 
 OTHER_PLAN = "sha256:" + "b" * 64
-
-
-def stored_bytes(folder: Path) -> bytes:
-    """All that is on disk of a database, its log included."""
-    return b"".join(path.read_bytes() for path in sorted(folder.glob("notifyd.db*")))
 
 
 async def nothing_is_stored(way: Flow) -> bool:

@@ -1,0 +1,465 @@
+"""What a decision sets off, over a real store and a real Task Runner's socket."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from attrs import evolve
+
+from notifyd.codec import rfc3339
+from notifyd.errors import Reason, StoreError
+from notifyd.model import (
+    RESUME_CHANNEL,
+    SECOND,
+    Approval,
+    AuditName,
+    Choice,
+    Delivery,
+    EffectKind,
+    ResumeStatus,
+    State,
+    Status,
+)
+from notifyd.secrets import Secret
+from notifyd.signing import secret_bytes, verify
+from notifyd.testkit.receivers import Received, Reply, Sink
+from notifyd.units import DAY
+from tests import events
+from tests.fakes import RUNNER, TOKEN, Channels, TurnableClock, principal
+from tests.flows import Flow, flow, stored_bytes
+from tests.waiting import until, until_async
+
+RULES = """
+[egress]
+allow_private = ["127.0.0.0/8"]
+
+[channels.team]
+type = "fake"
+
+[[rules]]
+name = "all"
+when = 'event.kind == "pack.approval" && event.action != "requested"'
+channels = ["team"]
+"""
+
+
+def config(*sinks: Sink, more: str = "") -> str:
+    origins = ", ".join(f'"{sink.url}"' for sink in sinks)
+    return f"{RULES}\n[resume]\nallowed_origins = [{origins}]\n{more}"
+
+
+@pytest.fixture
+async def runner() -> AsyncIterator[Sink]:
+    async with Sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+async def way(tmp_path: Path, runner: Sink) -> AsyncIterator[Flow]:
+    async with flow(tmp_path, config(runner)) as way:
+        yield way
+
+
+async def ask(way: Flow, runner: Sink, **overrides: Any) -> dict[str, Any]:
+    return await way.ask(**{"resume": way.resume(f"{runner.url}/resume/run-0042?x=1")} | overrides)
+
+
+async def callback(way: Flow) -> Delivery:
+    """The callback's row, as soon as it is there."""
+
+    async def found() -> list[Delivery]:
+        return await way.deliveries(channel=RESUME_CHANNEL)
+
+    return (await until_async(found))[0]
+
+
+async def arrived(runner: Sink, count: int = 1) -> list[Received]:
+    await until(lambda: len(runner.received) >= count)
+    return runner.received
+
+
+async def resumed(way: Flow, document: dict[str, Any], status: ResumeStatus) -> Approval:
+    async def found() -> Approval | None:
+        approval = await way.approval(document)
+        return approval if approval.resume is status else None
+
+    approval = await until_async(found)
+    assert approval is not None
+    return approval
+
+
+# --- the callback ------------------------------------------------------------------------------------------
+
+
+async def test_the_callback_is_what_the_contract_says_and_its_signature_verifies(
+    way: Flow, runner: Sink
+) -> None:
+    document = await ask(way, runner, requiredApprovals=2)
+    way.clock.turn(5)
+    await way.decide(document, comment="fine")
+    answer = await way.decide(document, actor="bob@acme.example", comment="Grüezi")
+    (received,) = await arrived(runner)
+    assert (received.method, received.path) == ("POST", "/resume/run-0042?x=1")
+    assert received.headers["Content-Type"] == "application/json"
+    assert received.headers["X-Correlation-ID"] == "corr-1"
+    assert received.headers["webhook-id"] == answer["resume"]["deliveryId"]
+    verify([secret_bytes(RUNNER)], received.headers, received.body, way.clock() / SECOND, 0)
+    decided_at = rfc3339(way.clock())
+    assert orjson.loads(received.body) == {
+        "type": "pack.approval.decided",
+        "timestamp": decided_at,
+        "data": {
+            "tenant": "acme",
+            "runId": "run-0042",
+            "approvalId": "deploy-prod",
+            "planHash": document["planHash"],
+            "decision": "approved",
+            "decisionHash": answer["decision"]["decisionHash"],
+            "actors": ["alice@acme.example", "bob@acme.example"],
+            "comment": "Grüezi",
+            "decidedAt": decided_at,
+            "correlationId": "corr-1",
+            "resumeToken": TOKEN.reveal(),
+        },
+    }
+
+
+async def test_a_rejection_names_who_rejected_alone(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner, requiredApprovals=3)
+    await way.decide(document)
+    await way.decide(document, actor="bob@acme.example", choice=Choice.REJECTED)
+    (received,) = await arrived(runner)
+    data = orjson.loads(received.body)["data"]
+    assert (data["decision"], data["actors"]) == ("rejected", ["bob@acme.example"])
+
+
+async def test_who_approved_an_earlier_plan_is_not_among_the_actors(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner, requiredApprovals=2)
+    await way.decide(document)
+    way.clock.turn(1)
+    plan = "sha256:" + "b" * 64
+    await ask(way, runner, planHash=plan)
+    await way.decide(document, actor="bob@acme.example", plan_hash=plan)
+    (received,) = await arrived(runner)
+    data = orjson.loads(received.body)["data"]
+    assert (data["planHash"], data["actors"]) == (plan, ["bob@acme.example"])
+
+
+async def test_the_callback_is_sent_once_and_its_end_is_told_to_all(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner)
+    await way.decide(document)
+    await resumed(way, document, ResumeStatus.DELIVERED)
+    acknowledged, told = await way.messages(2)
+    assert (acknowledged.event["action"], told.event["action"]) == ("acknowledged", "resumed")
+    assert told.event["resume"] == {"status": "delivered"}
+    assert told.event["labels"] == document["labels"]
+    await way.sweep()
+    await way.ended(3)
+    assert len(runner.received) == 1
+    names = [line.name for line in await way.audit()]
+    assert names.count(AuditName.RESUME_DELIVERED) == 1
+    assert AuditName.NOTIFICATION_SENT in names
+
+
+async def test_the_callbacks_row_shows_no_token_and_its_message_is_sealed(
+    tmp_path: Path, way: Flow, runner: Sink
+) -> None:
+    document = await ask(way, runner)
+    await way.decide(document)
+    row = await callback(way)
+    assert row.sealed
+    assert TOKEN.reveal() not in repr(row)
+    assert row.lane == f"resume:{runner.url}"
+    assert (row.deadline - row.created_at, row.recipient) == (7 * DAY, None)
+    await resumed(way, document, ResumeStatus.DELIVERED)
+    assert TOKEN.reveal().encode() not in stored_bytes(tmp_path)
+
+
+async def test_the_configured_secrets_sign_where_there_are_some(tmp_path: Path, runner: Sink) -> None:
+    old, new = "whsec_" + "A" * 32, "whsec_" + "B" * 32
+    async with flow(tmp_path, config(runner, more=f'secrets = ["{new}", "{old}"]\n')) as way:
+        await way.decide(await ask(way, runner))
+        (received,) = await arrived(runner)
+        for secret in (old, new):
+            key = secret_bytes(Secret(secret))
+            verify([key], received.headers, received.body, way.clock() / SECOND, 0)
+
+
+async def test_an_update_that_ends_an_approval_calls_nobody_back(way: Flow, runner: Sink) -> None:
+    await ask(way, runner)
+    await way.post(events.updated("approved", at=way.clock()))
+    (message,) = await way.messages(1)
+    assert message.event["action"] == "updated"
+    await way.sweep()
+    assert await way.deliveries(channel=RESUME_CHANNEL) == []
+    assert not runner.received
+
+
+# --- when it does not arrive -------------------------------------------------------------------------------
+
+
+async def test_a_runner_that_is_down_gets_the_same_bytes_later(way: Flow, runner: Sink) -> None:
+    runner.reply = Reply(503)
+    document = await ask(way, runner)
+    await way.decide(document)
+    await arrived(runner)
+    row = await callback(way)
+
+    async def again() -> bool:
+        return len((await way.delivery(row.id)).attempts) == 1
+
+    await until_async(again)
+    runner.reply = Reply(200)
+    way.turn(2)
+    first, second = await arrived(runner, 2)
+    assert first.body == second.body
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    await resumed(way, document, ResumeStatus.DELIVERED)
+
+
+async def test_a_callback_that_is_refused_for_good_is_told_replayed_and_told_again(
+    way: Flow, runner: Sink
+) -> None:
+    runner.reply = Reply(410)
+    document = await ask(way, runner)
+    await way.decide(document)
+    await resumed(way, document, ResumeStatus.FAILED)
+    row = await callback(way)
+    assert (row.state, row.reason) == (State.DEAD, Reason.NOT_FOUND)
+    told = (await way.messages(2))[1]
+    assert told.event["action"] == "resume_failed"
+    assert told.event["resume"] == {"status": "failed", "reason": "not_found"}
+    for times in (2, 3):  # by hand, and it fails once more
+        await way.app._dispatcher.retry("acme", row.id)
+        await arrived(runner, times)
+        assert (await way.messages(times + 1))[times].event["action"] == "resume_failed"
+    runner.reply = Reply(200)
+    await way.app._dispatcher.retry("acme", row.id)
+    await resumed(way, document, ResumeStatus.DELIVERED)
+    assert (await way.messages(5))[4].event["action"] == "resumed"
+    trail = [line.name for line in await way.audit()]
+    assert trail.count(AuditName.RESUME_DEAD) == 3
+    assert trail.count(AuditName.RESUME_DELIVERED) == 1
+
+
+async def test_a_callback_waits_for_its_runner_for_days_and_then_is_given_up(
+    tmp_path: Path, runner: Sink
+) -> None:
+    runner.reply = Reply(503)
+    more = 'max_age = "2h"\n[dispatch]\nmax_attempts = 1000\nmax_age = "1m"\n'
+    async with flow(tmp_path, config(runner, more=more)) as way:
+        document = await ask(way, runner)
+        await way.decide(document)
+        await arrived(runner)
+        way.turn(3600)
+        await arrived(runner, 2)
+        way.turn(3601)
+        await resumed(way, document, ResumeStatus.FAILED)
+        row = await callback(way)
+        assert (row.state, row.reason) == (State.DEAD, Reason.MAX_AGE)
+
+
+async def test_a_redirect_is_not_followed(way: Flow, runner: Sink) -> None:
+    async with Sink() as elsewhere:
+        runner.reply = Reply(307, headers={"Location": elsewhere.url})
+        document = await ask(way, runner)
+        await way.decide(document)
+        await resumed(way, document, ResumeStatus.FAILED)
+        assert not elsewhere.received
+
+
+async def test_each_origin_has_a_lane_and_a_breaker_of_its_own(tmp_path: Path, runner: Sink) -> None:
+    async with Sink() as dead, flow(tmp_path, config(runner, dead)) as way:
+        dead.silent = True
+        for number in range(6):
+            await way.decide(await ask(way, dead, runId=f"dead-{number}"))
+        await until(lambda: len(dead.received) == 4)  # as many as run at once
+        await way.decide(await ask(way, runner, runId="alive"))
+        await arrived(runner)
+        lanes = way.app._dispatcher._lanes
+        assert {f"resume:{dead.url}", f"resume:{runner.url}"} <= lanes.keys()
+        assert lanes[f"resume:{dead.url}"].breaker is not lanes[f"resume:{runner.url}"].breaker
+        await way.app._dispatcher.drain(0.01)
+
+
+async def test_a_runner_that_moved_to_a_private_address_is_not_called(tmp_path: Path, runner: Sink) -> None:
+    async with flow(tmp_path, config(runner)) as way:
+        document = await ask(way, runner)
+        text = config(runner).replace('allow_private = ["127.0.0.0/8"]', "allow_private = []")
+        assert await way.reload(text)
+        await way.decide(document)
+        await resumed(way, document, ResumeStatus.FAILED)
+        assert (await callback(way)).reason is Reason.EGRESS_REFUSED
+        assert not runner.received
+
+
+async def test_without_a_secret_to_sign_with_a_callback_is_not_sent(tmp_path: Path, runner: Sink) -> None:
+    async with flow(tmp_path, config(runner)) as way:
+        document = way.requested(resume=way.resume(f"{runner.url}/resume"))
+        await way.post(document, by=principal("by-certificate"))
+        await way.decide(document)
+        await resumed(way, document, ResumeStatus.FAILED)
+        assert (await callback(way)).reason is Reason.UNAUTHORIZED
+        assert not runner.received
+
+
+# --- effects, however the daemon ends ----------------------------------------------------------------------
+
+STEPS = list(range(7))
+"""How many of the six steps were done before the crash: three effects, each done and then struck off."""
+
+
+@pytest.mark.parametrize("done", STEPS)
+async def test_effects_are_finished_by_the_next_life_wherever_the_last_one_ended(
+    tmp_path: Path, runner: Sink, done: int
+) -> None:
+    clock, channels = TurnableClock(), Channels()
+    async with flow(tmp_path, config(runner), clock=clock, channels=channels, start=False) as way:
+        document = await ask(way, runner)
+        await way.decide(document)
+        approval = await way.approval(document)
+        kinds = [effect.kind for effect in approval.effects]
+        assert kinds == [EffectKind.AUDIT, EffectKind.NOTICE, EffectKind.RESUME]
+        steps = itertools.islice(_steps(way, approval), done)
+        for step in steps:
+            await step
+    async with flow(tmp_path, config(runner), clock=clock, channels=channels) as way:
+        await way.sweep()
+        await resumed(way, document, ResumeStatus.DELIVERED)
+        assert (await way.approval(document)).effects == ()
+        await way.ended(2)
+        way.turn(1)  # what was planned together with it waits for it to be sent
+        actions = [message.event["action"] for message in await way.messages(2)]
+        assert actions == ["acknowledged", "resumed"]
+        assert len(runner.received) == 1
+        trail = [line.name for line in await way.audit()]
+        assert trail.count(AuditName.ACKNOWLEDGED) == 1
+        assert trail.count(AuditName.RESUME_DELIVERED) == 1
+
+
+def _steps(way: Flow, approval: Approval) -> Any:
+    for effect in approval.effects:
+        yield way.app._effects._do(approval, effect)
+        yield way.store.strike_effect(approval.key, effect.id)
+
+
+async def test_settling_twice_at_once_makes_each_row_once(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner)
+    await way.decide(document)
+    approval = evolve(await way.approval(document))
+    await asyncio.gather(*(way.app._effects.settle(approval) for _ in range(5)))
+    await resumed(way, document, ResumeStatus.DELIVERED)
+    await way.ended(3)
+    assert len(runner.received) == 1
+    assert len(await way.deliveries()) == 3
+    trail = [line.name for line in await way.audit()]
+    assert trail.count(AuditName.ACKNOWLEDGED) == 1
+
+
+@pytest.mark.parametrize("operation", ["write_audit", "append", "insert_deliveries", "strike_effect"])
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_store_that_fails_between_two_effects_delays_them(
+    tmp_path: Path, runner: Sink, operation: str, after: bool
+) -> None:
+    async with flow(tmp_path, config(runner), start=False) as way:
+        document = await ask(way, runner)
+        await way.decide(document)
+        way.store.fail(operation, times=1, after=after)
+        await way.app._effects.sweep()
+        assert (await way.approval(document)).effects != ()
+        way.start()
+        await way.app._effects.sweep()
+        way.app._dispatcher._counted -= 60
+        await way.app._planner.sweep()
+        way.turn(61)  # what was leased by a step whose answer was lost
+        await way.app._planner.sweep()
+        await resumed(way, document, ResumeStatus.DELIVERED)
+        assert len(runner.received) == 1
+        assert (await way.approval(document)).effects == ()
+
+
+async def test_more_approvals_than_one_look_finds_are_settled_in_one_sweep(
+    tmp_path: Path, runner: Sink
+) -> None:
+    async with flow(tmp_path, config(runner), start=False) as way:
+        for number in range(120):
+            await way.decide(await ask(way, runner, runId=f"run-{number}"))
+        assert await way.app._effects.sweep() == 120
+        assert await way.store.owing_approvals(1000) == []
+
+
+async def test_an_approval_whose_effects_cannot_be_settled_holds_up_none_of_the_others(
+    tmp_path: Path, runner: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = TurnableClock()
+    async with flow(tmp_path, config(runner), clock=clock, start=False) as way:
+        stuck = await ask(way, runner, runId="stuck")
+        await way.decide(stuck)
+    other = b"another key, of 32 bytes as well"
+    async with flow(tmp_path, config(runner), clock=clock, start=False, seal_key=other) as way:
+        fine = await ask(way, runner, runId="fine")
+        await way.decide(fine)
+        assert await way.app._effects.sweep() == 1
+        assert [effect.kind for effect in (await way.approval(stuck)).effects] == [EffectKind.RESUME]
+        assert (await way.approval(fine)).effects == ()
+        assert "effects of stuck/deploy-prod wait" in caplog.text
+
+
+# --- the timer ---------------------------------------------------------------------------------------------
+
+
+async def test_what_nobody_decided_in_time_expires_and_people_are_told_once(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner, expiresAt=rfc3339(way.clock() + 60 * SECOND))
+    assert await way.app._expiry.sweep() == 0
+    way.clock.turn(3600)
+    assert await way.app._expiry.sweep() == 1
+    assert await way.app._expiry.sweep() == 0
+    approval = await way.approval(document)
+    assert (approval.status, approval.ended_at) == (Status.EXPIRED, way.clock() - 3540 * SECOND)
+    (message,) = await way.messages(1)
+    assert message.event["action"] == "expired"
+    assert message.event["occurredAt"] == document["expiresAt"]
+    await way.sweep()
+    trail = [line.name for line in await way.audit()]
+    assert trail.count(AuditName.EXPIRED) == 1
+    assert await way.deliveries(channel=RESUME_CHANNEL) == []
+    assert way.metric("notifyd_approvals_outstanding", tenant="acme") == 0
+
+
+async def test_more_than_one_look_finds_expire_in_one_sweep(tmp_path: Path, runner: Sink) -> None:
+    async with flow(tmp_path, config(runner), start=False) as way:
+        expiry = rfc3339(way.clock() + SECOND)
+        for number in range(120):
+            await ask(way, runner, runId=f"run-{number}", expiresAt=expiry)
+        way.clock.turn(2)
+        assert await way.app._expiry.sweep() == 120
+        assert await way.store.outstanding() == {}
+
+
+async def test_a_timer_that_meets_a_failing_store_comes_again(tmp_path: Path, runner: Sink) -> None:
+    async with flow(tmp_path, config(runner), start=False) as way:
+        document = await ask(way, runner, expiresAt=rfc3339(way.clock() + SECOND))
+        way.clock.turn(2)
+        way.store.fail("replace_approval")
+        with pytest.raises(StoreError):
+            await way.app._expiry.sweep()
+        assert await way.app._expiry.sweep() == 1
+        assert (await way.approval(document)).status is Status.EXPIRED
+
+
+async def test_a_restart_expires_what_came_due_meanwhile(tmp_path: Path, runner: Sink) -> None:
+    clock = TurnableClock()
+    async with flow(tmp_path, config(runner), clock=clock, start=False) as way:
+        document = await ask(way, runner)
+    clock.turn(2 * 86400)
+    async with flow(tmp_path, config(runner), clock=clock) as way:
+        await way.app._expiry.sweep()
+        assert (await way.approval(document)).status is Status.EXPIRED
+        (message,) = await way.messages(1)
+        assert message.event["action"] == "expired"
