@@ -255,3 +255,9 @@ async def test_the_kit_fails_what_is_no_channel() -> None:
 
     with pytest.raises(pytest.fail.Exception, match="without send"):
         await Kit(ChannelType("bad", Config, cast("type[Good]", Closes))).test_it_opens_as_a_channel()
+
+
+async def test_sends_at_once_leave_nothing_patched_behind() -> None:
+    before = time.sleep
+    await TestGood().test_sends_at_once_do_not_mix()
+    assert time.sleep is before
