@@ -22,6 +22,7 @@ EVENTS: Final = "/api/v1/events"
 PACK_EVENTS: Final = "/notifications/pack-approvals"
 DELIVERIES: Final = "/api/v1/deliveries"
 CHANNELS: Final = "/api/v1/channels"
+PURGE: Final = "/api/v1/purge"
 
 _TIMEOUT: Final = 30.0
 _LARGEST: Final = 32 * 1024 * 1024

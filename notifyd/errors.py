@@ -202,6 +202,12 @@ class StoreInUseError(NotifydError):
     code = "store_in_use"
 
 
+class ArchiveError(NotifydError):
+    """A file of exported rows that is not whole, not one, or needs keys that are not configured."""
+
+    code = "archive_broken"
+
+
 class SealError(NotifydError):
     """A sealed value does not open under any configured key, or was changed."""
 

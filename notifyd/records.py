@@ -6,6 +6,7 @@ A fault has a JSON pointer (RFC 6901) and a message for people, which does not r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
 from functools import partial
 from typing import Any, Final, TypeVar, cast, get_args, get_origin
 
@@ -175,9 +176,18 @@ def _each(pairs: Iterable[tuple[str | int, Any]], hook: _Hook, kind: Any) -> lis
     return done
 
 
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Enum)
+
+
+def _hook_of(converter: Converter, kind: Any) -> _Hook:
+    """The converter's own, but for an enumeration of strings, which it would take for a string."""
+    return _parse_hook(one_of(kind)) if _is_enum(kind) else converter.get_structure_hook(kind)
+
+
 def _array_hook(converter: Converter, kind: Any) -> _Hook:
     item = get_args(kind)[0]
-    hook = converter.get_structure_hook(item)
+    hook = _hook_of(converter, item)
     thorough = converter.detailed_validation
 
     def structure_array(value: Any, _: Any) -> tuple[Any, ...]:
@@ -192,7 +202,7 @@ def _array_hook(converter: Converter, kind: Any) -> _Hook:
 
 def _object_hook(converter: Converter, kind: Any) -> _Hook:
     item = get_args(kind)[1]
-    hook = None if item is Any else converter.get_structure_hook(item)
+    hook = None if item is Any else _hook_of(converter, item)
     thorough = converter.detailed_validation
 
     def structure_object(value: Any, _: Any) -> dict[str, Any]:
@@ -209,7 +219,7 @@ def _object_hook(converter: Converter, kind: Any) -> _Hook:
 
 def _optional_hook(converter: Converter, kind: Any) -> _Hook:
     item = next(each for each in get_args(kind) if each is not type(None))
-    hook = converter.get_structure_hook(item)
+    hook = _hook_of(converter, item)
     return lambda value, _: None if value is None else hook(value, item)
 
 
@@ -217,8 +227,13 @@ def _record_hook(converter: Converter, cls: Any) -> _Hook:
     attributes = attrs.fields(attrs.resolve_types(cls))
     names = {attribute.name: wire_name(attribute) for attribute in attributes}
     known = frozenset(names.values())
-    renamed: dict[str, Any] = {name: override(rename=wire) for name, wire in names.items()}
-    make = make_dict_structure_fn(cls, converter, **renamed)
+    named: dict[str, Any] = {
+        one.name: override(
+            rename=names[one.name], struct_hook=_hook_of(converter, one.type) if _is_enum(one.type) else None
+        )
+        for one in attributes
+    }
+    make = make_dict_structure_fn(cls, converter, **named)
 
     def structure_record(value: Any, _: Any) -> Any:
         if type(value) is not dict:

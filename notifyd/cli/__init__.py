@@ -40,6 +40,9 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "send": Entry("events:send", "Post an event to a running service."),
     "ack": Entry("events:ack", "Decide an approval."),
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
+    "purge": Entry("upkeep:purge", "Remove what is older than the configuration keeps."),
+    "export": Entry("upkeep:export", "Write all that a store has to a file."),
+    "import": Entry("upkeep:import_", "Take an exported file into a store."),
     "new-plugin": Entry("new_plugin:new_plugin", "Write a plugin project to begin with."),
     "keygen": Entry("keygen:keygen", "Make a key, a secret or a token."),
 }

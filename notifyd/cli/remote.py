@@ -40,14 +40,14 @@ class Remote:
         """Where the service listens. Its public address may be a proxy's, which passes on less."""
         if self._url:
             return self._url
-        listen = self._settings.server.listen
+        listen = self.settings.server.listen
         if listen.port == 0:
             raise click.UsageError("server.listen has port 0, which is any: say where with --url")
         host = ("::1" if ":" in listen.host else "127.0.0.1") if listen.everywhere else listen.host
         return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
 
     @cached_property
-    def _settings(self) -> Settings:
+    def settings(self) -> Settings:
         try:
             settings, _ = load_config(self._config_path)
         except ConfigError as error:
@@ -94,7 +94,7 @@ class Remote:
         return client.hmac_secrets[0]
 
     def _client(self, name: str) -> ClientSettings:
-        clients = self._settings.auth.clients
+        clients = self.settings.auth.clients
         if name not in clients:
             known = ", ".join(sorted(clients)) or "none"
             raise Failure(

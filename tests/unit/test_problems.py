@@ -15,6 +15,7 @@ NEVER_IN_HTTP = {
     errors.FaultsError,  # a base, never raised itself
     errors.ConfigError,
     errors.StoreInUseError,
+    errors.ArchiveError,
     errors.SealError,
     errors.PluginError,
     errors.DeliveryError,
@@ -22,7 +23,7 @@ NEVER_IN_HTTP = {
     errors.PermanentError,
     errors.RenderError,
 }
-"""Raised at start-up, at a reload, by a channel or a template. One that leaks is notifyd's own fault: 500."""
+"""Raised at start-up, at a reload, by a channel, a template or an import; leaking one is notifyd's own fault: 500."""
 
 STATUS = {
     "malformed_json": 400,

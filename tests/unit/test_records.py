@@ -35,6 +35,9 @@ class Wheel:
 class Cart:
     owner: str
     colour: Annotated[Colour, Check(one_of(Colour))] = Colour.RED
+    inside: Colour = Colour.RED
+    stripe: Colour | None = None
+    dots: tuple[Colour, ...] = ()
     wheels: tuple[Wheel, ...] = ()
     locked: bool = False
     weight: float = 1.0
@@ -89,6 +92,13 @@ def test_what_may_be_none_may_be_null_or_left_out() -> None:
     assert structure({"owner": "ann", "spare": None, "key": None}, Cart) == structure({"owner": "ann"}, Cart)
 
 
+def test_a_member_that_is_an_enumeration_s_is_made_one_wherever_it_stands() -> None:
+    document = {"owner": "ann", "inside": "blue", "stripe": "red", "dots": ["red", "blue"]}
+    cart = structure(document, Cart)
+    assert [cart.inside, cart.stripe, *cart.dots] == [Colour.BLUE, Colour.RED, Colour.RED, Colour.BLUE]
+    assert {type(one) for one in (cart.inside, cart.stripe, *cart.dots)} == {Colour}
+
+
 @pytest.mark.parametrize(
     ("member", "value", "message"),
     [
@@ -104,6 +114,8 @@ def test_what_may_be_none_may_be_null_or_left_out() -> None:
         ("key", "", "must not be empty"),
         ("colour", "green", "must be red or blue"),
         ("colour", {}, "must be red or blue"),
+        ("inside", "green", "must be red or blue"),
+        ("stripe", 3, "must be red or blue"),
         ("spare", [], "must be an object, not an array"),
         ("wheels", {}, "must be an array, not an object"),
         ("wheels", "ab", "must be an array, not a string"),

@@ -1,0 +1,283 @@
+"""Exporting a store to a file and importing it elsewhere: all of it, sealed, and again after it was cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from attrs import evolve
+
+from notifyd.errors import ArchiveError
+from notifyd.model import ResumeStatus, State, Status
+from notifyd.secrets import Keyring, key_id
+from notifyd.store import CollectionName, Store, Stored, StoredEvent, archive
+from notifyd.store.archive import HEADER_BYTES, Header
+from tests import fakes
+from tests.store.conftest import Reopen
+from tests.store.makers import (
+    MINUTE,
+    NOW,
+    approval,
+    attempt,
+    audit_record,
+    delivery,
+    effect,
+    event,
+    incident,
+    plan_entry,
+)
+
+KEY, OLD, OTHER = (bytes([number]) * 32 for number in range(3))
+KEYRING = Keyring([KEY, OLD])
+CLEAR = '{"title":"Bitte entscheiden"}'
+
+
+def sealed(text: str, key: bytes = KEY) -> str:
+    return Keyring([key]).seal("message", text.encode())
+
+
+ROWS: list[Stored] = [
+    StoredEvent(event("e1", content_id=f"{key_id(OLD)}:00", plan=(plan_entry(),)), planned=True),
+    StoredEvent(event("e2", content_id="", notify=False), planned=True),
+    StoredEvent(event("e3", content_id=f"{key_id(KEY)}:00"), planned=False),
+    approval(sealed_token=sealed("token"), effects=(effect("x"),)),
+    approval(run_id="r2", sealed_token=None, status=Status.EXPIRED, ended_at=NOW, resume=ResumeStatus.FAILED),
+    incident(),
+    delivery("d1", message=CLEAR, attempts=(attempt(),), tries=1, lease_number=2),
+    delivery("d2", message=sealed("link"), sealed=True, state=State.DEAD, ended_at=NOW),
+    delivery("d3", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE),
+    audit_record("a1"),
+    audit_record("a2", tenant="", run_id=None, approval_id=None, data={}),
+]
+
+
+def nothing(collection: CollectionName, count: int) -> None:
+    """Is told of progress."""
+
+
+class CutError(Exception):
+    """What ends a command in the middle."""
+
+
+def cut_after(batches: int) -> Callable[[CollectionName, int], None]:
+    left = [batches]
+
+    def told(collection: CollectionName, count: int) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise CutError
+
+    return told
+
+
+async def contents(store: Store) -> list[Stored]:
+    rows: list[Stored] = []
+    for collection in CollectionName:
+        page, after = await store.dump(collection, "", 1000)
+        assert after is None
+        rows += page
+    return rows
+
+
+async def export(store: Store, path: Path, told: Callable[[CollectionName, int], None] = nothing) -> Header:
+    return await archive.export(store, path, KEYRING, NOW, told)
+
+
+async def restore(store: Store, path: Path, keyring: Keyring = KEYRING) -> int:
+    _, new = await archive.restore(store, path, keyring, nothing)
+    return new
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> Store:
+    """A fresh SQLite store beside the one under test; it ends with the test's process."""
+    (tmp_path / "other").mkdir()
+    return await fakes.sqlite(tmp_path / "other", fakes.TurnableClock())
+
+
+@pytest.fixture
+async def exported(store: Store, tmp_path: Path) -> Path:
+    """A whole export of `ROWS`."""
+    await store.restore(ROWS)
+    await export(store, tmp_path / "all.jsonl")
+    return tmp_path / "all.jsonl"
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def change(path: Path, found: str, put: str) -> None:
+    text = path.read_text()
+    assert found in text
+    path.write_text(text.replace(found, put, 1))
+
+
+async def test_all_of_a_store_comes_out_of_the_file_as_it_was(exported: Path, other: Store) -> None:
+    assert await restore(other, exported) == len(ROWS)
+    assert await contents(other) == ROWS
+    assert await restore(other, exported) == 0
+    assert await contents(other) == ROWS
+    await other.aclose()
+
+
+async def test_the_file_is_json_lines_and_for_its_owner_alone(exported: Path) -> None:
+    documents = [orjson.loads(line) for line in lines(exported)]
+    header, rows = documents[0], documents[1:]
+    assert header["notifydExport"] == 1
+    assert header["rows"] == {"events": 3, "approvals": 2, "incidents": 1, "deliveries": 3, "audit": 2}
+    assert len(lines(exported)[0]) == HEADER_BYTES - 1
+    assert [row["collection"] for row in rows][:4] == ["events"] * 3 + ["approvals"]
+    assert rows[3]["row"]["runId"] == "run-1"
+    assert mode(exported) == 0o600
+
+
+async def test_no_message_or_token_stands_in_the_file_in_clear(exported: Path) -> None:
+    text = "".join(lines(exported))
+    assert "Bitte entscheiden" not in text
+    tokens = {orjson.loads(line)["row"].get("sealedToken") for line in lines(exported)[1:]}
+    assert "token" not in tokens
+    assert len(tokens) == 2
+
+
+async def test_the_header_says_how_many_rows_are_sealed_under_which_keys(exported: Path) -> None:
+    # e3, the token, and three messages, two of which the store keeps in clear; e1.
+    assert archive.read_header(exported).keys == {key_id(KEY): 5, key_id(OLD): 1}
+
+
+async def test_an_import_without_a_key_is_refused_and_says_how_many_rows_need_it(
+    exported: Path, other: Store
+) -> None:
+    for keys, missing in ([OTHER], f"{key_id(OLD)} (1 rows)"), ([KEY], f"{key_id(OLD)} (1 rows)"):
+        with pytest.raises(ArchiveError) as refused:
+            await restore(other, exported, Keyring(keys))
+        assert missing in refused.value.detail
+    assert await contents(other) == []
+    assert await restore(other, exported, Keyring([OTHER, KEY, OLD])) == len(ROWS)
+    await other.aclose()
+
+
+async def test_an_import_that_was_cut_short_is_finished_by_its_repetition(
+    exported: Path, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_BATCH", 2)
+    with pytest.raises(CutError):
+        await archive.restore(other, exported, KEYRING, cut_after(3))
+    there = await contents(other)
+    assert 0 < len(there) < len(ROWS)
+    assert await restore(other, exported) == len(ROWS) - len(there)
+    assert await contents(other) == ROWS
+    await other.aclose()
+
+
+async def test_a_file_that_was_not_copied_whole_is_refused_and_nothing_is_taken(
+    exported: Path, other: Store
+) -> None:
+    size = archive.read_header(exported).bytes
+    with exported.open("r+b") as file:
+        file.truncate(size - 10)
+    with pytest.raises(ArchiveError, match=f"has {size - 10} bytes of {size}"):
+        await restore(other, exported)
+    assert await contents(other) == []
+    await other.aclose()
+
+
+@pytest.mark.parametrize(
+    ("found", "put", "message"),
+    [
+        ('"status":"expired"', '"status":"expierd"', r"line 6: /row/status: "),
+        ('{"collection":"audit"', '{"collection":"audio"', r"line 11: is no row of an export"),
+        ('"notifydExport":1', '"notifydExport":9', r"has format 9, and this notifyd reads 1"),
+        ('{"notifydExport"', '["notifydExport"', r"does not begin as an export of notifyd does"),
+        ('"complete":true', '"complete":null', r"does not begin as an export"),
+    ],
+)
+async def test_what_is_wrong_with_a_file_is_named_with_its_line(
+    exported: Path, other: Store, found: str, put: str, message: str
+) -> None:
+    change(exported, found, put)
+    with pytest.raises(ArchiveError, match=message):
+        await restore(other, exported)
+    await other.aclose()
+
+
+# --- an export that is cut short ---------------------------------------------------------------------------
+
+
+async def test_a_whole_export_is_not_written_over(exported: Path, store: Store) -> None:
+    with pytest.raises(ArchiveError, match="is there already"):
+        await export(store, exported)
+
+
+async def test_an_unfinished_export_is_not_imported(store: Store, other: Store, tmp_path: Path) -> None:
+    await store.restore(ROWS)
+    with pytest.raises(CutError):
+        await export(store, tmp_path / "part.jsonl", cut_after(3))
+    with pytest.raises(ArchiveError, match="cut short"):
+        await restore(other, tmp_path / "part.jsonl")
+    await other.aclose()
+
+
+@pytest.mark.parametrize("cut", [1, 2, 4])
+async def test_an_export_goes_on_where_it_was_cut_short(
+    cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_BATCH", 2)
+    path, clock = tmp_path / "part.jsonl", fakes.TurnableClock()
+    store = await fakes.sqlite(tmp_path, clock)
+    await store.restore(ROWS)
+    with pytest.raises(CutError):
+        await export(store, path, cut_after(cut))
+    before = path.read_bytes()[HEADER_BYTES : archive.read_header(path).bytes]
+    await store.aclose()
+    store = await fakes.sqlite(tmp_path, clock)
+    header = await export(store, path)
+    assert sum(header.rows.values()) == len(ROWS) == len(lines(path)) - 1
+    assert path.read_bytes()[HEADER_BYTES:].startswith(before)
+    (tmp_path / "b").mkdir()
+    copy = await fakes.sqlite(tmp_path / "b", clock)
+    await restore(copy, path)
+    assert await contents(copy) == ROWS
+    await copy.aclose()
+    await store.aclose()
+
+
+async def test_an_export_does_not_go_on_where_the_store_has_been_open_since(tmp_path: Path) -> None:
+    path, clock = tmp_path / "part.jsonl", fakes.TurnableClock()
+    for opening in range(3):
+        store = await fakes.sqlite(tmp_path, clock)
+        if opening == 0:
+            await store.restore(ROWS)
+            with pytest.raises(CutError):
+                await export(store, path, cut_after(2))
+        if opening == 2:
+            with pytest.raises(ArchiveError, match="may have changed since"):
+                await export(store, path)
+        await store.aclose()
+
+
+async def test_a_store_that_others_share_never_goes_on_with_an_export(store: Store, tmp_path: Path) -> None:
+    await store.restore(ROWS)
+    with pytest.raises(CutError):
+        await export(store, tmp_path / "part.jsonl", cut_after(2))
+    with pytest.raises(ArchiveError, match="may have changed since"):
+        await export(store, tmp_path / "part.jsonl")
+
+
+async def test_rows_that_change_between_exports_come_as_they_are(
+    store: Store, reopen: Reopen, tmp_path: Path
+) -> None:
+    given = evolve(approval(), sealed_token=None)
+    await store.restore([given])
+    await export(store, tmp_path / "one.jsonl")
+    store = await reopen()
+    assert await store.replace_approval(evolve(given, version=2, status=Status.APPROVED, ended_at=NOW))
+    await export(store, tmp_path / "two.jsonl")
+    assert '"pending"' in lines(tmp_path / "one.jsonl")[1]
+    assert '"approved"' in lines(tmp_path / "two.jsonl")[1]
