@@ -78,12 +78,24 @@ class Digests:
             if later != window.closes_at:
                 await self._store.postpone(window, later)
             return False
+        if await self._is_told(window, rows[0]):
+            return True
         content = None if window.count == 1 else _content(window, rows, registry)
         if content is None:
             await self._let_go(window, rows[0])
         else:
             await self._fold(content, registry, now)
         await self._settle(rows[0], rule, now)
+        return True
+
+    async def _is_told(self, window: Window, first: Delivery) -> bool:
+        """Fold what is left of a window into the digest that it had when its folding was broken off."""
+        if is_request(first.kind, first.action):
+            return False
+        digest = await self._store.delivery(window.tenant, _digest_id(window, first))
+        if digest is None:
+            return False
+        self._count_folded(window, await self._store.fold(window, digest, None))
         return True
 
     async def _not_before(self, first: Delivery, rule: Rule | None, now: Instant) -> Instant | None:
@@ -110,12 +122,17 @@ class Digests:
     async def _fold(self, content: _Content, registry: Registry, now: Instant) -> None:
         ready = content.ready(registry, now)
         ready = evolve(ready, delivery=self._outbox.lease(ready.delivery))
-        folded = await self._store.fold(content.window, ready.delivery, content.ids)
-        if not folded:
-            return
-        self._metrics.deliveries.labels(content.window.channel, State.FOLDED.value).inc(folded)
-        self._count_queued(ready.delivery, 1)
-        self._outbox.take([ready])
+        self._count_folded(
+            content.window, await self._store.fold(content.window, ready.delivery, content.ids)
+        )
+        stored = await self._store.delivery(content.window.tenant, content.id)
+        # Another node may have been quicker with its own: then that one is stored, and that node sends it.
+        if stored is not None and stored.message == ready.delivery.message:
+            self._count_queued(ready.delivery, 1)
+            self._outbox.take([ready])
+
+    def _count_folded(self, window: Window, folded: int) -> None:
+        self._metrics.deliveries.labels(window.channel, State.FOLDED.value).inc(folded)
 
     def _count_queued(self, one: Delivery, count: int) -> None:
         if one.kind == "pack.approval":
@@ -138,10 +155,7 @@ class _Content:
     @property
     def id(self) -> str:
         """Of requests each digest of a window is another."""
-        part = "" if self.ids is None else self.ids[0]
-        window, first = self.window, self.first
-        target = (first.rule, first.channel, first.recipient or "")
-        return derived_id("digest", window.tenant, *target, window.key, window.start, part)
+        return _digest_id(self.window, self.first, "" if self.ids is None else self.ids[0])
 
     def ready(self, registry: Registry, now: Instant) -> Ready:
         message = self.message(registry)
@@ -238,6 +252,11 @@ def _content(window: Window, rows: Sequence[Delivery], registry: Registry) -> _C
         ids = tuple(row.id for row, _ in read)
         return _Content(window, first, messages, len(ids), ids)
     return _Content(window, first, messages, window.count, None)
+
+
+def _digest_id(window: Window, first: Delivery, part: str = "") -> str:
+    target = (first.rule, first.channel, first.recipient or "")
+    return derived_id("digest", window.tenant, *target, window.key, window.start, part)
 
 
 def _read(row: Delivery, registry: Registry) -> Message | None:

@@ -137,6 +137,18 @@ async def test_of_a_thousand_events_a_hundred_are_told_and_then_one_summary_of_t
         await at_rest(one, 102, sent=102, folded=900)
 
 
+async def test_in_a_storm_that_goes_on_the_summary_has_the_first_room_there_is(tmp_path: Path) -> None:
+    async with running(tmp_path, 'throttle = "3/1h"') as one:
+        await post(one, 5)
+        await at_rest(one, 3, sent=3, pending=2)
+        one.clock.turn(HOUR)
+        await post(one, 5)
+        await at_rest(one, 6, sent=6, pending=3, folded=2)
+        assert [message.event["count"] for message in digests(one.inbox.messages)] == [2]
+        one.clock.turn(HOUR)
+        await at_rest(one, 7, sent=7, folded=5)
+
+
 async def test_a_restart_neither_refills_a_budget_nor_forgets_what_is_held(tmp_path: Path) -> None:
     clock, inbox = Clock(), Inbox()
     options = 'throttle = "10/1h"'

@@ -16,6 +16,9 @@ from notifyd.store import WINDOW_AHEAD, Window
 from notifyd.store.sqlite import deliveries, rows
 from notifyd.store.sqlite.rows import sql
 
+AT_ONCE: Final = 256
+"""How many rows of a window one step changes: a night's quiet may hold very many."""
+
 SPENT: Final = """
 SELECT created_at FROM deliveries WHERE tenant = ? AND budget = ? AND window IS NULL AND state <> 'folded'
 AND created_at > ? ORDER BY created_at DESC LIMIT ?
@@ -33,16 +36,26 @@ GROUP BY tenant, window, window_start ORDER BY next_attempt_at LIMIT :limit
 """
 _HELD: Final = "WHERE tenant = :tenant AND window = :window AND window_start = :start"
 _AMONG: Final = "AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))"
+_SOME: Final = "WHERE rowid IN (SELECT rowid FROM deliveries INDEXED BY deliveries_window"
 _FOLD: Final = sql(
     "UPDATE deliveries SET state = 'folded', folded_into = :digest, ended_at = :now, window = NULL",
+    _SOME,
     _HELD,
     _AMONG,
+    "LIMIT :limit)",
 )
-_LET_GO: Final = sql("UPDATE deliveries SET next_attempt_at = :now, due_at = :now, window = NULL", _HELD)
+_LET_GO: Final = sql(
+    "UPDATE deliveries SET next_attempt_at = :now, due_at = :now, window = NULL",
+    _SOME,
+    _HELD,
+    "LIMIT :limit)",
+)
 _POSTPONE: Final = sql(
     "UPDATE deliveries SET next_attempt_at = :closes_at,",
     "deadline = deadline + max(0, :closes_at - next_attempt_at)",
+    _SOME,
     _HELD,
+    "AND next_attempt_at <> :closes_at LIMIT :limit)",
 )
 HELD: Final = sql(
     "SELECT",
@@ -63,13 +76,13 @@ def due(db: Connection, now: Instant, limit: int) -> list[Window]:
 
 
 def held(db: Connection, window: Window, limit: int) -> list[Delivery]:
-    return [rows.delivery_of(row) for row in db.execute(HELD, {**_terms(window), "limit": limit})]
+    return [rows.delivery_of(row) for row in db.execute(HELD, _terms(window) | {"limit": limit})]
 
 
 def fold(
     db: Connection, life: int, window: Window, digest: Delivery, ids: Collection[str] | None, now: Instant
 ) -> int:
-    """Insert the digest and mark what it stands for, in the one transaction that the caller runs in."""
+    """Insert the digest, if it is not there, and mark the first `AT_ONCE` of the rows it stands for."""
     deliveries.insert(db, life, [digest])
     among = None if ids is None else orjson.dumps(list(ids)).decode()
     terms = {**_terms(window), "digest": digest.id, "now": now, "ids": among}
@@ -80,9 +93,9 @@ def let_go(db: Connection, window: Window, now: Instant) -> int:
     return db.execute(_LET_GO, {**_terms(window), "now": now}).rowcount
 
 
-def postpone(db: Connection, window: Window, closes_at: Instant) -> None:
-    db.execute(_POSTPONE, {**_terms(window), "closes_at": closes_at})
+def postpone(db: Connection, window: Window, closes_at: Instant) -> int:
+    return db.execute(_POSTPONE, {**_terms(window), "closes_at": closes_at}).rowcount
 
 
 def _terms(window: Window) -> dict[str, Any]:
-    return {"tenant": window.tenant, "window": window.key, "start": window.start}
+    return {"tenant": window.tenant, "window": window.key, "start": window.start, "limit": AT_ONCE}
