@@ -116,16 +116,6 @@ async def test_folding_inserts_the_digest_and_ends_the_rows_it_stands_for(store:
     assert await claim_ids(store, CLOSES) == ["digest"]
 
 
-async def test_a_window_of_very_many_is_folded_postponed_and_let_go_whole(store: Store) -> None:
-    for key in ("w", "v"):
-        await insert(store, *(held(f"{key}{n}", window=key) for n in range(300)))
-    await store.postpone(window(300), CLOSES + HOUR)
-    assert await store.due_windows(CLOSES, 10) == [window(300, key="v")]
-    assert await store.fold(window(300, closes_at=CLOSES + HOUR), delivery("digest", seq=0), None) == 300
-    assert await store.let_go(window(300, key="v")) == 300
-    assert await store.due_windows(CLOSES + 2 * HOUR, 10) == []
-
-
 async def test_folding_some_leaves_the_others_held(store: Store) -> None:
     await insert(store, held("d1"), held("d2"), held("d3"))
     assert await store.fold(window(3), delivery("digest"), {"d1", "d3", "unknown"}) == 2
