@@ -1,0 +1,190 @@
+"""Closing windows over a real store: what is counted, and what a step that fails in between leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from notifyd.errors import StoreError
+from notifyd.model import Delivery, State
+from notifyd.store import Window
+from tests import events
+from tests.flows import Flow, flow
+from tests.waiting import until_async
+
+GROUPED = """
+[channels.team]
+type = "fake"
+
+[[rules]]
+name = "stages"
+when = 'event.kind == "task.done"'
+channels = ["team"]
+group_by = ["data.run"]
+group_wait = "30s"
+"""
+
+
+async def hold(way: Flow, count: int, run: str = "run-1") -> list[Delivery]:
+    """Events of one group; the ledger, once they are planned."""
+    before = len(await way.deliveries())
+    for _ in range(count):
+        await way.cloud(events.cloud_event(at=way.clock(), data={"run": run}))
+
+    async def planned() -> list[Delivery]:
+        rows = await way.deliveries()
+        return rows if len(rows) == before + count else []
+
+    return await until_async(planned)
+
+
+async def close(way: Flow) -> int:
+    """What the daemon does once a second."""
+    return await way.app._digests.sweep()
+
+
+def telling(rows: list[Delivery]) -> list[Delivery]:
+    return [row for row in rows if row.action == "digest"]
+
+
+async def test_a_window_is_closed_a_second_late_and_counts_what_was_planned_before_its_end(
+    tmp_path: Path,
+) -> None:
+    async with flow(tmp_path, GROUPED) as way:
+        (first, _) = await hold(way, 2)
+        way.turn(30)
+        assert await close(way) == 0
+        late = evolve(first, id="late", created_at=first.next_attempt_at - 1, window_start=way.clock())
+        await way.store.insert_deliveries(None, [late])
+        way.turn(1)
+        assert await close(way) == 1
+        (message,) = await way.messages(1)
+        assert message.event["count"] == 3
+        assert (await way.delivery("late")).folded_into == message.id
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", ["due_windows", "window_rows", "delivery", "fold"])
+async def test_a_store_that_fails_at_any_step_leaves_one_digest_for_all(
+    step: str, after: bool, tmp_path: Path
+) -> None:
+    async with flow(tmp_path, GROUPED) as way:
+        await hold(way, 3)
+        way.turn(31)
+        way.store.fail(step, after=after)
+        with pytest.raises(StoreError):
+            await close(way)
+        await close(way)
+        assert await close(way) == 0
+        rows = await way.deliveries()
+        (digest,) = telling(rows)
+        assert [row.folded_into for row in rows if row.state is State.FOLDED] == [digest.id] * 3
+    async with flow(tmp_path, GROUPED, clock=way.clock, channels=way.channels) as again:
+        again.turn(120)
+        assert (await again.becomes(digest.id, State.SENT)).tries == 1
+        assert [message.event["count"] for message in await again.messages(1)] == [3]
+        assert len(again.channel().received) == 1
+
+
+async def test_a_folding_that_was_broken_off_goes_on_with_the_digest_it_had(tmp_path: Path) -> None:
+    async with flow(tmp_path, GROUPED, start=False) as way:
+        way.start("plan")
+        await hold(way, 3)
+        way.turn(31)
+        fold = way.store._store.fold
+
+        async def broken(window: Window, digest: Delivery, ids: Any) -> int:
+            (first, *_) = await way.store.window_rows(window, 1)
+            await fold(window, digest, [first.id])
+            raise StoreError("in the middle")
+
+        way.store._store.fold = broken  # type: ignore[method-assign]
+        with pytest.raises(StoreError):
+            await close(way)
+        way.store._store.fold = fold  # type: ignore[method-assign]
+        (begun,) = telling(await way.deliveries())
+
+        assert await close(way) == 1
+        (digest,) = telling(await way.deliveries())
+        assert digest.message == begun.message
+        rows = [row for row in await way.deliveries() if row.action != "digest"]
+        assert [(row.state, row.folded_into) for row in rows] == [(State.FOLDED, begun.id)] * 3
+
+
+async def test_a_message_that_was_alone_is_not_sent_once_its_digest_tells_of_it(tmp_path: Path) -> None:
+    async with flow(tmp_path, GROUPED, start=False) as way:
+        way.start("plan")
+        rows = await hold(way, 2)
+        way.turn(31)
+        fold = way.store._store.fold
+
+        async def broken(window: Window, digest: Delivery, ids: Any) -> int:
+            await fold(window, digest, [rows[0].id])
+            raise StoreError("before the last")
+
+        way.store._store.fold = broken  # type: ignore[method-assign]
+        with pytest.raises(StoreError):
+            await close(way)
+        way.store._store.fold = fold  # type: ignore[method-assign]
+        await close(way)
+        states = [row.state for row in await way.deliveries()]
+        assert sorted(states) == [State.FOLDED, State.FOLDED, State.PENDING]
+
+
+async def test_a_window_that_cannot_be_closed_holds_up_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with flow(tmp_path, GROUPED) as way:
+        await hold(way, 2, "run-1")
+        way.turn(1)
+        await hold(way, 2, "run-2")
+        way.turn(31)
+        rows, asked = way.store._store.window_rows, []
+
+        async def faulty(window: Window, limit: int) -> list[Delivery]:
+            asked.append(window.start)
+            if window.start == min(asked):
+                raise RuntimeError("a fault of this window")
+            return await rows(window, limit)
+
+        way.store._store.window_rows = faulty  # type: ignore[method-assign]
+        assert await close(way) == 1
+        assert "cannot be closed" in caplog.text
+        assert (await way.messages(1))[0].event["count"] == 2
+        way.store._store.window_rows = rows  # type: ignore[method-assign]
+        assert await close(way) == 1
+        assert len(await way.messages(2)) == 2
+
+
+async def test_what_cannot_be_read_is_counted_and_the_rest_is_listed(tmp_path: Path) -> None:
+    async with flow(tmp_path, GROUPED) as way:
+        (first, _) = await hold(way, 2)
+        broken = evolve(first, id="broken", sealed=True, message="under a key that is gone")
+        await way.store.insert_deliveries(None, [broken])
+        way.turn(31)
+        await close(way)
+        (message,) = await way.messages(1)
+        assert message.event["count"] == 3
+        assert len(message.event["items"]) == 2
+
+
+async def test_a_digest_is_made_again_from_the_same_window_alike(tmp_path: Path) -> None:
+    told = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        async with flow(tmp_path / name, GROUPED) as way:
+            for number in range(2):
+                given = events.cloud_event(at=way.clock(), data={"run": "run-1"}, id=f"event-{number}")
+                await way.cloud(given)
+
+            async def planned(way: Flow = way) -> bool:
+                return len(await way.deliveries()) == 2
+
+            await until_async(planned)
+            way.turn(40)
+            await close(way)
+            told.append((await way.messages(1))[0])
+    assert told[0] == told[1]
