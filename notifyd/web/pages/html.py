@@ -53,6 +53,7 @@ _ENVIRONMENT: Final = jinja2.Environment(
     autoescape=True,
     undefined=jinja2.ChainableUndefined,
     trim_blocks=True,
+    auto_reload=False,  # else each page asks the disk whether its template has changed
 )
 _ENVIRONMENT.filters |= {
     "clean": clean,
@@ -61,6 +62,7 @@ _ENVIRONMENT.filters |= {
     "rfc3339": rfc3339,
     "scalar": _scalar,
 }
+_ENVIRONMENT.get_template("base.html")  # compiled now: both others need it
 _APPROVAL: Final = _ENVIRONMENT.get_template("approval.html")
 _MESSAGE: Final = _ENVIRONMENT.get_template("message.html")
 
