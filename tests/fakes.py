@@ -156,11 +156,12 @@ class Channels:
     """The types `fake` (shared), `other` (the same), `person` (personal) and `post`, and what was opened.
 
     A channel is kept by its name, over reloads too: `of` gives it, before it was opened as well. `opened`
-    has the instances in the order of opening.
+    has the instances in the order of opening; `more` are types of a test's own.
     """
 
     scripted: dict[str, ScriptedChannel] = field(factory=dict)
     opened: list[tuple[str, _Instance]] = field(factory=list)
+    more: dict[str, ChannelType] = field(factory=dict)
     fault: BaseException | None = None
 
     def of(self, name: str) -> ScriptedChannel:
@@ -177,7 +178,8 @@ class Channels:
     def types(self) -> dict[str, ChannelType]:
         shared = [ChannelType(name, NoOptions, self.open) for name in ("fake", "other")]
         personal = ChannelType("person", NoOptions, self.open, personal=True)
-        return {one.name: one for one in (*shared, personal, ChannelType("post", PostOptions, PostChannel))}
+        posting = ChannelType("post", PostOptions, PostChannel)
+        return {one.name: one for one in (*shared, personal, posting)} | self.more
 
 
 @define(eq=False)
