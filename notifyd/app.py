@@ -23,6 +23,7 @@ from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
+from notifyd.flow.nodes import BEAT, Nodes
 from notifyd.flow.plan import Planner
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
@@ -122,13 +123,15 @@ class App:
         """Build the steps, each given the next one's door."""
         shared: dict[str, Any] = {"store": self._store, "current": self._current, "clock": self._clock}
         counted = shared | {"metrics": self._metrics}
+        self._nodes = Nodes(store=self._store, clock=self._clock)
         self._dispatcher = Dispatcher(
             **counted,
             callback_ended=partial(callback_ended, self._store),
             accepted=lambda event: self._planner.offer(event),
             node=node,
+            nodes=self._nodes,
         )
-        budgets = Budgets(self._store)
+        budgets = Budgets(self._store, self._nodes)
         self._planner = Planner(**counted, outbox=self._dispatcher, budgets=budgets, node=node)
         self._digests = Digests(**counted, outbox=self._dispatcher, budgets=budgets)
         accepted = self._planner.offer
@@ -160,10 +163,12 @@ class App:
     async def start(self, resources: AsyncExitStack, listener: socket.socket | None = None) -> None:
         """Take up what an earlier life left, start the steps, and listen last."""
         self._note_config()
+        await self._nodes.beat()
         await resources.enter_async_context(Watchdog(self._current, self._metrics))
         await self._count_outstanding()
         await self._dispatcher.open()
         for name, step in (
+            ("heartbeat", self._sweep(self._nodes.beat, again=False, every=BEAT)),
             ("dispatch", self._dispatcher.run()),
             ("plan", self._planner.run()),
             ("effects", self._effects.run()),

@@ -76,7 +76,7 @@ class Dispatcher:
     """Owns the lanes of this node.
 
     `callback_ended` gives the event that the end of a resume callback raises, and `accepted` is told of it
-    once it is durable.
+    once it is durable. `nodes` counts those alive, which divide each channel's rate limit among them.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Dispatcher:
         metrics: Metrics,
         clock: Clock,
         node: str,
+        nodes: Callable[[], int] = lambda: 1,
         randomness: random.Random | None = None,
     ) -> None:
         self._store = store
@@ -98,6 +99,7 @@ class Dispatcher:
         self._metrics = metrics
         self._clock = clock
         self._node = node
+        self._nodes = nodes
         self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -292,16 +294,18 @@ class Dispatcher:
 
     async def _hold_queued(self, now: Instant) -> None:
         queued = [job.delivery for lane in self._lanes.values() for job in lane.queue]
-        held = await self._store.hold(queued, self._lease_end(now), sending=False)
-        lost = {delivery.id for delivery in queued} - held
+        until = self._lease_end(now)
+        held = await self._store.hold(queued, until, sending=False)
+        asked = {delivery.id for delivery in queued}
         for lane in self._lanes.values():
-            lane.queue.drop(lost)  # somebody else's by now
+            lane.queue.renew(asked, held, until)  # what is not held is somebody else's by now
 
     async def _show(self, jobs: Sequence[Job], now: Instant) -> None:
         if jobs:
-            held = await self._store.hold([job.delivery for job in jobs], self._lease_end(now), sending=True)
+            until = self._lease_end(now)
+            held = await self._store.hold([job.delivery for job in jobs], until, sending=True)
             for lane in self._lanes.values():
-                lane.show(held)
+                lane.show(held, until)
 
     def _report(self) -> None:
         """Bring the gauges and the drain rate up to date, about once a tick."""
@@ -329,7 +333,7 @@ class Dispatcher:
         now = self._clock()
         lane.limit(channel.rate_limit, now)
         while lane.queue and len(lane.running) < channel.concurrency:
-            wait = lane.wait(now)
+            wait = lane.wait(now, self._nodes())
             if wait > 0:
                 self._pump_later(lane, wait)
                 return
@@ -377,10 +381,25 @@ class Dispatcher:
             lane.abandon(job)
             await self._step_back(lane, delivery, _UNUSABLE)
             return
+        if not await self._still_ours(lane, job, channel):
+            lane.abandon(job)
+            return
         result = await attempt(channel, message, self._clock, registry.redactor)
         lane.judge(result.attempt, self._clock())
         record = conclude(delivery, result, registry.settings.dispatch, self._clock(), self._randomness)
         await self._record(lane, record)
+
+    async def _still_ours(self, lane: Lane, job: Job, channel: OpenChannel) -> bool:
+        """Is the row leased for the time of an attempt? Where its renewal is overdue, only the store can tell.
+
+        A node that was paused, or cut off from the store, may have lost it to another meanwhile.
+        """
+        lease = self._current().settings.dispatch.lease
+        # A quarter of the lease is less than what renewals that come in time leave of it.
+        if lane.holds(job, self._clock() + min(int(channel.timeout * SECOND), lease // 4)):
+            return True
+        await self._patiently(lambda: self._show([job], self._clock()))
+        return lane.holds(job, self._clock())
 
     async def _must_wait(self, delivery: Delivery) -> bool:
         """Is an earlier message of the same approval, channel and recipient still on the way?"""

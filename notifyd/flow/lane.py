@@ -36,17 +36,23 @@ Flow: TypeAlias = tuple[str, str]
 class Job:
     """A leased delivery. `message` is None where it has to be read back from the row.
 
-    `started` is when its attempt began; `shown` says that the store shows it as being sent.
+    `renewed` is until when its lease was renewed, 0 where it never was. `started` is when its attempt began;
+    `shown` says that the store shows it as being sent.
     """
 
     delivery: Delivery
     message: Message | None = None
+    renewed: Instant = 0
     started: Instant = 0
     shown: bool = False
 
     @property
     def flow(self) -> Flow:
         return self.delivery.tenant, self.delivery.rule
+
+    @property
+    def leased_until(self) -> Instant:
+        return max(self.delivery.lease_until, self.renewed)
 
 
 def retry_delay(tries: int, backoff: Backoff, retry_after: float | None, randomness: random.Random) -> int:
@@ -73,6 +79,7 @@ class TokenBucket:
     def wait(self, now: Instant, share: int = 1) -> float:
         """Seconds until a token is there, 0 where one is. `share` nodes divide the rate among them."""
         per_second = self.rate.per_second / share
+        self._capacity = max(1.0, per_second)
         # A clock set back gives nothing and takes nothing.
         self._tokens = min(self._capacity, self._tokens + max(0, now - self._at) * per_second / SECOND)
         self._at = now
@@ -166,11 +173,13 @@ class FairQueue:
             del self._flows[flow]
         return job
 
-    def drop(self, ids: Collection[str]) -> None:
-        """Forget these deliveries, where they still wait."""
-        jobs = self.clear() if ids else []
-        for job in jobs:
-            if job.delivery.id not in ids:
+    def renew(self, asked: Collection[str], held: Collection[str], until: Instant) -> None:
+        """Of the deliveries asked about, those that are held are leased until then; forget the others."""
+        for job in self.clear():
+            id_ = job.delivery.id
+            if id_ in held:
+                self.push(evolve(job, renewed=until))
+            elif id_ not in asked:
                 self.push(job)
 
     def clear(self) -> list[Job]:
@@ -231,10 +240,14 @@ class Lane:
         room = CAPACITY - self.in_memory
         return max(0, room if flow is None else min(room, FLOW_CAPACITY - self.queue.waiting(flow)))
 
-    def show(self, ids: Collection[str]) -> None:
-        """Note which running attempts the store shows as being sent."""
+    def show(self, ids: Collection[str], until: Instant) -> None:
+        """Note which running attempts the store shows as being sent, leased until then."""
         for id_ in self.running.keys() & set(ids):
-            self.running[id_] = evolve(self.running[id_], shown=True)
+            self.running[id_] = evolve(self.running[id_], shown=True, renewed=until)
+
+    def holds(self, job: Job, until: Instant) -> bool:
+        """Does the lease of a job that was started last until then?"""
+        return self.running.get(job.delivery.id, job).leased_until >= until
 
     def held(self) -> set[str]:
         return {job.delivery.id for job in self.queue} | self.running.keys()
@@ -255,9 +268,12 @@ class Lane:
         elif self.bucket is None or self.bucket.rate != rate:
             self.bucket = TokenBucket(rate, now)
 
-    def wait(self, now: Instant) -> float:
-        """Seconds until the next attempt may start, 0 for now. Waiting spends no attempts."""
-        return max(self.breaker.wait(now), self.bucket.wait(now) if self.bucket else 0.0)
+    def wait(self, now: Instant, share: int = 1) -> float:
+        """Seconds until the next attempt may start, 0 for now. `share` nodes divide the rate among them.
+
+        Waiting spends no attempts.
+        """
+        return max(self.breaker.wait(now), self.bucket.wait(now, share) if self.bucket else 0.0)
 
     def start(self, now: Instant) -> Job:
         """The next job, with its token spent."""

@@ -9,7 +9,7 @@ give each its own link.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -86,10 +86,14 @@ def _instant(local: datetime) -> Instant:
 
 
 class Budgets:
-    """What `throttle` has let through of late, by rule, channel and recipient; read back after a restart."""
+    """What `throttle` has let through of late, by rule, channel and recipient; read back after a restart.
 
-    def __init__(self, store: Store) -> None:
+    The nodes that are alive, which `nodes` counts, divide each budget among them; each has one at least.
+    """
+
+    def __init__(self, store: Store, nodes: Callable[[], int] = lambda: 1) -> None:
         self._store = store
+        self._nodes = nodes
         self._spent: dict[str, deque[Instant]] = {}
         self._owing: set[str] = set()  # a digest waits to spend from these
 
@@ -109,7 +113,7 @@ class Budgets:
         while spent and not now - rate.per < spent[0] <= now:
             spent.popleft()  # over, or from a clock that has been set back since
         kept = 1 if budget in self._owing and not digest else 0
-        over = len(spent) + kept - rate.count
+        over = len(spent) + kept - max(1, rate.count // self._nodes())
         if over < 0:
             return None
         return (spent[over] if over < len(spent) else now) + rate.per

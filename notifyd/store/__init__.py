@@ -372,6 +372,13 @@ class Store(Upkeep, Protocol):
         """Write something and see it durable, or raise `StoreError`."""
         ...
 
+    async def beat(self, now: Instant, until: Instant) -> int:
+        """Show that this node lives, at least `until` then; answers how many nodes live, this one included.
+
+        Raises `StoreInUseError` where another process lives under this node's name.
+        """
+        ...
+
     async def aclose(self) -> None:
-        """Finish what was handed in, then close. Safe to call twice."""
+        """Finish what was handed in, then close: this node lives no longer. Safe to call twice."""
         ...

@@ -643,6 +643,28 @@ async def test_what_somebody_else_has_leased_by_now_is_not_sent_from_memory(tmp_
         gate.open()
 
 
+@pytest.mark.parametrize("lost", [True, False])
+async def test_what_was_leased_before_a_pause_goes_only_where_the_store_says_it_is_ours(
+    tmp_path: Path, lost: bool
+) -> None:
+    async with flow(tmp_path, TASKS, start=False) as way:
+        gate = Gate()
+        way.channel().script = [gate] * 4
+        for _ in range(6):
+            await _planned(way)
+        lane = way.app._dispatcher._lanes["team"]
+        await until(lambda: gate.waiting == 4)
+        way.turn(120)
+        way.store.fail("hold", 2)
+        if lost:
+            now = way.clock()
+            await way.store.claim_due("team", "other", now, now + 60 * SECOND, 10, held=set(lane.running))
+        gate.open()
+        await until(lambda: not lane.queue and not lane.running)
+        assert way.store.calls.count("hold") == 4
+        assert len(way.channel().ids) == len(set(way.channel().ids)) == (4 if lost else 6)
+
+
 async def test_a_life_that_is_killed_leaves_its_deliveries_to_the_next(tmp_path: Path) -> None:
     clock, channels = TurnableClock(), Channels()
     async with flow(tmp_path, TASKS, clock=clock, channels=channels) as way:

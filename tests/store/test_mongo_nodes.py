@@ -11,10 +11,24 @@ import pytest
 from attrs import evolve
 from bson import ObjectId
 
-from notifyd.errors import StoreError, TooLargeError
-from notifyd.model import SECOND, Applied, ApprovalKey, Delivery, Event, Instant, Outcome, State, Status
+from notifyd.errors import StoreError, StoreInUseError, TooLargeError
+from notifyd.flow.expire import Expiry
+from notifyd.flow.resume import Effects
+from notifyd.metrics import Metrics
+from notifyd.model import (
+    SECOND,
+    Applied,
+    ApprovalKey,
+    AuditName,
+    Delivery,
+    Event,
+    Instant,
+    Outcome,
+    State,
+    Status,
+)
 from notifyd.settings import StoreDriver
-from notifyd.store import Advance, AuditFilter, Page, Window
+from notifyd.store import Advance, Aged, AuditFilter, CollectionName, Page, Window
 from notifyd.store.mongo import MongoStore, open_mongo, windows
 from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.deliveries import document
@@ -203,6 +217,102 @@ async def test_a_decision_on_one_node_is_seen_by_the_others_at_once(node: Open) 
     assert not await first.replace_approval(approval(version=2, status=Status.REJECTED))
 
 
+# --- who lives ---------------------------------------------------------------------------------------------
+
+
+async def test_nodes_are_counted_as_long_as_they_beat(node: Open) -> None:
+    first, second = await node("a"), await node("b")
+    await node("never-beats")
+    assert await first.beat(NOW, NOW + 5 * SECOND) == 1
+    assert await second.beat(NOW + SECOND, NOW + 6 * SECOND) == 2
+    assert await first.beat(NOW + 5 * SECOND, NOW + 10 * SECOND) == 2
+    assert await first.beat(NOW + 6 * SECOND, NOW + 11 * SECOND) == 1
+    assert await second.beat(NOW + 7 * SECOND, NOW + 12 * SECOND) == 2
+
+
+async def test_a_node_that_stops_cleanly_is_gone_at_once_and_its_name_free(node: Open) -> None:
+    first, second = await node("a"), await node("b")
+    await second.beat(NOW, NOW + HOUR)
+    assert await first.beat(NOW, NOW + HOUR) == 2
+    await second.aclose()
+    assert await first.beat(NOW, NOW + HOUR) == 1
+    assert await (await node("b")).beat(NOW, NOW + HOUR) == 2
+
+
+async def test_a_second_live_process_under_one_name_is_refused(node: Open) -> None:
+    first = await node("a")
+    await first.beat(NOW, NOW + HOUR)
+
+    async def live() -> None:
+        while True:
+            await first.beat(NOW, NOW + HOUR)
+            await asyncio.sleep(0)
+
+    living = asyncio.create_task(live())
+    with pytest.raises(StoreInUseError, match="another process lives as node 'a'"):
+        await node("a")
+    living.cancel()
+    assert await first.beat(NOW, NOW + HOUR) == 1
+
+
+async def test_a_life_that_was_killed_is_succeeded_and_is_told_so_should_it_wake(node: Open) -> None:
+    killed = await node("a")
+    await insert(killed, delivery())
+    (row,) = await claim(killed, "a")
+    await killed.beat(NOW, NOW + SECOND // 4)
+    again = await node("a")
+    assert await again.beat(NOW, NOW + HOUR) == 1
+    with pytest.raises(StoreInUseError):
+        await killed.beat(NOW, NOW + HOUR)
+    assert await killed.hold([row], NOW + HOUR, sending=False) == frozenset()
+    await killed.aclose()
+    assert await again.beat(NOW, NOW + HOUR) == 1
+
+
+async def test_of_processes_that_start_under_one_name_at_once_one_lives(node: Open) -> None:
+    stores = await asyncio.gather(node("a"), node("a"), return_exceptions=True)
+    opened = [one for one in stores if isinstance(one, MongoStore)]
+    beats = await asyncio.gather(*(one.beat(NOW, NOW + HOUR) for one in opened), return_exceptions=True)
+    assert beats.count(1) == 1
+    assert all(isinstance(one, int | StoreInUseError) for one in beats)
+
+
+# --- what the clock sets off -------------------------------------------------------------------------------
+
+
+async def test_an_approval_that_two_nodes_find_expired_at_once_expires_once(node: Open) -> None:
+    stores = [await node("a"), await node("b")]
+    await open_approval(stores[0], approval(expires_at=NOW))
+    accepted: list[Event] = []
+
+    def effects(store: MongoStore) -> Effects:
+        nothing: Any = None  # it owes no callback
+        clock = TurnableClock()
+        return Effects(store=store, current=nothing, accepted=accepted.append, outbox=nothing, clock=clock)
+
+    async def sweep(store: MongoStore) -> None:
+        settling = effects(store)
+        expiry = Expiry(store=store, recorded=settling.offer, metrics=Metrics(), clock=TurnableClock())
+        await expiry.sweep()
+        await settling.sweep()
+
+    await asyncio.gather(*map(sweep, stores))
+    found = await find_approval(stores[1])
+    assert (found.status, found.effects) == (Status.EXPIRED, ())
+    trail, _ = await stores[0].audit(TENANT, AuditFilter(), Page())
+    assert [one.name for one in trail].count(AuditName.EXPIRED) == 1
+    assert [one.action for one in accepted] == ["expired"]
+
+
+async def test_what_two_nodes_remove_by_age_at_once_is_removed_and_counted_once(node: Open) -> None:
+    stores = [await node("a"), await node("b")]
+    await stores[0].write_audit([audit_record(f"audit-{n}") for n in range(30)])
+    aged = Aged(CollectionName.AUDIT, NOW + HOUR, None)
+    purged = await asyncio.gather(*(store.purge(aged, 100) for store in stores))
+    assert sum(one.removed for one in purged) == 30
+    assert await stores[0].count(CollectionName.AUDIT) == 0
+
+
 # --- steps that were broken off ------------------------------------------------------------------------------
 
 
@@ -219,6 +329,28 @@ async def test_an_acceptance_that_broke_off_is_finished_by_its_repetition(node: 
     assert not (await store.append(append_of(event(), applying(event())))).fresh
     assert (await find_approval(store)).version == 1
     assert len((await store.audit(TENANT, AuditFilter(), Page()))[0]) == 1
+
+
+@pytest.mark.parametrize("inserter", ["new_audit", "new_events"])
+async def test_an_acceptance_that_broke_off_and_is_not_repeated_is_finished_by_another_node(
+    node: Open, inserter: str
+) -> None:
+    store, other = await node("a"), await node("b")
+    await store.append(append_of(event("e0", run_id="run-0"), applying(event("e0", run_id="run-0"))))
+    broken(store, inserter)
+    with pytest.raises(StoreError):
+        await store.append(append_of(event(), applying(event())))
+    assert await other.claim_unplanned("b", NOW + MINUTE - 1, NOW + HOUR, 10) == []
+    found = await other.claim_unplanned("b", NOW + MINUTE + 1, NOW + HOUR, 10)
+    assert {(one.key, one.outcome, one.version) for one in found} == {
+        ("e0", Outcome.OPENED, 1),
+        ("e1", Outcome.OPENED, 1),
+    }
+    assert not (await other.append(append_of(event(), applying(event())))).fresh
+    lines, _ = await other.audit(TENANT, AuditFilter(), Page())
+    assert sorted(line.id for line in lines) == ["audit-e0", "audit-e1"]
+    assert await other._base.approvals.find({"accepting.at": {"$gt": 0}}) == []
+    assert (await find_approval(other)).version == 1
 
 
 async def test_a_plan_whose_deliveries_were_not_inserted_is_taken_up_by_another_node(node: Open) -> None:

@@ -237,11 +237,34 @@ def test_nothing_is_lost_and_nobody_waits_for_more_than_one_of_each_other_flow(
 
 def test_what_belongs_to_somebody_else_by_now_is_dropped_and_the_rest_keeps_its_order() -> None:
     queue = FairQueue()
-    for name in ("a", "b", "c", "d"):
+    for name in ("a", "b", "c", "d", "came-since"):
         queue.push(job(name))
-    queue.drop({"b", "d", "unknown"})
-    assert len(queue) == 2
-    assert ids([queue.pop(), queue.pop()]) == ["a", "c"]
+    queue.renew({"a", "b", "c", "d"}, {"a", "c", "unknown"}, NOW)
+    left = [queue.pop() for _ in range(len(queue))]
+    assert ids(left) == ["a", "c", "came-since"]
+    assert [one.leased_until for one in left] == [NOW, NOW, 0]
+
+
+def test_a_lane_s_rate_is_divided_by_the_nodes_that_share_it() -> None:
+    lane = Lane("team", "team")
+    lane.limit(parse_rate("4/s"), NOW)
+    gone = 0
+    while lane.wait(NOW, 2) == 0:
+        lane.queue.push(job(f"d{gone}"))
+        lane.start(NOW)
+        gone += 1
+    assert gone == 2
+    assert lane.wait(NOW, 2) == pytest.approx(0.5)
+
+
+def test_a_running_job_is_held_until_its_lease_or_the_last_renewal_ends() -> None:
+    lane = Lane("team", "team")
+    lane.queue.push(job("a"))
+    started = lane.start(NOW)
+    assert not lane.holds(started, NOW + HOUR)
+    lane.show({"a"}, NOW + HOUR)
+    assert lane.holds(started, NOW + HOUR)
+    assert not lane.holds(started, NOW + HOUR + 1)
 
 
 def test_clearing_gives_everything_back() -> None:
@@ -319,6 +342,6 @@ def test_the_breaker_learns_from_transient_failures_and_not_from_a_messages_own_
 def test_running_attempts_are_noted_as_shown_once() -> None:
     made = lane("a", "b")
     made.start(NOW)
-    made.show({"a", "b", "gone"})
-    assert made.running["a"] == evolve(job("a"), started=NOW, shown=True)
+    made.show({"a", "b", "gone"}, NOW + HOUR)
+    assert made.running["a"] == evolve(job("a"), started=NOW, shown=True, renewed=NOW + HOUR)
     assert "b" not in made.running

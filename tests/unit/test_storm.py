@@ -160,6 +160,21 @@ async def test_a_budget_lets_so_many_through_in_any_such_time() -> None:
     assert budget.full_until("b", RATE, NOW + HOUR) == NOW + HOUR + 1
 
 
+async def test_nodes_divide_a_budget_and_each_has_one_at_least() -> None:
+    nodes, ledger = [2], Ledger()
+    budget = Budgets(ledger, lambda: nodes[0])  # type: ignore[arg-type]
+    await budget.load(TENANT, "b", Rate(5, HOUR), NOW)
+    budget.spend("b", NOW)
+    assert budget.full_until("b", Rate(5, HOUR), NOW) is None
+    budget.spend("b", NOW + 1)
+    assert budget.full_until("b", Rate(5, HOUR), NOW + 2) == NOW + HOUR
+    nodes[0] = 9
+    assert budget.full_until("b", Rate(5, HOUR), NOW + HOUR) == NOW + 1 + HOUR
+    assert budget.full_until("b", Rate(5, HOUR), NOW + 1 + HOUR) is None
+    nodes[0] = 1
+    assert budget.full_until("b", Rate(5, HOUR), NOW + 2) is None
+
+
 async def test_what_was_spent_before_a_restart_is_spent() -> None:
     assert (await budgets(NOW - 1, NOW - 2, NOW - 3)).full_until("b", RATE, NOW) == NOW - 3 + HOUR
     assert (await budgets(NOW - 1, NOW - 2, NOW - HOUR)).full_until("b", RATE, NOW) is None

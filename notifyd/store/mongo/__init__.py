@@ -2,7 +2,7 @@
 
 No step needs a transaction: each is one conditional write, and what goes before or after it can be repeated.
 `store` is the whole; `driver` the one way to the database; `events`, `approvals`, `deliveries`, `windows`,
-`digests` and `audit` are the steps and queries; the rest is what these are made of.
+`digests`, `audit` and `nodes` are the steps and queries; the rest is what these are made of.
 """
 
 from notifyd.store.mongo.store import MongoStore, open_mongo

@@ -58,9 +58,14 @@ class ServerClock:
 
     async def trusted(self) -> bool:
         """May this node claim? Not while its clock is off by more than the tolerance."""
-        if self.tolerance is not None and time.monotonic() - self._checked >= _CHECK_EVERY:
-            await self._measure(self.tolerance)
+        if time.monotonic() - self._checked >= _CHECK_EVERY:
+            await self.measure()
         return self._trusted
+
+    async def measure(self) -> None:
+        """Compare the clocks now."""
+        if self.tolerance is not None:
+            await self._measure(self.tolerance)
 
     async def _measure(self, tolerance: Instant) -> None:
         before = self.clock()
@@ -78,9 +83,17 @@ class ServerClock:
             )
         self._trusted = trusted
 
+    def by_server(self, at: Instant) -> Instant:
+        """What the database's clock shows when this node's shows `at`."""
+        return at - self.offset
+
+    def now(self) -> Instant:
+        """The time by the database's clock."""
+        return self.by_server(self.clock())
+
     def lease_end(self, until: Instant) -> Instant:
         """When others may take what this node holds until `until`, by a clock that is off by the tolerance."""
-        return until - self.offset + (self.tolerance or 0)
+        return self.by_server(until) + (self.tolerance or 0)
 
 
 @frozen
@@ -102,6 +115,8 @@ class Base:
     new_deliveries: Inserter
     new_audit: Inserter
     audit: Collection
+    # This process, among those that have had the node's name.
+    life: str = field(factory=lambda: secrets.token_hex(16))
 
     @classmethod
     def of(cls, connection: Connection, node: str, clock: Clock, skew: Instant | None) -> Base:

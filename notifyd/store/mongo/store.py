@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Collection as Ids
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, TypeVar
@@ -37,6 +38,7 @@ from notifyd.store.mongo import deliveries as delivery_steps
 from notifyd.store.mongo import digests
 from notifyd.store.mongo import events as event_steps
 from notifyd.store.mongo import moving as moving_steps
+from notifyd.store.mongo import nodes as node_steps
 from notifyd.store.mongo import retention as retention_steps
 from notifyd.store.mongo import windows as window_steps
 from notifyd.store.mongo.base import Base
@@ -45,6 +47,8 @@ from notifyd.store.mongo.driver import Connection, connect, store_error
 from notifyd.store.mongo.schema import migrate
 
 T = TypeVar("T")
+
+_log = logging.getLogger("notifyd.store")
 
 _DRIVER_SHARE: Final = 0.9
 """Of an operation's time, what the driver has to give up by itself, which leaves its connections in order."""
@@ -233,15 +237,17 @@ class MongoStore:
     # -- the store itself ---------------------------------------------------------------------------------
 
     async def probe(self) -> None:
-        await self._run(self._probe())
+        await self._run(node_steps.probe(self._base))
 
-    async def _probe(self) -> None:
-        probed = {"$set": {"probed_at": self._base.clock()}}
-        await self._base.nodes.update_one({"_id": self._base.node}, probed, upsert=True)
+    async def beat(self, now: Instant, until: Instant) -> int:
+        return await self._run(node_steps.beat(self._base, now, until))
 
     async def begin(self) -> None:
-        """Make this node known, and end the leases of its earlier life. Called once, before anything else."""
-        await self._probe()
+        """Take this node's name, and end the leases of its earlier life. Called once, before anything else.
+
+        Raises `StoreInUseError` where another process lives under the name.
+        """
+        await node_steps.begin(self._base)
         await self._events.void(self._base.node, {})
         await self._deliveries.void(self._base.node, {"lease_until": 0, "state": State.PENDING.value})
 
@@ -253,7 +259,17 @@ class MongoStore:
     async def _close(self) -> None:
         await self._idle.wait()
         await self._base.settled()
+        await self._leave()
         await self._base.connection.aclose()
+
+    async def _leave(self) -> None:
+        try:
+            with pymongo.timeout(self._timeout * _DRIVER_SHARE):
+                async with asyncio.timeout(self._timeout):
+                    await node_steps.leave(self._base)
+        except (PyMongoError, TimeoutError) as error:
+            fault = store_error(self._base.connection.name, error)
+            _log.warning("this node counts as alive for some seconds more: %s", fault.detail)
 
     async def _run(self, step: Coroutine[Any, Any, T]) -> T:
         """Run an operation within the timeout, and tell whatever keeps it from its end as a `StoreError`."""
@@ -290,7 +306,8 @@ async def open_mongo(
     operation may take, `clock_skew` how far this host's clock may be from the database's, both in seconds;
     None, for a database that no other node uses, trusts this host's clock.
 
-    Raises `ConfigError` for a URL that names no database, and `StoreError` where it cannot be used.
+    Raises `ConfigError` for a URL that names no database, `StoreInUseError` where another process lives as
+    `node`, and `StoreError` where the database cannot be used.
     """
     connection = await connect(url, driver, timeout=timeout, observer=observer)
     skew = None if clock_skew is None else int(clock_skew * SECOND)

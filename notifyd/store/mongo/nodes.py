@@ -1,0 +1,101 @@
+"""Which nodes share this database: one document of `nodes` for each, under its name.
+
+A node's document says which *life* of it (a process) has the name, how many beats that has given, and until when
+it counts as alive, by the database's clock. Every write is conditional on what was seen of these, so that of two
+lives under one name only one goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+from pymongo.errors import DuplicateKeyError
+
+from notifyd.errors import StoreInUseError
+from notifyd.model import SECOND, Instant
+from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.driver import Document
+
+_LOOK: Final = 0.2
+"""Seconds between looks at a node that may be alive."""
+
+_PATIENCE: Final = 30.0
+"""The longest wait for an earlier life's end, in seconds, whatever its clock has written."""
+
+_FORGOTTEN: Final = 86400 * SECOND
+"""How long a node that is gone is remembered."""
+
+_log = logging.getLogger("notifyd.store")
+
+
+async def begin(base: Base) -> None:
+    """Take this node's name for this life. Raises `StoreInUseError` where another process lives under it.
+
+    An earlier life that did not end cleanly is waited for until it would count as dead: one that beats
+    meanwhile is alive.
+    """
+    await base.server_clock.measure()
+    found = await base.nodes.find_one({"_id": base.node})
+    if found is not None:
+        await _outlive(base, found)
+    seen = _seen(found or {})
+    fresh = {"life": base.life, "beats": 0, "alive_until": 0, "probed_at": base.clock()}
+    try:
+        await base.nodes.update_one({"_id": base.node, **seen}, {"$set": fresh}, upsert=True)
+    except DuplicateKeyError:
+        raise _in_use(base) from None
+    stale = base.server_clock.now() - _FORGOTTEN
+    await base.nodes.delete_many({"_id": {"$ne": base.node}, "alive_until": {"$gt": 0, "$lt": stale}})
+
+
+def _seen(found: Document) -> dict[str, Any]:
+    return {"life": found.get("life"), "beats": found.get("beats")}
+
+
+async def _outlive(base: Base, found: Document) -> None:
+    left = (found.get("alive_until", 0) - base.server_clock.now()) / SECOND
+    if left <= 0:
+        return
+    _log.info("node %r has not stopped cleanly: waiting until it would be dead", base.node)
+    end = time.monotonic() + min(left, _PATIENCE)
+    while time.monotonic() < end:
+        await asyncio.sleep(_LOOK)
+        now = await base.nodes.find_one({"_id": base.node})
+        if now is None:
+            return  # it has stopped cleanly since
+        if _seen(now) != _seen(found):
+            raise _in_use(base)
+
+
+def _in_use(base: Base) -> StoreInUseError:
+    return StoreInUseError(
+        f"MongoDB database {base.connection.name}: another process lives as node {base.node!r}; "
+        "each needs a server.node of its own"
+    )
+
+
+async def beat(base: Base, now: Instant, until: Instant) -> int:
+    """How many nodes are alive, after this one has shown that it is. Raises `StoreInUseError`."""
+    await base.server_clock.trusted()  # measures, from time to time
+    mine = {"_id": base.node, "life": base.life}
+    alive = {"$set": {"alive_until": base.server_clock.by_server(until)}, "$inc": {"beats": 1}}
+    try:
+        await base.nodes.update_one(mine, alive, upsert=True)
+    except DuplicateKeyError:
+        raise _in_use(base) from None
+    living = {"alive_until": {"$gt": base.server_clock.by_server(now)}}
+    return max(1, len(await base.nodes.find(living, fields=["_id"])))
+
+
+async def probe(base: Base) -> None:
+    """Write something and see it durable."""
+    change = {"$set": {"probed_at": base.clock()}, "$setOnInsert": {"life": base.life, "beats": 0}}
+    await base.nodes.update_one({"_id": base.node}, change, upsert=True)
+
+
+async def leave(base: Base) -> None:
+    """This life is over: its name is free, and the others count it no longer."""
+    await base.nodes.delete_one({"_id": base.node, "life": base.life})
