@@ -23,7 +23,7 @@ NEVER_IN_HTTP = {
     errors.PermanentError,
     errors.RenderError,
 }
-"""Raised at start-up, at a reload, by a channel, a template or an import; leaking one is notifyd's own fault: 500."""
+"""Raised at start-up, at a reload, by a channel, a template or an import. One that leaks is our own fault: 500."""
 
 STATUS = {
     "malformed_json": 400,
