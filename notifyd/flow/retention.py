@@ -17,8 +17,8 @@ from notifyd.store import Aged, CollectionName, Hold, Store
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 50
-_LARGEST: Final = 2000
-TARGET: Final = 0.02
+_LARGEST: Final = 500
+TARGET: Final = 0.01
 """Seconds for which a batch should keep other writes waiting, well below the 50 ms that it may."""
 
 

@@ -7,13 +7,18 @@ from typing import Any
 
 import pytest
 
+from notifyd import app
 from notifyd.codec import rfc3339
 from notifyd.errors import TooOldError
 from notifyd.model import Instant
 from notifyd.store import CollectionName
 from notifyd.units import DAY, MINUTE
 from tests import events
+from tests.daemon import Clock, daemon
+from tests.fakes import sqlite
 from tests.flows import RULES, Flow, flow
+from tests.store.makers import audit_record
+from tests.waiting import until_async
 
 SHORT = RULES + '\n[retention]\nevents = "2d"\napprovals = "1d"\nincidents = "1d"\n'
 
@@ -111,3 +116,22 @@ async def test_the_events_of_a_pending_approval_stay_however_old_they_are(tmp_pa
         await settle(way)
         await way.app._retention.sweep()
         assert await way.store.count(CollectionName.EVENTS) == 0
+
+
+async def test_a_service_removes_what_is_old_soon_after_its_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    store = await sqlite(tmp_path, clock)
+    await store.restore([audit_record("old", at=clock() - 400 * DAY), audit_record("new", at=clock())])
+    await store.aclose()
+    monkeypatch.setattr(app, "_RETENTION_FIRST", 0.0)
+    async with daemon(tmp_path) as notifyd:
+        left = notifyd.app._store.count
+
+        async def removed() -> bool:
+            return await left(CollectionName.AUDIT) == 1
+
+        await until_async(removed)
+        metrics = (await notifyd.call("GET", "/metrics")).text
+        assert 'notifyd_purged_total{collection="audit"} 1.0' in metrics

@@ -59,7 +59,7 @@ def test_a_batch_that_took_too_long_makes_the_next_one_smaller_in_proportion() -
 def test_a_quick_batch_at_most_doubles_the_next_up_to_a_bound() -> None:
     assert next_size(100, TARGET / 50) == 200
     assert next_size(100, 0.0) == 200
-    assert next_size(1500, TARGET / 50) == 2000
+    assert next_size(400, TARGET / 50) == 500
 
 
 @define
