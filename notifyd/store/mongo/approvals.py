@@ -46,15 +46,23 @@ async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | 
     return None if document is None else record_of(document, Incident)
 
 
-async def move(base: Base, stored: Subject | None, subject: Subject) -> bool:
-    """Write `subject` over `stored`, or as new. False where the stored one is another by now."""
+async def move(
+    base: Base, stored: Subject | None, subject: Subject, *, accepting: Document | None = None
+) -> bool:
+    """Write `subject` over `stored`, or as new. False where the stored one is another by now.
+
+    `accepting` is kept with it: what the acceptance of the event that moved it has still to insert.
+    """
     document, incident = document_of(subject), isinstance(subject, Incident)
+    notes = [] if accepting is None else [accepting]
     if stored is None:
         inserter = base.new_incidents if incident else base.new_approvals
-        (fresh,) = await inserter.insert([{**document, "position": base.positions.next()}])
+        fields = {"position": base.positions.next(), "accepting": notes}
+        (fresh,) = await inserter.insert([{**document, **fields}])
         return fresh
     where = by_key(subject.key) | {"version": stored.version}
-    return await (base.incidents if incident else base.approvals).update_one(where, {"$set": document})
+    change = {"$set": document, "$push": {"accepting": {"$each": notes}}}
+    return await (base.incidents if incident else base.approvals).update_one(where, change)
 
 
 async def replace(base: Base, approval: Approval) -> bool:

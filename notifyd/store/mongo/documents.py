@@ -9,6 +9,8 @@ stand the store's own fields, which reading a record passes over:
     set_from   the earliest time at which anybody can have set that `claim_at`: further ahead, it is not meant
     claim      which claim took it
     closing    which digest is about to stand for it
+    accepting  events that changed an approval or incident, until they are sure to be stored themselves
+    planned    which planner fixed an event's plan
 """
 
 from __future__ import annotations

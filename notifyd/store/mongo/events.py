@@ -1,30 +1,33 @@
 """Accepting and planning: the steps over `events`.
 
-Accepting an event about an approval takes three durable writes, in an order that any of them may be the last:
-the approval (which remembers the event in `applied`), the audit lines, and the event itself, which is the
-promise. What a broken acceptance leaves, its repetition finds done and goes on from there.
+Accepting an event that changes an approval or incident takes three durable writes: the subject (which remembers in
+`applied` what the event did to it), the audit lines, and the event itself. The first one decides, and carries the
+other two in `accepting`; what a broken acceptance leaves is finished by its repetition, or by a sweep.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from attrs import evolve
+from attrs import evolve, frozen
 from bson import ObjectId
 
 from notifyd.errors import NotFoundError, StoreError
-from notifyd.model import SECOND, Event, Instant, PlanEntry
+from notifyd.model import SECOND, AuditRecord, Event, Instant, PlanEntry
 from notifyd.store import Advance, Append, Appended, PlanFixed, Planned
 from notifyd.store.mongo import approvals, audit, deliveries
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.documents import document_of, part_of, record_of
-from notifyd.store.mongo.driver import Document
+from notifyd.store.mongo.driver import Collection, Document
 
 PLAN_LEASE: Final = 60 * SECOND
 """How long the node that accepted an event has for planning it, before the sweeper takes it up."""
+
+_SWEPT: Final = 1000
+"""How many subjects a sweep looks at: as many as a node accepts in the second between two."""
 
 _PLANNED: Final = {"$unset": {"claim_at": "", "set_from": "", "claim": "", "lease_owner": ""}}
 
@@ -57,27 +60,41 @@ async def insert(base: Base, event: Event, *, leased: bool = True) -> bool:
     return fresh
 
 
+@frozen
+class Acceptance:
+    """An event as it is accepted, and the audit lines of that."""
+
+    event: Event
+    audit: tuple[AuditRecord, ...]
+
+    @classmethod
+    def of(cls, event: Event, advance: Advance) -> Acceptance:
+        accepted = evolve(
+            event,
+            outcome=advance.outcome,
+            notify=advance.notify,
+            version=advance.version,
+            round=advance.round,
+        )
+        return cls(accepted, advance.audit)
+
+
 async def append(base: Base, request: Append) -> Appended:
-    event = request.event
-    advance = await _moved(base, request)
-    if isinstance(advance, Event):
-        return Appended(advance, fresh=False)
-    await audit.write(base, advance.audit)
-    accepted = evolve(
-        event, outcome=advance.outcome, notify=advance.notify, version=advance.version, round=advance.round
-    )
-    if await insert(base, accepted, leased=request.leased):
-        return Appended(accepted, fresh=True)
-    first = await find(base, event)
+    accepted = await _moved(base, request)
+    if isinstance(accepted, Event):
+        return Appended(accepted, fresh=False)
+    if await _finish_accepting(base, accepted, leased=request.leased):
+        return Appended(accepted.event, fresh=True)
+    first = await find(base, request.event)
     if first is None:
         raise StoreError("the event was removed while it was being accepted")
     return Appended(first, fresh=False)
 
 
-async def _moved(base: Base, request: Append) -> Advance | Event:
+async def _moved(base: Base, request: Append) -> Acceptance | Event:
     """Do to the subject what the event does; or answer the event that is stored under its key already."""
     if request.subject is None:
-        return request.advance(None)
+        return Acceptance.of(request.event, request.advance(None))
     for _ in range(approvals.RACES):
         stored, subject = await asyncio.gather(
             find(base, request.event), approvals.find_subject(base, request.subject)
@@ -85,9 +102,56 @@ async def _moved(base: Base, request: Append) -> Advance | Event:
         if stored is not None:
             return stored
         advance = request.advance(subject)
-        if advance.subject is None or await approvals.move(base, subject, advance.subject):
-            return advance
+        accepted = Acceptance.of(request.event, advance)
+        if advance.subject is None:
+            return accepted
+        if await approvals.move(base, subject, advance.subject, accepting=_note(base, accepted)):
+            return accepted
     raise StoreError("too many writes to this approval at once")
+
+
+def _note(base: Base, accepted: Acceptance) -> Document:
+    """What a subject carries of an event that changes it, so that its acceptance can be finished from it."""
+    return {
+        "key": accepted.event.key,
+        "at": base.clock(),
+        "event": document_of(accepted.event),
+        "audit": [document_of(record) for record in accepted.audit],
+    }
+
+
+async def _finish_accepting(base: Base, accepted: Acceptance, *, leased: bool) -> bool:
+    """Insert what the acceptance of an event adds; was the event new?"""
+    await audit.write(base, accepted.audit)
+    return await insert(base, accepted.event, leased=leased)
+
+
+# --- acceptances that broke off ----------------------------------------------------------------------------
+
+
+async def sweep_acceptances(base: Base, now: Instant) -> None:
+    """Finish the acceptances of a plan lease ago that broke off, and forget those that did not."""
+    for subjects in (base.approvals, base.incidents):
+        old = {"$gt": 0, "$lt": now - PLAN_LEASE}
+        found = await subjects.find({"accepting.at": old}, fields=["tenant", "accepting"], limit=_SWEPT)
+        notes: dict[str, dict[str, Document]] = {}
+        for one in found:
+            known = notes.setdefault(one["tenant"], {})
+            known.update({note["key"]: note for note in one["accepting"] if note["at"] < now - PLAN_LEASE})
+        for tenant, by_key in notes.items():
+            await _settle(base, subjects, tenant, by_key)
+
+
+async def _settle(base: Base, subjects: Collection, tenant: str, notes: Mapping[str, Document]) -> None:
+    keys = list(notes)
+    stored = await base.events.find({"tenant": tenant, "key": {"$in": keys}}, fields=["key"])
+    for key in notes.keys() - {one["key"] for one in stored}:
+        note = notes[key]
+        lines = tuple(record_of(line, AuditRecord) for line in note["audit"])
+        accepted = Acceptance(record_of(note["event"], Event), lines)
+        await _finish_accepting(base, accepted, leased=False)
+    done = {"$pull": {"accepting": {"key": {"$in": keys}}}}
+    await subjects.update_many({"tenant": tenant, "accepting.key": {"$in": keys}}, done)
 
 
 # --- planning ----------------------------------------------------------------------------------------------
@@ -96,6 +160,7 @@ async def _moved(base: Base, request: Append) -> Advance | Event:
 async def claim_unplanned(
     base: Base, queue: Queue, owner: str, now: Instant, until: Instant, limit: int
 ) -> list[Event]:
+    await sweep_acceptances(base, now)
     change = {"$set": {"lease_owner": owner, **base.lease(until)}}
     claimed = await queue.claim(Wanted({}, now, limit), change)
     return [record_of(document, Event) for document in claimed]

@@ -21,6 +21,9 @@ CLAIMABLE: Final[Mapping[str, Any]] = {"claim_at": {"$gte": 0}}
 HELD: Final[Mapping[str, Any]] = {"window": {"$gt": ""}}
 """Deliveries that wait in a window."""
 
+ACCEPTING: Final[Mapping[str, Any]] = {"accepting.at": {"$gt": 0}}
+"""Approvals and incidents that carry an event which may not be stored yet."""
+
 QUEUE: Final = "queue"
 """The index that a queue is claimed by."""
 
@@ -62,7 +65,9 @@ INDEXES: Final = (
     _index("pack_approvals", "by_status", "tenant", "status", "position"),
     _partial("pack_approvals", "due", {"status": "pending"}, "status", "expires_at"),
     _partial("pack_approvals", "owing", {"effects.id": {"$gt": ""}}, "effects.id"),
+    _partial("pack_approvals", "accepting", ACCEPTING, "accepting.at"),
     _unique("incidents", *_APPROVAL, "policy_id"),
+    _partial("incidents", "accepting", ACCEPTING, "accepting.at"),
     _unique("deliveries", "tenant", "id"),
     _index("deliveries", "by_state", "tenant", "state", "position"),
     _partial("deliveries", QUEUE, CLAIMABLE, "lane", "claim_at", "position"),
