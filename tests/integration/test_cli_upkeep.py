@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -221,9 +225,35 @@ async def test_an_export_into_a_folder_that_is_not_there_is_told(tmp_path: Path)
     assert result.stderr == f"notifyd: {tmp_path}/nowhere/all.jsonl: No such file or directory\n"
 
 
+async def test_on_a_terminal_progress_is_shown_beside_what_is_printed(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    await home.put(rows(now()))
+    primary, secondary = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "notifyd", "purge", "--offline", "--json", "--config", str(home.config)),
+        env=home.environ | {"TERM": "xterm", "COLUMNS": "100"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=secondary,
+    )
+    os.close(secondary)
+    shown, (stdout, _) = await asyncio.gather(asyncio.to_thread(_read, primary), process.communicate())
+    assert json.loads(stdout)["removed"] == REMOVED
+    assert "deliveries" in shown
+    assert "1/1" in shown
+
+
 def test_the_ages_of_these_tests_are_the_defaults() -> None:
     keep = Keep()
     assert max(keep.events, keep.approvals, keep.incidents, keep.deliveries) < 100 * DAY < keep.audit
+
+
+def _read(terminal: int) -> str:
+    """All that is written to a terminal until nobody has it open any more."""
+    found = b""
+    with os.fdopen(terminal, "rb", buffering=0) as file, suppress(OSError):  # EIO is its end
+        while some := file.read(65536):
+            found += some
+    return found.decode()
 
 
 def _write(path: Path, text: str) -> None:
