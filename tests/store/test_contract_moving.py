@@ -139,6 +139,14 @@ async def test_restored_deliveries_are_due_and_held_ones_wait_for_their_window(s
     assert await store.dead_letters() == {"slack": 1}
 
 
+async def test_what_comes_after_joins_a_restored_window(store: Store) -> None:
+    await store.restore(RECORDS)
+    later = delivery("later", window="w", window_start=NOW + 1, next_attempt_at=NOW + 2 * MINUTE)
+    await insert(store, evolve(later, created_at=NOW + 1))
+    (window,) = await store.due_windows(NOW + MINUTE, 10)
+    assert (window.start, window.count) == (NOW, 2)
+
+
 async def test_restored_rows_keep_their_order_in_lists(store: Store) -> None:
     await store.restore(RECORDS)
     found, _ = await store.deliveries(TENANT, DeliveryFilter(), Page())

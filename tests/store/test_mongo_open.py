@@ -15,7 +15,7 @@ from attrs import define, evolve, field
 from notifyd.errors import ConfigError, StoreError
 from notifyd.model import ResumeStatus, State
 from notifyd.settings import StoreDriver
-from notifyd.store import ApprovalFilter, AuditFilter, DeliveryFilter, Page
+from notifyd.store import Aged, ApprovalFilter, AuditFilter, CollectionName, DeliveryFilter, Hold, Page
 from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.mongo.claims import Queue
 from notifyd.store.mongo.driver import connect
@@ -218,6 +218,11 @@ async def every_operation(store: MongoStore) -> None:
     await store.write_audit([audit_record()])
     await store.audit(TENANT, AuditFilter("run-1"), Page(5))
     await store.audit(TENANT, AuditFilter(), Page(5))
+    for collection in CollectionName:
+        aged = Aged(collection, NOW + 2 * HOUR, Hold("case"))
+        done = await store.purge(aged, 1, dry_run=True)
+        await store.purge(aged, 1, done.after or "")
+        await store.dump(collection, "", 5)
 
 
 def serves(index: Index, where: dict[str, Any]) -> bool:

@@ -10,17 +10,20 @@ from bson import ObjectId
 from notifyd.errors import StoreError
 from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, State
 from notifyd.store import CollectionName, Stored, StoredEvent
-from notifyd.store.mongo import deliveries
+from notifyd.store.mongo import deliveries, windows
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import document_of, record_of
 from notifyd.store.mongo.driver import DUPLICATE, Document
 from notifyd.store.mongo.retention import collection_of, object_id
 
+_FIRST = "0" * 24
+"""Below every `_id` that is given."""
+
 
 async def dump(
     base: Base, collection: CollectionName, after: str, limit: int
 ) -> tuple[list[Stored], str | None]:
-    where = {"_id": {"$gt": object_id(after)}} if after else {}
+    where = {"_id": {"$gt": object_id(after or _FIRST)}}
     found = await collection_of(base, collection).find(where, sort=[("_id", 1)], limit=limit)
     rows = [_record(collection, document) for document in found]
     return rows, str(found[-1]["_id"]) if len(found) == limit else None
@@ -47,6 +50,8 @@ def _unleased(delivery: Delivery) -> Delivery:
 
 async def restore(base: Base, given: Sequence[Stored]) -> int:
     """One unordered insert for each collection; what is there already fails alone."""
+    # Only so that the windows are open: each row stays in its own.
+    await windows.join(base, [row for row in given if isinstance(row, Delivery)])
     documents: dict[CollectionName, list[Document]] = {}
     for row in given:
         name, document = _document(base, row)
