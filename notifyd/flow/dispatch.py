@@ -100,6 +100,7 @@ class Dispatcher:
         self._clock = clock
         self._node = node
         self._nodes = nodes
+        self._known_nodes = 1
         self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -217,8 +218,11 @@ class Dispatcher:
             await self._sleep()
 
     async def _look_after(self, renewed: Instant) -> Instant:
-        if time.monotonic() - self._counted >= _RECOUNT:
+        live = self._nodes()
+        # A node that has died leaves deliveries that this one does not know of.
+        if live < self._known_nodes or time.monotonic() - self._counted >= _RECOUNT:
             await self._count()
+        self._known_nodes = live
         for lane in list(self._lanes.values()):
             await self._refill(lane)
         return await self._keep_leases(renewed)

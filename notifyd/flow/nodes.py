@@ -33,6 +33,6 @@ class Nodes:
         now = self._clock()
         live = await self._store.beat(now, now + ALIVE)
         if live != self._live:
-            log.info("%d nodes are alive", live)
+            log.info("nodes alive: %d", live)
         self._live = live
         return live

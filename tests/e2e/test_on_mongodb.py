@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import aiohttp
+import pymongo
 import pytest
 
 from notifyd.app import running
@@ -73,3 +76,20 @@ async def test_an_event_is_told_decided_on_another_node_and_its_run_resumed_once
         for name in ("requested", "acknowledged"):
             assert names.count(f"pack.approval.{name}") == 1
         assert names.count("resume.delivered") == 1
+
+
+async def test_a_node_whose_name_another_process_has_taken_ends_itself(
+    mongo_server: MongoServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = mongo_server.database()
+    async with AsyncExitStack() as stack:
+        runner = await stack.enter_async_context(HttpSink())
+        first = await stack.enter_async_context(node(url, StoreDriver.PYMONGO, "first", runner))
+        second = await stack.enter_async_context(node(url, StoreDriver.PYMONGO, "second", runner))
+        database: pymongo.AsyncMongoClient[dict[str, Any]]
+        async with pymongo.AsyncMongoClient(url) as database:
+            names = database.get_default_database().nodes
+            await names.update_one({"_id": "first"}, {"$set": {"life": "another"}})
+        await asyncio.wait_for(first.app.failed, 15)
+        assert "another process lives as node 'first'" in caplog.text
+        assert not second.app.failed.done()

@@ -448,3 +448,8 @@ async def test_only_a_dead_delivery_of_the_tenant_is_revived(store: Store) -> No
     await store.record(ended(leased("d3"), State.DEAD))
     for tenant, one in ((TENANT, "d1"), (TENANT, "d2"), ("globex", "d3"), (TENANT, "gone")):
         assert await store.revive(tenant, one, NOW, NOW + HOUR) is None
+
+
+async def test_a_node_that_is_alone_counts_one(store: Store) -> None:
+    for _ in range(2):
+        assert await store.beat(NOW, NOW + HOUR) == 1
