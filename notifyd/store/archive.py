@@ -81,7 +81,7 @@ async def export(store: Upkeep, path: Path, keyring: Keyring, now: Instant, told
 
 def _begun(path: Path, openings: int | None, now: Instant) -> Header:
     """The header to go on from."""
-    if not path.exists() or path.stat().st_size < HEADER_BYTES:
+    if not path.exists() or not path.stat().st_size:
         return Header(created_at=now, openings=openings)
     with path.open("rb") as file:
         header = _read_header(file, path)
