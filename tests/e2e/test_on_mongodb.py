@@ -88,7 +88,7 @@ async def test_a_node_whose_name_another_process_has_taken_ends_itself(
         second = await stack.enter_async_context(node(url, StoreDriver.PYMONGO, "second", runner))
         database: pymongo.AsyncMongoClient[dict[str, Any]]
         async with pymongo.AsyncMongoClient(url) as database:
-            names = database.get_default_database().nodes
+            names: Any = database.get_default_database().nodes
             await names.update_one({"_id": "first"}, {"$set": {"life": "another"}})
         await asyncio.wait_for(first.app.failed, 15)
         assert "another process lives as node 'first'" in caplog.text
