@@ -122,12 +122,12 @@ async def test_a_start_with_a_hundred_thousand_pending_is_as_quick_and_loads_few
             daemon_process(full, text, start=False) as busy,
         ):
             before, after = await started(idle), await started(busy)
-            await until(lambda: len(sink.received) == 4)
+            await until(lambda: len(sink.received) == 4, 60)
 
             async def counted() -> bool:
                 return await busy.metric("notifyd_backlog", channel="hook") == PENDING
 
-            await until_async(counted)
+            await until_async(counted, 60)
             grown = resident_mib(busy.pid) - resident_mib(idle.pid)
             print(f"{PENDING} pending: ready {after - before:+.2f} s, {grown:+.0f} MiB")
             assert after - before < 2

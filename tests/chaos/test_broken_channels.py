@@ -112,11 +112,13 @@ async def test_a_channel_that_answers_503_and_then_200_is_sent_the_same_message_
             assert SECRET.removeprefix("whsec_") not in attempt["excerpt"]
 
 
-@pytest.mark.parametrize(("trouble", "reason"), [("silent", "timeout"), ("hangs_up", "network")])
+@pytest.mark.parametrize(
+    ("trouble", "reason", "timeout"), [("silent", "timeout", "200ms"), ("hangs_up", "network", "10s")]
+)
 async def test_a_channel_that_hangs_or_resets_is_tried_again_until_it_answers(
-    trouble: str, reason: str, tmp_path: Path
+    trouble: str, reason: str, timeout: str, tmp_path: Path
 ) -> None:
-    async with Sink() as sink, running(tmp_path, hook("hook", sink, 'timeout = "200ms"')) as one:
+    async with Sink() as sink, running(tmp_path, hook("hook", sink, f'timeout = "{timeout}"')) as one:
         setattr(sink, trouble, True)
         await post(one)
         await until(lambda: len(sink.received) >= 2)
