@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -279,7 +280,14 @@ def parse_instant(text: str) -> Instant:
 
 def rfc3339(instant: Instant) -> str:
     """UTC with `Z`: whole seconds, else milliseconds where they are exact, else microseconds."""
-    fraction = instant % 1_000_000
-    precision = "microseconds" if fraction % 1_000 else "milliseconds" if fraction else "seconds"
-    moment = _EPOCH + timedelta(microseconds=instant)
-    return moment.isoformat(timespec=precision).removesuffix("+00:00") + "Z"
+    seconds, fraction = divmod(instant, 1_000_000)
+    if not fraction:
+        return _whole(seconds) + "Z"
+    digits = f"{fraction:06d}" if fraction % 1_000 else f"{fraction // 1_000:03d}"
+    return f"{_whole(seconds)}.{digits}Z"
+
+
+@lru_cache(maxsize=64)
+def _whole(seconds: int) -> str:
+    """Most instants that are written are of the same few seconds."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds").removesuffix("+00:00")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
@@ -92,8 +91,10 @@ class Ingest:
         _check_time(event.occurred_at, "/occurredAt", registry, now)
         _check_callback(event, registry)
         _check_token(event)
-        row = pack_row(event, document, principal.name, correlation_id, now, registry.redactor)
-        return await self._append(row, document, partial(_subject, event, registry, now), leased)
+        content = canonical(document)
+        identity = registry.keyring.identify(_CONTENT, content)
+        row = pack_row(event, document, principal.name, correlation_id, now, registry.redactor, identity)
+        return await self._append(evolve(_subject(event, registry, now, row), leased=leased), content)
 
     async def cloud_event(
         self,
@@ -107,20 +108,21 @@ class Ingest:
         registry, now = self._current(), self._clock()
         leased = self._admit()
         self.check_time(event)
-        row = cloud_row(event, document, tenant, principal.name, correlation_id, now, registry.redactor)
-        return await self._append(row, document, append_as_is, leased)
+        content = canonical(document)
+        identity = registry.keyring.identify(_CONTENT, content)
+        row = cloud_row(
+            event, document, tenant, principal.name, correlation_id, now, registry.redactor, identity
+        )
+        return await self._append(evolve(append_as_is(row), leased=leased), content)
 
     def check_time(self, event: CloudEvent) -> None:
         """Raises `InvalidError` or `TooOldError` where the event's time is one that is not accepted."""
         if event.time is not None:
             _check_time(event.time, "/time", self._current(), self._clock())
 
-    async def _append(
-        self, row: Event, document: Mapping[str, Any], make: Callable[[Event], Append], leased: bool
-    ) -> Accepted:
-        keyring, content = self._current().keyring, canonical(document)
-        append = make(evolve(row, content_id=keyring.identify(_CONTENT, content)))
-        appended = await self._store.append(append if leased else evolve(append, leased=False))
+    async def _append(self, append: Append, content: bytes) -> Accepted:
+        row, keyring = append.event, self._current().keyring
+        appended = await self._store.append(append)
         stored = appended.event
         kind = self._metrics.kind(row.kind)
         if not appended.fresh and not keyring.same(_CONTENT, content, stored.content_id):
@@ -129,7 +131,7 @@ class Ingest:
         self._metrics.events.labels(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
         if appended.fresh:
             self._count_outstanding(stored)
-            self._accepted(stored, leased=leased)
+            self._accepted(stored, leased=append.leased)
         return Accepted(appended.fresh, _answer(stored))
 
     def _count_outstanding(self, event: Event) -> None:
@@ -198,8 +200,9 @@ def pack_row(
     correlation_id: str,
     now: Instant,
     redactor: Redactor,
+    content_id: str = "",
 ) -> Event:
-    """One of Task Runner's events as it is stored, but for its content's identity."""
+    """One of Task Runner's events as it is stored."""
     kind, action = _MEANING[type(event)]
     return Event(
         tenant=event.tenant.id,
@@ -210,7 +213,7 @@ def pack_row(
         occurred_at=event.occurred_at,
         received_at=now,
         body=_pack_body(event, document, kind, action, redactor),
-        content_id="",
+        content_id=content_id,
         client=client,
         correlation_id=correlation_id,
         run_id=event.run_id,
@@ -226,8 +229,9 @@ def cloud_row(
     correlation_id: str,
     now: Instant,
     redactor: Redactor,
+    content_id: str = "",
 ) -> Event:
-    """A CloudEvent as it is stored, but for its content's identity."""
+    """A CloudEvent as it is stored."""
     return Event(
         tenant=tenant,
         key=derived_id("cloudevent", tenant, event.source, event.id),
@@ -237,7 +241,7 @@ def cloud_row(
         occurred_at=now if event.time is None else event.time,
         received_at=now,
         body=_cloud_body(event, document, tenant, now, redactor),
-        content_id="",
+        content_id=content_id,
         client=client,
         correlation_id=correlation_id,
     )

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from notifyd.errors import NotFoundError
 from notifyd.model import SECOND, Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
-from notifyd.store import Append, Appended, PlanFixed, Planned, StoredEvent, Subject
+from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, StoredEvent, Subject
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
 from notifyd.store.sqlite.rows import sql
 
@@ -37,14 +37,21 @@ def append(db: Connection, life: int, request: Append) -> Appended:
     if stored is not None:
         return Appended(rows.event_of(stored), fresh=False)
     advance = request.advance(_subject(db, request.subject))
-    event = evolve(
-        given, outcome=advance.outcome, notify=advance.notify, version=advance.version, round=advance.round
-    )
+    event = _accepted(given, advance)
     if advance.subject is not None:
         _save_subject(db, advance.subject)
     insert(db, life, event, leased=request.leased)
     audit.write(db, advance.audit)
     return Appended(event, fresh=True)
+
+
+def _accepted(given: Event, advance: Advance) -> Event:
+    meaning = (advance.outcome, advance.notify, advance.version, advance.round)
+    if meaning == (given.outcome, given.notify, given.version, given.round):
+        return given  # as nearly all are that concern no approval
+    return evolve(
+        given, outcome=advance.outcome, notify=advance.notify, version=advance.version, round=advance.round
+    )
 
 
 def _subject(db: Connection, key: ApprovalKey | IncidentKey | None) -> Subject | None:
@@ -96,7 +103,11 @@ def claim_unplanned(
     return [rows.event_of(db.execute(_BY_ROWID, (event,)).fetchone()) for event in claimed]
 
 
-def fix_plan(db: Connection, life: int, planned: Planned) -> PlanFixed:
+def fix_plans(db: Connection, life: int, planned: Sequence[Planned]) -> list[PlanFixed]:
+    return [_fix_plan(db, life, one) for one in planned]
+
+
+def _fix_plan(db: Connection, life: int, planned: Planned) -> PlanFixed:
     event = _rowid(db, planned.event)
     if not db.execute(_FIX, (event, rows.plan_text(planned.plan))).rowcount:
         return PlanFixed(_plan(db, event), won=False, inserted=frozenset())

@@ -91,8 +91,9 @@ class SqliteStore:
         return list(chain.from_iterable(await self._write_all(steps)))
 
     async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
-        steps = (partial(event_steps.fix_plan, life=self._life, planned=one) for one in planned)
-        return await self._write_all(steps)
+        fix = partial(event_steps.fix_plans, life=self._life)
+        steps = (partial(fix, planned=chunk) for chunk in _chunks(planned))
+        return list(chain.from_iterable(await self._write_all(steps)))
 
     async def insert_deliveries(self, event: Event | None, deliveries: Sequence[Delivery]) -> frozenset[str]:
         return await self._writer.submit(lambda db: self._insert(db, event, deliveries))
