@@ -101,7 +101,7 @@ HOT: dict[str, tuple[Query, set[str]]] = {
         lambda db: events.append(db, 1, append_of(event(), opening(approval()))),
         {"events_key", "approvals_key"},
     ),
-    "fix_plan": (lambda db: events.fix_plan(db, 1, planned(event(), delivery())), {"events_key"}),
+    "fix_plan": (lambda db: events.fix_plans(db, 1, [planned(event(), delivery())]), {"events_key"}),
     "record": (lambda db: deliveries.record(db, 1, ended(leased())), {"deliveries_id"}),
     "hold": (lambda db: deliveries.hold(db, 1, [leased()], NOW, sending=True), {"deliveries_id"}),
     "release": (lambda db: deliveries.release(db, 1, [leased()]), {"deliveries_id"}),
