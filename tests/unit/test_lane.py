@@ -339,6 +339,22 @@ def test_the_breaker_learns_from_transient_failures_and_not_from_a_messages_own_
     assert made.snapshot(NOW).last_success is None
 
 
+def test_a_lane_whose_breaker_is_open_lets_one_probe_through_at_a_time() -> None:
+    made, later = lane("a", "b", "c"), NOW + BREAKER_INTERVAL
+    for _ in range(BREAKER_THRESHOLD):
+        made.judge(attempt_of(AttemptOutcome.TRANSIENT), NOW)
+    assert made.wait(NOW) == BREAKER_INTERVAL / SECOND
+    assert made.wait(later) == 0
+    probe = made.start(later)
+    assert made.wait(later) > 0
+    made.abandon(probe)
+    assert made.wait(later) == 0
+    made.start(later)
+    made.judge(attempt_of(AttemptOutcome.SENT), later)
+    assert made.wait(later) == 0
+    assert made.snapshot(later).last_success == attempt_of(AttemptOutcome.SENT)
+
+
 def test_running_attempts_are_noted_as_shown_once() -> None:
     made = lane("a", "b")
     made.start(NOW)

@@ -97,6 +97,7 @@ def test_each_event_does_to_each_state_what_the_table_says(name: str, state: str
     does, advance = TABLE[name][state], INPUTS[name](STATES[state])
     assert advance.outcome is does.outcome
     assert advance.notify is (does.outcome is not Outcome.RECORDED)
+    assert advance.round == 0
     assert (advance.subject is None) is (does.open is None)
     if does.open is not None:
         after = subject(advance)

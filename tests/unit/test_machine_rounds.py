@@ -150,6 +150,9 @@ def test_each_event_does_to_each_state_what_the_table_says(name: str, state: str
     assert isinstance(after, Approval)
     assert (after.status, after.round, after.version) == (does.status, does.round, does.version)
     assert (advance.version, advance.round) == (after.version, after.round)
+    ends = {"expired": "notifyd", "ended": "bob@acme.example"}
+    assert after.ended_by == ends.get(advance.outcome)
+    assert (after.ended_at is not None) is after.status.ended
 
 
 @pytest.mark.parametrize(("name", "state"), PAIRS)
