@@ -23,6 +23,7 @@ from notifyd.errors import (
 )
 from notifyd.flow.attempt import attempt, conclude, too_old
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
+from notifyd.flow.tally import Tally
 from notifyd.metrics import Metrics
 from notifyd.model import (
     RESUME_CHANNEL,
@@ -52,9 +53,6 @@ within these bounds, so that many that wait for long cost little."""
 
 _UNUSABLE: Final = 60 * SECOND
 """How long a delivery steps back whose channel has another type by now."""
-
-_MAX_RETRY_AFTER: Final = 60.0
-"""The longest wait, in seconds, that a caller is asked for."""
 
 _CLAIM: Final = 256
 """How many rows are claimed at once."""
@@ -97,6 +95,7 @@ class Dispatcher:
         self._callback_ended = callback_ended
         self._accepted = accepted
         self._metrics = metrics
+        self._tally = Tally(metrics)
         self._clock = clock
         self._node = node
         self._nodes = nodes
@@ -106,9 +105,7 @@ class Dispatcher:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._draining = False
-        self._ended = 0
-        self._drain_rate = 0.0  # deliveries ended per second, smoothed
-        self._reported = self._counted = time.monotonic()
+        self._counted = time.monotonic()
 
     # -- what comes in ------------------------------------------------------------------------------------
 
@@ -122,11 +119,8 @@ class Dispatcher:
         limit = self._current().settings.dispatch.max_backlog
         waiting = self.backlog + unplanned
         if waiting >= limit:
-            # Until a tenth of the limit has drained at the present rate, so that there is room to come back to.
-            seconds = (waiting - 0.9 * limit) / max(self._drain_rate, 1.0)
-            raise OverloadedError(
-                f"{waiting} deliveries are waiting", retry_after=min(max(1.0, seconds), _MAX_RETRY_AFTER)
-            )
+            retry_after = self._tally.retry_after(waiting, limit)
+            raise OverloadedError(f"{waiting} deliveries are waiting", retry_after=retry_after)
 
     def lease(self, delivery: Delivery) -> Delivery:
         """`delivery` leased to this node where its lane has room in memory, else as it is."""
@@ -214,7 +208,7 @@ class Dispatcher:
             except StoreError as error:
                 log.warning("dispatching waits for the store: %s", error)
                 await asyncio.sleep(_TICK)
-            self._report()
+            self._tally.report(self._lanes.values(), self._current().channels)
             await self._sleep()
 
     async def _look_after(self, renewed: Instant) -> Instant:
@@ -310,22 +304,6 @@ class Dispatcher:
             held = await self._store.hold([job.delivery for job in jobs], until, sending=True)
             for lane in self._lanes.values():
                 lane.show(held, until)
-
-    def _report(self) -> None:
-        """Bring the gauges and the drain rate up to date, about once a tick."""
-        now = time.monotonic()
-        if now - self._reported >= _TICK:
-            rate = self._ended / (now - self._reported)
-            self._drain_rate += (rate - self._drain_rate) / 4
-            self._ended, self._reported = 0, now
-        backlog = dict.fromkeys(self._current().channels, 0)
-        opened = dict.fromkeys(self._current().channels, 0)
-        for lane in self._lanes.values():
-            backlog[lane.channel] = backlog.get(lane.channel, 0) + lane.backlog
-            opened[lane.channel] = opened.get(lane.channel, 0) | lane.breaker.open
-        for channel, waiting in backlog.items():
-            self._metrics.backlog.labels(channel).set(waiting)
-            self._metrics.breaker_open.labels(channel).set(opened[channel])
 
     # -- attempts -----------------------------------------------------------------------------------------
 
@@ -439,13 +417,12 @@ class Dispatcher:
             record = evolve(record, event=event)
         kept = await self._patiently(lambda: self._store.record(record))
         if record.attempt is not None:
-            self._count_attempt(delivery, record.attempt)
+            self._tally.attempt(delivery, record.attempt)
         if kept and record.state is State.PENDING:
             self._due(lane, record.next_attempt_at)
         elif kept:
             lane.backlog = max(0, lane.backlog - 1)
-            self._ended += 1
-            self._count_end(delivery, record)
+            self._tally.end(delivery, record, self._clock())
         if record.event is not None:
             self._accepted(record.event)
 
@@ -465,22 +442,6 @@ class Dispatcher:
         if lane.due is None or at < lane.due:
             lane.due = at
             self._wake.set()
-
-    def _count_attempt(self, delivery: Delivery, made: Attempt) -> None:
-        outcome = made.reason.value if made.reason else made.outcome.value
-        self._metrics.attempts.labels(delivery.channel, outcome).inc()
-
-    def _count_end(self, delivery: Delivery, record: AttemptRecord) -> None:
-        channel, now = delivery.channel, self._clock()
-        self._metrics.deliveries.labels(channel, record.state.value).inc()
-        if record.state is State.SENT:
-            self._metrics.delivery_seconds.labels(channel).observe(max(0, now - delivery.created_at) / SECOND)
-            if delivery.kind == "pack.approval" and channel != RESUME_CHANNEL:
-                self._metrics.approvals_sent.inc()
-        else:
-            self._metrics.dead_letters.labels(channel).inc()
-            reason = record.reason.value if record.reason else "unknown"
-            log.error("delivery %s to channel %s is dead: %s", delivery.id, channel, reason)
 
     # -- helpers ------------------------------------------------------------------------------------------
 

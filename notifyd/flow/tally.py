@@ -1,0 +1,70 @@
+"""What the dispatcher counts: attempts, ends, what waits, and how fast it drains."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from notifyd.flow.lane import Lane
+from notifyd.metrics import Metrics
+from notifyd.model import RESUME_CHANNEL, SECOND, Attempt, Delivery, Instant, State
+from notifyd.store import AttemptRecord
+
+log = logging.getLogger(__name__)
+
+_INTERVAL: Final = 1.0
+"""Seconds at least over which a drain rate is taken."""
+
+_MAX_RETRY_AFTER: Final = 60.0
+"""The longest wait, in seconds, that a caller is asked for."""
+
+
+class Tally:
+    """The dispatcher's numbers, and what follows from them for those who have to wait."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._ended = 0
+        self._drain_rate = 0.0  # deliveries ended per second, smoothed
+        self._reported = time.monotonic()
+
+    def attempt(self, delivery: Delivery, made: Attempt) -> None:
+        outcome = made.reason.value if made.reason else made.outcome.value
+        self._metrics.attempts.labels(delivery.channel, outcome).inc()
+
+    def end(self, delivery: Delivery, record: AttemptRecord, now: Instant) -> None:
+        """A delivery is sent, or dead."""
+        channel = delivery.channel
+        self._ended += 1
+        self._metrics.deliveries.labels(channel, record.state.value).inc()
+        if record.state is State.SENT:
+            self._metrics.delivery_seconds.labels(channel).observe(max(0, now - delivery.created_at) / SECOND)
+            if delivery.kind == "pack.approval" and channel != RESUME_CHANNEL:
+                self._metrics.approvals_sent.inc()
+        else:
+            self._metrics.dead_letters.labels(channel).inc()
+            reason = record.reason.value if record.reason else "unknown"
+            log.error("delivery %s to channel %s is dead: %s", delivery.id, channel, reason)
+
+    def report(self, lanes: Iterable[Lane], channels: Iterable[str]) -> None:
+        """Bring the gauges and the drain rate up to date."""
+        now = time.monotonic()
+        if now - self._reported >= _INTERVAL:
+            rate = self._ended / (now - self._reported)
+            self._drain_rate += (rate - self._drain_rate) / 4
+            self._ended, self._reported = 0, now
+        backlog = dict.fromkeys(channels, 0)
+        opened = dict.fromkeys(backlog, 0)
+        for lane in lanes:
+            backlog[lane.channel] = backlog.get(lane.channel, 0) + lane.backlog
+            opened[lane.channel] = opened.get(lane.channel, 0) | lane.breaker.open
+        for channel, waiting in backlog.items():
+            self._metrics.backlog.labels(channel).set(waiting)
+            self._metrics.breaker_open.labels(channel).set(opened[channel])
+
+    def retry_after(self, waiting: int, limit: int) -> float:
+        """Seconds until a tenth of `limit` has drained at the present rate: then there is room to come back to."""
+        seconds = (waiting - 0.9 * limit) / max(self._drain_rate, 1.0)
+        return min(max(1.0, seconds), _MAX_RETRY_AFTER)
