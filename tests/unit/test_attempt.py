@@ -13,7 +13,7 @@ import pytest
 from attrs import asdict, evolve
 
 from notifyd.errors import PermanentError, Reason, TransientError
-from notifyd.flow.attempt import Result, attempt, conclude, too_old
+from notifyd.flow.attempt import Result, attempt, conclude, too_old, unrendered
 from notifyd.model import (
     RESUME_CHANNEL,
     SECOND,
@@ -111,16 +111,22 @@ class Unforeseen(BaseException):
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_anything_a_channel_raises_is_a_fault_of_that_channel_alone(error: BaseException) -> None:
+async def test_anything_a_channel_raises_is_a_fault_of_that_channel_alone_and_logged(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
     made = (await tried(error)).attempt
     assert (made.outcome, made.reason) == (AttemptOutcome.TRANSIENT, Reason.CHANNEL_FAULT)
     assert type(error).__name__ in made.detail
+    assert f"channel team raised {type(error).__name__}" in caplog.text
 
 
 @pytest.mark.parametrize("returned", [None, "ok", 200, {"ok": True}, object()])
-async def test_a_channel_that_returns_nonsense_has_taken_the_message(returned: object) -> None:
+async def test_a_channel_that_returns_nonsense_has_taken_the_message_and_is_told_of(
+    returned: object, caplog: pytest.LogCaptureFixture
+) -> None:
     made = (await tried(lambda _: returned)).attempt
     assert (made.outcome, made.status, made.detail) == (AttemptOutcome.SENT, None, "")
+    assert f"channel team returned {type(returned).__name__} instead of a Receipt" in caplog.text
 
 
 async def test_the_cancellation_of_the_caller_is_not_taken_for_the_channels() -> None:
@@ -316,6 +322,16 @@ def test_what_waited_too_long_dies_without_an_attempt() -> None:
     record = too_old(delivery(), NOW)
     assert (record.state, record.reason, record.attempt) == (State.DEAD, Reason.MAX_AGE, None)
     assert [line.name for line in record.audit] == [AuditName.NOTIFICATION_DEAD]
+
+
+def test_what_cannot_be_rendered_is_dead_on_the_audit_trail_with_its_reason() -> None:
+    line = unrendered(delivery(), NOW)
+    assert (line.name, line.at, line.data["reason"]) == (AuditName.NOTIFICATION_DEAD, NOW, "render_failed")
+
+
+@pytest.mark.parametrize("status", [0, 999])
+async def test_any_status_of_three_digits_is_kept(status: int) -> None:
+    assert (await tried(Receipt("", status))).attempt.status == status
 
 
 @pytest.mark.parametrize(
