@@ -53,7 +53,7 @@ def read_event(document: Any, registry: Registry, tenant: str, now: Instant) -> 
     """
     if not (isinstance(document, dict) and "specversion" in document):
         pack = wire.parse_pack_event(document)
-        row = pack_row(pack, document, _CLIENT, _CLIENT, now, registry.redactor)
+        row = pack_row(pack, document, _CLIENT, _CLIENT, now, registry)
         return evolve(row, round=1, version=1) if row.kind == "pack.approval" else row
     event = wire.parse_cloud_event(document)
     named = event.tenant or tenant

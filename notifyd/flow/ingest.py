@@ -93,7 +93,7 @@ class Ingest:
         _check_token(event)
         content = canonical(document)
         identity = registry.keyring.identify(_CONTENT, content)
-        row = pack_row(event, document, principal.name, correlation_id, now, registry.redactor, identity)
+        row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
         return await self._append(evolve(_subject(event, registry, now, row), leased=leased), content)
 
     async def cloud_event(
@@ -199,7 +199,7 @@ def pack_row(
     client: str,
     correlation_id: str,
     now: Instant,
-    redactor: Redactor,
+    registry: Registry,
     content_id: str = "",
 ) -> Event:
     """One of Task Runner's events as it is stored."""
@@ -212,7 +212,7 @@ def pack_row(
         action=action,
         occurred_at=event.occurred_at,
         received_at=now,
-        body=_pack_body(event, document, kind, action, redactor),
+        body=_pack_body(event, document, kind, action, registry),
         content_id=content_id,
         client=client,
         correlation_id=correlation_id,
@@ -251,14 +251,24 @@ def cloud_row(
 
 
 def _pack_body(
-    event: PackEvent, document: Mapping[str, Any], kind: str, action: str, redactor: Redactor
+    event: PackEvent, document: Mapping[str, Any], kind: str, action: str, registry: Registry
 ) -> str:
     """What rules see: the payload, redacted, without its token, with its meaning."""
     shown = dict(document)
     if event.resume:  # the member may be null
         shown["resume"] = {name: value for name, value in document["resume"].items() if name != "token"}
-    seen = _redacted(shown, redactor, event.resume.token if event.resume else None)
-    return canonical(seen | {"kind": kind, "action": action}).decode()
+    seen = _redacted(shown, registry.redactor, event.resume.token if event.resume else None)
+    meaning = {"kind": kind, "action": action}
+    if isinstance(event, PackApprovalRequested) and event.expires_at is None:
+        meaning["expiresAt"] = rfc3339(_expiry(event, registry))  # the reader is told when it is too late
+    return canonical(seen | meaning).decode()
+
+
+def _expiry(event: PackApprovalRequested, registry: Registry) -> Instant:
+    """When the approval expires: as the event says, else by `approvals.default_ttl`."""
+    if event.expires_at is not None:
+        return event.expires_at
+    return event.occurred_at + registry.settings.approvals.default_ttl
 
 
 def _cloud_body(
@@ -310,15 +320,13 @@ def _subject(event: PackEvent, registry: Registry, now: Instant, row: Event) -> 
 
 
 def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Request:
-    settings = registry.settings.approvals
     requested_by = event.requested_by or f"client:{row.client}"
-    expires_at = event.expires_at
     return Request(
         plan_hash=event.plan_hash,
         required_grants=event.required_grants,
         required_approvals=event.required_approvals,
         requested_by=registry.actors.canonical(requested_by),
-        expires_at=event.occurred_at + settings.default_ttl if expires_at is None else expires_at,
+        expires_at=_expiry(event, registry),
         callback_url=event.resume.callback_url,
         sealed_token=resume_token.keep(registry.keyring, event.resume.token),
     )
