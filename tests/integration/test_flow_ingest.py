@@ -53,6 +53,17 @@ async def test_an_event_is_accepted_once_and_the_answer_says_what_it_did(tmp_pat
         }
 
 
+@pytest.mark.parametrize("given", [True, False])
+async def test_readers_see_the_deadline_that_counts_given_or_by_default(tmp_path: Path, given: bool) -> None:
+    async with flow(tmp_path, start=False) as way:
+        document = way.requested(**({} if given else {"expiresAt": None}))
+        await way.post(document)
+        (event,) = await way.unplanned()
+        seen = orjson.loads(event.body)
+        by_default = rfc3339(event.occurred_at + 7 * DAY)
+        assert seen["expiresAt"] == (document["expiresAt"] if given else by_default)
+
+
 async def test_a_duplicate_is_given_the_first_answer_whatever_has_happened_since(tmp_path: Path) -> None:
     async with flow(tmp_path, start=False) as way:
         document = way.requested()
