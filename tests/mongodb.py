@@ -17,6 +17,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from attrs import define
 
+from tests.ports import free_port
+
 SERVER: Final = "NOTIFYD_TEST_MONGODB_URL"
 """Names a real server, as mongodb://127.0.0.1/?replicaSet=rs0. Tests leave databases `notifyd_test_*` there."""
 
@@ -70,13 +72,6 @@ def server() -> Iterator[MongoServer]:
         return
     with secantus() as own:
         yield own
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -30,6 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from notifyd.secrets import Secret
 from notifyd.signing import sign
+from tests.ports import free_port
 from tests.waiting import until, until_async
 
 CLIENT: Final = "task-runner"
@@ -283,11 +283,6 @@ def environ_of(folder: Path, port: int) -> dict[str, str]:
 def toml(value: Any) -> str:
     """A string or a list of strings as TOML."""
     return json.dumps(value)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 async def _read(stream: asyncio.StreamReader, into: bytearray) -> None:

@@ -27,8 +27,8 @@ from tests.bench.harness import (
     sink_state,
 )
 from tests.bench.load import Load, drive
-from tests.bench.servers import free_port
 from tests.mongodb import secantus
+from tests.ports import free_port
 
 Figure: TypeAlias = Callable[[Bench], Awaitable[list[Row]]]
 

@@ -24,7 +24,8 @@ from notifyd.app import wall_clock
 from notifyd.signing import sign
 from tests import events
 from tests.bench.load import Load, drive, http_request
-from tests.bench.servers import SECRET, free_port
+from tests.bench.servers import SECRET
+from tests.ports import free_port
 
 SERVER_CORE: Final = "0"
 LOAD_CORE: Final = "1"

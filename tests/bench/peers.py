@@ -11,7 +11,7 @@ import aiohttp
 import orjson
 
 from tests.bench.harness import SERVER_CORE, Bench, Row, arrivals, figure, process, sink_state
-from tests.bench.servers import free_port
+from tests.ports import free_port
 
 _ALERTMANAGER: Final = "prometheus-alertmanager"
 _CONFIG: Final = """

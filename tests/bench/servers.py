@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
-import socket
 import sqlite3
 import sys
 import tempfile
@@ -186,11 +185,6 @@ async def apprise(sink: str, count: str, concurrency: str) -> None:
     started = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(int(concurrency))))
     print(f"{int(count) / (time.perf_counter() - started):,.0f}", flush=True)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _event(number: int, now: int) -> Event:

@@ -8,7 +8,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -27,6 +26,7 @@ from notifyd.secrets import Secret
 from notifyd.signing import secret_bytes, sign, verify
 from notifyd.testing import Sink
 from tests import events
+from tests.ports import free_port
 from tests.waiting import until, until_async
 
 POINTS = [
@@ -172,11 +172,6 @@ class Runner:
         return await self.call(
             "GET", "/notifications/pack-approvals/{runId}/{approvalId}".format(**self.event)
         )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ import pytest
 from notifyd.app import wall_clock
 from tests import events
 from tests.command import notifyd
+from tests.ports import free_port
 from tests.process import (
     SEAL_KEY,
     SECRET,
@@ -27,7 +28,6 @@ from tests.process import (
     configure,
     daemon_process,
     environ_of,
-    free_port,
     toml,
 )
 from tests.sinks import HttpSink, MailSink, Received, Reply

@@ -21,7 +21,8 @@ from notifyd.store.mongo.claims import Queue
 from notifyd.store.mongo.driver import connect
 from notifyd.store.mongo.schema import INDEXES, Index, migrate
 from notifyd.store.open import check_url, open_store
-from tests.mongodb import MongoServer, free_port, secantus
+from tests.mongodb import MongoServer, secantus
+from tests.ports import free_port
 from tests.store.makers import (
     HOUR,
     MINUTE,
