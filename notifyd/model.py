@@ -22,6 +22,10 @@ Clock: TypeAlias = Callable[[], Instant]
 
 SECOND: Final = 1_000_000
 
+APPROVAL_KIND: Final = "pack.approval"
+POLICY_KIND: Final = "pack.policy"
+"""The kinds of Task Runner's events: about an approval, and about a policy's hold."""
+
 RESUME_CHANNEL: Final = "resume"
 """The channel name every resume callback is recorded under. No configured channel may bear it."""
 
@@ -199,12 +203,13 @@ class ResumeStatus(StrEnum):
 
 @frozen
 class Applied:
-    """An event that changed the approval, remembered so that applying it again changes nothing."""
+    """An event that changed its approval or incident, remembered so that applying it again changes nothing."""
 
     event_key: str
     version: int
     round: int
     outcome: Outcome
+    occurred_at: Instant = 0  # as the event says; 0 in what was written before this was kept
 
 
 @frozen
@@ -250,6 +255,15 @@ class Approval:
     def received(self) -> int:
         """How many distinct actors have approved in this round."""
         return len({d.actor for d in self.ballots if d.choice is Choice.APPROVED})
+
+    @property
+    def heard_at(self) -> Instant:
+        """When the newest request for the present plan occurred: another plan's has to be later."""
+        return max([self.requested_at, *(a.occurred_at for a in self.applied if a.round == self.round)])
+
+    def overdue(self, now: Instant) -> bool:
+        """Pending, and past its expiry by the clock: it is over, though the timer has not come yet."""
+        return not self.status.ended and self.expires_at is not None and self.expires_at <= now
 
     def strike(self, effect_id: str) -> Approval:
         return evolve(self, effects=tuple(e for e in self.effects if e.id != effect_id))
