@@ -73,7 +73,8 @@ class Decisions:
     async def _record(self, approval: Approval, ballot: Ballot) -> str | None:
         """The answer, once it is durable; None where another write came between."""
         registry, now = self._current(), self._clock()
-        check_ballot(approval, ballot, now, allow_self=registry.settings.approvals.allow_self_approval)
+        allow_self = registry.settings.approvals.allow_self_approval
+        check_ballot(approval, ballot, now, allow_self=allow_self, canonical=registry.actors.canonical)
         counted = cast(approval, ballot, now)
         answer = _answer(counted, self._token_for_client(counted, registry), ballot.correlation_id)
         decision = evolve(counted.decisions[-1], answer=answer)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from typing import TypeAlias
 
 from attrs import asdict, evolve, frozen
 
@@ -32,6 +34,9 @@ from notifyd.model import (
     Status,
     Via,
 )
+
+Canonical: TypeAlias = Callable[[str], str]
+"""Gives the one name of an actor for any of its names; see `notifyd.actors`."""
 
 
 @frozen
@@ -97,25 +102,35 @@ def check_grants(approval: Approval, grants: frozenset[str]) -> None:
         raise GrantMissingError(f"this approval also requires the grants {', '.join(missing)}")
 
 
-def check_ballot(approval: Approval, ballot: Ballot, now: Instant, *, allow_self: bool) -> None:
+def is_requester(approval: Approval, actor: str, canonical: Canonical) -> bool:
+    """Has `actor` asked for it? By today's names: an alias may have become known since."""
+    return canonical(approval.requested_by) == canonical(actor)
+
+
+def has_decided(approval: Approval, actor: str, canonical: Canonical) -> bool:
+    """Has `actor` decided in this round, under any of today's names?"""
+    return canonical(actor) in {canonical(decision.actor) for decision in approval.ballots}
+
+
+def check_ballot(
+    approval: Approval, ballot: Ballot, now: Instant, *, allow_self: bool, canonical: Canonical
+) -> None:
     """What stands against recording `ballot`, in the contract's order, for one that is not a repeat.
 
-    Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `SelfApprovalError` or
-    `AlreadyVotedError`.
+    `canonical` is by today's configuration. Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`,
+    `SelfApprovalError` or `AlreadyVotedError`.
     """
-    if approval.status is Status.EXPIRED or (
-        not approval.status.ended and approval.expires_at is not None and approval.expires_at <= now
-    ):
+    if approval.status is Status.EXPIRED or approval.overdue(now):
         raise ExpiredError("this approval has expired; a rerun needs a new approvalId")
     if approval.status.ended:
         raise AlreadyDecidedError(f"this approval has ended as {approval.status.value}")
     stale_link = ballot.round is not None and ballot.round != approval.round
     if stale_link or ballot.plan_hash != approval.plan_hash:
         raise PlanChangedError("the plan has changed since; look at the present one and decide on that")
-    if ballot.actor == approval.requested_by and not allow_self:
+    if not allow_self and is_requester(approval, ballot.actor, canonical):
         raise SelfApprovalError("who asked for an approval does not decide it")
-    if any(d.actor == ballot.actor for d in approval.ballots):
-        raise AlreadyVotedError("this actor has already decided otherwise")
+    if has_decided(approval, ballot.actor, canonical):
+        raise AlreadyVotedError("this actor has already decided, otherwise or under another name")
 
 
 def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
@@ -188,7 +203,7 @@ def _decision_effects(approval: Approval, decision: Decision) -> tuple[Effect, .
 
 def expire(approval: Approval, now: Instant) -> Approval | None:
     """`approval` ended by its timer, None where there is nothing to end."""
-    if approval.status.ended or approval.expires_at is None or approval.expires_at > now:
+    if approval.expires_at is None or not approval.overdue(now):
         return None
     ended = evolve(
         approval,

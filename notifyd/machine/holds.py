@@ -31,7 +31,8 @@ def _on_policy(stored: Incident | None, event: Event, policy_id: str, *, opens: 
         # Nothing new, but the latest word: what comes late from before it must not undo it.
         later = evolve(stored, version=version, occurred_at=event.occurred_at)
         return evolve(recorded(event, version, 0, name), subject=later)
-    done = Applied(event.key, version, 0, Outcome.OPENED if opens else Outcome.ENDED)
+    outcome = Outcome.OPENED if opens else Outcome.ENDED
+    done = Applied(event.key, version, 0, outcome, event.occurred_at)
     incident = _moved(stored, event, policy_id, done)
     return evolve(answer(done, _audit(event, name, done, policy_id)), subject=incident)
 

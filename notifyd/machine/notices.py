@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from notifyd.codec import canonical, derived_id, rfc3339
-from notifyd.model import Approval, AuditName, AuditRecord, Event, Instant
+from notifyd.model import APPROVAL_KIND, Approval, AuditName, AuditRecord, Event, Instant
 
 NOTIFYD: Final = "notifyd"
 """The client and actor of what the daemon does by itself."""
@@ -37,12 +37,12 @@ def own_event(
     key = derived_id("notice", approval.tenant, *about)
     payload = orjson.loads(approval.request)
     payload.pop("type", None)
-    payload |= {"kind": "pack.approval", "action": action, "eventId": key, "occurredAt": rfc3339(at), **facts}
+    payload |= {"kind": APPROVAL_KIND, "action": action, "eventId": key, "occurredAt": rfc3339(at), **facts}
     return Event(
         tenant=approval.tenant,
         key=key,
         event_id=key,
-        kind="pack.approval",
+        kind=APPROVAL_KIND,
         action=action,
         occurred_at=at,
         received_at=at,

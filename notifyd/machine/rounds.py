@@ -33,18 +33,32 @@ class Update:
 
 
 def on_requested(stored: Approval | None, event: Event, request: Request, now: Instant) -> Advance:
-    """Open round 1, open a later round, or only record. An approval that has ended stays ended."""
+    """Open round 1, open a later round, or only record. An approval that is over stays so.
+
+    Over is also what is past its expiry at `now`: ending it is left to the timer, with all that it sets off.
+    """
     done = applied_before(stored.applied if stored else (), event)
     if done is not None:
         return answer(done, _requested_audit(event, done))
     if stored is None:
         return _open_round(event, request, now, version=1, round_=1, before=None)
-    overtakes = request.plan_hash != stored.plan_hash and event.occurred_at > stored.requested_at
-    if stored.status.ended or not overtakes:
+    over = stored.status.ended or stored.overdue(now)
+    if over or event.occurred_at <= stored.heard_at:
         return recorded(event, stored.version, stored.round, AuditName.REQUESTED)
+    if request.plan_hash == stored.plan_hash:
+        return _asked_again(stored, event)
     return _open_round(
         event, request, now, version=stored.version + 1, round_=stored.round + 1, before=stored
     )
+
+
+def _asked_again(stored: Approval, event: Event) -> Advance:
+    """Nothing new, but the latest word: another plan that comes late from before it must not undo it."""
+    done = Applied(event.key, stored.version + 1, stored.round, Outcome.RECORDED, event.occurred_at)
+    # Of a round, the newest is enough: a sender that asks again and again would make the approval ever larger.
+    kept = (a for a in stored.applied if (a.round, a.outcome) != (done.round, done.outcome))
+    heard = evolve(stored, version=done.version, applied=(*kept, done))
+    return evolve(answer(done, _requested_audit(event, done)), subject=heard)
 
 
 def _open_round(
@@ -52,7 +66,7 @@ def _open_round(
 ) -> Advance:
     stillborn = request.expires_at <= now
     outcome = Outcome.EXPIRED if stillborn else Outcome.NEW_ROUND if before else Outcome.OPENED
-    applied = Applied(event.key, version, round_, outcome)
+    applied = Applied(event.key, version, round_, outcome, event.occurred_at)
     key = approval_key_of(event)
     approval = Approval(
         tenant=key.tenant,
@@ -97,7 +111,7 @@ def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance
         return recorded(event, stored.version, stored.round, AuditName.UPDATED)
     before = stored or _unknown(event, update)
     version = before.version + 1
-    done = Applied(event.key, version, before.round, Outcome.ENDED)
+    done = Applied(event.key, version, before.round, Outcome.ENDED, event.occurred_at)
     approval = evolve(
         before,
         version=version,

@@ -220,6 +220,52 @@ async def test_the_requester_decides_where_the_config_allows_it(tmp_path: Path) 
         assert (await way.decide(document, actor="ci@acme.example"))["status"] == "approved"
 
 
+async def test_the_requester_under_an_alias_that_a_reload_brought_does_not_decide(way: Flow) -> None:
+    document = await way.ask(requiredApprovals=3)
+    await way.decide(document, actor="u02bob")
+    aliases = '[auth.actors]\n"ci@acme.example" = ["U02CI"]\n"bob@acme.example" = ["U02BOB"]\n'
+    assert await way.reload(RULES + aliases)
+    for actor in ("ci@acme.example", "u02ci"):
+        with pytest.raises(SelfApprovalError):
+            await way.decide(document, actor=actor)
+    with pytest.raises(AlreadyVotedError):
+        await way.decide(document, actor="bob@acme.example")
+    assert (await way.decide(document))["approvals"]["received"] == 2
+
+
+async def test_a_request_of_an_older_plan_that_comes_late_clears_no_decisions(way: Flow) -> None:
+    """Though the present plan was first asked for before it: it was asked for again since."""
+    document = await way.ask(requiredApprovals=2)
+    await way.decide(document)
+    older = way.requested(requiredApprovals=2, planHash=OTHER_PLAN, occurredAt=rfc3339(way.clock() + SECOND))
+    way.clock.turn(2)
+    again = way.requested(requiredApprovals=2)
+    assert (await way.post(again)).answer["outcome"] == Outcome.RECORDED
+    version = (await way.approval(document)).version
+    assert (await way.post(older)).answer["outcome"] == Outcome.RECORDED
+    assert not (await way.post(again)).fresh
+    approval = await way.approval(document)
+    assert (approval.round, approval.received, approval.version) == (1, 1, version)
+    assert (await way.decide(document, actor="bob@acme.example"))["status"] == "approved"
+
+
+async def test_a_request_past_the_expiry_leaves_the_end_and_what_it_sets_off_to_the_timer(way: Flow) -> None:
+    document = await way.ask(expiresAt=rfc3339(way.clock() + 60 * SECOND))
+    way.clock.turn(60)
+    late = way.requested(planHash=OTHER_PLAN)
+    accepted = await way.post(late)
+    assert (accepted.answer["outcome"], accepted.answer["round"]) == (Outcome.RECORDED, 1)
+    with pytest.raises(ExpiredError):
+        await way.decide(late)
+    assert await way.app._expiry.sweep() == 1
+    assert await way.app._expiry.sweep() == 0
+    await way.sweep()
+    approval = await way.approval(document)
+    assert (approval.status, approval.round, approval.effects) == (Status.EXPIRED, 1, ())
+    assert [line.name for line in await way.audit()].count(AuditName.EXPIRED) == 1
+    assert way.metric("notifyd_approvals_outstanding", tenant="acme") == 0
+
+
 async def test_a_link_of_an_earlier_round_does_not_decide_though_its_plan_has_come_back(way: Flow) -> None:
     document = await way.ask(requiredApprovals=2)
     for plan in (OTHER_PLAN, document["planHash"]):

@@ -10,9 +10,11 @@ import pytest
 import rfc8785
 from attrs import evolve
 
+from notifyd.actors import Actors
 from notifyd.errors import GrantMissingError, NotifydError
 from notifyd.machine.ballots import (
     Ballot,
+    Canonical,
     cast,
     check_ballot,
     check_grants,
@@ -135,13 +137,13 @@ BALLOTS: dict[str, Ballot] = {
 ENDED = ("approved", "rejected", "cancelled", "expired")
 
 
-def verdict(stored: Approval, given: Ballot, *, allow_self: bool = False) -> str:
+def verdict(stored: Approval, given: Ballot, *, allow_self: bool = False, canonical: Canonical = str) -> str:
     """What becomes of a ballot, taken through the checks as a decision is."""
     try:
         check_grants(stored, given.grants)
         if earlier_answer(stored, given) is not None:
             return "repeat"
-        check_ballot(stored, given, NOW, allow_self=allow_self)
+        check_ballot(stored, given, NOW, allow_self=allow_self, canonical=canonical)
     except NotifydError as error:
         return error.code
     return cast(stored, given, NOW).status.value
@@ -236,6 +238,30 @@ def test_of_two_things_that_stand_against_a_ballot_the_first_in_the_contract_is_
 
 def test_the_requester_may_decide_where_the_config_allows_it() -> None:
     assert verdict(pending(), ballot(actor=CI), allow_self=True) == "approved"
+
+
+RENAMED = Actors({ALICE: ["u02slack", "alice@old.example"]}).canonical
+"""Names that were not known to be Alice's when the request and the first decision came."""
+
+
+@pytest.mark.parametrize(
+    ("requester", "actor"),
+    [("u02slack", ALICE), (ALICE, "u02slack"), ("alice@old.example", "u02slack"), (ALICE, ALICE)],
+)
+def test_the_requester_is_known_by_names_that_the_config_has_since_learned(
+    requester: str, actor: str
+) -> None:
+    asked = pending(requested_by=requester)
+    assert verdict(asked, ballot(actor=actor), canonical=RENAMED) == "self_approval"
+    assert verdict(asked, ballot(actor=BOB), canonical=RENAMED) == "approved"
+    assert verdict(asked, ballot(actor=actor), canonical=RENAMED, allow_self=True) == "approved"
+
+
+def test_nobody_votes_a_second_time_under_a_name_that_the_config_has_since_learned() -> None:
+    voted = cast(pending(required_approvals=2), ballot(actor="u02slack"), NOW - MINUTE)
+    assert verdict(voted, ballot(actor=ALICE)) == "approved"
+    assert verdict(voted, ballot(actor=ALICE), canonical=RENAMED) == "already_voted"
+    assert verdict(voted, ballot(actor=BOB), canonical=RENAMED) == "approved"
 
 
 def test_the_missing_grants_are_named_and_the_ones_held_are_not() -> None:

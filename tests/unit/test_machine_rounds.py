@@ -47,9 +47,16 @@ def ended(status: Status) -> Approval:
     return pending(version=2, status=status, ended_at=NOW - SECOND, ended_by="alice@acme.example")
 
 
+def asked_again(at: Instant) -> Approval:
+    """Pending, and the same plan was asked for again at `at`."""
+    again = Applied("again", 2, 1, Outcome.RECORDED, at)
+    return pending(version=2, applied=(*pending().applied, again))
+
+
 STATES: dict[str, Approval | None] = {
     "none": None,
     "pending": pending(),
+    "asked again": asked_again(LATER),
     "overdue": pending(expires_at=NOW),  # past its expiry by the clock, the timer has not come yet
     **{status.value: ended(status) for status in Status if status.ended},
 }
@@ -81,8 +88,11 @@ def told(status: Status) -> Callable[[Approval | None], Advance]:
 
 
 INPUTS: dict[str, Callable[[Approval | None], Advance]] = {
-    "same plan": asked(LATER),
+    "same plan, later": asked(LATER),
+    "same plan, same time": asked(OPENED_AT),
+    "same plan, latest": asked(NOW),
     "other plan, later": asked(LATER, plan_hash=OTHER),
+    "other plan, latest": asked(NOW, plan_hash=OTHER),
     "other plan, same time": asked(OPENED_AT, plan_hash=OTHER),
     "other plan, earlier": asked(EARLIER, plan_hash=OTHER),
     "same plan, expired": asked(LATER, expires_at=NOW),
@@ -107,30 +117,39 @@ class Does:
 
 
 RECORDED = Does(Outcome.RECORDED)
+HEARD = Does(Outcome.RECORDED, Status.PENDING)
 STILLBORN = Does(Outcome.EXPIRED, Status.EXPIRED, version=1)
 OPENS = Does(Outcome.OPENED, Status.PENDING, version=1)
 NEW_ROUND = Does(Outcome.NEW_ROUND, Status.PENDING, round=2)
 SUPERSEDED = Does(Outcome.EXPIRED, Status.EXPIRED, round=2)
 
 
+def third(does: Does) -> Does:
+    """The same to an approval that has been written twice."""
+    return evolve(does, version=3)
+
+
 def _ends(status: Status) -> dict[str, Does]:
     ends = Does(Outcome.ENDED, status)
-    return {"none": evolve(ends, version=1), "pending": ends, "overdue": ends}
+    return {"none": evolve(ends, version=1), "pending": ends, "asked again": third(ends), "overdue": ends}
 
 
 TABLE: dict[str, dict[str, Does]] = {
-    "same plan": {"none": OPENS, "pending": RECORDED, "overdue": RECORDED},
-    "other plan, later": {"none": OPENS, "pending": NEW_ROUND, "overdue": NEW_ROUND},
-    "other plan, same time": {"none": OPENS, "pending": RECORDED, "overdue": RECORDED},
-    "other plan, earlier": {"none": OPENS, "pending": RECORDED, "overdue": RECORDED},
-    "same plan, expired": {"none": STILLBORN, "pending": RECORDED, "overdue": RECORDED},
-    "other plan, later, expired": {"none": STILLBORN, "pending": SUPERSEDED, "overdue": SUPERSEDED},
+    "same plan, later": {"none": OPENS, "pending": HEARD},
+    "same plan, same time": {"none": OPENS},
+    "same plan, latest": {"none": OPENS, "pending": HEARD, "asked again": third(HEARD)},
+    "other plan, later": {"none": OPENS, "pending": NEW_ROUND},
+    "other plan, latest": {"none": OPENS, "pending": NEW_ROUND, "asked again": third(NEW_ROUND)},
+    "other plan, same time": {"none": OPENS},
+    "other plan, earlier": {"none": OPENS},
+    "same plan, expired": {"none": STILLBORN, "pending": HEARD},
+    "other plan, later, expired": {"none": STILLBORN, "pending": SUPERSEDED},
     "approved": _ends(Status.APPROVED),
     "rejected": _ends(Status.REJECTED),
     "expired": _ends(Status.EXPIRED),
     "cancelled": _ends(Status.CANCELLED),
 }
-"""By input and state. An approval that has ended is left as it is by all of them, so it is not listed."""
+"""By input and state; what is not listed leaves the approval as it is. So do all of them once it has ended."""
 
 PAIRS = [(name, state) for name in INPUTS for state in STATES]
 
@@ -202,6 +221,66 @@ def test_a_new_round_takes_the_new_requests_terms_and_keeps_earlier_decisions_un
     assert (after.received, after.ballots) == (0, ())
     assert after.decisions == voted.decisions
     assert after.effects == voted.effects
+
+
+# --- the latest request ------------------------------------------------------------------------------------
+
+
+def test_a_plan_that_was_asked_for_again_since_is_not_overtaken_by_an_older_request() -> None:
+    opened = subject(on_requested(None, event("first", occurred_at=NOW - 5), request(), NOW))
+    heard = subject(on_requested(opened, event("again", occurred_at=NOW - 1), request(), NOW))
+    late = on_requested(heard, event("late", occurred_at=NOW - 3), request(plan_hash=OTHER), NOW)
+    assert (late.subject, late.outcome, late.version) == (None, Outcome.RECORDED, 2)
+
+
+def test_asking_again_moves_nothing_but_when_the_plan_was_last_heard_of() -> None:
+    voted = cast(pending(required_approvals=2), ballot(), NOW)
+    again = request(expires_at=NOW + 9 * HOUR, required_approvals=1, callback_url="https://other.example/")
+    heard = subject(on_requested(voted, event("again", occurred_at=LATER), again, NOW))
+    assert heard.heard_at == LATER > voted.heard_at == OPENED_AT
+    assert evolve(heard, version=voted.version, applied=voted.applied) == voted
+    assert heard.version == voted.version + 1, "a write that others have to see"
+
+
+def test_an_approval_remembers_one_repeated_request_a_round_however_many_come() -> None:
+    stored = pending()
+    for number in range(50):
+        asking = event(f"again-{number}", occurred_at=OPENED_AT + 1 + number)
+        stored = subject(on_requested(stored, asking, request(), NOW))
+    assert [one.event_key for one in stored.applied] == ["first", "again-49"]
+    forgotten = event("again-3", occurred_at=OPENED_AT + 4)
+    assert on_requested(stored, forgotten, request(), NOW).subject is None
+
+
+def test_a_request_of_an_earlier_round_does_not_count_as_word_of_the_present_one() -> None:
+    replanned = on_requested(asked_again(LATER), event("new", occurred_at=NOW), request(plan_hash=OTHER), NOW)
+    assert subject(replanned).heard_at == NOW
+
+
+@given(st.permutations(range(6)), st.lists(st.sampled_from((PLAN, OTHER)), min_size=6, max_size=6))
+def test_in_whatever_order_requests_come_the_latest_has_its_plan(order: list[int], plans: list[str]) -> None:
+    stored: Approval | None = None
+    for number in order:
+        asking = event(f"event-{number}", occurred_at=NOW - 10 + number)
+        advance = on_requested(stored, asking, request(plan_hash=plans[number]), NOW)
+        stored = subject(advance) if advance.subject is not None else stored
+    assert stored is not None
+    assert (stored.plan_hash, stored.heard_at) == (plans[5], NOW - 5)
+
+
+@pytest.mark.parametrize("plan", [PLAN, OTHER])
+def test_a_request_past_the_expiry_is_recorded_and_leaves_the_end_to_the_timer(plan: str) -> None:
+    overdue = pending(expires_at=NOW)
+    wanted = request(plan_hash=plan)
+    late = on_requested(overdue, event("late", occurred_at=LATER), wanted, NOW)
+    assert (late.subject, late.outcome, late.notify) == (None, Outcome.RECORDED, False)
+    assert (late.version, late.round) == (overdue.version, overdue.round)
+    assert expire(overdue, NOW) is not None
+    in_time = on_requested(overdue, event("late", occurred_at=LATER), wanted, NOW - 1)
+    assert subject(in_time).status is Status.PENDING
+
+
+# --- updates -----------------------------------------------------------------------------------------------
 
 
 def test_an_update_of_an_unknown_approval_creates_it_without_anything_to_resume() -> None:
@@ -321,7 +400,7 @@ def _alone(stored: Approval | None, step: Step, now: Instant) -> Approval | None
         return expire(stored, now) or stored
     given = ballot(step.actor, step.choice, step.plan)
     try:
-        check_ballot(stored, given, now, allow_self=False)
+        check_ballot(stored, given, now, allow_self=False, canonical=str)
     except NotifydError:
         return stored
     return cast(stored, given, now)
@@ -346,6 +425,7 @@ def keeps_promises(before: Approval, after: Approval) -> None:
     if before.status.ended:
         assert after == before
     assert after.round in (before.round, before.round + 1)
+    assert after.heard_at >= before.heard_at
     assert after.decisions[: len(before.decisions)] == before.decisions
     assert after.received <= len({d.actor for d in after.ballots}) == len(after.ballots)
     assert len({d.decision_hash for d in after.decisions}) == len(after.decisions)
