@@ -13,7 +13,7 @@ from notifyd.envelope import unwrap, wrap
 from notifyd.errors import RenderError, SealError, StoreError
 from notifyd.flow.storm import Budgets, is_request, quiet_until
 from notifyd.metrics import Metrics
-from notifyd.model import SECOND, Clock, Delivery, Instant, Message, State
+from notifyd.model import APPROVAL_KIND, SECOND, Clock, Delivery, Instant, Message, State
 from notifyd.outbox import Outbox, Ready
 from notifyd.registry import Registry
 from notifyd.render import DIGEST_LISTED, Digest, DigestItem, Rendered, level_of
@@ -135,7 +135,7 @@ class Digests:
         self._metrics.deliveries.labels(window.channel, State.FOLDED.value).inc(folded)
 
     def _count_queued(self, one: Delivery, count: int) -> None:
-        if one.kind == "pack.approval":
+        if one.kind == APPROVAL_KIND:
             self._metrics.approvals_queued.inc(count)
 
 

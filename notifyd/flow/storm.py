@@ -17,11 +17,11 @@ from zoneinfo import ZoneInfo
 from attrs import frozen
 
 from notifyd.codec import canonical, derived_id
-from notifyd.model import SECOND, Event, Instant, PlanEntry
+from notifyd.model import APPROVAL_KIND, SECOND, Event, Instant, PlanEntry
 from notifyd.settings import QuietHours, Rate, Rule
 from notifyd.store import Store
 
-_REQUEST: Final = ("pack.approval", "requested")
+_REQUEST: Final = (APPROVAL_KIND, "requested")
 _MINUTE: Final = 60 * SECOND
 
 
