@@ -10,6 +10,7 @@ import orjson
 from attrs import frozen
 
 from notifyd.links import Link
+from notifyd.machine.ballots import has_decided, is_requester
 from notifyd.model import Approval, Instant, Status
 from notifyd.registry import Registry
 from notifyd.settings import LinkMode, Rule, Scope
@@ -77,11 +78,11 @@ def _place(link: Link, approval: Approval, right: Right | None, registry: Regist
     settings = registry.settings.approvals
     if link.recipient is None or settings.links is not LinkMode.DECIDE:
         return Standing.VIEW_ONLY
-    if any(decision.actor == registry.actors.canonical(link.recipient) for decision in approval.ballots):
+    if has_decided(approval, link.recipient, registry.actors.canonical):
         return Standing.VOTED
     if right is None:
         return Standing.NOT_CONFERRED
-    if right.actor == approval.requested_by and not settings.allow_self_approval:
+    if not settings.allow_self_approval and is_requester(approval, right.actor, registry.actors.canonical):
         return Standing.OWN_REQUEST
     return Standing.OPEN
 
