@@ -94,7 +94,8 @@ class Ingest:
         content = canonical(document)
         identity = registry.keyring.identify(_CONTENT, content)
         row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
-        return await self._append(evolve(_subject(event, registry, now, row), leased=leased), content)
+        append, lease = _subject(event, registry, now, row), registry.settings.dispatch.lease
+        return await self._append(evolve(append, leased=leased, lease=lease), content)
 
     async def cloud_event(
         self,
@@ -113,7 +114,8 @@ class Ingest:
         row = cloud_row(
             event, document, tenant, principal.name, correlation_id, now, registry.redactor, identity
         )
-        return await self._append(evolve(append_as_is(row), leased=leased), content)
+        append, lease = append_as_is(row), registry.settings.dispatch.lease
+        return await self._append(evolve(append, leased=leased, lease=lease), content)
 
     def check_time(self, event: CloudEvent) -> None:
         """Raises `InvalidError` or `TooOldError` where the event's time is one that is not accepted."""

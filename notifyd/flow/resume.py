@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
+from attrs import evolve
 from yarl import URL
 
 from notifyd import resume_token
@@ -108,7 +109,8 @@ class Effects:
         if isinstance(row, AuditRecord):
             await self._store.write_audit([row])
             return
-        appended = await self._store.append(append_as_is(row))
+        lease = self._current().settings.dispatch.lease
+        appended = await self._store.append(evolve(append_as_is(row), lease=lease))
         if appended.fresh:
             self._accepted(appended.event)
 

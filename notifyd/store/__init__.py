@@ -36,6 +36,7 @@ from notifyd.store.upkeep import Aged, CollectionName, Hold, Purged, Stored, Sto
 
 __all__ = [
     "MAX_ATTEMPTS_KEPT",
+    "PLAN_LEASE",
     "WINDOW_AHEAD",
     "Advance",
     "Aged",
@@ -64,6 +65,9 @@ __all__ = [
 
 Subject: TypeAlias = Approval | Incident
 
+PLAN_LEASE = 60 * SECOND
+"""How long the planning of an event is left to the node that accepted it, where nothing else is said."""
+
 
 @frozen
 class Advance:
@@ -88,6 +92,7 @@ class Append:
     subject: ApprovalKey | IncidentKey | None
     advance: Callable[[Any], Advance]  # given what is stored under `subject`: that record, or None
     leased: bool = True  # this node plans it from memory; False leaves it to whoever claims it next
+    lease: Instant = PLAN_LEASE  # how long others leave it to this node, from `received_at` on (microseconds)
 
 
 def append_as_is(event: Event) -> Append:
@@ -128,7 +133,8 @@ class AttemptRecord:
 
     `state` is what the delivery becomes. `audit` and `event` are what its end sets off (a delivery's audit
     line; the `resumed` or `resume_failed` event); they are kept even where the lease was lost, because the
-    attempt did happen. `resume`, for a callback, is what the approval's resume status becomes.
+    attempt did happen. Planning `event` is left to this node for as long as the delivery was. `resume`, for a
+    callback, is what the approval's resume status becomes.
     """
 
     delivery: Delivery  # as leased

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import (
     SECOND,
     Applied,
+    Approval,
     ApprovalKey,
     AuditName,
     Delivery,
@@ -27,9 +29,10 @@ from notifyd.model import (
     State,
     Status,
 )
-from notifyd.settings import StoreDriver
-from notifyd.store import Advance, Aged, AuditFilter, CollectionName, Page, Window
-from notifyd.store.mongo import MongoStore, open_mongo, windows
+from notifyd.settings import Settings, StoreDriver
+from notifyd.store import Advance, Aged, Append, AuditFilter, CollectionName, Page, Window
+from notifyd.store.mongo import MongoStore, approvals, open_mongo, windows
+from notifyd.store.mongo.approvals import find_subject
 from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.deliveries import document
 from tests.mongodb import MongoServer
@@ -287,8 +290,9 @@ async def test_an_approval_that_two_nodes_find_expired_at_once_expires_once(node
 
     def effects(store: MongoStore) -> Effects:
         nothing: Any = None  # it owes no callback
+        current: Any = lambda: SimpleNamespace(settings=Settings())  # noqa: E731 - all of a registry that it needs
         clock = TurnableClock()
-        return Effects(store=store, current=nothing, accepted=accepted.append, outbox=nothing, clock=clock)
+        return Effects(store=store, current=current, accepted=accepted.append, outbox=nothing, clock=clock)
 
     async def sweep(store: MongoStore) -> None:
         settling = effects(store)
@@ -311,6 +315,142 @@ async def test_what_two_nodes_remove_by_age_at_once_is_removed_and_counted_once(
     purged = await asyncio.gather(*(store.purge(aged, 100) for store in stores))
     assert sum(one.removed for one in purged) == 30
     assert await stores[0].count(CollectionName.AUDIT) == 0
+
+
+# --- what an event does, it does once ------------------------------------------------------------------------
+
+
+class HeldInserter:
+    """An inserter that is slow: it inserts once it is let go."""
+
+    def __init__(self, inserter: Any) -> None:
+        self._inserter = inserter
+        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def insert(self, documents: Sequence[Any]) -> list[bool]:
+        self.reached.set()
+        await self.let_go.wait()
+        fresh: list[bool] = await self._inserter.insert(documents)
+        return fresh
+
+    async def settled(self) -> None:
+        """Nothing is under way."""
+
+
+def overtaking(given: Event) -> Append:
+    """Opens a round where the approval is in a later one than the first; in the first it is only recorded."""
+
+    def advance(stored: Approval) -> Advance:
+        if stored.round == 1:
+            return Advance(None, Outcome.RECORDED, False, stored.version, stored.round)
+        moved = evolve(stored, version=stored.version + 1, round=stored.round + 1)
+        return Advance(moved, Outcome.NEW_ROUND, True, moved.version, moved.round)
+
+    return append_of(given, advance)
+
+
+async def test_an_event_that_one_node_is_recording_is_not_acted_on_by_another(node: Open) -> None:
+    slow, other = await node("a"), await node("b")
+    await open_approval(slow, approval())
+    inserter = HeldInserter(slow._base.new_events)
+    held: dict[str, Any] = {"new_events": inserter}
+    slow._base = evolve(slow._base, **held)
+    recording = asyncio.create_task(slow.append(overtaking(event("b"))))
+    await inserter.reached.wait()
+    moved = approval(version=2, round=2)
+    assert await other.replace_approval(moved)
+    repeated = await other.append(overtaking(event("b")))
+    inserter.let_go.set()
+    first = await recording
+    assert (repeated.fresh, first.fresh) == (True, False)
+    assert (
+        first.event
+        == repeated.event
+        == evolve(event("b"), outcome=Outcome.RECORDED, notify=False, version=1, round=1)
+    )
+    assert await find_approval(other) == moved
+
+
+async def test_an_event_whose_recording_broke_off_is_recorded_by_a_sweep_whatever_is_new_since(
+    node: Open,
+) -> None:
+    store, other = await node("a"), await node("b")
+    await open_approval(store, approval())
+    broken(store, "new_events")
+    with pytest.raises(StoreError):
+        await store.append(overtaking(event("b")))
+    moved = approval(version=2, round=2)
+    assert await other.replace_approval(moved)
+    assert len(await other.claim_unplanned("b", NOW + HOUR, NOW + HOUR + MINUTE, 10)) == 1
+    again = await other.append(overtaking(event("b")))
+    assert (again.fresh, again.event.outcome) == (False, Outcome.RECORDED)
+    assert await find_approval(other) == moved
+
+
+async def test_an_approval_that_changes_while_an_event_is_recorded_is_looked_at_again(node: Open) -> None:
+    store, other = await node("a"), await node("b")
+    await open_approval(store, approval())
+    looked: list[int] = []
+
+    def advance(stored: Approval) -> Advance:
+        looked.append(stored.version)
+        return Advance(None, Outcome.RECORDED, False, stored.version)
+
+    async def late(base: Any, key: Any) -> Any:
+        found = await find_subject(base, key)
+        if not looked:
+            await other.replace_approval(approval(version=2, round=2))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(approvals, "find_subject", late)
+        appended = await store.append(append_of(event("b"), advance))
+    assert looked == [1, 2]
+    assert appended.event.version == 2
+
+
+async def test_planning_is_left_to_the_node_that_accepted_an_event_for_as_long_as_it_was_leased(
+    node: Open,
+) -> None:
+    store, other = await node("a"), await node("b")
+    await store.append(evolve(append_of(event()), lease=7 * SECOND))
+
+    async def claimed(now: Instant) -> list[str]:
+        return [one.key for one in await other.claim_unplanned("b", now, now + 7 * SECOND, 10)]
+
+    assert await claimed(NOW + 7 * SECOND - 1) == []
+    assert await claimed(NOW + 7 * SECOND) == ["e1"]
+
+
+async def test_a_node_that_starts_may_plan_at_once_what_its_earlier_life_accepted(node: Open) -> None:
+    store, other = await node("a"), await node("b")
+    await store.append(evolve(append_of(event()), lease=HOUR))
+    assert await other.claim_unplanned("b", NOW + MINUTE, NOW + 2 * MINUTE, 10) == []
+    again = await node("a")
+    assert [one.key for one in await again.claim_unplanned("a", NOW + 1, NOW + MINUTE, 10)] == ["e1"]
+
+
+async def test_planning_the_event_of_an_end_is_left_to_its_node_as_long_as_the_delivery_was(
+    node: Open,
+) -> None:
+    store, other = await node("a"), await node("b")
+    row = leased(lease_owner="a", lease_until=NOW + 7 * SECOND)
+    await insert(store, row)
+    assert await store.record(ended(row, event=event("resumed")))
+    assert await other.claim_unplanned("b", NOW + 7 * SECOND - 1, NOW + MINUTE, 10) == []
+    (found,) = await other.claim_unplanned("b", NOW + 7 * SECOND, NOW + MINUTE, 10)
+    assert found.key == "resumed"
+
+
+async def test_an_acceptance_that_broke_off_is_looked_for_after_the_lease(node: Open) -> None:
+    store, other = await node("a"), await node("b")
+    broken(store, "new_events")
+    with pytest.raises(StoreError):
+        await store.append(append_of(event(), applying(event())))
+    lease = 7 * SECOND
+    assert await other.claim_unplanned("b", NOW + lease, NOW + 2 * lease, 10) == []
+    (found,) = await other.claim_unplanned("b", NOW + lease + 1, NOW + 2 * lease + 1, 10)
+    assert found.key == "e1"
 
 
 # --- steps that were broken off ------------------------------------------------------------------------------
@@ -340,8 +480,8 @@ async def test_an_acceptance_that_broke_off_and_is_not_repeated_is_finished_by_a
     broken(store, inserter)
     with pytest.raises(StoreError):
         await store.append(append_of(event(), applying(event())))
-    assert await other.claim_unplanned("b", NOW + MINUTE - 1, NOW + HOUR, 10) == []
-    found = await other.claim_unplanned("b", NOW + MINUTE + 1, NOW + HOUR, 10)
+    assert await other.claim_unplanned("b", NOW + MINUTE - 1, NOW + 2 * MINUTE - 1, 10) == []
+    found = await other.claim_unplanned("b", NOW + MINUTE + 1, NOW + 2 * MINUTE + 1, 10)
     assert {(one.key, one.outcome, one.version) for one in found} == {
         ("e0", Outcome.OPENED, 1),
         ("e1", Outcome.OPENED, 1),

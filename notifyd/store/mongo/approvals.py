@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from notifyd.errors import StoreError
 from notifyd.model import (
@@ -39,30 +40,51 @@ async def find(base: Base, key: ApprovalKey) -> Approval | None:
     return None if document is None else record_of(document, Approval)
 
 
-async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | None:
-    if isinstance(key, ApprovalKey):
-        return await find(base, key)
-    document = await base.incidents.find_one(by_key(key))
-    return None if document is None else record_of(document, Incident)
+@frozen
+class StoredSubject:
+    """What is stored under a key, if anything is; `accepting` has the events that it still carries."""
+
+    subject: Subject | None
+    accepting: Sequence[Document] = ()
+
+    def note_of(self, event_key: str) -> Document | None:
+        return next((note for note in self.accepting if note["key"] == event_key), None)
+
+
+async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> StoredSubject:
+    incident = isinstance(key, IncidentKey)
+    document = await (base.incidents if incident else base.approvals).find_one(by_key(key))
+    if document is None:
+        return StoredSubject(None)
+    subject: Subject = record_of(document, Incident) if incident else record_of(document, Approval)
+    return StoredSubject(subject, document.get("accepting", ()))
 
 
 async def move(
-    base: Base, stored: Subject | None, subject: Subject, *, accepting: Document | None = None
+    base: Base, stored: Subject | None, subject: Subject | None, *, accepting: Document | None = None
 ) -> bool:
     """Write `subject` over `stored`, or as new. False where the stored one is another by now.
 
-    `accepting` is kept with it: what the acceptance of the event that moved it has still to insert.
+    `accepting` is kept with it: what the acceptance of an event has still to insert. That event may leave the
+    stored one as it is (`subject` None). False, too, where that event is being accepted already.
     """
-    document, incident = document_of(subject), isinstance(subject, Incident)
-    notes = [] if accepting is None else [accepting]
     if stored is None:
-        inserter = base.new_incidents if incident else base.new_approvals
-        fields = {"position": base.positions.next(), "accepting": notes}
-        (fresh,) = await inserter.insert([{**document, **fields}])
-        return fresh
-    where = by_key(subject.key) | {"version": stored.version}
-    change = {"$set": document, "$push": {"accepting": {"$each": notes}}}
-    return await (base.incidents if incident else base.approvals).update_one(where, change)
+        return subject is not None and await _insert(base, subject, accepting)
+    where = by_key(stored.key) | {"version": stored.version}
+    change: Document = {} if subject is None else {"$set": document_of(subject)}
+    if accepting is not None:
+        where["accepting.key"] = {"$ne": accepting["key"]}
+        change["$push"] = {"accepting": accepting}
+    collection = base.incidents if isinstance(stored, Incident) else base.approvals
+    return await collection.update_one(where, change)
+
+
+async def _insert(base: Base, subject: Subject, accepting: Document | None) -> bool:
+    inserter = base.new_incidents if isinstance(subject, Incident) else base.new_approvals
+    notes = [] if accepting is None else [accepting]
+    fields = {"position": base.positions.next(), "accepting": notes}
+    (fresh,) = await inserter.insert([{**document_of(subject), **fields}])
+    return fresh
 
 
 async def replace(base: Base, approval: Approval) -> bool:

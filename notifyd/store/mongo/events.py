@@ -1,13 +1,13 @@
 """Accepting and planning: the steps over `events`.
 
-Accepting an event that changes an approval or incident takes three durable writes: the subject (which remembers in
-`applied` what the event did to it), the audit lines, and the event itself. The first one decides, and carries the
-other two in `accepting`; what a broken acceptance leaves is finished by its repetition, or by a sweep.
+Accepting an event about an approval or incident takes three durable writes: the subject, the audit lines, and
+the event itself. The first one decides, also where the event is only recorded and changes nothing: it depends on
+the version that was looked at, and carries the other two writes in `accepting`. What a broken acceptance leaves is
+finished as it was decided, by its repetition or by a sweep, whatever has become of the subject since.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
@@ -15,16 +15,13 @@ from attrs import evolve, frozen
 from bson import ObjectId
 
 from notifyd.errors import NotFoundError, StoreError
-from notifyd.model import SECOND, AuditRecord, Event, Instant, PlanEntry
+from notifyd.model import AuditRecord, Event, Instant, PlanEntry
 from notifyd.store import Advance, Append, Appended, PlanFixed, Planned
 from notifyd.store.mongo import approvals, audit, deliveries
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.documents import document_of, part_of, record_of
 from notifyd.store.mongo.driver import Collection, Document
-
-PLAN_LEASE: Final = 60 * SECOND
-"""How long the node that accepted an event has for planning it, before the sweeper takes it up."""
 
 _SWEPT: Final = 1000
 """How many subjects a sweep looks at: as many as a node accepts in the second between two."""
@@ -49,11 +46,11 @@ async def find(base: Base, event: Event) -> Event | None:
     return None if document is None else record_of(document, Event)
 
 
-async def insert(base: Base, event: Event, *, leased: bool = True) -> bool:
-    """Insert an event, if its key is new, with its planning due; leased, it is this node's to plan."""
+async def insert(base: Base, event: Event, leased_until: Instant | None) -> bool:
+    """Insert an event, if its key is new, with its planning due; until then it is this node's to plan."""
     document = {**document_of(event), "position": base.positions.next()}
-    if event.notify and leased:
-        document |= {"lease_owner": base.node, **base.lease(event.received_at + PLAN_LEASE)}
+    if event.notify and leased_until is not None:
+        document |= {"lease_owner": base.node, **base.lease(leased_until)}
     elif event.notify:
         document |= {"claim_at": 0, "set_from": 0}
     (fresh,) = await base.new_events.insert([document])
@@ -80,10 +77,11 @@ class Acceptance:
 
 
 async def append(base: Base, request: Append) -> Appended:
-    accepted = await _moved(base, request)
+    accepted = await _decided(base, request)
     if isinstance(accepted, Event):
         return Appended(accepted, fresh=False)
-    if await _finish_accepting(base, accepted, leased=request.leased):
+    leased_until = request.event.received_at + request.lease if request.leased else None
+    if await _finish_accepting(base, accepted, leased_until):
         return Appended(accepted.event, fresh=True)
     first = await find(base, request.event)
     if first is None:
@@ -91,27 +89,31 @@ async def append(base: Base, request: Append) -> Appended:
     return Appended(first, fresh=False)
 
 
-async def _moved(base: Base, request: Append) -> Acceptance | Event:
-    """Do to the subject what the event does; or answer the event that is stored under its key already."""
+async def _decided(base: Base, request: Append) -> Acceptance | Event:
+    """Let the subject decide what the event does to it; or answer the event that is stored under its key."""
+    event = request.event
     if request.subject is None:
-        return Acceptance.of(request.event, request.advance(None))
+        return Acceptance.of(event, request.advance(None))
     for _ in range(approvals.RACES):
-        stored, subject = await asyncio.gather(
-            find(base, request.event), approvals.find_subject(base, request.subject)
-        )
-        if stored is not None:
-            return stored
-        advance = request.advance(subject)
-        accepted = Acceptance.of(request.event, advance)
-        if advance.subject is None:
+        # In this order: whoever decides after the subject was looked at is seen by the write that depends on it.
+        stored = await approvals.find_subject(base, request.subject)
+        first = await find(base, event)
+        if first is not None:
+            return first
+        known = stored.note_of(event.key)
+        if known is not None:
+            return _noted(known)
+        advance = request.advance(stored.subject)
+        accepted = Acceptance.of(event, advance)
+        if stored.subject is None and advance.subject is None:
             return accepted
-        if await approvals.move(base, subject, advance.subject, accepting=_note(base, accepted)):
+        if await approvals.move(base, stored.subject, advance.subject, accepting=_note(base, accepted)):
             return accepted
     raise StoreError("too many writes to this approval at once")
 
 
 def _note(base: Base, accepted: Acceptance) -> Document:
-    """What a subject carries of an event that changes it, so that its acceptance can be finished from it."""
+    """What a subject carries of an event about it, so that its acceptance can be finished from it."""
     return {
         "key": accepted.event.key,
         "at": base.clock(),
@@ -120,24 +122,31 @@ def _note(base: Base, accepted: Acceptance) -> Document:
     }
 
 
-async def _finish_accepting(base: Base, accepted: Acceptance, *, leased: bool) -> bool:
+def _noted(note: Document) -> Acceptance:
+    """The acceptance that a subject carries."""
+    return Acceptance(
+        record_of(note["event"], Event), tuple(record_of(line, AuditRecord) for line in note["audit"])
+    )
+
+
+async def _finish_accepting(base: Base, accepted: Acceptance, leased_until: Instant | None) -> bool:
     """Insert what the acceptance of an event adds; was the event new?"""
     await audit.write(base, accepted.audit)
-    return await insert(base, accepted.event, leased=leased)
+    return await insert(base, accepted.event, leased_until)
 
 
 # --- acceptances that broke off ----------------------------------------------------------------------------
 
 
-async def sweep_acceptances(base: Base, now: Instant) -> None:
-    """Finish the acceptances of a plan lease ago that broke off, and forget those that did not."""
+async def sweep_acceptances(base: Base, before: Instant) -> None:
+    """Finish the acceptances from before then that broke off, and forget those that did not."""
     for subjects in (base.approvals, base.incidents):
-        old = {"$gt": 0, "$lt": now - PLAN_LEASE}
+        old = {"$gt": 0, "$lt": before}
         found = await subjects.find({"accepting.at": old}, fields=["tenant", "accepting"], limit=_SWEPT)
         notes: dict[str, dict[str, Document]] = {}
         for one in found:
             known = notes.setdefault(one["tenant"], {})
-            known.update({note["key"]: note for note in one["accepting"] if note["at"] < now - PLAN_LEASE})
+            known.update({note["key"]: note for note in one["accepting"] if note["at"] < before})
         for tenant, by_key in notes.items():
             await _settle(base, subjects, tenant, by_key)
 
@@ -146,10 +155,7 @@ async def _settle(base: Base, subjects: Collection, tenant: str, notes: Mapping[
     keys = list(notes)
     stored = await base.events.find({"tenant": tenant, "key": {"$in": keys}}, fields=["key"])
     for key in notes.keys() - {one["key"] for one in stored}:
-        note = notes[key]
-        lines = tuple(record_of(line, AuditRecord) for line in note["audit"])
-        accepted = Acceptance(record_of(note["event"], Event), lines)
-        await _finish_accepting(base, accepted, leased=False)
+        await _finish_accepting(base, _noted(notes[key]), None)
     done = {"$pull": {"accepting": {"key": {"$in": keys}}}}
     await subjects.update_many({"tenant": tenant, "accepting.key": {"$in": keys}}, done)
 
@@ -160,7 +166,8 @@ async def _settle(base: Base, subjects: Collection, tenant: str, notes: Mapping[
 async def claim_unplanned(
     base: Base, queue: Queue, owner: str, now: Instant, until: Instant, limit: int
 ) -> list[Event]:
-    await sweep_acceptances(base, now)
+    lease = until - now
+    await sweep_acceptances(base, now - lease)
     change = {"$set": {"lease_owner": owner, **base.lease(until)}}
     claimed = await queue.claim(Wanted({}, now, limit), change)
     return [record_of(document, Event) for document in claimed]

@@ -136,7 +136,7 @@ class MongoStore:
         """What the end sets off goes first: the attempt has happened, and the row is what is come back to."""
         await audit_steps.write(self._base, record.audit)
         if record.event is not None:
-            await event_steps.insert(self._base, record.event)
+            await event_steps.insert(self._base, record.event, record.delivery.lease_until)
         return await delivery_steps.record_end(self._base, record)
 
     async def has_earlier(self, delivery: Delivery) -> bool:
