@@ -190,6 +190,12 @@ class StoreError(UnavailableError):
     code = "store_unavailable"
 
 
+class JobTakenError(UnavailableError):
+    """Another node of the service does this for all of them at the moment (HTTP 503)."""
+
+    code = "job_taken"
+
+
 class OverloadedError(UnavailableError):
     """A queue is full (HTTP 429)."""
 

@@ -17,7 +17,7 @@ from notifyd.cli.common import Failure, config_failure, config_option, json_opti
 from notifyd.cli.output import print_table
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.client import PURGE, Client
-from notifyd.errors import ArchiveError, ConfigError, StoreError, StoreInUseError
+from notifyd.errors import ArchiveError, ConfigError, StoreInUseError, UnavailableError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -225,7 +225,7 @@ def failing() -> Iterator[None]:
         yield
     except StoreInUseError as error:
         raise Failure(error.detail, "stop the service first") from None
-    except (ArchiveError, ConfigError, StoreError) as error:
+    except (ArchiveError, ConfigError, UnavailableError) as error:
         raise Failure(error.detail) from None
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing
 from typing import Final
 
 from attrs import frozen
 
+from notifyd.errors import JobTakenError
+from notifyd.flow.jobs import JobLease
 from notifyd.metrics import Metrics
 from notifyd.model import Clock, Instant
 from notifyd.settings import Settings
-from notifyd.store import Aged, CollectionName, Hold, Store
+from notifyd.store import Aged, CollectionName, Hold, Job, Store
+from notifyd.units import MINUTE
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +24,9 @@ _BATCH: Final = 50
 _LARGEST: Final = 500
 TARGET: Final = 0.01
 """Seconds for which a batch should keep other writes waiting, well below the 50 ms that it may."""
+
+REST: Final = 50 * MINUTE
+"""For how long after a pass no other node of the service need do the next (microseconds)."""
 
 
 @frozen
@@ -72,7 +79,10 @@ def following(collection: CollectionName, after: str | None) -> Place | None:
 
 
 class Retention:
-    """Removes what is older than the configuration keeps; counts and logs it."""
+    """Removes what is older than the configuration keeps; counts and logs it.
+
+    Of the nodes that share a store one at a time does: each pass holds a lease.
+    """
 
     def __init__(
         self, *, store: Store, settings: Callable[[], Settings], metrics: Metrics, clock: Clock
@@ -83,12 +93,22 @@ class Retention:
         self._clock = clock
         self._size = _BATCH
         self._turn = asyncio.Lock()  # a pass by hand and one by the clock take turns
+        self._lease = JobLease(Job.RETENTION, store, lambda: settings().dispatch.lease, clock)
 
     async def sweep(self) -> int:
-        """One pass over all there is; answers how many rows it removed. Raises `StoreError`."""
+        """One pass over all there is, unless another node does it, or a node has done it within `REST`.
+
+        Answers how many rows it removed. Raises `StoreError`.
+        """
         removed = dict.fromkeys(CollectionName, 0)
-        async for batch in self.batches():
-            removed[batch.collection] += batch.removed
+        try:
+            async with self._lease.held(rest=REST), aclosing(self._pass(Place(), dry_run=False)) as batches:
+                async for batch in batches:
+                    removed[batch.collection] += batch.removed
+                self._lease.note_done()
+        except JobTakenError as error:
+            log.debug("%s", error)
+            await self._count_dead_letters()  # another node may have removed some
         total = sum(removed.values())
         if total:
             log.info("removed by age: %s", ", ".join(f"{count} {name}" for name, count in removed.items()))
@@ -100,11 +120,21 @@ class Retention:
         """A pass from `place` on, for as long as batches are asked for. Raises `StoreError`.
 
         After each batch it rests for longer than that has kept others waiting. Raises ValueError for a place
-        that no batch has named.
+        that no batch has named, and `JobTakenError`, with the node that has the job, except for a dry run.
         """
-        at: Place | None = place or Place()
+        async with AsyncExitStack() as stack:
+            if not dry_run:
+                await stack.enter_async_context(self._lease.held())
+            batches = await stack.enter_async_context(aclosing(self._pass(place or Place(), dry_run=dry_run)))
+            async for batch in batches:
+                yield batch
+
+    async def _pass(self, place: Place, *, dry_run: bool) -> AsyncGenerator[Batch, None]:
+        at: Place | None = place
         while at is not None:
             async with self._turn:
+                if not dry_run:
+                    await self._lease.keep()
                 batch, seconds = await self._batch(at, dry_run)
             yield batch
             at = batch.next
@@ -119,5 +149,8 @@ class Retention:
             self._size = next_size(done.examined, done.seconds)
             self._metrics.purged.labels(at.collection.value).inc(done.removed)
         if at.collection is CollectionName.DELIVERIES and done.after is None and not dry_run:
-            self._metrics.set_dead_letters(await self._store.dead_letters())
+            await self._count_dead_letters()
         return Batch(at.collection, done.removed, following(at.collection, done.after)), done.seconds
+
+    async def _count_dead_letters(self) -> None:
+        self._metrics.set_dead_letters(await self._store.dead_letters())

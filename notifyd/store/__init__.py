@@ -32,7 +32,7 @@ from notifyd.model import (
     State,
     Status,
 )
-from notifyd.store.upkeep import Aged, CollectionName, Hold, Purged, Stored, StoredEvent, Upkeep
+from notifyd.store.upkeep import Aged, CollectionName, Hold, Job, Purged, Stored, StoredEvent, Turn, Upkeep
 
 __all__ = [
     "MAX_ATTEMPTS_KEPT",
@@ -49,6 +49,7 @@ __all__ = [
     "CommitObserver",
     "DeliveryFilter",
     "Hold",
+    "Job",
     "LaneBacklog",
     "Page",
     "PlanFixed",
@@ -58,6 +59,7 @@ __all__ = [
     "Stored",
     "StoredEvent",
     "Subject",
+    "Turn",
     "Upkeep",
     "Window",
     "append_as_is",
@@ -95,10 +97,10 @@ class Append:
     lease: Instant = PLAN_LEASE  # how long others leave it to this node, from `received_at` on (microseconds)
 
 
-def append_as_is(event: Event) -> Append:
+def append_as_is(event: Event, *, leased: bool = True, lease: Instant = PLAN_LEASE) -> Append:
     """An event about neither an approval nor a hold, or one of notifyd's own: it changes nothing but itself."""
     advance = Advance(None, event.outcome, event.notify, event.version, event.round)
-    return Append(event, None, lambda _: advance)
+    return Append(event, None, lambda _: advance, leased, lease)
 
 
 @frozen

@@ -88,6 +88,20 @@ class Purged:
     after: str | None
 
 
+class Job(StrEnum):
+    """Work that one node at a time does for all that share the store."""
+
+    RETENTION = "retention"
+
+
+@frozen
+class Turn:
+    """Whose a job is. `node` has it or, where it need not be done again yet, had it last; "" if unknown."""
+
+    mine: bool
+    node: str = ""
+
+
 class Upkeep(Protocol):
     """The part of the `Store` protocol that this module's text is about."""
 
@@ -97,6 +111,20 @@ class Upkeep(Protocol):
         It looks at no more than `limit` rows either, so that rows which are kept cost a call no more than
         others. Raises ValueError for an `after` that is no answer of this store.
         """
+        ...
+
+    async def claim_job(
+        self, job: Job, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
+    ) -> Turn:
+        """Lease `job` to this node until then, or renew its lease, unless another node has it.
+
+        Nor is it leased where it was done at `unless_done_since` or later. A store that one process owns gives it
+        always; one that nodes share gives nothing to a node whose clock is off.
+        """
+        ...
+
+    async def end_job(self, job: Job, done_at: Instant | None = None) -> None:
+        """Give the lease back, if this node has it. `done_at` is when the job was done, None where it was not."""
         ...
 
     async def count(self, collection: CollectionName) -> int:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
 
 from notifyd.settings import StoreDriver
 from notifyd.store import Store
+from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.open import open_store
 from tests.mongodb import MongoServer
 from tests.store.makers import NODE, TurnableClock
 
 Reopen = Callable[[], Awaitable[Store]]
+Open = Callable[..., Awaitable[MongoStore]]
 
 
 class Deployment:
@@ -80,3 +83,23 @@ async def store(deployment: Deployment) -> Store:
 def reopen(deployment: Deployment, store: Store) -> Reopen:
     """Close `store` and open the same database again."""
     return deployment.open
+
+
+@pytest.fixture
+async def node(mongo_server: MongoServer) -> AsyncIterator[Open]:
+    """Opens nodes of one service, by name."""
+    url, opened = mongo_server.database(), list[MongoStore]()
+
+    async def open_node(name: str, **options: Any) -> MongoStore:
+        given: dict[str, Any] = {
+            "clock": TurnableClock(),
+            "timeout": 20,
+            "driver": StoreDriver.PYMONGO,
+        } | options
+        store = await open_mongo(url, node=name, **given)
+        opened.append(store)
+        return store
+
+    yield open_node
+    for store in opened:
+        await store.aclose()

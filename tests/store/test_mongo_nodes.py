@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,13 +29,13 @@ from notifyd.model import (
     State,
     Status,
 )
-from notifyd.settings import Settings, StoreDriver
+from notifyd.settings import Settings
 from notifyd.store import Advance, Aged, Append, AuditFilter, CollectionName, Page, Window
-from notifyd.store.mongo import MongoStore, approvals, open_mongo, windows
+from notifyd.store.mongo import MongoStore, approvals, windows
 from notifyd.store.mongo.approvals import find_subject
 from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.deliveries import document
-from tests.mongodb import MongoServer
+from tests.store.conftest import Open
 from tests.store.makers import (
     HOUR,
     MINUTE,
@@ -55,28 +55,6 @@ from tests.store.makers import (
     open_approval,
     planned,
 )
-
-Open = Callable[..., Awaitable[MongoStore]]
-
-
-@pytest.fixture
-async def node(mongo_server: MongoServer) -> AsyncIterator[Open]:
-    """Opens nodes of one service, by name."""
-    url, opened = mongo_server.database(), list[MongoStore]()
-
-    async def open_node(name: str, **options: Any) -> MongoStore:
-        given: dict[str, Any] = {
-            "clock": TurnableClock(),
-            "timeout": 20,
-            "driver": StoreDriver.PYMONGO,
-        } | options
-        store = await open_mongo(url, node=name, **given)
-        opened.append(store)
-        return store
-
-    yield open_node
-    for store in opened:
-        await store.aclose()
 
 
 class BrokenInserter:

@@ -58,6 +58,7 @@ STATUS = {
     "channel_failed": 502,
     "unavailable": 503,
     "store_unavailable": 503,
+    "job_taken": 503,
 }
 
 

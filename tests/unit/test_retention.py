@@ -16,7 +16,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import State, Status
 from notifyd.settings import Auth, Settings
 from notifyd.settings import Retention as Keep
-from notifyd.store import Aged, CollectionName, Purged, Store, StoredEvent
+from notifyd.store import Aged, CollectionName, Purged, Store, StoredEvent, Turn
 from notifyd.units import DAY, MINUTE, Duration
 from tests.fakes import TurnableClock, sqlite
 from tests.store.makers import NOW, approval, audit_record, delivery, event, incident
@@ -79,6 +79,12 @@ class SlowStore:
 
     async def dead_letters(self) -> dict[str, int]:
         return {}
+
+    async def claim_job(self, *_: Any, **__: Any) -> Turn:
+        return Turn(mine=True)
+
+    async def end_job(self, *_: Any) -> None:
+        """There is nobody else."""
 
 
 async def test_batches_settle_at_the_size_that_takes_the_time_aimed_at() -> None:

@@ -109,6 +109,7 @@ class Base:
     deliveries: Collection
     timers: Collection
     nodes: Collection
+    jobs: Collection
     new_events: Inserter
     new_approvals: Inserter
     new_incidents: Inserter
@@ -138,6 +139,7 @@ class Base:
             deliveries=collection("deliveries"),
             timers=collection("timers"),
             nodes=collection("nodes"),
+            jobs=collection("jobs"),
             audit=collection("audit"),
             new_events=inserter("events"),
             new_approvals=inserter("pack_approvals"),

@@ -24,12 +24,14 @@ from notifyd.store import (
     CollectionName,
     CommitObserver,
     DeliveryFilter,
+    Job,
     LaneBacklog,
     Page,
     PlanFixed,
     Planned,
     Purged,
     Stored,
+    Turn,
     Window,
 )
 from notifyd.store.mongo import approvals as approval_steps
@@ -37,6 +39,7 @@ from notifyd.store.mongo import audit as audit_steps
 from notifyd.store.mongo import deliveries as delivery_steps
 from notifyd.store.mongo import digests
 from notifyd.store.mongo import events as event_steps
+from notifyd.store.mongo import jobs as job_steps
 from notifyd.store.mongo import moving as moving_steps
 from notifyd.store.mongo import nodes as node_steps
 from notifyd.store.mongo import retention as retention_steps
@@ -220,6 +223,14 @@ class MongoStore:
     async def purge(self, aged: Aged, limit: int, after: str = "", *, dry_run: bool = False) -> Purged:
         return await self._run(retention_steps.purge(self._base, aged, limit, after, dry_run=dry_run))
 
+    async def claim_job(
+        self, job: Job, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
+    ) -> Turn:
+        return await self._run(job_steps.claim(self._base, job, now, until, unless_done_since))
+
+    async def end_job(self, job: Job, done_at: Instant | None = None) -> None:
+        await self._run(job_steps.end(self._base, job, done_at))
+
     async def count(self, collection: CollectionName) -> int:
         return await self._run(retention_steps.collection_of(self._base, collection).count())
 
@@ -250,6 +261,7 @@ class MongoStore:
         await node_steps.begin(self._base)
         await self._events.void(self._base.node, {})
         await self._deliveries.void(self._base.node, {"lease_until": 0, "state": State.PENDING.value})
+        await job_steps.void(self._base)
 
     async def aclose(self) -> None:
         if self._closing is None:

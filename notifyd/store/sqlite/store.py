@@ -27,12 +27,14 @@ from notifyd.store import (
     CollectionName,
     CommitObserver,
     DeliveryFilter,
+    Job,
     LaneBacklog,
     Page,
     PlanFixed,
     Planned,
     Purged,
     Stored,
+    Turn,
     Window,
 )
 from notifyd.store.sqlite import approvals as approval_steps
@@ -254,6 +256,15 @@ class SqliteStore:
             done, removed, seconds = removal.done, removal.removed, perf_counter() - removal.began
         ended = done == len(found) < limit
         return Purged(done, removed, seconds, None if ended else found[done - 1].mark)
+
+    async def claim_job(
+        self, job: Job, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
+    ) -> Turn:
+        del job, now, until, unless_done_since
+        return Turn(mine=True)  # one process owns the file
+
+    async def end_job(self, job: Job, done_at: Instant | None = None) -> None:
+        del job, done_at
 
     async def count(self, collection: CollectionName) -> int:
         return await self._read(lambda db: moving_steps.count(db, collection))
