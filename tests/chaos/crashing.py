@@ -1,7 +1,8 @@
 """The daemon as a process that kills itself with SIGKILL before or after the n-th call of one store operation.
 
 Usage: python -m tests.chaos.crashing CONFIG TRACE [OPERATION NTH SIDE]. It appends each operation it has
-finished to the file TRACE, a line each, and prints `listening PORT` once it does.
+finished to the file TRACE, a line each, and prints `listening PORT` once it does. Its clock is ahead by the
+seconds in the file `turned` beside CONFIG, where there is one: see `turn`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from typing import Any
 from attrs import define, field
 
 from notifyd import config
-from notifyd.app import open_configured_store, running
+from notifyd.app import open_configured_store, running, wall_clock
 from notifyd.discovery import discover
 from notifyd.metrics import Metrics
-from notifyd.model import Clock
+from notifyd.model import SECOND, Clock, Instant
 from notifyd.settings import Settings
 from notifyd.store import Store
 
@@ -70,6 +71,25 @@ class CrashingStore:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def turn(folder: Path, seconds: int) -> None:
+    """Set the clock of the daemons whose configuration is in `folder` ahead, in this life and the next ones."""
+    new = folder / "turned.new"
+    new.write_text(str(seconds))
+    new.replace(folder / "turned")
+
+
+def turned_clock(folder: Path) -> Clock:
+    turned = folder / "turned"
+
+    def clock() -> Instant:
+        try:
+            return wall_clock() + int(turned.read_text()) * SECOND
+        except FileNotFoundError:
+            return wall_clock()
+
+    return clock
+
+
 async def main(config_path: str, trace: str, crash_at: tuple[str, int, str] | None) -> None:
     async def open_store(settings: Settings, metrics: Metrics, clock: Clock) -> Store:
         store = await open_configured_store(settings, metrics, clock)
@@ -80,7 +100,8 @@ async def main(config_path: str, trace: str, crash_at: tuple[str, int, str] | No
     settings = config.load(Path(config_path), discovered.channel_types)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with running(settings, discovered, open_store=open_store) as app:
+    clock = turned_clock(Path(config_path).parent)
+    async with running(settings, discovered, clock=clock, open_store=open_store) as app:
         print("listening", app.address[1], flush=True)
         await stop.wait()
 

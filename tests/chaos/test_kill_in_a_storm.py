@@ -1,30 +1,43 @@
-"""kill -9 around every step of a window that closes, then a restart: each message once, by one id, all told."""
+"""kill -9 around every step of what storm control holds back, then a restart: each message once, by one id, all
+told, and no budget refilled.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 import pytest
 
 from notifyd.app import wall_clock
 from tests import events
+from tests.chaos.crashing import turn
 from tests.chaos.test_kill_between_steps import CONFIG, Runner, runner
+from tests.integration.test_storms import quiet_around
 from tests.waiting import until, until_async
 
-GROUPED = (
-    CONFIG.partition("[[rules]]")[0]
-    + """
+HOUR = 3600
+
+Rows: TypeAlias = dict[str, list[dict[str, Any]]]
+"""The ledger's rows by state."""
+
+
+def config(options: str) -> str:
+    """One rule with these options, for one channel."""
+    rule = f"""
 [[rules]]
 name = "stages"
 when = 'event.kind == "task.done"'
 channels = ["hook"]
-group_by = ["data.run"]
-group_wait = "700ms"
+{options}
 """
-)
+    return CONFIG.partition("[[rules]]")[0] + rule.replace("{", "{{").replace("}", "}}")
+
+
+GROUPED = config('group_by = ["data.run"]\ngroup_wait = "1h"')
 
 POINTS = [
     ("fix_plans", 1, "after"),  # a plan, with its delivery that is held
@@ -45,16 +58,57 @@ def messages(one: Runner) -> dict[str, set[bytes]]:
     return seen
 
 
-async def items(one: Runner, state: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = (await one.call("GET", f"/api/v1/deliveries?state={state}"))["items"]
-    return found
+async def ledger(one: Runner) -> Rows:
+    """The deliveries, all at one moment."""
+    rows: Rows = {}
+    for row in (await one.call("GET", "/api/v1/deliveries?limit=200"))["items"]:
+        rows.setdefault(row["state"], []).append(row)
+    return rows
 
 
-async def ended(one: Runner) -> tuple[list[dict[str, Any]], list[dict[str, Any]]] | None:
-    """The rows that were sent and that were folded, once each of the storm's events is among them."""
-    sent, folded = await items(one, "sent"), await items(one, "folded")
-    told = [row for row in sent if row["action"] != "digest"] + folded
-    return (sent, folded) if len(told) == len(RUNS) and not await items(one, "pending") else None
+async def until_rows(one: Runner, **expected: int) -> Rows:
+    """The ledger, once it has so many rows of each state, and no others."""
+
+    async def as_expected() -> Rows | None:
+        rows = await ledger(one)
+        return rows if {state: len(found) for state, found in rows.items()} == expected else None
+
+    return await until_async(as_expected, 45) or {}
+
+
+async def all_told(one: Runner, *, sent: int, folded: int = 0) -> list[int]:
+    """Wait until the ledger says so, and see that what was received and the audit trail say the same.
+
+    Answers how many events each message tells of.
+    """
+    rows = await until_rows(one, sent=sent, **({"folded": folded} if folded else {}))
+    received = messages(one)
+    assert {len(bodies) for bodies in received.values()} == {1}, "a repeat is the same message"
+    assert received.keys() == {row["id"] for row in rows["sent"]}
+    counts = {id_: _count(next(iter(bodies))) for id_, bodies in received.items()}
+    folds = Counter(row["foldedInto"] for row in rows.get("folded", []))
+    assert folds == {id_: count for id_, count in counts.items() if count > 1}
+    assert await one.audit() == ["notification.sent"] * sent
+    return sorted(counts.values())
+
+
+async def post(one: Runner, run: str = "run-1") -> None:
+    event = events.cloud_event(at=wall_clock(), tenant="acme", data={"run": run})
+    await one.call("POST", "/api/v1/events", event)
+
+
+async def post_one_by_one(one: Runner, count: int) -> None:
+    """Each is planned before the next comes, so that the steps of the way can be counted."""
+    for number in range(1, count + 1):
+        await post(one)
+        await until_planned(one, number)
+
+
+async def until_planned(one: Runner, count: int) -> None:
+    async def planned() -> bool:
+        return sum(map(len, (await ledger(one)).values())) == count
+
+    await until_async(planned, 45)
 
 
 @pytest.mark.parametrize(("step", "nth", "side"), POINTS)
@@ -62,24 +116,101 @@ async def test_a_window_is_told_whole_and_once_whenever_the_daemon_is_killed(
     step: str, nth: int, side: str, tmp_path: Path
 ) -> None:
     async with runner(tmp_path, step, str(nth), side, config=GROUPED) as one:
-        for run in RUNS:
-            event = events.cloud_event(at=wall_clock(), tenant="acme", data={"run": run})
-            await one.call("POST", "/api/v1/events", event)
+        for number, run in enumerate(RUNS, 1):
+            await post(one, run)
+            await until_planned(one, number)
+        turn(tmp_path, HOUR)
         await until(lambda: one.starts == 2, 45)
-        await until_async(lambda: _is(one), 45)
-        sent, folded = await ended(one) or ([], [])
-        told = messages(one)
-        assert {len(bodies) for bodies in told.values()} == {1}, "a repeat is the same message"
-        assert told.keys() == {row["id"] for row in sent}
-        counts = {id_: _count(bodies.pop()) for id_, bodies in told.items()}
-        assert sum(counts.values()) == len(RUNS)
-        folds = Counter(row["foldedInto"] for row in folded)
-        assert folds == {id_: count for id_, count in counts.items() if count > 1}
-        assert await one.audit() == ["notification.sent"] * len(sent)
+        assert await all_told(one, sent=2, folded=3) == [1, 3]
 
 
-async def _is(one: Runner) -> bool:
-    return await ended(one) is not None
+# --- a throttle --------------------------------------------------------------------------------------------
+
+THROTTLED = config('throttle = "2/1h"')
+
+SPENT = [
+    ("fix_plans", 2, "after"),  # a plan, with the delivery that spends the last of the budget
+    ("fix_plans", 3, "after"),  # a plan, with the first delivery that is held
+    ("record", 1, "before"),  # a message was sent that spent from the budget
+]
+SUMMARY = [
+    ("fold", 1, "before"),
+    ("fold", 1, "after"),  # the summary, with what it stands for
+    ("record", 3, "before"),  # the summary was sent
+]
+
+
+@pytest.mark.parametrize(("step", "nth", "side"), [*SPENT, *SUMMARY])
+async def test_a_throttle_lets_as_many_through_and_sums_up_the_rest_once_whenever_the_daemon_is_killed(
+    step: str, nth: int, side: str, tmp_path: Path
+) -> None:
+    async with runner(tmp_path, step, str(nth), side, config=THROTTLED) as one:
+        await post_one_by_one(one, 5)
+        await until_rows(one, sent=2, pending=3)
+        assert one.starts == (2 if (step, nth, side) in SPENT else 1)
+        assert len(messages(one)) == 2
+
+        turn(tmp_path, HOUR)
+        await until(lambda: one.starts == 2, 45)
+        assert await all_told(one, sent=3, folded=3) == [1, 1, 3]
+
+
+async def test_what_was_alone_over_the_budget_goes_as_itself_though_the_daemon_is_killed_when_it_is_let_go(
+    tmp_path: Path,
+) -> None:
+    async with runner(tmp_path, "let_go", "1", "after", config=THROTTLED) as one:
+        await post_one_by_one(one, 3)
+        turn(tmp_path, HOUR)
+        await until(lambda: one.starts == 2, 45)
+        assert await all_told(one, sent=3) == [1, 1, 1]
+
+
+async def test_a_daemon_that_is_killed_after_each_event_lets_no_more_through_than_one_that_lives(
+    tmp_path: Path,
+) -> None:
+    async with runner(tmp_path, config=THROTTLED) as one:
+        for life in range(1, 5):
+            await post(one)
+            await until_planned(one, life)
+            if life < 4:
+                await killed(one)
+        await until_rows(one, sent=2, pending=2)
+        assert len(messages(one)) == 2
+        turn(tmp_path, HOUR)
+        assert await all_told(one, sent=3, folded=2) == [1, 1, 2]
+
+
+async def killed(one: Runner) -> None:
+    """kill -9, and the next life has begun."""
+    assert one.process is not None
+    starts = one.starts
+    one.process.kill()
+    await until(lambda: one.starts == starts + 1, 45)
+
+
+# --- quiet hours -------------------------------------------------------------------------------------------
+
+QUIET = [
+    ("fix_plans", 1, "after"),  # a plan, with its delivery that is held
+    ("fold", 1, "before"),
+    ("fold", 1, "after"),
+    ("record", 1, "before"),  # the digest was sent
+]
+
+
+@pytest.mark.parametrize(("step", "nth", "side"), QUIET)
+async def test_what_quiet_hours_hold_is_one_digest_when_they_are_over_whenever_the_daemon_is_killed(
+    step: str, nth: int, side: str, tmp_path: Path
+) -> None:
+    quiet = config(quiet_around(datetime.now(UTC)))
+    async with runner(tmp_path, step, str(nth), side, config=quiet) as one:
+        await post_one_by_one(one, 3)
+        await until_rows(one, pending=3)
+        assert one.sink.received == []
+
+        turn(tmp_path, HOUR)
+        await until(lambda: one.starts == 2, 45)
+        assert await all_told(one, sent=1, folded=3) == [3]
 
 
 def _count(body: bytes) -> int:
