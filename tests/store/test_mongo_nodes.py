@@ -261,28 +261,55 @@ async def test_of_processes_that_start_under_one_name_at_once_one_lives(node: Op
 # --- what the clock sets off -------------------------------------------------------------------------------
 
 
-async def test_an_approval_that_two_nodes_find_expired_at_once_expires_once(node: Open) -> None:
-    stores = [await node("a"), await node("b")]
-    await open_approval(stores[0], approval(expires_at=NOW))
-    accepted: list[Event] = []
+class Timer:
+    """What a node does about expiry: ending what is due, and settling what that sets off."""
 
-    def effects(store: MongoStore) -> Effects:
+    def __init__(self, store: MongoStore, accepted: list[Event]) -> None:
         nothing: Any = None  # it owes no callback
         current: Any = lambda: SimpleNamespace(settings=Settings())  # noqa: E731 - all of a registry that it needs
         clock = TurnableClock()
-        return Effects(store=store, current=current, accepted=accepted.append, outbox=nothing, clock=clock)
+        self.store = store
+        self.effects = Effects(
+            store=store, current=current, accepted=accepted.append, outbox=nothing, clock=clock
+        )
+        self.expiry = Expiry(store=store, recorded=self.effects.offer, metrics=Metrics(), clock=clock)
 
-    async def sweep(store: MongoStore) -> None:
-        settling = effects(store)
-        expiry = Expiry(store=store, recorded=settling.offer, metrics=Metrics(), clock=TurnableClock())
-        await expiry.sweep()
-        await settling.sweep()
+    async def sweep(self) -> None:
+        await self.expiry.sweep()
+        await self.effects.sweep()
 
-    await asyncio.gather(*map(sweep, stores))
-    found = await find_approval(stores[1])
-    assert (found.status, found.effects) == (Status.EXPIRED, ())
-    trail, _ = await stores[0].audit(TENANT, AuditFilter(), Page())
-    assert [one.name for one in trail].count(AuditName.EXPIRED) == 1
+
+async def expiries(store: MongoStore) -> list[str]:
+    trail, _ = await store.audit(TENANT, AuditFilter(), Page())
+    return sorted(str(one.run_id) for one in trail if one.name is AuditName.EXPIRED)
+
+
+async def test_approvals_that_nodes_find_expired_at_once_expire_once_each(node: Open) -> None:
+    accepted: list[Event] = []
+    timers = [Timer(await node(name), accepted) for name in ("a", "b", "c")]
+    runs = [f"run-{number}" for number in range(4)]
+    for run in runs:
+        await open_approval(timers[0].store, approval(run_id=run, expires_at=NOW))
+    await asyncio.gather(*(timer.sweep() for timer in timers))
+    for run in runs:
+        found = await find_approval(timers[1].store, ApprovalKey(TENANT, run, "deploy"))
+        assert (found.status, found.effects) == (Status.EXPIRED, ())
+    assert await expiries(timers[0].store) == runs
+    assert sorted(str(one.run_id) for one in accepted) == runs
+    assert {one.action for one in accepted} == {"expired"}
+
+
+async def test_an_expiry_that_its_node_did_not_live_to_settle_is_settled_once_by_the_others(
+    node: Open,
+) -> None:
+    accepted: list[Event] = []
+    killed, *others = [Timer(await node(name), accepted) for name in ("a", "b", "c")]
+    await open_approval(killed.store, approval(expires_at=NOW))
+    assert await killed.expiry.sweep() == 1
+    assert accepted == []
+    await asyncio.gather(*(timer.sweep() for timer in others))
+    await killed.sweep()
+    assert await expiries(killed.store) == ["run-1"]
     assert [one.action for one in accepted] == ["expired"]
 
 

@@ -6,6 +6,7 @@ import gc
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import pytest
 from attrs import define, evolve, field
 
 from notifyd.errors import ConfigError, StoreError
-from notifyd.model import ResumeStatus, State
+from notifyd.model import SECOND, ResumeStatus, State
 from notifyd.settings import StoreDriver
 from notifyd.store import Aged, ApprovalFilter, AuditFilter, CollectionName, DeliveryFilter, Hold, Page
 from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.mongo.claims import Queue
 from notifyd.store.mongo.driver import connect
-from notifyd.store.mongo.schema import INDEXES, Index, migrate
+from notifyd.store.mongo.schema import INDEXES, MIGRATIONS, Index, migrate
 from notifyd.store.open import check_url, open_store
 from tests.mongodb import MongoServer, secantus
 from tests.ports import free_port
@@ -146,7 +147,63 @@ async def test_each_migration_runs_once_and_one_that_broke_off_runs_again(mongo_
 def test_every_unique_index_begins_with_the_tenant() -> None:
     unique = [index for index in INDEXES if index.options.get("unique")]
     assert {index.keys[0][0] for index in unique} == {"tenant"}
-    assert len(unique) == len({index.collection for index in INDEXES})
+    assert {index.collection for index in unique} == {index.collection for index in INDEXES} - {"nodes"}
+
+
+# --- what the database forgets by itself -------------------------------------------------------------------
+# Databases act on TTL indexes once a minute, which no test waits for: what is shown is what they are told.
+
+
+async def ttl_indexes(store: MongoStore) -> dict[str, dict[str, int]]:
+    """By collection: the fields of its TTL indexes, and how many seconds after their time a document goes."""
+    database = store._base.connection.database
+    found: dict[str, dict[str, int]] = {}
+    for name in {index.collection for index in INDEXES}:
+        for index in (await database[name].index_information()).values():
+            if "expireAfterSeconds" in index:
+                found.setdefault(name, {})[index["key"][0][0]] = index["expireAfterSeconds"]
+    return found
+
+
+async def test_only_windows_and_nodes_that_are_over_go_by_a_ttl_index(mongo_server: MongoServer) -> None:
+    store = await opened(mongo_server.database())
+    assert await ttl_indexes(store) == {"timers": {"ends": 0}, "nodes": {"forgotten_at": 0}}
+    await store.aclose()
+
+
+async def test_a_node_is_forgotten_a_day_after_its_last_beat(mongo_server: MongoServer) -> None:
+    began = int(time.time()) * SECOND  # another time would be acted on, or not, by the database's clock
+    clock = TurnableClock(began)
+    store = await open_mongo(mongo_server.database(), node=NODE, clock=clock, timeout=20)
+
+    async def forgotten_at() -> Any:
+        found = await store._base.nodes.find_one({"_id": NODE})
+        return found and found["forgotten_at"].replace(tzinfo=UTC).timestamp() * SECOND
+
+    assert await forgotten_at() == began + 24 * HOUR
+    clock.now += HOUR
+    await store.beat(clock(), clock() + MINUTE)
+    assert await forgotten_at() == began + 25 * HOUR
+    await store._base.nodes.delete_one({"_id": NODE})
+    await store.probe()
+    assert await forgotten_at() == began + 25 * HOUR
+    await store.aclose()
+
+
+async def test_a_node_that_was_gone_before_nodes_were_forgotten_is_forgotten_a_day_later(
+    mongo_server: MongoServer,
+) -> None:
+    url = mongo_server.database()
+    connection = await connect(url, StoreDriver.PYMONGO, timeout=20)
+    await migrate(connection, MIGRATIONS[:2])
+    nodes = connection.collection("nodes")
+    await nodes.update_one({"_id": "gone"}, {"$set": {"life": "x", "alive_until": 1}}, upsert=True)
+    await migrate(connection)
+    found = await nodes.find_one({"_id": "gone"})
+    now = (await connection.hello())["localTime"]
+    assert found is not None
+    assert timedelta(hours=23) < found["forgotten_at"] - now <= timedelta(days=1)
+    await connection.aclose()
 
 
 # --- the indexes -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -23,6 +23,11 @@ _CHECK_EVERY: Final = 10.0
 _SALT_BITS: Final = 10
 
 _log = logging.getLogger("notifyd.store")
+
+
+def date_of(at: Instant) -> datetime:
+    """A time as TTL indexes read it, in whole seconds."""
+    return datetime.fromtimestamp(at // SECOND, UTC)
 
 
 @define(eq=False)

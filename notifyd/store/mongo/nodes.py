@@ -2,7 +2,7 @@
 
 A node's document says which *life* of it (a process) has the name, how many beats that has given, and until when
 it counts as alive, by the database's clock. Every write is conditional on what was seen of these, so that of two
-lives under one name only one goes on.
+lives under one name only one goes on. A TTL index removes the document of a node that is long gone.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from pymongo.errors import DuplicateKeyError
 
 from notifyd.errors import StoreInUseError
 from notifyd.model import SECOND, Instant
-from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.base import Base, date_of
 from notifyd.store.mongo.driver import Document
+from notifyd.store.mongo.schema import REMEMBERED
 
 _LOOK: Final = 0.2
 """Seconds between looks at a node that may be alive."""
 
 _PATIENCE: Final = 30.0
 """The longest wait for an earlier life's end, in seconds, whatever its clock has written."""
-
-_FORGOTTEN: Final = 86400 * SECOND
-"""How long a node that is gone is remembered."""
 
 _log = logging.getLogger("notifyd.store")
 
@@ -42,13 +40,16 @@ async def begin(base: Base) -> None:
     if found is not None:
         await _outlive(base, found)
     seen = _seen(found or {})
-    fresh = {"life": base.life, "beats": 0, "alive_until": 0, "probed_at": base.clock()}
+    fresh = {"life": base.life, "beats": 0, "alive_until": 0, "probed_at": base.clock(), **_remembered(base)}
     try:
         await base.nodes.update_one({"_id": base.node, **seen}, {"$set": fresh}, upsert=True)
     except DuplicateKeyError:
         raise _in_use(base) from None
-    stale = base.server_clock.now() - _FORGOTTEN
-    await base.nodes.delete_many({"_id": {"$ne": base.node}, "alive_until": {"$gt": 0, "$lt": stale}})
+
+
+def _remembered(base: Base) -> dict[str, Any]:
+    """The field of the TTL index: it moves along with each beat."""
+    return {"forgotten_at": date_of(base.server_clock.now()) + REMEMBERED}
 
 
 def _seen(found: Document) -> dict[str, Any]:
@@ -81,7 +82,10 @@ async def beat(base: Base, now: Instant, until: Instant) -> int:
     """How many nodes are alive, after this one has shown that it is. Raises `StoreInUseError`."""
     await base.server_clock.trusted()  # measures, from time to time
     mine = {"_id": base.node, "life": base.life}
-    alive = {"$set": {"alive_until": base.server_clock.by_server(until)}, "$inc": {"beats": 1}}
+    alive = {
+        "$set": {"alive_until": base.server_clock.by_server(until), **_remembered(base)},
+        "$inc": {"beats": 1},
+    }
     try:
         await base.nodes.update_one(mine, alive, upsert=True)
     except DuplicateKeyError:
@@ -92,7 +96,8 @@ async def beat(base: Base, now: Instant, until: Instant) -> int:
 
 async def probe(base: Base) -> None:
     """Write something and see it durable."""
-    change = {"$set": {"probed_at": base.clock()}, "$setOnInsert": {"life": base.life, "beats": 0}}
+    fresh = {"life": base.life, "beats": 0, **_remembered(base)}
+    change = {"$set": {"probed_at": base.clock()}, "$setOnInsert": fresh}
     await base.nodes.update_one({"_id": base.node}, change, upsert=True)
 
 

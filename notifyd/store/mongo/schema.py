@@ -1,12 +1,14 @@
 """Collections, their indexes, and how an older database becomes a newer one.
 
 Unique indexes begin with the tenant, which is the shard key. Indexes over queues are partial: a document that
-is done leaves them.
+is done leaves them. TTL indexes are for what nobody can want to keep longer: whether an event, approval, incident,
+delivery or audit line may go depends on other documents and on the configuration, so that age alone cannot say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
 from attrs import frozen
@@ -23,6 +25,9 @@ HELD: Final[Mapping[str, Any]] = {"window": {"$gt": ""}}
 
 ACCEPTING: Final[Mapping[str, Any]] = {"accepting.at": {"$gt": 0}}
 """Approvals and incidents that carry an event which may not be stored yet."""
+
+REMEMBERED: Final = timedelta(days=1)
+"""How long a node that is gone is remembered."""
 
 QUEUE: Final = "queue"
 """The index that a queue is claimed by."""
@@ -58,6 +63,8 @@ AGES: Final = (
     _index("audit", "by_age", "at", "_id"),
 )
 
+FORGOTTEN: Final = _index("nodes", "ttl", "forgotten_at", expireAfterSeconds=0)
+
 INDEXES: Final = (
     _unique("events", "tenant", "key"),
     _partial("events", QUEUE, CLAIMABLE, "claim_at", "position"),
@@ -83,6 +90,7 @@ INDEXES: Final = (
     _index("audit", "by_run", "tenant", "run_id", "position"),
     _unique("timers", "tenant", "window"),
     _index("timers", "ttl", "ends", expireAfterSeconds=0),
+    FORGOTTEN,
     *AGES,
 )
 
@@ -106,7 +114,15 @@ async def _second(connection: Connection) -> None:
         )
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second)
+async def _third(connection: Connection) -> None:
+    """Nodes that were gone before they had a time to be forgotten at are given one."""
+    nodes = connection.collection(FORGOTTEN.collection)
+    await nodes.create_index(FORGOTTEN.keys, name=FORGOTTEN.name, **FORGOTTEN.options)
+    later = (await connection.hello())["localTime"] + REMEMBERED
+    await nodes.update_many({"forgotten_at": None}, {"$set": {"forgotten_at": later}})
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third)
 """Oldest first; the version document counts those the database has been through. Only ever append.
 
 Several nodes may run one at the same time, and one that stopped half-way is run again: each is idempotent.

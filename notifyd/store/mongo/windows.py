@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Collection as Ids
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 
 from attrs import evolve
 from pymongo.errors import DuplicateKeyError
 
 from notifyd.errors import StoreError
-from notifyd.model import SECOND, Delivery, Instant, State
+from notifyd.model import Delivery, Instant, State
 from notifyd.store import WINDOW_AHEAD, Window
 from notifyd.store.mongo.approvals import RACES
-from notifyd.store.mongo.base import LEASE_CEILING, Base
+from notifyd.store.mongo.base import LEASE_CEILING, Base, date_of
 from notifyd.store.mongo.documents import record_of
 from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.schema import HELD
@@ -70,7 +70,7 @@ async def _open(base: Base, row: Delivery, key: str) -> _Span:
 
 
 def _ends(closes_at: Instant) -> datetime:
-    return datetime.fromtimestamp(closes_at // SECOND, UTC) + _KEPT
+    return date_of(closes_at) + _KEPT
 
 
 async def settle(
