@@ -63,7 +63,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _rest_collector() -> None:
-    """Leave what the start has made out of every garbage collection, and collect less often.
+    """Leave what the start has made out of every garbage collection, and collect less often from now on.
 
     An event is a few hundred objects without cycles, which counting frees at once; searching them, and all that
     waits in memory, for cycles took a third of the time of a saturated daemon.
@@ -71,6 +71,7 @@ def _rest_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 class Daemon:

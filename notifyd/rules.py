@@ -14,12 +14,15 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Any, Final
 
-import cel
 from attrs import evolve, frozen
 
 from notifyd.errors import ConfigError, Fault
+from notifyd.lean import without
 from notifyd.settings import Rule
 from notifyd.text import fit
+
+with without("cel.cli"):  # the library's command line: 250 modules and 10 MB for a prompt that nobody sees
+    import cel
 
 MAX_LENGTH: Final = 4000
 """Characters of a `when`. The parser recurses on the C stack, which a very long expression would exhaust."""

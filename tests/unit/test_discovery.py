@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib.metadata import PathDistribution
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +163,42 @@ def test_a_distribution_that_is_shadowed_on_the_path_counts_once(
     found = site.discover()
     assert found.faults == ()
     assert len(found.plugins) == 1
+
+
+def test_a_distribution_that_shadows_a_plugin_hides_it_though_it_is_none(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install("alpha", good("alpha"))
+    above = Site(tmp_path / "above")
+    above.metadata("Alpha", "[console_scripts]\nalpha = alpha:main\n", version="2.0")
+    monkeypatch.syspath_prepend(str(above.folder))
+    assert site.discover().plugins == ()
+
+
+def test_a_distribution_whose_folder_is_named_otherwise_is_found(site: Site) -> None:
+    site.write("alpha.py", good("alpha"))
+    site.write("other-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n")
+    site.write("other-1.0.dist-info/entry_points.txt", f"[{GROUP}]\nalpha = alpha\n")
+    assert [plugin.distribution for plugin in site.discover().plugins] == ["alpha"]
+
+
+def test_what_a_distribution_says_of_itself_is_read_of_plugins_only(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be hundreds of others, and each takes half a millisecond."""
+    site.install("alpha", good("alpha"))
+    site.metadata("other", "[console_scripts]\nother = other:main\n")
+    read: list[str] = []
+    told = PathDistribution.read_text
+
+    def read_text(self: PathDistribution, filename: str) -> str | None:
+        if filename == "METADATA":
+            read.append((told(self, filename) or "").split("Name: ")[1].splitlines()[0])
+        return told(self, filename)
+
+    monkeypatch.setattr(PathDistribution, "read_text", read_text)
+    assert len(site.discover().plugins) == 1
+    assert set(read) == {"alpha"}
 
 
 def test_a_hook_for_a_later_notifyd_may_be_marked_optional(site: Site) -> None:
