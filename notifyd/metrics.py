@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -39,7 +40,8 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(name, text, labels, buckets=buckets, registry=registry)
 
-        self.events = counter("notifyd_events_total", "Events by what became of them", "kind", "outcome")
+        events = counter("notifyd_events_total", "Events by what became of them", "kind", "outcome")
+        self.event = cache(events.labels)  # of a kind, as `kind` gives it, and an outcome: both are bounded
         self.ingest_seconds = histogram("notifyd_ingest_seconds", "From request to durable answer", _FAST)
         self.outstanding = gauge("notifyd_approvals_outstanding", "Pending approvals", "tenant")
         self.approvals_queued = counter(

@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
+import orjson
+
 from notifyd.secrets import HIDDEN, Secret
 from notifyd.signing import PREFIX
 
@@ -132,17 +134,22 @@ class Redactor:
         spellings = {spelling for value in values for spelling in _spellings(value.reveal())}
         # The longest first, so that a secret that begins with another is hidden whole.
         self._values = tuple(sorted(spellings, key=lambda value: (-len(value), value)))
+        self._in_json = tuple(_as_json(value)[1:-1] for value in self._values)
         self._pattern = re.compile("|".join(map(re.escape, self._values))) if self._values else None
 
     def __repr__(self) -> str:
         return f"Redactor({len(self._values)} values)"
 
     def tree(self, value: Any) -> Any:
-        """A deep copy of a JSON value, without what its members' names or its strings' contents give away."""
-        texts: list[str] = []
-        copy = _without_named(value, texts)
-        # One text for all strings, so that the common case, in which nothing is found, is quick.
-        return self._without_values(copy) if self._holds_value("\0".join(texts)) else copy
+        """A JSON value without what its members' names or its strings' contents give away.
+
+        Where that is nothing, as it nearly always is, it is `value` itself.
+        """
+        if _names_any(value):
+            value = _without_named(value)
+        # One text for all strings. JSON escapes each character by itself, so what a string holds shows there.
+        text = _as_json(value)
+        return self._without_values(value) if any(held in text for held in self._in_json) else value
 
     def text(self, text: str, *, cut: bool = False) -> str:
         """`text` without configured secrets, approvers' links, and what has the form of a credential.
@@ -181,26 +188,40 @@ class Redactor:
         return value
 
 
-def _without_named(value: Any, texts: list[str]) -> Any:
-    """A deep copy without the members whose name tells of a secret; `texts` gathers its strings."""
+def _as_json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
+        return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+def _names_any(value: Any) -> bool:
+    """Does the name of any member tell of a secret, or is any value one?"""
+    nodes = [value]
+    for node in nodes:  # grows while it is walked
+        kind = type(node)
+        if kind is dict:
+            if _tell(tuple(node)):
+                return True
+            nodes += node.values()
+        elif kind is list or kind is tuple:
+            nodes += node
+        elif kind is Secret:
+            return True
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _tell(names: tuple[str, ...]) -> bool:
+    """Objects of one sort have the same names, mostly in the same order."""
+    return any(map(names_secret, names))
+
+
+def _without_named(value: Any) -> Any:
+    """A deep copy without the members whose name tells of a secret."""
     kind = type(value)
-    if kind is str:
-        texts.append(value)
-        return value
     if kind is dict:
-        texts += value
-        copy = value.copy()
-        for key, member in value.items():
-            if names_secret(key):
-                copy[key] = HIDDEN
-            elif type(member) is str:
-                texts.append(member)
-            elif type(member) in _COPIED:
-                copy[key] = _without_named(member, texts)
-        return copy
+        return {key: HIDDEN if names_secret(key) else _without_named(member) for key, member in value.items()}
     if kind is list or kind is tuple:
-        return [_without_named(item, texts) for item in value]
+        return [_without_named(item) for item in value]
     return HIDDEN if kind is Secret else value
-
-
-_COPIED: Final = frozenset({dict, list, tuple, Secret})

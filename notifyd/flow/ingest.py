@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import orjson
-from attrs import evolve, frozen
+from attrs import frozen
 
 from notifyd import resume_token
 from notifyd.codec import canonical, derived_id, rfc3339
@@ -16,11 +16,11 @@ from notifyd.errors import EventIdConflictError, Fault, InvalidError, TooOldErro
 from notifyd.machine.holds import on_hold, on_released
 from notifyd.machine.rounds import Request, Update, on_requested, on_updated
 from notifyd.metrics import Metrics
-from notifyd.model import Clock, Event, IncidentKey, Instant, Outcome, Principal
+from notifyd.model import ApprovalKey, Clock, Event, IncidentKey, Instant, Outcome, Principal
 from notifyd.redact import MIN_SEARCHED, Redactor
 from notifyd.registry import Registry
-from notifyd.secrets import HIDDEN, Secret
-from notifyd.store import Append, Store, append_as_is
+from notifyd.secrets import HIDDEN
+from notifyd.store import Advance, Append, Store, append_as_is
 from notifyd.wire import (
     CloudEvent,
     PackApprovalRequested,
@@ -90,12 +90,13 @@ class Ingest:
         leased = self._admit()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
         _check_callback(event, registry)
-        _check_token(event)
         content = canonical(document)
+        _check_token(event, content)
         identity = registry.keyring.identify(_CONTENT, content)
         row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
-        append, lease = _subject(event, registry, now, row), registry.settings.dispatch.lease
-        return await self._append(evolve(append, leased=leased, lease=lease), content)
+        subject, advance = _subject(event, registry, now, row)
+        lease = registry.settings.dispatch.lease
+        return await self._append(Append(row, subject, advance, leased, lease), content)
 
     async def cloud_event(
         self,
@@ -114,8 +115,8 @@ class Ingest:
         row = cloud_row(
             event, document, tenant, principal.name, correlation_id, now, registry.redactor, identity
         )
-        append, lease = append_as_is(row), registry.settings.dispatch.lease
-        return await self._append(evolve(append, leased=leased, lease=lease), content)
+        lease = registry.settings.dispatch.lease
+        return await self._append(append_as_is(row, leased=leased, lease=lease), content)
 
     def check_time(self, event: CloudEvent) -> None:
         """Raises `InvalidError` or `TooOldError` where the event's time is one that is not accepted."""
@@ -128,9 +129,9 @@ class Ingest:
         stored = appended.event
         kind = self._metrics.kind(row.kind)
         if not appended.fresh and not keyring.same(_CONTENT, content, stored.content_id):
-            self._metrics.events.labels(kind, "conflict").inc()
+            self._metrics.event(kind, "conflict").inc()
             raise EventIdConflictError(f"event {row.event_id!r} is known with another content")
-        self._metrics.events.labels(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
+        self._metrics.event(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
         if appended.fresh:
             self._count_outstanding(stored)
             self._accepted(stored, leased=append.leased)
@@ -171,11 +172,14 @@ def _check_callback(event: PackEvent, registry: Registry) -> None:
         raise InvalidError([Fault("/resume/callbackUrl", fault)])
 
 
-def _check_token(event: PackEvent) -> None:
+def _check_token(event: PackEvent, content: bytes) -> None:
     """The token is sealed at rest, so it may not stand where it would be kept as it is."""
-    token = event.resume.token.reveal() if event.resume else ""
-    if event.resume is None or len(token) < MIN_SEARCHED:
+    token = _searched_token(event)
+    if token is None or event.resume is None:
         return
+    url = event.resume.callback_url
+    if content.count(_in_json(token)) == 1 and "%" not in url:
+        return  # it stands in the canonical text once: as itself
     kept = {
         "/eventId": event.event_id,
         "/runId": event.run_id,
@@ -185,11 +189,22 @@ def _check_token(event: PackEvent) -> None:
         "/requiredGrants": " ".join(event.required_grants),
         "/policy/id": event.policy.id if event.policy else "",
         "/decidedBy": getattr(event, "decided_by", ""),
-        "/resume/callbackUrl": event.resume.callback_url + " " + unquote(event.resume.callback_url),
+        "/resume/callbackUrl": url + " " + unquote(url),
     }
     faults = [Fault(at, "must not hold the resume token") for at, text in kept.items() if token in text]
     if faults:
         raise InvalidError(faults)
+
+
+def _searched_token(event: PackEvent) -> str | None:
+    """The sender's token, a secret that no config names. One too short to search for would shred ids and texts."""
+    token = event.resume.token.reveal() if event.resume else ""
+    return token if len(token) >= MIN_SEARCHED else None
+
+
+def _in_json(text: str) -> bytes:
+    """`text` as it stands inside a JSON string."""
+    return orjson.dumps(text)[1:-1]
 
 
 # --- what an event becomes: pure ---------------------------------------------------------------------------
@@ -259,11 +274,14 @@ def _pack_body(
     shown = dict(document)
     if event.resume:  # the member may be null
         shown["resume"] = {name: value for name, value in document["resume"].items() if name != "token"}
-    seen = _redacted(shown, registry.redactor, event.resume.token if event.resume else None)
+    seen = registry.redactor.tree(shown)
     meaning = {"kind": kind, "action": action}
     if isinstance(event, PackApprovalRequested) and event.expires_at is None:
         meaning["expiresAt"] = rfc3339(_expiry(event, registry))  # the reader is told when it is too late
-    return canonical(seen | meaning).decode()
+    body, token = canonical(seen | meaning), _searched_token(event)
+    if token is not None and _in_json(token) in body:
+        body = canonical(_without_token(seen, token) | meaning)
+    return body.decode()
 
 
 def _expiry(event: PackApprovalRequested, registry: Registry) -> Instant:
@@ -278,19 +296,13 @@ def _cloud_body(
 ) -> str:
     occurred_at = rfc3339(now if event.time is None else event.time)
     meaning = {"kind": event.type, "action": "", "tenant": {"id": tenant}, "occurredAt": occurred_at}
-    return canonical(_redacted(document, redactor, None) | meaning).decode()
+    return canonical(redactor.tree(document) | meaning).decode()
 
 
-def _redacted(payload: Mapping[str, Any], redactor: Redactor, token: Secret | None) -> dict[str, Any]:
-    seen: dict[str, Any] = redactor.tree(payload)
-    # The sender's token is a secret that no config names. It has no business elsewhere in the event; one too
-    # short to search for would shred the event's ids and texts.
-    searched = token is not None and len(token.reveal()) >= MIN_SEARCHED
-    if token and searched and orjson.dumps(token.reveal())[1:-1] in orjson.dumps(seen):
-        hidden = {name: _without(value, token.reveal()) for name, value in seen.items()}
-        # The contract's own names mean what they mean, whatever the token is.
-        return {_without(n, token.reveal()) if n.startswith("x-") else n: v for n, v in hidden.items()}
-    return seen
+def _without_token(seen: Mapping[str, Any], token: str) -> dict[str, Any]:
+    hidden = {name: _without(value, token) for name, value in seen.items()}
+    # The contract's own names mean what they mean, whatever the token is.
+    return {_without(n, token) if n.startswith("x-") else n: v for n, v in hidden.items()}
 
 
 def _without(value: Any, secret: str) -> Any:
@@ -306,19 +318,22 @@ def _without(value: Any, secret: str) -> Any:
 # --- what the event does to its approval or hold -----------------------------------------------------------
 
 
-def _subject(event: PackEvent, registry: Registry, now: Instant, row: Event) -> Append:
+def _subject(
+    event: PackEvent, registry: Registry, now: Instant, row: Event
+) -> tuple[ApprovalKey | IncidentKey | None, Callable[[Any], Advance]]:
+    """What the event is about, and what it does to that."""
     key = row.approval_key
     if isinstance(event, PackApprovalRequested):
         request = _request(event, row, registry)
-        return Append(row, key, lambda stored: on_requested(stored, row, request, now))
+        return key, lambda stored: on_requested(stored, row, request, now)
     if isinstance(event, PackApprovalUpdated):
         actor = registry.actors.canonical(event.decided_by)
         update = Update(event.status, actor, event.plan_hash)
-        return Append(row, key, lambda stored: on_updated(stored, row, update))
+        return key, lambda stored: on_updated(stored, row, update)
     step = on_hold if isinstance(event, PackPolicyHold) else on_released
     policy = event.policy.id if event.policy else ""
     hold = IncidentKey(row.tenant, event.run_id, event.approval_id, policy)
-    return Append(row, hold, lambda stored: step(stored, row, policy))
+    return hold, lambda stored: step(stored, row, policy)
 
 
 def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Request:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import orjson
-from attrs import evolve
 from yarl import URL
 
 from notifyd import resume_token
@@ -110,7 +109,7 @@ class Effects:
             await self._store.write_audit([row])
             return
         lease = self._current().settings.dispatch.lease
-        appended = await self._store.append(evolve(append_as_is(row), lease=lease))
+        appended = await self._store.append(append_as_is(row, lease=lease))
         if appended.fresh:
             self._accepted(appended.event)
 

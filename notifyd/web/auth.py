@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 
 from aiohttp import hdrs, web
 from attrs import frozen
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from notifyd.clients import Clients
 from notifyd.errors import (
@@ -28,9 +28,9 @@ from notifyd.settings import Scope
 from notifyd.signing import verify
 from notifyd.web.services import SERVICES
 
-CLIENT_HEADER: Final = "X-Notifyd-Client"
-SIGNATURE_HEADER: Final = "webhook-signature"
-TENANT_HEADERS: Final = ("X-Notifyd-Tenant", "X-StellaOps-Tenant")
+CLIENT_HEADER: Final = istr("X-Notifyd-Client")
+SIGNATURE_HEADER: Final = istr("webhook-signature")
+TENANT_HEADERS: Final = (istr("X-Notifyd-Tenant"), istr("X-StellaOps-Tenant"))
 
 PRINCIPAL: Final = web.RequestKey("PRINCIPAL", Principal)
 """Where a request keeps its principal, once known."""
@@ -154,9 +154,10 @@ def authorize(
 
 
 def named_tenant(headers: CIMultiDictProxy[str], principal: Principal) -> str | None:
-    named = {tenant for header in TENANT_HEADERS for tenant in headers.getall(header, ())}
-    if not named:
+    given = [header for header in TENANT_HEADERS if header in headers]
+    if not given:
         return None
+    named = {tenant for header in given for tenant in headers.getall(header)}
     if len(named) > 1:
         raise TenantMismatchError(f"{' and '.join(TENANT_HEADERS)} name different tenants")
     if not named <= set(principal.tenants):

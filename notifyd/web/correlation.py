@@ -7,7 +7,9 @@ import re
 from contextvars import ContextVar
 from typing import Final
 
-HEADER: Final = "X-Correlation-ID"
+from multidict import istr
+
+HEADER: Final = istr("X-Correlation-ID")
 
 current: Final[ContextVar[str]] = ContextVar("correlation_id", default="")
 """The id of the request being handled, "" outside of one. aiohttp gives each request a context of its own."""

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from aiohttp.web_exceptions import HTTPException
+from multidict import istr
 
 from notifyd.errors import ChannelFailedError, ForbiddenError, UnauthenticatedError, UnavailableError
 from notifyd.registry import Registry
@@ -40,7 +41,7 @@ Renderer: TypeAlias = Callable[[web.Request, Problem, Registry], web.Response]
 _ALWAYS: Final = {
     hdrs.SERVER: "notifyd",
     hdrs.CACHE_CONTROL: "no-store",
-    "X-Content-Type-Options": "nosniff",
+    istr("X-Content-Type-Options"): "nosniff",
 }
 
 _FORESEEN: Final = (ChannelFailedError, UnavailableError, HTTPException)
