@@ -12,7 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from notifyd import __version__
 from notifyd.errors import ATTEMPT_REASONS
-from notifyd.model import AttemptOutcome, State
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, AttemptOutcome, State
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
@@ -40,8 +40,8 @@ class Metrics:
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
             return Histogram(name, text, labels, buckets=buckets, registry=registry)
 
-        events = counter("notifyd_events_total", "Events by what became of them", "kind", "outcome")
-        self.event = cache(events.labels)  # of a kind, as `kind` gives it, and an outcome: both are bounded
+        self.events = counter("notifyd_events_total", "Events by what became of them", "kind", "outcome")
+        self.event = cache(self.events.labels)  # what `events` keeps for a kind and an outcome
         self.ingest_seconds = histogram("notifyd_ingest_seconds", "From request to durable answer", _FAST)
         self.outstanding = gauge("notifyd_approvals_outstanding", "Pending approvals", "tenant")
         self.approvals_queued = counter(
@@ -87,7 +87,7 @@ class Metrics:
 
     def name_kinds(self, kinds: Iterable[str]) -> None:
         """The kinds that may be a label's value: notifyd's own and those the config names."""
-        self._kinds = frozenset({"pack.approval", "pack.policy", *kinds})
+        self._kinds = frozenset({APPROVAL_KIND, POLICY_KIND, *kinds})
 
     def name_channels(self, channels: Iterable[str]) -> None:
         """Begin every series of these channels at zero, so that a first failure is a change one can alert on."""

@@ -11,7 +11,7 @@ from notifyd import wire
 from notifyd.errors import Fault, InvalidError, RenderError
 from notifyd.flow.ingest import cloud_row, pack_row
 from notifyd.flow.plan import link_of, make_message, make_plan, view
-from notifyd.model import Event, Instant, Message, PlanEntry
+from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
 from notifyd.registry import Registry
 from notifyd.rules import Explanation, Verdict
 from notifyd.settings import LinkMode
@@ -54,7 +54,7 @@ def read_event(document: Any, registry: Registry, tenant: str, now: Instant) -> 
     if not (isinstance(document, dict) and "specversion" in document):
         pack = wire.parse_pack_event(document)
         row = pack_row(pack, document, _CLIENT, _CLIENT, now, registry)
-        return evolve(row, round=1, version=1) if row.kind == "pack.approval" else row
+        return evolve(row, round=1, version=1) if row.kind == APPROVAL_KIND else row
     event = wire.parse_cloud_event(document)
     named = event.tenant or tenant
     if not named:
@@ -143,5 +143,5 @@ def _seen(
     if isinstance(document, dict) and not {"type", "specversion"} & document.keys():
         return registry.redactor.tree(document), None
     event = read_event(document, registry, tenant, now)
-    approval = event.kind == "pack.approval" and registry.settings.approvals.links is not LinkMode.OFF
+    approval = event.kind == APPROVAL_KIND and registry.settings.approvals.links is not LinkMode.OFF
     return view(event), registry.links.url(HIDDEN_LINK) if approval else None

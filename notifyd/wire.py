@@ -18,7 +18,7 @@ from attrs import field, frozen
 
 from notifyd import codec
 from notifyd.errors import Fault, InvalidError
-from notifyd.model import Choice, Instant, Status
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, Choice, Instant, Status
 from notifyd.records import Check, expected, listed, one_of, string, wire_name
 from notifyd.secrets import Secret
 
@@ -240,7 +240,7 @@ def parse_ack(document: Any) -> AckRequest:
 # --- CloudEvents 1.0 ---------------------------------------------------------------------------------------
 
 _EXTENSION_NAME: Final = re.compile(r"[a-z0-9]{1,100}")
-_RESERVED_KINDS: Final = frozenset({"pack.approval", "pack.policy"})
+_RESERVED_KINDS: Final = frozenset({APPROVAL_KIND, POLICY_KIND})
 
 
 def _kind(value: Any) -> str:

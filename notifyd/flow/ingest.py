@@ -16,7 +16,17 @@ from notifyd.errors import EventIdConflictError, Fault, InvalidError, TooOldErro
 from notifyd.machine.holds import on_hold, on_released
 from notifyd.machine.rounds import Request, Update, on_requested, on_updated
 from notifyd.metrics import Metrics
-from notifyd.model import ApprovalKey, Clock, Event, IncidentKey, Instant, Outcome, Principal
+from notifyd.model import (
+    APPROVAL_KIND,
+    POLICY_KIND,
+    ApprovalKey,
+    Clock,
+    Event,
+    IncidentKey,
+    Instant,
+    Outcome,
+    Principal,
+)
 from notifyd.redact import MIN_SEARCHED, Redactor
 from notifyd.registry import Registry
 from notifyd.secrets import HIDDEN
@@ -33,10 +43,10 @@ from notifyd.wire import (
 _CONTENT: Final = "event-content"
 
 _MEANING: Final[Mapping[type[PackEvent], tuple[str, str]]] = {
-    PackApprovalRequested: ("pack.approval", "requested"),
-    PackApprovalUpdated: ("pack.approval", "updated"),
-    PackPolicyHold: ("pack.policy", "hold"),
-    PackPolicyReleased: ("pack.policy", "released"),
+    PackApprovalRequested: (APPROVAL_KIND, "requested"),
+    PackApprovalUpdated: (APPROVAL_KIND, "updated"),
+    PackPolicyHold: (POLICY_KIND, "hold"),
+    PackPolicyReleased: (POLICY_KIND, "released"),
 }
 
 
@@ -140,7 +150,7 @@ class Ingest:
     def _count_outstanding(self, event: Event) -> None:
         """Bring the gauge up to date. An approval whose first event ended it was never outstanding."""
         ended = event.outcome in (Outcome.ENDED, Outcome.EXPIRED) and event.version > 1
-        if event.kind == "pack.approval" and (ended or event.outcome is Outcome.OPENED):
+        if event.kind == APPROVAL_KIND and (ended or event.outcome is Outcome.OPENED):
             self._metrics.outstanding.labels(event.tenant).inc(-1 if ended else 1)
 
 
