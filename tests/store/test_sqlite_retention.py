@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from attrs import evolve
+from attrs import define, evolve
 
-from notifyd.model import State
+from notifyd.model import State, Status
 from notifyd.store import Aged, CollectionName
 from notifyd.store.sqlite import SqliteStore, open_sqlite, retention
 from tests.store.makers import (
@@ -18,14 +18,16 @@ from tests.store.makers import (
     NOW,
     TENANT,
     TurnableClock,
+    approval,
     audit_record,
     delivery,
+    effect,
     ended,
     insert,
     leased,
 )
 
-DELIVERIES, AUDIT = CollectionName.DELIVERIES, CollectionName.AUDIT
+EVENTS, APPROVALS, INCIDENTS, DELIVERIES, AUDIT = CollectionName
 
 
 @pytest.fixture
@@ -49,6 +51,84 @@ async def test_a_removal_out_of_time_goes_on_where_it_stopped(
         done = await store.purge(aged, 10, done.after)
         left.append(await store.count(AUDIT))
     assert left == [3, 2, 1, 0]
+
+
+@define
+class Stopwatch:
+    """Stands for `perf_counter`: each look at it is a millisecond later."""
+
+    looks: int = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return self.looks / 1000
+
+
+@pytest.mark.parametrize("collection", [DELIVERIES, AUDIT])
+async def test_a_removal_stops_when_its_share_of_the_time_is_used_however_much_is_wanted(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch, collection: CollectionName
+) -> None:
+    await store.restore([evolve(delivery(f"d{n}"), state=State.SENT, ended_at=NOW) for n in range(20)])
+    await store.write_audit([audit_record(f"a{n}") for n in range(20)])
+    aged = Aged(collection, NOW + 1)
+    found = await store._read(lambda db: retention.candidates(db, aged, 500, ""))
+    monkeypatch.setattr(retention, "perf_counter", Stopwatch())
+    removal = await store._writer.submit(lambda db: retention.remove(db, aged, found))
+    assert (len(found), removal.done, removal.removed) == (20, 5, 5)
+    assert retention.STEP_SECONDS * 1000 == 5, "a row is a millisecond here"
+
+
+async def test_rows_whose_pages_could_not_be_read_in_time_wait_for_the_next_removal(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.write_audit([audit_record(f"a{number}", at=NOW - number) for number in range(3)])
+    monkeypatch.setattr(retention, "WARM_SECONDS", 0.0)
+    aged = Aged(AUDIT, NOW + 1)
+    done = await store.purge(aged, 10)
+    assert (done.examined, done.removed) == (1, 1)
+    assert done.after is not None
+    monkeypatch.setattr(retention, "WARM_SECONDS", 60.0)
+    done = await store.purge(aged, 10, done.after)
+    assert (done.examined, done.removed, done.after) == (2, 2, None)
+
+
+@pytest.mark.parametrize("collection", CollectionName)
+async def test_what_is_read_for_a_removal_is_the_row_its_part_and_its_place_in_each_index(
+    store: SqliteStore, tmp_path: Path, collection: CollectionName
+) -> None:
+    with sqlite3.connect(tmp_path / "notifyd.db") as db:
+        plans = [
+            detail
+            for statement in retention._reads(db, collection)
+            for *_, detail in db.execute(f"EXPLAIN QUERY PLAN {statement}", (1,))
+        ]
+        named = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?"
+        indexes = {name for (name,) in db.execute(named, (collection,))}
+    db.close()
+    searched = [plan for plan in plans if "SUBQUERY" not in plan]
+    assert all(plan.startswith("SEARCH") and "rowid=?)" in plan for plan in searched)
+    assert {name for name in indexes if any(f" {name} (" in plan for plan in searched)} == indexes
+    tables = {plan.split()[1] for plan in searched if "INTEGER PRIMARY KEY" in plan}
+    part = {EVENTS: {"plans"}, DELIVERIES: {"messages"}}.get(collection, set())
+    assert tables == {"old"} | part
+
+
+async def test_what_is_read_for_a_removal_are_only_the_rows_that_may_go(store: SqliteStore) -> None:
+    await store.restore([approval(status=Status.APPROVED, ended_at=NOW, effects=(effect("x"),))])
+    aged = Aged(APPROVALS, NOW + 1)
+    found = await store._read(lambda db: retention.candidates(db, aged, 10, ""))
+    assert [one.removable for one in found] == [False]
+    read: list[str] = []
+
+    def warm(db: sqlite3.Connection) -> list[retention.Candidate]:
+        db.set_trace_callback(read.append)
+        try:
+            return retention.warm(db, aged, [evolve(found[0], removable=wanted) for wanted in (False, True)])
+        finally:
+            db.set_trace_callback(None)
+
+    await store._read(warm)
+    assert sum("SELECT old.*" in statement for statement in read) == 1
 
 
 async def test_a_removal_tells_how_long_it_kept_others_waiting(store: SqliteStore) -> None:

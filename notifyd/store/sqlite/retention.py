@@ -1,7 +1,9 @@
-"""The steps of retention: looking for rows that are old enough, and removing them.
+"""The steps of retention: looking for rows that are old enough, reading what they stand on, and removing them.
 
-Looking is a query for the readers; only the removal is the writer's, and it looks again, since a row may have
-changed in between. A mark of where to go on is the age of a row and its rowid.
+Looking and reading are the readers'; only the removal is the writer's, and it looks again, since a row may have
+changed in between. Old rows are cold: removing one takes ten pages or so that nobody has had in memory for weeks.
+The writer works on the event loop and must not wait for a disk, so a reader fetches these pages before, into the
+system's cache. A mark of where to go on is the age of a row and its rowid.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from notifyd.store.sqlite.rows import sql
 
 STEP_SECONDS: Final = 0.005
 """How long one removal may hold the event loop, on which it runs; what is left over is for the next one."""
+
+WARM_SECONDS: Final = 0.05
+"""How long a reader may be busy with fetching pages for one removal."""
 
 _SAME_APPROVAL: Final = (
     "other.tenant = old.tenant AND other.run_id = old.run_id AND other.approval_id = old.approval_id"
@@ -58,7 +63,7 @@ class _Kind:
     age: str
     over: str  # what an index over only the rows that are over needs
     kept: str
-    part: str = ""  # removes what belongs to a row and stands in a table of its own
+    part: tuple[str, str] | None = None  # what belongs to a row and stands in a table of its own, by a key
 
 
 _KINDS: Final[Mapping[CollectionName, _Kind]] = {
@@ -66,7 +71,7 @@ _KINDS: Final[Mapping[CollectionName, _Kind]] = {
         "received_at",
         "",
         sql("(old.occurred_at >= :before OR", _UNPLANNED, "OR", _WANTED, ")"),
-        "DELETE FROM plans WHERE event = ?",
+        ("plans", "event"),
     ),
     CollectionName.APPROVALS: _Kind(
         "ended_at", "ended_at IS NOT NULL AND", "(old.effects <> '[]' OR old.resume = 'queued')"
@@ -76,7 +81,7 @@ _KINDS: Final[Mapping[CollectionName, _Kind]] = {
         "ended_at",
         "ended_at IS NOT NULL AND",
         sql("(old.due_at IS NOT NULL OR", _UNPLANNED_EVENT, "OR", _OWES, ")"),
-        "DELETE FROM messages WHERE delivery = ?",
+        ("messages", "delivery"),
     ),
     CollectionName.AUDIT: _Kind("at", "", "0"),
 }
@@ -110,6 +115,18 @@ def candidates(db: Connection, aged: Aged, limit: int, after: str) -> list[Candi
     return [Candidate(*row) for row in found.fetchall()]
 
 
+def warm(db: Connection, aged: Aged, found: list[Candidate]) -> list[Candidate]:
+    """Read the pages that removing takes; answers those of `found`, from its head, that there was time for."""
+    end, statements = perf_counter() + WARM_SECONDS, _reads(db, aged.collection)
+    for number, candidate in enumerate(found, start=1):
+        if candidate.removable:
+            for statement in statements:
+                db.execute(statement, (candidate.rowid,)).fetchone()
+        if perf_counter() >= end:
+            return found[:number]
+    return found
+
+
 def remove(db: Connection, aged: Aged, found: list[Candidate]) -> Removal:
     """Remove those of `found` that may still go, as many as there is time for, and one at least."""
     began, removed, done = perf_counter(), 0, 0
@@ -118,8 +135,8 @@ def remove(db: Connection, aged: Aged, found: list[Candidate]) -> Removal:
     for candidate in found:
         if candidate.removable and db.execute(statement, {**terms, "rowid": candidate.rowid}).rowcount:
             removed += 1
-            if part:
-                db.execute(part, (candidate.rowid,))
+            if part is not None:
+                db.execute(sql("DELETE FROM", part[0], "WHERE", part[1], "= ?"), (candidate.rowid,))
         done += 1
         if perf_counter() - began >= STEP_SECONDS:
             break
@@ -166,6 +183,30 @@ def _delete(collection: CollectionName, *, held: bool) -> str:
         f"{kind.age} < :before AND",
         _removable(collection, held=held),
     )
+
+
+def _reads(db: Connection, collection: CollectionName) -> list[str]:
+    """Statements that read what a row, by its rowid, stands on: its own pages, and its place in each index."""
+    row = sql(
+        "SELECT", ", ".join(["old.*", *_places(db, collection)]), "FROM", collection, "AS old WHERE rowid = ?"
+    )
+    part = _KINDS[collection].part
+    return [row] if part is None else [row, sql("SELECT * FROM", part[0], "WHERE", part[1], "= ?")]
+
+
+def _places(db: Connection, table: str) -> list[str]:
+    """For each index of a table what goes to the place of `old` in it, if it has one there."""
+    indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ?"
+    places = []
+    for name, text in db.execute(indexes, (table,)).fetchall():
+        partial = text.partition(" WHERE ")[2] or "1"
+        columns = db.execute("SELECT name FROM pragma_index_info(?)", (name,))
+        same = " AND ".join(
+            ["own.rowid = old.rowid", *(f"own.{column} IS old.{column}" for (column,) in columns)]
+        )
+        place = sql("(SELECT 1 FROM", table, "AS own INDEXED BY", name, "WHERE", same, "AND", partial, ")")
+        places.append(f"CASE WHEN {partial} THEN {place} END")
+    return places
 
 
 def _removable(collection: CollectionName, *, held: bool) -> str:

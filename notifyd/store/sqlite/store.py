@@ -252,7 +252,8 @@ class SqliteStore:
         if dry_run or not wanted:
             done, removed, seconds = len(found), wanted, 0.0
         else:
-            removal = await self._writer.submit(lambda db: retention_steps.remove(db, aged, found))
+            warm = await self._read(lambda db: retention_steps.warm(db, aged, found))
+            removal = await self._writer.submit(lambda db: retention_steps.remove(db, aged, warm))
             done, removed, seconds = removal.done, removal.removed, perf_counter() - removal.began
         ended = done == len(found) < limit
         return Purged(done, removed, seconds, None if ended else found[done - 1].mark)
