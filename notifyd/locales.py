@@ -80,25 +80,26 @@ class Formats:
 
     locale: Locale
     zone: ZoneInfo
+    direction: str = field(init=False)
+    """`ltr` or `rtl`."""
     _date: DateTimePattern = field(init=False)
     _time: DateTimePattern = field(init=False)
     _glue: str = field(init=False)
     _zone_names: dict[tuple[str | None, dt.timedelta | None], str] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
+        self.direction = str(self.locale.text_direction)
         self._date = parse_pattern(self.locale.date_formats["long"])
         self._time = parse_pattern(self.locale.time_formats["short"])
         self._glue = str(self.locale.datetime_formats["long"]).replace("'", "")
 
-    @property
-    def direction(self) -> str:
-        """`ltr` or `rtl`."""
-        return str(self.locale.text_direction)
-
     def datetime(self, value: Any) -> str:
         """Date, time to the minute, and the zone's name: `2. November 2026, 09:15 MEZ`."""
         moment = self._moment(value)
-        return str(value) if moment is None else self._glue.format(self._clock(moment), self._day(moment))
+        if moment is None:
+            return str(value)
+        # All that is shown of a time, and what tells the two hours apart that a zone repeats in autumn.
+        return _minute(self, moment.replace(second=0, microsecond=0, tzinfo=None), moment.fold)
 
     def date(self, value: Any) -> str:
         """The day in the reader's zone, or a plain date (`2026-11-02`) as it is."""
@@ -132,6 +133,10 @@ class Formats:
                 parts.append(format_unit(count, f"duration-{unit}", locale=self.locale))
         return format_list(parts[:2] or [self._no_time()], style="unit", locale=self.locale)
 
+    def to_the_minute(self, moment: dt.datetime) -> str:
+        """What `datetime` writes of a time in this zone."""
+        return self._glue.format(self._clock(moment), self._day(moment))
+
     def _no_time(self) -> str:
         return format_unit(0, "duration-second", locale=self.locale)
 
@@ -163,3 +168,9 @@ class Formats:
             return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).astimezone(self.zone)
         except (ValueError, OverflowError, OSError):
             return None
+
+
+@lru_cache(maxsize=4096)
+def _minute(formats: Formats, local: dt.datetime, fold: int) -> str:
+    """A local time as it is written: those of messages come close to each other, and writing one is dear."""
+    return formats.to_the_minute(local.replace(tzinfo=formats.zone, fold=fold))

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -128,7 +129,8 @@ async def post(
     `body` is JSON unless `headers` name another `content-type`. Raises `TransientError` where the receiver
     cannot be reached or gives no answer, `PermanentError` where `egress` forbids it. Neither shows the URL.
     """
-    headers = {"content-type": "application/json"} | dict(headers or {})
+    headers = {"content-type": "application/json", **(headers or {})}
+    secrets = [url, *(v for v in headers.values() if isinstance(v, Secret))]
     plain = {name: v.reveal() if isinstance(v, Secret) else v for name, v in headers.items()}
     try:
         async with http.post(url.reveal(), data=body, headers=plain, allow_redirects=False) as response:
@@ -136,25 +138,29 @@ async def post(
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         # Without its cause: aiohttp's errors show the URL, and a URL may hold a secret.
         raise _fault(error) from None
-    secrets = (url, *(v for v in headers.values() if isinstance(v, Secret)))
     return Answer(response.status, response.headers, hide(text, secrets))
 
 
 async def _bounded_text(response: aiohttp.ClientResponse) -> str:
-    body = b""
+    body, content = b"", response.content
     # The status is the verdict: a body that breaks off changes nothing, and a retry would send twice.
     with suppress(aiohttp.ClientError):
-        while len(body) < ANSWER_LIMIT and (chunk := await response.content.read(ANSWER_LIMIT - len(body))):
-            body += chunk
+        while len(body) < ANSWER_LIMIT and not content.at_eof():
+            body += await content.read(ANSWER_LIMIT - len(body))
     return body.decode(errors="replace")
 
 
 def hide(text: str, secrets: Iterable[Secret]) -> str:
     """`text` with each of `secrets` as `***`: whole, and each long piece of one that is a URL."""
-    pieces = {piece for secret in secrets for piece in pieces_of(secret.reveal())}
+    pieces = {piece for secret in secrets for piece in _pieces(secret)} if text else ()
     for piece in sorted(pieces, key=len, reverse=True):
         text = text.replace(piece, HIDDEN)
     return text
+
+
+@lru_cache(maxsize=256)
+def _pieces(secret: Secret) -> tuple[str, ...]:
+    return tuple(pieces_of(secret.reveal()))
 
 
 def pieces_of(secret: str) -> Iterator[str]:

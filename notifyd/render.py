@@ -79,11 +79,20 @@ class Rendered:
 
 
 @frozen
+class _Chosen:
+    """The file a message's texts come from, and its HTML twin."""
+
+    text: Template
+    page: Template
+
+
+@frozen
 class TemplateSet:
     """All templates of a configuration, compiled. Immutable, and safe to share between threads."""
 
     _library: Library = field(repr=False)
     default_locale: str
+    _chosen: dict[tuple[str, str], _Chosen] = field(init=False, factory=dict, eq=False, repr=False)
 
     @classmethod
     def load(
@@ -144,10 +153,7 @@ class TemplateSet:
         `locale` is a tag as `locale()` gives it, `zone` an IANA name (an unknown one is UTC), `link` the
         approver's page, which can decide or only show. Raises `RenderError`.
         """
-        written = self._library.texts.get(template)
-        if not written:
-            raise RenderError(template, 0, locale, "there is no such template")
-        text = self._pick(written, locale)
+        chosen = self._chosen.get((template, locale)) or self._choose_files(template, locale)
         formats = formats_for(locale, zone)
         level = level_of(event, digest)
         variables: dict[str, Any] = {
@@ -160,24 +166,32 @@ class TemplateSet:
             "digest": None if digest is None else _digest_context(digest),
             "formats": formats,
         }
-        draft = _draft(text, variables, locale)
-        page = self._page(text, template) if html else None
+        draft = _draft(chosen.text, variables, locale)
         return Rendered(
             title=draft.title,
             body=draft.body,
-            html=_page_text(page, variables, draft, locale) if page else None,
+            html=_page_text(chosen.page, variables, draft, locale) if html else None,
             level=level,
             fields=tuple(Field(fact.name, fact.value) for fact in draft.facts),
             actions=draft.actions,
             locale=locale,
         )
 
+    def _choose_files(self, template: str, locale: str) -> _Chosen:
+        """The files for a template and a locale, remembered: there are no more than those times locales."""
+        written = self._library.texts.get(template)
+        if not written:
+            raise RenderError(template, 0, locale, "there is no such template")
+        text = self._pick(written, locale)
+        chosen = self._chosen[template, locale] = _Chosen(text, self._page(text, template))
+        return chosen
+
     def _pick(self, written: Mapping[str, Template], locale: str) -> Template:
         """The text for a locale: its own, its language's, the default's, English, else the first there is."""
         wanted = (*fallbacks(locale), *fallbacks(self.default_locale), _BUILT_IN_LOCALE)
         return written[next((tag for tag in wanted if tag in written), min(written))]
 
-    def _page(self, text: Template, template: str) -> Template | None:
+    def _page(self, text: Template, template: str) -> Template:
         """The HTML twin in the very language of the text: the template's own, else the general one."""
         locale = (text.name or "").split(".")[1]
         own = self._library.pages.get(template, {})
@@ -269,12 +283,19 @@ def template_name(template: Template) -> str:
 def _render_blocks(template: Template, variables: dict[str, Any], locale: str) -> dict[str, str]:
     """Runs a template once and keeps what each of its blocks printed, wherever in its ancestry it stands."""
     printed: dict[str, str] = {}
-    context = template.new_context(variables)
+    context = _context(template, variables)
     for name in _BLOCKS:
         # First in the list is what runs; the rest is what `super()` goes through.
         context.blocks[name] = [_capture(name, printed), *context.blocks.get(name, ())]
     _run(template, context, locale)
     return printed
+
+
+def _context(template: Template, variables: Mapping[str, Any]) -> Context:
+    """As `Template.new_context`, without what only templates with names of their own (no file has any) need."""
+    environment = template.environment
+    parent = {**environment.globals, **variables}
+    return environment.context_class(environment, parent, template.name, template.blocks)
 
 
 def _capture(name: str, printed: dict[str, str]) -> Callable[[Context], Iterator[str]]:
@@ -317,7 +338,13 @@ _GAPS: Final = re.compile(r"\n{3,}")
 
 def _paragraphs(text: str) -> str:
     """Clean text without trailing blanks, its paragraphs one empty line apart."""
-    return _GAPS.sub("\n\n", _BLANKS.sub("", clean(text))).strip("\n")
+    text = clean(text)
+    # Three quick looks spare most texts a search by pattern.
+    if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
+        text = _BLANKS.sub("", text)
+    if "\n\n\n" in text:
+        text = _GAPS.sub("\n\n", text)
+    return text.strip("\n")
 
 
 # --- the HTML twin -----------------------------------------------------------------------------------------
@@ -333,7 +360,7 @@ def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, loca
         "action": {"label": action.label, "url": action.url} if action else None,
         "note": draft.note,
     }
-    context = page.new_context({**variables, "message": message, "field": Facts()})
+    context = _context(page, {**variables, "message": message, "field": Facts()})
     html = clean(_run(page, context, locale))
     return html if len(html) <= HTML_LIMIT else None
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from attrs import frozen
 from jinja2 import BaseLoader, BytecodeCache, ChainableUndefined, Undefined, pass_context
 from jinja2.filters import do_dictsort
-from jinja2.runtime import Context
+from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
 
@@ -35,6 +35,7 @@ CONTEXT_NAMES: Final = frozenset(
 """What a template can name. Anything else is a fault at load, as a misspelt name would render empty."""
 
 _DICT_METHODS: Final = frozenset({"items", "keys", "values", "get"})
+_LOOP_COUNTS: Final = frozenset({"index", "index0", "first", "last", "length"})
 
 
 class Missing(ChainableUndefined):
@@ -90,7 +91,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An event's member before a method of the same name: `event.labels.items` may be a label."""
         if type(obj) is not dict:
-            return obj if type(obj) is Missing else super().getattr(obj, attribute)
+            if type(obj) is Missing:
+                return obj
+            quick = type(obj) is LoopContext and attribute in _LOOP_COUNTS
+            return getattr(obj, attribute) if quick else super().getattr(obj, attribute)
         value = obj.get(attribute)
         if value is not None:
             return value
@@ -107,7 +111,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call(__context, __obj, *args, **kwargs)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        value = super().getitem(obj, argument)
+        quick = type(obj) is dict and type(argument) is str and not hasattr(dict, argument)
+        value = obj.get(argument) if quick else super().getitem(obj, argument)
         return self.undefined(obj=obj, name=argument) if value is None else value
 
 

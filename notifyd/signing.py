@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from notifyd.errors import SignatureInvalidError
@@ -33,8 +34,15 @@ def secret_bytes(secret: Secret) -> bytes:
 
 
 def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    signed = b"%s.%d.%s" % (message_id.encode(), timestamp, body)
-    return "v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+    code = _keyed(key).copy()
+    code.update(b"%s.%d.%s" % (message_id.encode(), timestamp, body))
+    return "v1," + base64.b64encode(code.digest()).decode()
+
+
+@lru_cache(maxsize=256)
+def _keyed(key: bytes) -> hmac.HMAC:
+    """A code that has read its key and nothing else: to copy one is quicker than to begin."""
+    return hmac.new(key, digestmod="sha256")
 
 
 def sign(secrets: Sequence[Secret], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:

@@ -33,6 +33,8 @@ def one_line(text: str) -> str:
 
 def units(text: str) -> int:
     """Length in UTF-16 code units: the strictest count that any vendor's "characters" can mean."""
+    if text.isascii():  # which Python knows without looking
+        return len(text)
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
@@ -53,6 +55,8 @@ def fit(text: str, limit: int, *, escape: Callable[[str], str] = str, more: str 
 def _longest(text: str, room: int, escape: Callable[[str], str]) -> int:
     """How many characters of `text` fit into `room` once escaped."""
     low, high = 0, min(len(text), max(room, 0))
+    if escape is str and text.isascii():
+        return high
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if units(escape(text[:middle])) <= room else (low, middle - 1)

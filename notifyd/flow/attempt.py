@@ -72,12 +72,30 @@ async def _verdict(channel: OpenChannel, message: Message) -> object:
     # In a task of its own, because a coroutine that is awaited ends when it likes.
     task = asyncio.create_task(_call(channel, message))
     try:
-        await asyncio.wait({task}, timeout=channel.timeout)
+        await _ended(task, channel.timeout)
     finally:
         await _stop(task, channel)
     if task.done() and not task.cancelled():
         return task.result()
     return TransientError(f"no answer within {channel.timeout:g} s", reason=Reason.TIMEOUT)
+
+
+async def _ended(task: asyncio.Task[object], seconds: float) -> None:
+    """Wait until the task has ended, for so long at most: `asyncio.wait` for one task, at half its price."""
+    loop = asyncio.get_running_loop()
+    woken = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    timer = loop.call_later(seconds, wake)
+    task.add_done_callback(wake)
+    try:
+        await woken
+    finally:
+        timer.cancel()
+        task.remove_done_callback(wake)
 
 
 async def _stop(task: asyncio.Task[object], channel: OpenChannel) -> None:
@@ -152,7 +170,9 @@ def _seconds(given: object) -> float | None:
 
 def _text(given: object, limit: int, redactor: Redactor) -> str:
     """What a channel said, bounded, and without secrets, controls and what no encoding carries."""
-    text = clean(given[: 2 * limit]) if isinstance(given, str) else ""
+    if not given or not isinstance(given, str):
+        return ""
+    text = clean(given[: 2 * limit])
     return redactor.text(text, cut=True)[:limit]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from functools import cache
 from typing import Final
 
 from notifyd.flow.lane import Lane
@@ -26,21 +27,25 @@ class Tally:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        # Labels are bounded, and to look a series up takes as long as to count in it.
+        self._attempts = cache(metrics.attempts.labels)
+        self._deliveries = cache(metrics.deliveries.labels)
+        self._seconds = cache(metrics.delivery_seconds.labels)
         self._ended = 0
         self._drain_rate = 0.0  # deliveries ended per second, smoothed
         self._reported = time.monotonic()
 
     def attempt(self, delivery: Delivery, made: Attempt) -> None:
         outcome = made.reason.value if made.reason else made.outcome.value
-        self._metrics.attempts.labels(delivery.channel, outcome).inc()
+        self._attempts(delivery.channel, outcome).inc()
 
     def end(self, delivery: Delivery, record: AttemptRecord, now: Instant) -> None:
         """A delivery is sent, or dead."""
         channel = delivery.channel
         self._ended += 1
-        self._metrics.deliveries.labels(channel, record.state.value).inc()
+        self._deliveries(channel, record.state.value).inc()
         if record.state is State.SENT:
-            self._metrics.delivery_seconds.labels(channel).observe(max(0, now - delivery.created_at) / SECOND)
+            self._seconds(channel).observe(max(0, now - delivery.created_at) / SECOND)
             if delivery.kind == "pack.approval" and channel != RESUME_CHANNEL:
                 self._metrics.approvals_sent.inc()
         else:

@@ -84,6 +84,13 @@ def test_summer_and_winter_time_have_their_names() -> None:
     assert formats.time("2026-10-25T01:30:00Z") == "02:30 MEZ"
 
 
+def test_the_hour_that_comes_twice_in_autumn_is_told_apart_however_often_it_is_written() -> None:
+    formats = formats_for("de-CH", "Europe/Zurich")
+    for _ in range(2):
+        assert formats.datetime("2026-10-25T00:30:59Z") == "25. Oktober 2026, 02:30 MESZ"
+        assert formats.datetime("2026-10-25T01:30:00Z") == "25. Oktober 2026, 02:30 MEZ"
+
+
 def test_a_plain_date_is_not_moved_to_another_day() -> None:
     assert formats_for("en-GB", "America/New_York").date("2026-11-04") == "4 November 2026"
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 
 import pytest
 from hypothesis import given
@@ -122,6 +124,13 @@ def test_a_valid_signature_among_others_is_found() -> None:
 def test_a_signature_covers_the_id_and_the_time(changes: dict[str, str]) -> None:
     with pytest.raises(SignatureInvalidError):
         check(headers(**changes))
+
+
+def test_one_key_signs_message_after_message_each_as_if_it_were_the_first() -> None:
+    for number in range(3):
+        body = b"%d" % number
+        expected = hmac.new(KEY, b"msg_1.%d.%s" % (TIMESTAMP, body), hashlib.sha256).digest()
+        assert signature(KEY, "msg_1", TIMESTAMP, body) == "v1," + base64.b64encode(expected).decode()
 
 
 def test_without_a_secret_nothing_verifies() -> None:

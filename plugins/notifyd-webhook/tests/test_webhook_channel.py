@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -109,6 +110,32 @@ def test_a_cloud_event_without_an_action_is_named_by_its_kind() -> None:
 def test_a_message_about_no_event_has_a_type_and_no_time() -> None:
     body = json.loads(payload(sample_message(event={})))
     assert (body["type"], body["timestamp"]) == ("notification", None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {
+            "stage": "grün 😀",
+            "n": 2**53,
+            "ok": True,
+            "none": None,
+            "list": ["a", {"b": []}],
+            "ctrl": "\x01\x7f\u2028",
+        },
+        {"floats": [1e16, 1e-7, 1.5, 12345678901234567890.0]},
+        {"large": 2**70, "lone": "\ud800"},
+        MappingProxyType({"read": ("only", "pair")}),
+        {1: "a name that is no text"},
+    ],
+)
+def test_the_body_is_compact_json_of_whatever_an_event_holds(data: Any) -> None:
+    """Written by the standard library, so that a stored message is sent in the same bytes by every version."""
+    message = sample_message(event={"kind": "task.done", "data": data})
+    told = json.loads(payload(message).decode())
+    event = json.dumps(message.event, ensure_ascii=False, separators=(",", ":"), default=dict)
+    assert b'"event":' + event.encode("utf-8", "replace") in payload(message)
+    assert told["data"]["message"]["level"] == "warning"
 
 
 async def test_a_redirect_is_not_followed_and_is_permanent() -> None:
