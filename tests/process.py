@@ -40,7 +40,7 @@ TENANT: Final = "acme"
 
 _BASE: Final = {
     "[server]": 'listen = "127.0.0.1:${NOTIFYD_PORT}"',
-    "[store]": 'url = "sqlite:///${NOTIFYD_FOLDER}/notifyd.db"',
+    "[store]": 'url = "${NOTIFYD_STORE}"',
     "[keys]": 'seal = ["${NOTIFYD_SEAL_KEY}"]',
     "[egress]": 'allow_private = ["127.0.0.0/8"]',
     "[auth.clients.task-runner]": """\
@@ -58,6 +58,7 @@ are `CLIENT`, who signs with `SECRET`, and whoever bears `TOKEN`.
 """
 
 _ATTEMPTS: Final = 5
+_START: Final = 60.0
 
 
 @frozen
@@ -84,6 +85,7 @@ class DaemonProcess:
     folder: Path
     session: aiohttp.ClientSession
     port: int
+    store: str = ""
     environ: Mapping[str, str] = field(factory=dict)
     options: tuple[str, ...] = ()
     python: str = sys.executable
@@ -122,7 +124,7 @@ class DaemonProcess:
         self.process = await asyncio.create_subprocess_exec(
             self.python,
             *("-m", "notifyd", "serve", "--config", str(self.config_path), *self.options),
-            env=environ_of(self.folder, self.port) | dict(self.environ),
+            env=environ_of(self.folder, self.port, self.store) | dict(self.environ),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -133,10 +135,21 @@ class DaemonProcess:
             asyncio.create_task(_read(self.process.stderr, self.stderr)),
         ]
 
+    async def begin(self) -> None:
+        """Start it for the first time, on another port where the one found free has been taken since."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return await self.start()
+            except AssertionError as error:
+                if "address already in use" not in str(error):
+                    raise
+                self.port = free_port()
+        return await self.start()
+
     async def start(self) -> None:
         """Start the process, again on the same port and folder if it has ended, until it is ready."""
         await self.launch()
-        if await until_async(self._ready_or_ended) == "ended":
+        if await until_async(self._ready_or_ended, _START) == "ended":
             raise AssertionError(f"the daemon has ended: {self.stderr.decode()}{self.stdout.decode()}")
 
     async def _ready_or_ended(self) -> str:
@@ -226,6 +239,7 @@ async def daemon_process(
     folder: Path,
     config: str,
     *,
+    store: str = "",
     environ: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
     python: str = sys.executable,
@@ -233,15 +247,15 @@ async def daemon_process(
 ) -> AsyncIterator[DaemonProcess]:
     """A daemon in `folder`, ready unless `start` is false, and ended with the block if it lives that long.
 
-    `config` is TOML: channels, rules, and whatever differs from the sections it gets by default. `python` is
-    the interpreter it runs in.
+    `config` is TOML: channels, rules, and whatever differs from the sections it gets by default. `store` is the
+    URL of its database, by default of a file in `folder`. `python` is the interpreter it runs in.
     """
     async with aiohttp.ClientSession() as session:
-        daemon = DaemonProcess(folder, session, free_port(), environ or {}, options, python)
+        daemon = DaemonProcess(folder, session, free_port(), store, environ or {}, options, python)
         configure(daemon.config_path, config)
         try:
             if start:
-                await _start(daemon)
+                await daemon.begin()
             yield daemon
         finally:
             if daemon.process is not None:
@@ -250,29 +264,20 @@ async def daemon_process(
                 await daemon.wait()
 
 
-async def _start(daemon: DaemonProcess) -> None:
-    """Start it, on another port where the one found free has been taken since."""
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return await daemon.start()
-        except AssertionError as error:
-            if "address already in use" not in str(error):
-                raise
-            daemon.port = free_port()
-    return await daemon.start()
-
-
 def configure(path: Path, config: str) -> None:
     """Write a configuration file, with the sections that `config` leaves out."""
     missing = (f"{head}\n{body}\n" for head, body in _BASE.items() if head not in config)
     path.write_text("\n".join([config, *missing]))
 
 
-def environ_of(folder: Path, port: int) -> dict[str, str]:
-    """The environment that the default sections refer to, and this process's own without notifyd's."""
+def environ_of(folder: Path, port: int, store: str = "") -> dict[str, str]:
+    """The environment that the default sections refer to, and this process's own without notifyd's.
+
+    `store` is a URL, by default that of a file in `folder`.
+    """
     own = {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFYD_", "NOTIFY_"))}
     return own | {
-        "NOTIFYD_FOLDER": str(folder),
+        "NOTIFYD_STORE": store or f"sqlite:///{folder}/notifyd.db",
         "NOTIFYD_PORT": str(port),
         "NOTIFYD_SEAL_KEY": SEAL_KEY,
         "NOTIFYD_SECRET": SECRET,

@@ -20,6 +20,8 @@ import pytest
 from notifyd.app import wall_clock
 from tests import events
 from tests.command import notifyd
+from tests.e2e.databases import Database
+from tests.mongodb import MongoServer
 from tests.ports import free_port
 from tests.process import (
     SEAL_KEY,
@@ -63,8 +65,10 @@ async def sink() -> Any:
 # --- start and stop -----------------------------------------------------------------------------------------
 
 
-async def test_a_started_daemon_is_healthy_and_ready_and_sigterm_ends_it_with_0(tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, "") as daemon:
+async def test_a_started_daemon_is_healthy_and_ready_and_sigterm_ends_it_with_0(
+    database: Database, tmp_path: Path
+) -> None:
+    async with daemon_process(tmp_path, "", store=database.url) as daemon:
         assert (await daemon.call("GET", "/healthz")).json == {"status": "ok"}
         assert (await daemon.call("GET", "/readyz")).json == {"status": "ready"}
         assert await daemon.stop() == 0
@@ -72,14 +76,16 @@ async def test_a_started_daemon_is_healthy_and_ready_and_sigterm_ends_it_with_0(
         assert [line["message"] for line in daemon.logs][-2:] == ["stopping on SIGTERM", "stopped"]
 
 
-async def test_sigint_ends_it_with_0_too(tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, "") as daemon:
+async def test_sigint_ends_it_with_0_too(database: Database, tmp_path: Path) -> None:
+    async with daemon_process(tmp_path, "", store=database.url) as daemon:
         daemon.signal(signal.SIGINT)
         assert await daemon.wait() == 0
 
 
-async def test_an_attempt_under_way_ends_before_the_daemon_does(sink: HttpSink, tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, hook(sink.url)) as daemon:
+async def test_an_attempt_under_way_ends_before_the_daemon_does(
+    sink: HttpSink, database: Database, tmp_path: Path
+) -> None:
+    async with daemon_process(tmp_path, hook(sink.url), store=database.url) as daemon:
         sink.gate.clear()
         event = requested()
         assert (await daemon.send(event)).status == 202
@@ -99,9 +105,9 @@ async def test_an_attempt_under_way_ends_before_the_daemon_does(sink: HttpSink, 
 
 
 async def test_an_attempt_that_does_not_end_is_given_up_within_ten_seconds_and_made_again(
-    sink: HttpSink, tmp_path: Path
+    sink: HttpSink, database: Database, tmp_path: Path
 ) -> None:
-    async with daemon_process(tmp_path, hook(sink.url, timeout="60s")) as daemon:
+    async with daemon_process(tmp_path, hook(sink.url, timeout="60s"), store=database.url) as daemon:
         sink.gate.clear()
         assert (await daemon.send(requested())).status == 202
         await sink.wait()
@@ -114,8 +120,8 @@ async def test_an_attempt_that_does_not_end_is_given_up_within_ten_seconds_and_m
         assert first.headers["webhook-id"] == again.headers["webhook-id"]
 
 
-async def test_a_second_sigint_ends_it_at_once(sink: HttpSink, tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, hook(sink.url)) as daemon:
+async def test_a_second_sigint_ends_it_at_once(sink: HttpSink, database: Database, tmp_path: Path) -> None:
+    async with daemon_process(tmp_path, hook(sink.url), store=database.url) as daemon:
         sink.gate.clear()
         assert (await daemon.send(requested())).status == 202
         await sink.wait()
@@ -127,7 +133,9 @@ async def test_a_second_sigint_ends_it_at_once(sink: HttpSink, tmp_path: Path) -
         assert time.monotonic() - begun < 3
 
 
-async def test_a_broken_step_ends_the_daemon_with_1_and_a_log_line(tmp_path: Path) -> None:
+async def test_a_broken_step_ends_the_daemon_with_1_and_a_log_line(
+    database: Database, tmp_path: Path
+) -> None:
     """So that its manager starts it anew, instead of a daemon that accepts and never sends."""
     configure(tmp_path / "notifyd.toml", "")
     code = (
@@ -138,7 +146,7 @@ async def test_a_broken_step_ends_the_daemon_with_1_and_a_log_line(tmp_path: Pat
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code, "serve", "--config", str(tmp_path / "notifyd.toml")),
-        env=environ_of(tmp_path, free_port()),
+        env=environ_of(tmp_path, free_port(), database.url),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -153,14 +161,15 @@ async def test_a_broken_step_ends_the_daemon_with_1_and_a_log_line(tmp_path: Pat
 # --- what keeps it from starting ----------------------------------------------------------------------------
 
 
-async def serve(folder: Path, port: int) -> tuple[int, str]:
+async def serve(folder: Path, port: int, store: str = "") -> tuple[int, str]:
     """`notifyd serve` until it gives up: the exit code, and standard error."""
     options = ("--config", folder / "notifyd.toml")
-    result = await notifyd("serve", *options, environ=environ_of(folder, port))
+    result = await notifyd("serve", *options, environ=environ_of(folder, port, store))
     return result.code, result.stderr
 
 
 async def test_a_store_that_is_in_use_is_one_line(tmp_path: Path) -> None:
+    """SQLite alone has a lock on its file. A MongoDB is there for many; a name in it is for one."""
     async with daemon_process(tmp_path, "") as daemon:
         code, said = await serve(tmp_path, free_port())
         assert code == 1
@@ -168,18 +177,34 @@ async def test_a_store_that_is_in_use_is_one_line(tmp_path: Path) -> None:
         assert len(said.splitlines()) == 1
 
 
-async def test_a_port_that_is_taken_is_one_line(tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    configure_in(other, "")
-    async with daemon_process(tmp_path, "") as daemon:
-        code, said = await serve(other, daemon.port)
-    assert code == 1
-    assert "address already in use" in said
-    assert str(daemon.port) in said
-    assert len(said.splitlines()) == 1
+async def test_a_name_that_is_in_use_is_one_line(mongo_server: MongoServer, tmp_path: Path) -> None:
+    """By default it is the host's with the address that is listened on. An SQLite file has one process at most."""
+    url = mongo_server.database()
+    async with daemon_process(tmp_path, "", store=url) as daemon:
+        code, said = await serve(tmp_path, daemon.port, url)
+        assert code == 1
+        assert said.startswith("notifyd: cannot start: MongoDB database notifyd_test_")
+        name = f"{socket.gethostname()}/127.0.0.1:{daemon.port}"
+        assert f": another process lives as node '{name}'; " in said
+        assert len(said.splitlines()) == 1
+
+
+async def test_a_port_that_is_taken_is_one_line_and_leaves_the_store_to_the_next(
+    database: Database, tmp_path: Path
+) -> None:
+    async with daemon_process(tmp_path, "", store=database.url, start=False) as daemon:
+        with socket.create_server(("127.0.0.1", daemon.port)):
+            code, said = await serve(tmp_path, daemon.port, database.url)
+        assert code == 1
+        assert "address already in use" in said
+        assert str(daemon.port) in said
+        assert len(said.splitlines()) == 1
+        await daemon.start()
+        assert not any("has not stopped cleanly" in line["message"] for line in daemon.logs)
 
 
 async def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
+    """That can be said of SQLite's file only."""
     configure_in(tmp_path, "")
     write(tmp_path / "notifyd.db", "this is no database, " * 1000)
     code, said = await serve(tmp_path, free_port())
@@ -188,7 +213,18 @@ async def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     assert len(said.splitlines()) == 1
 
 
+async def test_a_database_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    """MongoDB's part: an embedded store has no server."""
+    url = f"mongodb://127.0.0.1:{free_port()}/notifyd"
+    configure_in(tmp_path, f'[store]\nurl = "{url}"\ntimeout = "200ms"\n')
+    code, said = await serve(tmp_path, free_port())
+    assert code == 1
+    assert said.startswith("notifyd: cannot start: MongoDB database notifyd: ")
+    assert len(said.splitlines()) == 1
+
+
 async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None:
+    """No store is opened then, of whatever kind."""
     configure_in(tmp_path, '[servers]\n[channels.hook]\ntype = "pigeon"\n')
     code, said = await serve(tmp_path, free_port())
     assert code == 1
@@ -210,8 +246,10 @@ def write(path: Path, text: str) -> None:
 # --- reload -------------------------------------------------------------------------------------------------
 
 
-async def test_sighup_takes_a_changed_configuration(sink: HttpSink, tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, hook(sink.url + "/before")) as daemon:
+async def test_sighup_takes_a_changed_configuration(
+    sink: HttpSink, database: Database, tmp_path: Path
+) -> None:
+    async with daemon_process(tmp_path, hook(sink.url + "/before"), store=database.url) as daemon:
         reloaded = "notifyd_config_last_reload_success_timestamp_seconds"
         started = await daemon.metric(reloaded)
         configure(daemon.config_path, hook(sink.url + "/after"))
@@ -225,9 +263,9 @@ async def test_sighup_takes_a_changed_configuration(sink: HttpSink, tmp_path: Pa
 
 
 async def test_an_invalid_configuration_changes_nothing_and_is_named_with_its_faults(
-    sink: HttpSink, tmp_path: Path
+    sink: HttpSink, database: Database, tmp_path: Path
 ) -> None:
-    async with daemon_process(tmp_path, hook(sink.url)) as daemon:
+    async with daemon_process(tmp_path, hook(sink.url), store=database.url) as daemon:
         good = hook(sink.url)
         configure(daemon.config_path, good.replace("webhook", "pigeon") + f'[serve]\nx = "{SEAL_KEY}"\n')
         daemon.signal(signal.SIGHUP)
@@ -242,8 +280,10 @@ async def test_an_invalid_configuration_changes_nothing_and_is_named_with_its_fa
         assert await daemon.metric("notifyd_config_last_reload_successful") == 1
 
 
-async def test_what_cannot_change_while_it_runs_is_named_in_a_warning(tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, "") as daemon:
+async def test_what_cannot_change_while_it_runs_is_named_in_a_warning(
+    database: Database, tmp_path: Path
+) -> None:
+    async with daemon_process(tmp_path, "", store=database.url) as daemon:
         other = f'[server]\nlisten = "127.0.0.1:{free_port()}"\n'
         configure(daemon.config_path, other)
         daemon.signal(signal.SIGHUP)
@@ -252,9 +292,11 @@ async def test_what_cannot_change_while_it_runs_is_named_in_a_warning(tmp_path: 
         assert (await daemon.call("GET", "/readyz")).status == 200
 
 
-async def test_reloads_that_come_together_are_all_heeded(sink: HttpSink, tmp_path: Path) -> None:
+async def test_reloads_that_come_together_are_all_heeded(
+    sink: HttpSink, database: Database, tmp_path: Path
+) -> None:
     """The last configuration is in force, however many signals came while one before was being loaded."""
-    async with daemon_process(tmp_path, hook(sink.url + "/0")) as daemon:
+    async with daemon_process(tmp_path, hook(sink.url + "/0"), store=database.url) as daemon:
         for number in range(1, 6):
             configure(daemon.config_path, hook(f"{sink.url}/{number}"))
             daemon.signal(signal.SIGHUP)
@@ -295,10 +337,10 @@ class Told(list[dict[str, str]]):
 
 
 async def test_systemd_is_told_of_readiness_reloads_and_the_end(
-    manager: socket.socket, tmp_path: Path
+    manager: socket.socket, database: Database, tmp_path: Path
 ) -> None:
     environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
-    async with daemon_process(tmp_path, "", environ=environ) as daemon:
+    async with daemon_process(tmp_path, "", store=database.url, environ=environ) as daemon:
         told = Told(manager)
         await until(lambda: told.have(1, "READY"))
         assert told[0]["STATUS"] == f"Listening on 127.0.0.1 port {daemon.port}"
@@ -330,10 +372,12 @@ os.execv(sys.executable, [sys.executable, "-m", "notifyd", "serve", "--config", 
 
 
 @asynccontextmanager
-async def activated(folder: Path, given: socket.socket, count: str = "1") -> AsyncIterator[Process]:
+async def activated(
+    folder: Path, given: socket.socket, *, count: str = "1", store: str = ""
+) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", ACTIVATED, str(given.fileno()), count, str(folder / "notifyd.toml")),
-        env=environ_of(folder, free_port()),
+        env=environ_of(folder, free_port(), store),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         pass_fds=[given.fileno()],
@@ -346,7 +390,9 @@ async def activated(folder: Path, given: socket.socket, count: str = "1") -> Asy
         await process.communicate()
 
 
-async def test_a_socket_that_systemd_has_opened_is_served_and_outlives_the_daemon(tmp_path: Path) -> None:
+async def test_a_socket_that_systemd_has_opened_is_served_and_outlives_the_daemon(
+    database: Database, tmp_path: Path
+) -> None:
     """So that a restart refuses no connection: those that come meanwhile wait."""
     configure_in(tmp_path, "")
     with socket.create_server(("127.0.0.1", 0)) as systemd:
@@ -354,7 +400,7 @@ async def test_a_socket_that_systemd_has_opened_is_served_and_outlives_the_daemo
         for _ in range(2):
             async with aiohttp.ClientSession() as caller:
                 call = asyncio.create_task(caller.get(url))
-                async with activated(tmp_path, systemd) as process:
+                async with activated(tmp_path, systemd, store=database.url) as process:
                     assert (await call).status == 200
                     process.terminate()
                     stdout, _ = await process.communicate()
@@ -373,9 +419,10 @@ async def test_a_socket_that_systemd_has_opened_is_served_and_outlives_the_daemo
 async def test_what_is_no_listening_socket_is_refused(
     kind: socket.SocketKind, count: str, said: str, tmp_path: Path
 ) -> None:
+    """No store is opened then, of whatever kind."""
     configure_in(tmp_path, "")
     with socket.socket(socket.AF_INET, kind) as given:
-        async with activated(tmp_path, given, count) as process:
+        async with activated(tmp_path, given, count=count) as process:
             _, stderr = await process.communicate()
     assert process.returncode == 1
     assert stderr.startswith(b"notifyd: cannot start: ")
@@ -385,14 +432,18 @@ async def test_what_is_no_listening_socket_is_refused(
 # --- what it never says -------------------------------------------------------------------------------------
 
 
-async def test_a_refused_request_is_logged_with_its_correlation_id(tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, "") as daemon:
+async def test_a_refused_request_is_logged_with_its_correlation_id(
+    database: Database, tmp_path: Path
+) -> None:
+    async with daemon_process(tmp_path, "", store=database.url) as daemon:
         headers = {"Authorization": "Bearer nobodys", "X-Correlation-ID": "cid-4711"}
         assert (await daemon.call("GET", "/api/v1/audit", headers=headers)).status == 401
         await daemon.logged("refused", correlationId="cid-4711")
 
 
-async def test_no_secret_is_in_the_log_or_in_the_database(sink: HttpSink, tmp_path: Path) -> None:
+async def test_no_secret_is_in_the_log_or_in_the_database(
+    sink: HttpSink, database: Database, tmp_path: Path
+) -> None:
     """With everything going wrong that can: signatures, receivers, reloads; at the level that says most."""
     header, path = "header-value-9f8e7d", "path-that-is-a-key-1a2b3c"
     async with MailSink() as mail:
@@ -424,7 +475,7 @@ async def test_no_secret_is_in_the_log_or_in_the_database(sink: HttpSink, tmp_pa
             backoff = "10ms..20ms"
             {resume_to(sink.url)}"""
         options = ("--log-level", "debug")
-        async with daemon_process(tmp_path, config, options=options) as daemon:
+        async with daemon_process(tmp_path, config, store=database.url, options=options) as daemon:
             sink.script.extend(
                 [Reply(503, Received.echo), Reply(500, Received.echo), Reply(400, Received.echo)]
             )
@@ -447,18 +498,13 @@ async def test_no_secret_is_in_the_log_or_in_the_database(sink: HttpSink, tmp_pa
             await daemon.logged("notifyd.toml is not reloaded")
             assert await daemon.stop() == 0
             said = bytes(daemon.stdout + daemon.stderr)
-    stored = all_bytes(tmp_path)
+    stored = database.content()
     assert len(daemon.logs) > 5
     assert b"run-0042" in stored
     secrets = [SECRET.removeprefix("whsec_"), TOKEN, SEAL_KEY, RESUME_TOKEN, header, path, link]
     for secret in (*secrets, "the-mail-password", "in-the-event-5551212"):
         assert secret.encode() not in said, "a secret is in the log"
         assert secret.encode() not in stored, "a secret is in the database"
-
-
-def all_bytes(folder: Path) -> bytes:
-    """Of the database's files."""
-    return b"".join(file.read_bytes() for file in folder.glob("notifyd.db*"))
 
 
 def test_the_process_of_a_test_is_not_told_what_systemd_told_the_tests() -> None:

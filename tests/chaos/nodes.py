@@ -1,0 +1,161 @@
+"""Several nodes, each a process of its own, on one database.
+
+async with service(tmp_path, database, database) as both:
+    await both.post(both.a, "first", "second")
+    await both.all_sent()
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Final
+
+import orjson
+from attrs import define, field
+
+from notifyd.app import wall_clock
+from notifyd.codec import derived_id, rfc3339
+from notifyd.testing import Received
+from tests.process import TENANT, TOKEN, Answer, DaemonProcess, daemon_process
+from tests.sinks import HttpSink
+from tests.waiting import until, until_async
+
+CONCURRENCY: Final = 2
+SOURCE: Final = "/nodes"
+
+CONFIG: Final = """
+[server]
+listen = "127.0.0.1:${{NOTIFYD_PORT}}"
+node = "{name}"
+
+[store]
+url = "{database}"
+driver = "pymongo"
+timeout = "5s"
+
+[dispatch]
+lease = "3s"
+clock_skew = "1s"
+
+[channels.hook]
+type = "webhook"
+url = "{sink}/hook"
+headers = {{ X-Sent-By = "{name}" }}
+concurrency = {concurrency}
+timeout = "60s"
+
+[[rules]]
+name = "tasks"
+when = 'event.kind == "task.done"'
+channels = ["hook"]
+
+[resume]
+allowed_origins = ["{sink}"]
+"""
+
+
+@asynccontextmanager
+async def node(folder: Path, name: str, database: str, sink: HttpSink) -> AsyncIterator[DaemonProcess]:
+    """A node that has not been started."""
+    config = CONFIG.format(name=name, database=database, sink=sink.url, concurrency=CONCURRENCY)
+    own = Path(mkdtemp(prefix=f"{name}-", dir=folder))
+    async with daemon_process(own, config, start=False) as daemon:
+        yield daemon
+
+
+@define
+class Service:
+    """Nodes by their names, and what they send to. `expected` are the webhook ids of what they have accepted."""
+
+    nodes: Mapping[str, DaemonProcess]
+    sink: HttpSink
+    expected: set[str] = field(factory=set)
+    began: str = field(factory=lambda: rfc3339(wall_clock()))
+
+    @property
+    def a(self) -> DaemonProcess:
+        return self.nodes["a"]
+
+    @property
+    def b(self) -> DaemonProcess:
+        return self.nodes["b"]
+
+    async def post(self, to: DaemonProcess, *names: str) -> None:
+        """Hand in an event for each name, at once."""
+        answer = await self.try_post(to, *names)
+        assert answer.status in (200, 202), answer.text
+        self.expected |= set(map(delivery_id, names))
+
+    async def try_post(self, to: DaemonProcess, *names: str) -> Answer:
+        """By one name it is one event, however often it is handed in."""
+        each = {"specversion": "1.0", "source": SOURCE, "type": "task.done", "time": self.began}
+        body = orjson.dumps([each | {"id": name} for name in names])
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/cloudevents-batch+json"}
+        return await to.call("POST", "/api/v1/events", data=body, headers=headers)
+
+    def hooks(self, first: int = 0) -> list[Received]:
+        """The webhooks among all that was received but for the `first`."""
+        return [one for one in self.sink.received[first:] if one.path == "/hook"]
+
+    @property
+    def seen(self) -> Counter[str]:
+        """How often each webhook id has come."""
+        return Counter(map(webhook_id, self.hooks()))
+
+    def repeated(self) -> set[str]:
+        return {one for one, times in self.seen.items() if times > 1}
+
+    async def all_seen(self) -> None:
+        await until(lambda: self.expected <= self.seen.keys(), 30)
+
+    async def all_sent(self) -> None:
+        """The ledger says so too, whichever node is asked."""
+
+        async def sent() -> bool:
+            return await ledger(self.a, state="sent") == self.expected
+
+        await until_async(sent, 30)
+
+
+@asynccontextmanager
+async def service(folder: Path, *databases: str) -> AsyncIterator[Service]:
+    """A node for each of these URLs of the one database, started together: `a`, `b` and so on."""
+    async with AsyncExitStack() as stack:
+        sink = await stack.enter_async_context(HttpSink())
+        nodes = {
+            name: await stack.enter_async_context(node(folder, name, database, sink))
+            for name, database in zip("abc", databases, strict=False)
+        }
+        await asyncio.gather(*(daemon.begin() for daemon in nodes.values()))
+        yield Service(nodes, sink)
+
+
+def delivery_id(name: str) -> str:
+    key = derived_id("cloudevent", TENANT, SOURCE, name)
+    return derived_id("delivery", TENANT, key, "tasks", "hook", "")
+
+
+def webhook_id(received: Received) -> str:
+    return received.headers["webhook-id"]
+
+
+def sent_by(received: Received) -> str:
+    """The name of the node that sent this webhook."""
+    return received.headers["x-sent-by"]
+
+
+async def ledger(daemon: DaemonProcess, **query: str) -> set[str]:
+    """The ids of the webhooks that `daemon` knows of, those of all pages."""
+    ids: set[str] = set()
+    cursor: str | None = ""
+    while cursor is not None:
+        query |= {"channel": "hook", "limit": "200", "cursor": cursor}
+        page = (await daemon.get("/api/v1/deliveries", **query)).json
+        ids |= {one["id"] for one in page["items"]}
+        cursor = page["nextCursor"]
+    return ids
