@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from attrs import define, field
 
+from notifyd.cli.common import Failure
+from notifyd.cli.upkeep import failing
 from notifyd.errors import JobTakenError
 from notifyd.flow.retention import REST, Place, Retention
 from notifyd.metrics import Metrics
@@ -159,6 +161,11 @@ async def test_a_node_that_removes_nothing_counts_what_others_left_of_the_dead_l
     await first.retention.sweep()
     await second.retention.sweep()
     assert second.metrics.dead_letters.labels("slack")._value.get() == 0
+
+
+def test_a_purge_of_a_stopped_service_s_store_says_it_too_and_ends() -> None:
+    with pytest.raises(Failure, match="node 'b' has it"), failing():
+        raise JobTakenError("the job 'retention' is not done here: node 'b' has it")
 
 
 async def test_a_purge_by_hand_says_which_other_node_is_at_it(

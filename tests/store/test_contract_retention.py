@@ -17,10 +17,12 @@ from notifyd.store import (
     CollectionName,
     DeliveryFilter,
     Hold,
+    Job,
     Page,
     Planned,
     Store,
 )
+from tests.store.conftest import Reopen
 from tests.store.makers import (
     HOUR,
     MINUTE,
@@ -314,3 +316,15 @@ async def test_a_call_looks_at_no_more_rows_than_it_may_and_goes_on_past_those_i
 async def test_a_mark_that_no_purge_gave_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="mark"):
         await store.purge(Aged(EVENTS, LATER), 10, "nonsense")
+
+
+# --- whose the job is --------------------------------------------------------------------------------------
+
+
+async def test_a_job_is_given_to_the_only_process_as_often_as_it_asks(store: Store, reopen: Reopen) -> None:
+    for until in (MINUTE, 2 * MINUTE):
+        assert (await store.claim_job(Job.RETENTION, NOW, NOW + until)).mine
+    await store.end_job(Job.RETENTION)
+    assert (await store.claim_job(Job.RETENTION, NOW, NOW + MINUTE, unless_done_since=NOW - HOUR)).mine
+    again = await reopen()
+    assert (await again.claim_job(Job.RETENTION, NOW, NOW + MINUTE)).mine
