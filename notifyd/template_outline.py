@@ -23,7 +23,8 @@ class Outline:
     """Pairs are of a line and a name.
 
     `parent` is the file it extends; `refers` all that it extends, includes or imports; `unknown` the filters
-    and tests that do not exist; `sets` the names that it sets or imports, `free` those that it does not.
+    and tests that do not exist; `sets` the names that it sets or imports, `free` those that it does not. A part
+    (its name begins with `_`) has none that are free: it may use what the files that include it have set.
     """
 
     parent: str | None
@@ -45,7 +46,7 @@ def outline(key: str, path: str, text: str) -> Outline:
         unknown=tuple(_unknown(found)),
         blocks=frozenset(block.name for block in found.of(nodes.Block)),
         sets=frozenset(_sets(found)),
-        free=tuple(_free(found)),
+        free=() if key.startswith("_") else tuple(_free(found)),
     )
 
 
@@ -98,7 +99,7 @@ def _free(found: _Nodes) -> Iterator[tuple[int, str]]:
     """Each name that nothing declares, where it is first used."""
     if any(filter_.name not in _parser().filters for filter_ in found.of(nodes.Filter)):
         return  # a fault of its own, which would stop the search for these
-    given = CONTEXT_NAMES | _parser().globals.keys()
+    given = CONTEXT_NAMES | _parser().globals.keys() | set(_sets(found))
     read = [name for name in found.of(nodes.Name) if name.ctx == "load" and name.name not in given]
     # Jinja finds these by compiling, which many templates can be spared: they read nothing but what is given.
     free = find_undeclared_variables(found.tree) - given if read else set()
