@@ -23,6 +23,7 @@ from notifyd.errors import (
 )
 from notifyd.flow.attempt import attempt, conclude, too_old
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
+from notifyd.flow.leases import Leases
 from notifyd.flow.tally import Tally
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -64,9 +65,6 @@ may have left some that this node does not know of."""
 _LAST_WORDS: Final = 1.0
 """Seconds that attempts are given to end once they are cancelled: a channel may not let itself be."""
 
-_SLOW: Final = SECOND // 4
-"""After how long an attempt is shown as sending in the store."""
-
 CallbackEnded: TypeAlias = Callable[[Delivery, State, Reason | None, Instant], Awaitable[Event | None]]
 
 
@@ -96,6 +94,7 @@ class Dispatcher:
         self._accepted = accepted
         self._metrics = metrics
         self._tally = Tally(metrics)
+        self._leases = Leases(store=store, current=current, clock=clock, node=node)
         self._clock = clock
         self._node = node
         self._nodes = nodes
@@ -126,9 +125,7 @@ class Dispatcher:
         """`delivery` leased to this node where its lane has room in memory, else as it is."""
         if self._draining or not self._lane(delivery).room((delivery.tenant, delivery.rule)):
             return delivery
-        return evolve(
-            delivery, lease_owner=self._node, lease_until=self._lease_end(self._clock()), lease_number=1
-        )
+        return self._leases.give(delivery)
 
     def look(self, lane: str, channel: str, count: int) -> None:
         """The store has so many more deliveries of this lane that are due now."""
@@ -200,18 +197,17 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Refill the lanes from the store and keep leases, until cancelled."""
-        renewed = self._clock()
         while True:
             self._wake.clear()
             try:
-                renewed = await self._look_after(renewed)
+                await self._look_after()
             except StoreError as error:
                 log.warning("dispatching waits for the store: %s", error)
                 await asyncio.sleep(_TICK)
             self._tally.report(self._lanes.values(), self._current().channels)
             await self._sleep()
 
-    async def _look_after(self, renewed: Instant) -> Instant:
+    async def _look_after(self) -> None:
         live = self._nodes()
         # A node that has died leaves deliveries that this one does not know of.
         if live < self._known_nodes or time.monotonic() - self._counted >= _RECOUNT:
@@ -219,7 +215,7 @@ class Dispatcher:
         self._known_nodes = live
         for lane in list(self._lanes.values()):
             await self._refill(lane)
-        return await self._keep_leases(renewed)
+        await self._leases.keep(self._lanes.values())
 
     def wake(self) -> None:
         """Look at every lane now: the configuration has changed."""
@@ -258,7 +254,7 @@ class Dispatcher:
                 lane.name,
                 self._node,
                 now,
-                self._lease_end(now),
+                self._leases.end(now),
                 room,
                 held=lane.held(),
                 overdue_only=channel is None,
@@ -276,34 +272,6 @@ class Dispatcher:
         else:
             for row in rows:
                 lane.queue.push(Job(row))
-
-    async def _keep_leases(self, renewed: Instant) -> Instant:
-        """Renew every lease well before it ends, and show slow attempts as what they are: being sent."""
-        now, lease = self._clock(), self._current().settings.dispatch.lease
-        # A clock that was set back must not stop the renewing.
-        fresh = 0 <= now - renewed < lease // 3
-        if not fresh:
-            await self._hold_queued(now)
-        running = [job for lane in self._lanes.values() for job in lane.running.values()]
-        await self._show(
-            [job for job in running if not fresh or (not job.shown and job.started + _SLOW < now)], now
-        )
-        return renewed if fresh else now
-
-    async def _hold_queued(self, now: Instant) -> None:
-        queued = [job.delivery for lane in self._lanes.values() for job in lane.queue]
-        until = self._lease_end(now)
-        held = await self._store.hold(queued, until, sending=False)
-        asked = {delivery.id for delivery in queued}
-        for lane in self._lanes.values():
-            lane.queue.renew(asked, held, until)  # what is not held is somebody else's by now
-
-    async def _show(self, jobs: Sequence[Job], now: Instant) -> None:
-        if jobs:
-            until = self._lease_end(now)
-            held = await self._store.hold([job.delivery for job in jobs], until, sending=True)
-            for lane in self._lanes.values():
-                lane.show(held, until)
 
     # -- attempts -----------------------------------------------------------------------------------------
 
@@ -372,15 +340,10 @@ class Dispatcher:
         await self._record(lane, record)
 
     async def _still_ours(self, lane: Lane, job: Job, channel: OpenChannel) -> bool:
-        """Is the row leased for the time of an attempt? Where its renewal is overdue, only the store can tell.
-
-        A node that was paused, or cut off from the store, may have lost it to another meanwhile.
-        """
-        lease = self._current().settings.dispatch.lease
-        # A quarter of the lease is less than what renewals that come in time leave of it.
-        if lane.holds(job, self._clock() + min(int(channel.timeout * SECOND), lease // 4)):
+        """Is the row leased for the time of an attempt? Where its renewal is overdue, only the store can tell."""
+        if self._leases.suffices(lane, job, channel.timeout):
             return True
-        await self._patiently(lambda: self._show([job], self._clock()))
+        await self._patiently(lambda: self._leases.show([job], [lane]))
         return lane.holds(job, self._clock())
 
     async def _must_wait(self, delivery: Delivery) -> bool:
@@ -458,9 +421,6 @@ class Dispatcher:
         """How far ahead of its own clock a node puts off a delivery, with a minute for its clock's fault."""
         ceiling: int = self._current().settings.dispatch.backoff.ceiling
         return max(ceiling, _UNUSABLE) + 60 * SECOND
-
-    def _lease_end(self, now: Instant) -> Instant:
-        return now + self._current().settings.dispatch.lease
 
     # -- the end ------------------------------------------------------------------------------------------
 

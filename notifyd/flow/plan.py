@@ -18,7 +18,7 @@ from notifyd.flow.attempt import unrendered
 from notifyd.flow.storm import Budgets, budget_key, hold_of, is_request
 from notifyd.links import Link
 from notifyd.metrics import Metrics
-from notifyd.model import Clock, Delivery, Event, Message, PlanEntry, State
+from notifyd.model import APPROVAL_KIND, Clock, Delivery, Event, Message, PlanEntry, State
 from notifyd.outbox import Outbox, Ready
 from notifyd.registry import OpenChannel, Registry
 from notifyd.settings import LinkMode, Rule
@@ -26,14 +26,13 @@ from notifyd.store import Planned, Store
 
 log = logging.getLogger(__name__)
 
-APPROVAL: Final = "pack.approval"
 _BATCH: Final = 64
 _QUEUE: Final = 4096
 _TURN: Final = 0.001
 """Seconds of planning after which requests go in between: rendering a message takes a tenth of them."""
 _PAUSE: Final = 0.5
 """Seconds between tries while the store fails."""
-_DEFAULT_TEMPLATES: Final = {APPROVAL: "pack-approval", "pack.policy": "pack-policy"}
+_DEFAULT_TEMPLATES: Final = {APPROVAL_KIND: "pack-approval", "pack.policy": "pack-policy"}
 _GENERIC_TEMPLATE: Final = "event"
 
 
@@ -111,7 +110,7 @@ def link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: R
     """What the message's link says: it decides for a person who is asked, else it shows."""
     mode = registry.settings.approvals.links
     key = event.approval_key
-    if event.kind != APPROVAL or key is None or mode is LinkMode.OFF or "planHash" not in seen:
+    if event.kind != APPROVAL_KIND or key is None or mode is LinkMode.OFF or "planHash" not in seen:
         return None
     decides = mode is LinkMode.DECIDE and entry.personal and event.action == "requested"
     return Link(
@@ -377,7 +376,7 @@ class Planner:
         new = [row for row in rows if row.id in inserted]
         # What is held is queued when its window closes: as itself, or as a part of its digest.
         queued = (row for row in new if row.window is None and row.state is State.PENDING)
-        self._metrics.approvals_queued.inc(sum(row.kind == APPROVAL for row in queued))
+        self._metrics.approvals_queued.inc(sum(row.kind == APPROVAL_KIND for row in queued))
         self._outbox.take([ready[row.id] for row in new if row.id in ready])
         await self._tell_of_dead([row for row in new if row.state is State.DEAD])
 

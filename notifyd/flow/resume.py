@@ -18,6 +18,7 @@ from notifyd.errors import Reason, SealError, StoreError
 from notifyd.machine.ballots import owed_row
 from notifyd.machine.notices import own_event, progress
 from notifyd.model import (
+    APPROVAL_KIND,
     RESUME_CHANNEL,
     Approval,
     AuditRecord,
@@ -196,7 +197,7 @@ def _callback_delivery(
         id=effect.id,
         tenant=approval.tenant,
         event_key="",
-        kind="pack.approval",
+        kind=APPROVAL_KIND,
         action="decided",
         rule="",
         channel=RESUME_CHANNEL,
