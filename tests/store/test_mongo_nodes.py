@@ -414,6 +414,36 @@ async def test_an_approval_that_changes_while_an_event_is_recorded_is_looked_at_
     assert appended.event.version == 2
 
 
+async def test_of_nodes_that_decide_on_an_event_at_once_and_differently_the_first_to_write_does(
+    node: Open,
+) -> None:
+    """As two configurations may have it, while a reload goes round the nodes."""
+    first, second = await node("a"), await node("b")
+    await open_approval(first, approval())
+    recording = append_of(event("b"), lambda _: Advance(None, Outcome.RECORDED, False, 1, 1))
+    moved = approval(version=2, round=2)
+    acting = append_of(event("b"), lambda _: Advance(moved, Outcome.NEW_ROUND, True, 2, 2))
+    inserter = HeldInserter(first._base.new_events)
+    held: dict[str, Any] = {"new_events": inserter}
+    first._base = evolve(first._base, **held)
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def overtaken(base: Any, key: Any) -> Any:
+        found = await find_subject(base, key)
+        if base is second._base and not tasks:
+            tasks.append(asyncio.create_task(first.append(recording)))
+            await inserter.reached.wait()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(approvals, "find_subject", overtaken)
+        appended = await second.append(acting)
+    inserter.let_go.set()
+    assert appended.event.outcome is Outcome.RECORDED
+    assert (await tasks[0]).event == appended.event
+    assert await find_approval(second) == approval()
+
+
 async def test_planning_is_left_to_the_node_that_accepted_an_event_for_as_long_as_it_was_leased(
     node: Open,
 ) -> None:
