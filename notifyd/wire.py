@@ -300,7 +300,7 @@ def parse_cloud_event(document: Any, base: str = "") -> CloudEvent:
         faults += error.faults
     if faults:
         raise codec.invalid(faults)
-    return attrs.evolve(event, extensions=extensions)
+    return attrs.evolve(event, extensions=extensions) if extensions else event
 
 
 def _refuse(name: str, value: Any) -> str | None:
