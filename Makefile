@@ -22,7 +22,9 @@ $(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml) | $(BIN)/python
 run: $(STAMP) ## start the daemon with an example config and play one approval from event to resume
 	@$(BIN)/notifyd demo
 
+# Tests start hundreds of processes; where Python is told to write no bytecode, each would compile everything again.
 test: $(STAMP) ## run all tests
+	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, deptry
@@ -33,7 +35,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter, deptry
 	$(BIN)/deptry notifyd
 
 bench: $(STAMP) ## measure against bare handlers in the same run
+	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m tests.bench
 
 bench-peers: $(STAMP) ## the same, with Alertmanager and Apprise where they are installed
+	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m tests.bench --peers
