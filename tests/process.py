@@ -195,10 +195,14 @@ class DaemonProcess:
     # -- calls --------------------------------------------------------------------------------------------
 
     async def call(self, method: str, path: str, **request: Any) -> Answer:
+        """AssertionError with what the daemon has logged of it where that is a fault of its own."""
         async with self.session.request(
             method, self.url + path, allow_redirects=False, **request
         ) as response:
-            return Answer(response.status, response.headers, await response.read())
+            answer = Answer(response.status, response.headers, await response.read())
+        if answer.status == 500:
+            raise AssertionError(await self.logged("", correlationId=answer.json["correlationId"]))
+        return answer
 
     async def get(self, path: str, **query: str) -> Answer:
         """As the operator."""

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from tests import events
+from tests.e2e.databases import Database
 from tests.process import daemon_process
 from tests.waiting import until_async
 
@@ -65,10 +66,13 @@ def install(folder: Path) -> None:
     (info / "entry_points.txt").write_text("[notifyd]\ndeaf = deaf_plugin\n")
 
 
-async def test_a_daemon_ends_in_time_though_a_plugin_swallows_every_cancellation(tmp_path: Path) -> None:
+async def test_a_daemon_ends_in_time_though_a_plugin_swallows_every_cancellation(
+    database: Database, tmp_path: Path
+) -> None:
     (packages := tmp_path / "packages").mkdir()
     install(packages)
-    async with daemon_process(tmp_path, CONFIG, environ={"PYTHONPATH": str(packages)}) as daemon:
+    path = {"PYTHONPATH": str(packages)}
+    async with daemon_process(tmp_path, CONFIG, store=database.url, environ=path) as daemon:
         event = events.load("cloudevent-task-done")
         del event["time"]
         assert (await daemon.post("/api/v1/events", event)).status == 202

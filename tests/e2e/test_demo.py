@@ -19,9 +19,13 @@ import pytest
 import tomli
 from attrs import define
 
-from notifyd.demo.acts import ACTS, LAST_ACTS
+from notifyd.config import as_toml
+from notifyd.demo.acts import ACTS, LAST_ACTS, Play
 from notifyd.demo.page import Page
+from notifyd.demo.stage import stage
 from tests.command import notifyd
+from tests.e2e.databases import Database
+from tests.mongodb import MongoServer
 from tests.waiting import until
 
 ROOT: Final = Path(__file__).parents[2]
@@ -65,6 +69,24 @@ async def test_the_demo_runs_with_the_example_that_readers_see_but_for_addresses
         del tree["server"]["listen"], tree["store"]["url"], tree["resume"]["allowed_origins"]
         del tree["channels"]["release-mail"]["port"], tree["channels"]["chat-bridge"]["url"]
     assert ours == shown
+
+
+async def test_every_act_holds_on_mongodb_too_and_no_secret_is_in_it(
+    mongo_server: MongoServer, tmp_path: Path
+) -> None:
+    """The command itself has an SQLite file, so that it needs nothing but notifyd."""
+    database = Database(mongo_server.database())
+    async with stage(tmp_path) as one:
+        tree = tomli.loads(text(one.config))
+        one.config.write_text(as_toml(tree | {"store": {"url": database.url}}))
+        play = Play(one)
+        for act in (*ACTS, *LAST_ACTS):
+            assert await act.run(play)
+        assert not one.database.exists()
+        kept = database.content()
+        assert play.event["eventId"].encode() in kept
+        for secret in one.props.values():
+            assert secret.encode() not in kept
 
 
 async def test_a_step_that_fails_is_named_and_the_demo_exits_with_1(tmp_path: Path) -> None:

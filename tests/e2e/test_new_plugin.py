@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from attrs import frozen
 from click.testing import CliRunner, Result
 
 from notifyd.cli import cli
 from notifyd.testing import Sink
 from tests import events
+from tests.e2e.databases import Database
 from tests.process import daemon_process, toml
-from tests.venv import fresh_venv
+from tests.venv import Venv, fresh_venv
 from tests.waiting import until
 
 
@@ -20,20 +22,34 @@ def new_plugin(folder: Path, name: str) -> Result:
     return CliRunner().invoke(cli, ["new-plugin", "--into", str(folder), name])
 
 
-async def test_a_new_plugin_installs_passes_its_tests_and_delivers(tmp_path: Path) -> None:
-    made = new_plugin(tmp_path, "two-way")
-    assert made.exit_code == 0, made.output
-    project = tmp_path / "notifyd-two-way"
-    venv = fresh_venv(tmp_path / "venv")
-    venv.install(project)
+@frozen
+class Made:
+    """The project of a new plugin, and the environment it is installed in."""
 
-    tested = venv.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=project)
+    project: Path
+    venv: Venv
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    folder = tmp_path_factory.mktemp("new-plugin")
+    result = new_plugin(folder, "two-way")
+    assert result.exit_code == 0, result.output
+    one = Made(folder / "notifyd-two-way", fresh_venv(folder / "venv"))
+    one.venv.install(one.project)
+    return one
+
+
+def test_a_new_plugin_installs_and_passes_its_tests(made: Made) -> None:
+    tested = made.venv.run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=made.project)
     assert " passed" in tested
 
-    listed = json.loads(venv.run("-m", "notifyd", "plugins", "--json"))
+    listed = json.loads(made.venv.run("-m", "notifyd", "plugins", "--json"))
     (plugin,) = [one for one in listed["plugins"] if one["name"] == "two-way"]
     assert (plugin["distribution"], plugin["provides"]) == ("notifyd-two-way", ["channel two-way"])
 
+
+async def test_a_new_plugin_delivers(made: Made, database: Database, tmp_path: Path) -> None:
     async with Sink() as sink:
         config = f"""
 [channels.mine]
@@ -46,7 +62,8 @@ name = "tasks"
 when = 'event.kind == "task.done"'
 channels = ["mine"]
 """
-        async with daemon_process(tmp_path, config, python=venv.python) as daemon:
+        python = made.venv.python
+        async with daemon_process(tmp_path, config, store=database.url, python=python) as daemon:
             event = events.load("cloudevent-task-done")
             answer = await daemon.post("/api/v1/events", event | {"time": None})
             assert answer.status == 202, answer.text

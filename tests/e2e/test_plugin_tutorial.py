@@ -8,7 +8,11 @@ import subprocess
 from pathlib import Path
 from shlex import quote
 
+import pytest
+from attrs import frozen
+
 from notifyd.testing import Sink
+from tests.e2e.databases import Database
 from tests.plugin_docs import Block, blocks
 from tests.process import daemon_process
 from tests.venv import Venv, fresh_venv
@@ -59,19 +63,44 @@ def follow(folder: Path, venv: Venv, steps: list[Block]) -> list[str]:
     return [part.partition("\n")[2] for part in done.stdout.split("@@")[1:]]
 
 
-async def test_the_tutorial_leads_to_a_plugin_that_delivers(tmp_path: Path) -> None:
-    steps, venv = blocks(), fresh_venv(tmp_path / "venv")
-    printed = follow(tmp_path, venv, steps)
-    for block, output in zip(steps, printed, strict=True):
+@frozen
+class Followed:
+    """Where the steps were followed, and what each has printed."""
+
+    folder: Path
+    venv: Venv
+    steps: list[Block]
+    printed: list[str]
+
+    @property
+    def project(self) -> Path:
+        return self.folder / "notifyd-pager"
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    folder = tmp_path_factory.mktemp("tutorial")
+    steps, venv = blocks(), fresh_venv(folder / "venv")
+    return Followed(folder, venv, steps, follow(folder, venv, steps))
+
+
+def test_the_tutorial_prints_what_it_says_it_does(followed: Followed) -> None:
+    for block, output in zip(followed.steps, followed.printed, strict=True):
         for line in block.shown if block.kind == "console" else []:
             assert line in output
-    project = Path((tmp_path / "folder").read_text().strip())
-    assert project == tmp_path / "notifyd-pager"
+    assert Path((followed.folder / "folder").read_text().strip()) == followed.project
 
+
+async def test_the_tutorial_leads_to_a_plugin_that_delivers(
+    followed: Followed, database: Database, tmp_path: Path
+) -> None:
+    project, python = followed.project, followed.venv.python
     async with Sink() as sink:
         environ = {"PAGER_URL": sink.url, "PAGER_KEY": "the-key-of-the-team"}
         config = (project / "notifyd.toml").read_text()
-        async with daemon_process(tmp_path, config, environ=environ, python=venv.python) as daemon:
+        async with daemon_process(
+            tmp_path, config, store=database.url, environ=environ, python=python
+        ) as daemon:
             event = json.loads((project / "event.json").read_text())
             assert (await daemon.post("/api/v1/events", event)).status == 202
             (received,) = await until(lambda: sink.received)
