@@ -46,7 +46,14 @@ from notifyd.structure import Structurer, must_be, options_of, unknown_key
 
 __all__ = ["FROZEN", "as_toml", "describe", "frozen_changes", "load", "loads", "secrets"]
 
-FROZEN: Final = ("server.listen", "server.node", "store.url", "store.timeout", "store.driver")
+FROZEN: Final = (
+    "server.listen",
+    "server.node",
+    "store.url",
+    "store.timeout",
+    "store.driver",
+    "dispatch.clock_skew",
+)
 """What only a restart can change."""
 
 _SECTIONS: Final[Mapping[str, type[Any]]] = {

@@ -1033,5 +1033,9 @@ def test_the_description_as_toml_loads_as_the_same_settings() -> None:
 def test_what_only_a_restart_can_change_is_named() -> None:
     old = load("")
     assert config.frozen_changes(old, load("[dispatch]\nmax_attempts = 3")) == []
-    new = load('[server]\nlisten = "127.0.0.1:1"\nnode = "n"\n[store]\nurl = "sqlite:///x.db"')
-    assert config.frozen_changes(old, new) == ["server.listen", "server.node", "store.url"]
+    new = load(
+        '[server]\nlisten = "127.0.0.1:1"\nnode = "n"\n[store]\nurl = "sqlite:///x.db"\n'
+        '[dispatch]\nclock_skew = "1s"'
+    )
+    changed = ["server.listen", "server.node", "store.url", "dispatch.clock_skew"]
+    assert config.frozen_changes(old, new) == changed
