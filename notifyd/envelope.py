@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import orjson
-from attrs import asdict
+from attrs import fields
 
 from notifyd.errors import SealError
 from notifyd.model import Action, Field, Level, Message
 from notifyd.secrets import Keyring
 
 _LABEL = "message"
+_NAMES: Final = tuple(one.name for one in fields(Message))
+_VALUES: Final = attrgetter(*_NAMES)
 
 
 def wrap(message: Message, keyring: Keyring, *, sealed: bool) -> str:
@@ -22,9 +25,9 @@ def wrap(message: Message, keyring: Keyring, *, sealed: bool) -> str:
 
 def _plain(message: Message) -> dict[str, Any]:
     """The record as a document, one level at a time: attrs' own walk would copy the whole event."""
-    flat = asdict(message, recurse=False)
-    flat["fields"] = [asdict(one) for one in message.fields]
-    flat["actions"] = [asdict(one) for one in message.actions]
+    flat = dict(zip(_NAMES, _VALUES(message), strict=True))
+    flat["fields"] = [{"name": one.name, "value": one.value} for one in message.fields]
+    flat["actions"] = [{"label": one.label, "url": one.url} for one in message.actions]
     return flat
 
 
