@@ -74,7 +74,8 @@ async def _verdict(channel: OpenChannel, message: Message) -> object:
     try:
         await _ended(task, channel.timeout)
     finally:
-        await _stop(task, channel)
+        if not task.done():
+            await _stop(task, channel)
     if task.done() and not task.cancelled():
         return task.result()
     return TransientError(f"no answer within {channel.timeout:g} s", reason=Reason.TIMEOUT)
@@ -100,8 +101,6 @@ async def _ended(task: asyncio.Task[object], seconds: float) -> None:
 
 async def _stop(task: asyncio.Task[object], channel: OpenChannel) -> None:
     """Cancel an attempt that has not ended. One that goes on regardless is left behind."""
-    if task.done():
-        return
     task.cancel()
     try:
         await asyncio.wait({task}, timeout=_LAST_WORDS)
