@@ -94,19 +94,24 @@ async def test_rows_whose_pages_could_not_be_read_in_time_wait_for_the_next_remo
 
 @pytest.mark.parametrize("collection", CollectionName)
 async def test_what_is_read_for_a_removal_is_the_row_its_part_and_its_place_in_each_index(
-    store: SqliteStore, tmp_path: Path, collection: CollectionName
+    store: SqliteStore, collection: CollectionName
 ) -> None:
-    with sqlite3.connect(tmp_path / "notifyd.db") as db:
+    def explained(db: sqlite3.Connection) -> tuple[list[str], set[str]]:
         plans = [
             detail
             for statement in retention._reads(db, collection)
             for *_, detail in db.execute(f"EXPLAIN QUERY PLAN {statement}", (1,))
         ]
         named = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = ?"
-        indexes = {name for (name,) in db.execute(named, (collection,))}
-    db.close()
-    searched = [plan for plan in plans if "SUBQUERY" not in plan]
-    assert all(plan.startswith("SEARCH") and "rowid=?)" in plan for plan in searched)
+        return plans, {name for (name,) in db.execute(named, (collection,))}
+
+    plans, indexes = await store._read(explained)
+    keys = f"{collection}_keys"
+    indexes |= {keys} & {"events_keys", "deliveries_keys", "audit_keys"}
+    searched = [
+        plan.replace(f"{keys} USING PRIMARY KEY (", f"{keys} (") for plan in plans if "SUBQUERY" not in plan
+    ]
+    assert all(plan.startswith("SEARCH") and plan.endswith(("rowid=?)", "row=?)")) for plan in searched)
     assert {name for name in indexes if any(f" {name} (" in plan for plan in searched)} == indexes
     tables = {plan.split()[1] for plan in searched if "INTEGER PRIMARY KEY" in plan}
     part = {EVENTS: {"plans"}, DELIVERIES: {"messages"}}.get(collection, set())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sqlite3 import Connection
 from typing import Final
 
 from attrs import evolve
@@ -12,6 +11,7 @@ from notifyd.errors import NotFoundError
 from notifyd.model import SECOND, Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
 from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, StoredEvent, Subject
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
+from notifyd.store.sqlite.keys import Database
 from notifyd.store.sqlite.rows import sql
 
 PLAN_LEASE: Final = 60 * SECOND
@@ -19,10 +19,8 @@ PLAN_LEASE: Final = 60 * SECOND
 
 _FROM: Final = ", plan FROM events LEFT JOIN plans ON plans.event = events.rowid"
 _SELECT: Final = sql("SELECT", ", ".join(rows.EVENT), _FROM)
-_BY_KEY: Final = sql(_SELECT, "WHERE tenant = ? AND key = ?")
 _BY_ROWID: Final = sql(_SELECT, "WHERE events.rowid = ?")
-_ROWID: Final = "SELECT rowid FROM events WHERE tenant = ? AND key = ?"
-_INSERT: Final = rows.insert("events", rows.EVENT, "tenant, key")
+_INSERT: Final = rows.insert("events", ("rowid", *rows.EVENT))
 _QUEUE: Final = "INSERT INTO planning (event, life, until) VALUES (?, ?, ?)"
 _FINISH: Final = "DELETE FROM planning WHERE event = ?"
 _FIX: Final = "INSERT INTO plans (event, plan) VALUES (?, ?) ON CONFLICT (event) DO NOTHING"
@@ -31,16 +29,17 @@ UNPLANNED: Final = sql("SELECT event FROM planning WHERE", _FREE, "ORDER BY even
 _LEASE: Final = sql("UPDATE planning SET life = :life, until = :until WHERE event = :event AND", _FREE)
 
 
-def append(db: Connection, life: int, request: Append) -> Appended:
+def append(db: Database, life: int, request: Append) -> Appended:
     given = request.event
-    stored = db.execute(_BY_KEY, (given.tenant, given.key)).fetchone()
+    stored = db.keys.events.find(db, given.tenant, given.key)
     if stored is not None:
-        return Appended(rows.event_of(stored), fresh=False)
+        return Appended(_by_rowid(db, stored), fresh=False)
     advance = request.advance(_subject(db, request.subject))
     event = _accepted(given, advance)
     if advance.subject is not None:
         _save_subject(db, advance.subject)
-    insert(db, life, event, leased=request.leased)
+    row = db.keys.events.insert_new(db, _INSERT, rows.event_row(event))
+    _queue(db, life, row, event, leased=request.leased)
     audit.write(db, advance.audit)
     return Appended(event, fresh=True)
 
@@ -54,60 +53,64 @@ def _accepted(given: Event, advance: Advance) -> Event:
     )
 
 
-def _subject(db: Connection, key: ApprovalKey | IncidentKey | None) -> Subject | None:
+def _subject(db: Database, key: ApprovalKey | IncidentKey | None) -> Subject | None:
     if isinstance(key, ApprovalKey):
         return approvals.find(db, key)
     return None if key is None else approvals.find_incident(db, key)
 
 
-def _save_subject(db: Connection, subject: Subject) -> None:
+def _save_subject(db: Database, subject: Subject) -> None:
     if isinstance(subject, Approval):
         approvals.save(db, subject)
     else:
         approvals.save_incident(db, subject)
 
 
-def insert(db: Connection, life: int, event: Event, *, leased: bool = True) -> None:
-    """Insert an event, if its key is new, with its planning due; leased, it is the accepting node's to plan."""
-    cursor = db.execute(_INSERT, rows.event_row(event))
-    if cursor.rowcount and event.notify:
-        until = event.received_at + PLAN_LEASE if leased else 0
-        db.execute(_QUEUE, (cursor.lastrowid, life, until))
+def insert(db: Database, life: int, event: Event) -> None:
+    """Insert an event, if its key is new, with its planning due, which is the accepting node's."""
+    row = db.keys.events.insert(db, _INSERT, rows.event_row(event))
+    if row is not None:
+        _queue(db, life, row, event, leased=True)
 
 
-def restore(db: Connection, given: StoredEvent) -> bool:
+def _queue(db: Database, life: int, row: int, event: Event, *, leased: bool) -> None:
+    if event.notify:
+        db.execute(_QUEUE, (row, life, event.received_at + PLAN_LEASE if leased else 0))
+
+
+def restore(db: Database, given: StoredEvent) -> bool:
     """Insert an event of another store, if its key is new, its planning due at once unless it is finished."""
     event = given.event
-    cursor = db.execute(_INSERT, rows.event_row(event))
-    if not cursor.rowcount:
+    row = db.keys.events.insert(db, _INSERT, rows.event_row(event))
+    if row is None:
         return False
     if event.plan is not None:
-        db.execute(_FIX, (cursor.lastrowid, rows.plan_text(event.plan)))
+        db.execute(_FIX, (row, rows.plan_text(event.plan)))
     if not given.planned:
-        db.execute(_QUEUE, (cursor.lastrowid, 0, 0))
+        db.execute(_QUEUE, (row, 0, 0))
     return True
 
 
-def unplanned(db: Connection, life: int, now: Instant, limit: int) -> list[int]:
+def unplanned(db: Database, life: int, now: Instant, limit: int) -> list[int]:
     """The rowids of events that can be claimed for planning, oldest first."""
     terms = {**rows.lease_terms(life, now), "limit": limit}
     return [event for (event,) in db.execute(UNPLANNED, terms)]
 
 
 def claim_unplanned(
-    db: Connection, life: int, now: Instant, until: Instant, candidates: Sequence[int]
+    db: Database, life: int, now: Instant, until: Instant, candidates: Sequence[int]
 ) -> list[Event]:
     """Lease those of `candidates` that are free still."""
     terms = {**rows.lease_terms(life, now), "until": until}
     claimed = [event for event in candidates if db.execute(_LEASE, {**terms, "event": event}).rowcount]
-    return [rows.event_of(db.execute(_BY_ROWID, (event,)).fetchone()) for event in claimed]
+    return [_by_rowid(db, event) for event in claimed]
 
 
-def fix_plans(db: Connection, life: int, planned: Sequence[Planned]) -> list[PlanFixed]:
+def fix_plans(db: Database, life: int, planned: Sequence[Planned]) -> list[PlanFixed]:
     return [_fix_plan(db, life, one) for one in planned]
 
 
-def _fix_plan(db: Connection, life: int, planned: Planned) -> PlanFixed:
+def _fix_plan(db: Database, life: int, planned: Planned) -> PlanFixed:
     event = _rowid(db, planned.event)
     if not db.execute(_FIX, (event, rows.plan_text(planned.plan))).rowcount:
         return PlanFixed(_plan(db, event), won=False, inserted=frozenset())
@@ -116,17 +119,20 @@ def _fix_plan(db: Connection, life: int, planned: Planned) -> PlanFixed:
     return PlanFixed(planned.plan, won=True, inserted=inserted)
 
 
-def finish(db: Connection, event: Event) -> None:
+def finish(db: Database, event: Event) -> None:
     db.execute(_FINISH, (_rowid(db, event),))
 
 
-def _plan(db: Connection, event: int) -> tuple[PlanEntry, ...]:
+def _plan(db: Database, event: int) -> tuple[PlanEntry, ...]:
     return rows.plan_of(db.execute("SELECT plan FROM plans WHERE event = ?", (event,)).fetchone()[0])
 
 
-def _rowid(db: Connection, event: Event) -> int:
-    row = db.execute(_ROWID, (event.tenant, event.key)).fetchone()
+def _by_rowid(db: Database, row: int) -> Event:
+    return rows.event_of(db.execute(_BY_ROWID, (row,)).fetchone())
+
+
+def _rowid(db: Database, event: Event) -> int:
+    row = db.keys.events.find(db, event.tenant, event.key)
     if row is None:
         raise NotFoundError(f"no event {event.key} of tenant {event.tenant} is stored")
-    rowid: int = row[0]
-    return rowid
+    return row

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from notifyd.errors import StoreError, StoreInUseError
+from notifyd.store.sqlite.keys import Database, Keys, attach
 
 _FAULTS: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -100,17 +101,17 @@ def ensure_file(path: Path) -> None:
         os.close(folder)
 
 
-def connect(path: Path, *, timeout: float = 0.0) -> sqlite3.Connection:
+def connect(path: Path, *, timeout: float = 0.0) -> Database:
     """A connection in which every transaction is begun by hand, for use from any one thread at a time.
 
     `timeout` is how long a statement waits for another program's lock, in seconds.
     """
-    return sqlite3.connect(
+    return Database(
         path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
     )
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+def open_writer(path: Path) -> Database:
     """The writing connection. A step must find its pages in memory, since it runs on the event loop.
 
     Nothing spills to disk before the commit, and checkpoints are the writer's own.
@@ -135,8 +136,9 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return db
 
 
-def open_reader(path: Path, timeout: float) -> sqlite3.Connection:
+def open_reader(path: Path, timeout: float, keys: Keys) -> Database:
     db = connect(path, timeout=timeout)
+    attach(db, keys)
     db.execute("PRAGMA query_only = ON")
     db.execute("PRAGMA temp_store = MEMORY")
     return db

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from notifyd.model import Instant
 from notifyd.store import Aged, CollectionName, Hold
+from notifyd.store.sqlite.keys import bearing, entry_of_old
 from notifyd.store.sqlite.rows import sql
 
 STEP_SECONDS: Final = 0.005
@@ -38,12 +39,11 @@ _WANTED: Final = sql(
     "AND (other.status = 'pending' OR other.effects <> '[]'))",
 )
 _UNPLANNED: Final = "EXISTS (SELECT 1 FROM planning WHERE planning.event = old.rowid)"
-_UNPLANNED_EVENT: Final = """
-EXISTS (
-    SELECT 1 FROM events JOIN planning ON planning.event = events.rowid
-    WHERE events.tenant = old.tenant AND events.key = old.event_key
+_UNPLANNED_EVENT: Final = sql(
+    "EXISTS (SELECT 1 FROM events JOIN planning ON planning.event = events.rowid WHERE",
+    bearing("events", "old.tenant", "old.event_key"),
+    ")",
 )
-"""
 _LABELLED: Final = """
 EXISTS (
     SELECT 1 FROM json_each(other.request, '$.labels') AS label
@@ -197,7 +197,7 @@ def _reads(db: Connection, collection: CollectionName) -> list[str]:
 def _places(db: Connection, table: str) -> list[str]:
     """For each index of a table what goes to the place of `old` in it, if it has one there."""
     indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ?"
-    places = []
+    places = entry_of_old(table)
     for name, text in db.execute(indexes, (table,)).fetchall():
         partial = text.partition(" WHERE ")[2] or "1"
         columns = db.execute("SELECT name FROM pragma_index_info(?)", (name,))

@@ -67,16 +67,21 @@ def sql(*parts: str) -> str:
     return " ".join(parts)
 
 
-def insert(table: str, columns: tuple[str, ...], key: str) -> str:
-    """The statement that inserts a row, or does nothing where `key` is there already."""
+def insert(table: str, columns: tuple[str, ...]) -> str:
+    """The statement that inserts a row."""
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
-    return sql("INSERT INTO", table, f"({names}) VALUES ({marks}) ON CONFLICT ({key}) DO NOTHING")
+    return sql("INSERT INTO", table, f"({names}) VALUES ({marks})")
+
+
+def insert_if_new(table: str, columns: tuple[str, ...], key: str) -> str:
+    """The statement that inserts a row, or does nothing where `key` is there already."""
+    return sql(insert(table, columns), f"ON CONFLICT ({key}) DO NOTHING")
 
 
 def upsert(table: str, columns: tuple[str, ...], key: tuple[str, ...]) -> str:
     """The statement that inserts a row, or replaces the rest of the one with the same key."""
     rest = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
-    return insert(table, columns, ", ".join(key)).replace("DO NOTHING", f"DO UPDATE SET {rest}")
+    return sql(insert(table, columns), f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {rest}")
 
 
 def dump(value: Any) -> str:

@@ -11,6 +11,7 @@ from sqlite3 import Connection, Error
 from typing import Final
 
 from notifyd.errors import StoreError
+from notifyd.store.sqlite.keys import register
 
 APPLICATION_ID: Final = 0x6E746664
 """Marks a file as notifyd's: "ntfd", in the header's application id (https://www.sqlite.org/fileformat2.html)."""
@@ -105,7 +106,22 @@ CREATE INDEX deliveries_by_age ON deliveries (ended_at) WHERE ended_at IS NOT NU
 CREATE INDEX audit_by_age ON audit (at);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND)
+_KEYS_OF: Final = """
+CREATE TABLE {0}_keys (hash INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (hash, row)) WITHOUT ROWID;
+INSERT INTO {0}_keys (hash, row) SELECT key_hash({1}), rowid FROM {0} INDEXED BY {2} ORDER BY 1, 2;
+INSERT INTO key_marks (name, row) SELECT '{0}', coalesce(max(rowid), 0) FROM {0};
+DROP INDEX {2};
+"""
+_THIRD: Final = "\n".join(
+    [
+        "CREATE TABLE key_marks (name TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;  -- see keys.py",
+        _KEYS_OF.format("events", "key", "events_key"),
+        _KEYS_OF.format("deliveries", "id", "deliveries_id"),
+        _KEYS_OF.format("audit", "id", "audit_id"),
+    ]
+)
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD)
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
 
@@ -114,6 +130,7 @@ def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIO
 
     Raises `StoreError` for a file that a newer notifyd wrote, or that is another program's.
     """
+    register(db)
     version = _version(db, path)
     if version > len(migrations):
         raise StoreError(
