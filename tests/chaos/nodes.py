@@ -28,6 +28,11 @@ from tests.waiting import until, until_async
 CONCURRENCY: Final = 2
 SOURCE: Final = "/nodes"
 
+PATIENT: Final = "20s"
+"""No database that is there takes as long, however busy the machine."""
+IMPATIENT: Final = "5s"
+"""For a node that is to see soon that its database is not there."""
+
 CONFIG: Final = """
 [server]
 listen = "127.0.0.1:${{NOTIFYD_PORT}}"
@@ -36,7 +41,7 @@ node = "{name}"
 [store]
 url = "{database}"
 driver = "pymongo"
-timeout = "5s"
+timeout = "{patience}"
 
 [dispatch]
 lease = "3s"
@@ -60,11 +65,14 @@ allowed_origins = ["{sink}"]
 
 
 @asynccontextmanager
-async def node(folder: Path, name: str, database: str, sink: HttpSink) -> AsyncIterator[DaemonProcess]:
-    """A node that has not been started."""
-    config = CONFIG.format(name=name, database=database, sink=sink.url, concurrency=CONCURRENCY)
-    own = Path(mkdtemp(prefix=f"{name}-", dir=folder))
-    async with daemon_process(own, config, start=False) as daemon:
+async def node(
+    folder: Path, name: str, database: str, sink: HttpSink, patience: str = PATIENT
+) -> AsyncIterator[DaemonProcess]:
+    """A node that has not been started. `patience` is how long it waits for its database."""
+    own = {"name": name, "database": database, "patience": patience}
+    config = CONFIG.format(**own, sink=sink.url, concurrency=CONCURRENCY)
+    home = Path(mkdtemp(prefix=f"{name}-", dir=folder))
+    async with daemon_process(home, config, start=False) as daemon:
         yield daemon
 
 
@@ -87,9 +95,7 @@ class Service:
 
     async def post(self, to: DaemonProcess, *names: str) -> None:
         """Hand in an event for each name, at once."""
-        answer = await self.try_post(to, *names)
-        assert answer.status in (200, 202), answer.text
-        self.expected |= set(map(delivery_id, names))
+        self.taken(await self.try_post(to, *names), *names)
 
     async def try_post(self, to: DaemonProcess, *names: str) -> Answer:
         """By one name it is one event, however often it is handed in."""
@@ -97,6 +103,11 @@ class Service:
         body = orjson.dumps([each | {"id": name} for name in names])
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/cloudevents-batch+json"}
         return await to.call("POST", "/api/v1/events", data=body, headers=headers)
+
+    def taken(self, answer: Answer, *names: str) -> None:
+        """The events by these names have been answered so."""
+        assert answer.status in (200, 202), answer.text
+        self.expected |= set(map(delivery_id, names))
 
     def hooks(self, first: int = 0) -> list[Received]:
         """The webhooks among all that was received but for the `first`."""
@@ -123,12 +134,12 @@ class Service:
 
 
 @asynccontextmanager
-async def service(folder: Path, *databases: str) -> AsyncIterator[Service]:
+async def service(folder: Path, *databases: str, patience: str = PATIENT) -> AsyncIterator[Service]:
     """A node for each of these URLs of the one database, started together: `a`, `b` and so on."""
     async with AsyncExitStack() as stack:
         sink = await stack.enter_async_context(HttpSink())
         nodes = {
-            name: await stack.enter_async_context(node(folder, name, database, sink))
+            name: await stack.enter_async_context(node(folder, name, database, sink, patience))
             for name, database in zip("abc", databases, strict=False)
         }
         await asyncio.gather(*(daemon.begin() for daemon in nodes.values()))
@@ -155,7 +166,12 @@ async def ledger(daemon: DaemonProcess, **query: str) -> set[str]:
     cursor: str | None = ""
     while cursor is not None:
         query |= {"channel": "hook", "limit": "200", "cursor": cursor}
-        page = (await daemon.get("/api/v1/deliveries", **query)).json
-        ids |= {one["id"] for one in page["items"]}
-        cursor = page["nextCursor"]
+        answer = await daemon.get("/api/v1/deliveries", **query)
+        assert answer.status == 200, answer.text
+        ids |= {one["id"] for one in answer.json["items"]}
+        cursor = answer.json["nextCursor"]
     return ids
+
+
+async def answers_readyz(daemon: DaemonProcess, status: int) -> bool:
+    return (await daemon.call("GET", "/readyz")).status == status

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-from tests.chaos.nodes import CONCURRENCY, Service, delivery_id, ledger, service
+from tests.chaos.nodes import CONCURRENCY, IMPATIENT, Service, answers_readyz, delivery_id, ledger, service
+from tests.chaos.proxy import Proxy
 from tests.mongodb import MongoServer
-from tests.process import DaemonProcess
 from tests.waiting import until, until_async
 
 
@@ -61,71 +59,11 @@ async def test_a_node_that_was_paused_past_its_leases_sends_nothing_that_another
         assert both.repeated() == sending, "only what it was sending when it was paused"
 
 
-# --- cut off -----------------------------------------------------------------------------------------------
-
-
-class Proxy:
-    """Stands between a node and its database: `async with Proxy(url) as proxy`. `cut` drops all there is."""
-
-    def __init__(self, url: str) -> None:
-        self._target = urlsplit(url)
-        self._open: set[asyncio.StreamWriter] = set()
-        self._cut = False
-
-    async def __aenter__(self) -> Proxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self.cut()
-        self._server.close()
-        await self._server.wait_closed()
-
-    @property
-    def url(self) -> str:
-        port = self._server.sockets[0].getsockname()[1]
-        # Else the driver asks the server for its address, and goes there.
-        direct = self._target._replace(netloc=f"127.0.0.1:{port}", query="directConnection=true")
-        return str(urlunsplit(direct))
-
-    def cut(self) -> None:
-        self._cut = True
-        for writer in self._open:
-            writer.close()
-
-    def mend(self) -> None:
-        self._cut = False
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._cut:
-            writer.close()
-            return
-        onward, back = await asyncio.open_connection(self._target.hostname, self._target.port)
-        self._open |= {writer, back}
-        await asyncio.gather(_pipe(reader, back), _pipe(onward, writer))
-        self._open -= {writer, back}
-
-
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        return
-    finally:
-        writer.close()
-
-
-async def answers_readyz(daemon: DaemonProcess, status: int) -> bool:
-    return (await daemon.call("GET", "/readyz")).status == status
-
-
 async def test_a_node_that_loses_its_database_takes_nothing_and_recovers_by_itself(
     tmp_path: Path, mongo_server: MongoServer
 ) -> None:
     database = mongo_server.database()
-    async with Proxy(database) as proxy, service(tmp_path, database, proxy.url) as both:
+    async with Proxy(database) as proxy, service(tmp_path, database, proxy.url, patience=IMPATIENT) as both:
         await under_way(both)
         of_b = {delivery_id(f"b{n}") for n in range(2 * CONCURRENCY)}
         proxy.cut()

@@ -1,10 +1,11 @@
-"""Three nodes, each a process of its own, on one database: each killed in turn while events go to all, and a
-decision that all of them see.
+"""Three nodes, each a process of its own, on one database: killed, paused and cut off while events go to all, and
+a decision that all of them see.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,18 @@ import orjson
 
 from notifyd.app import wall_clock
 from tests import events
-from tests.chaos.nodes import CONCURRENCY, Service, ledger, node, sent_by, service, webhook_id
+from tests.chaos.nodes import (
+    CONCURRENCY,
+    IMPATIENT,
+    Service,
+    answers_readyz,
+    ledger,
+    node,
+    sent_by,
+    service,
+    webhook_id,
+)
+from tests.chaos.proxy import Proxy
 from tests.mongodb import MongoServer
 from tests.process import Answer, DaemonProcess
 from tests.waiting import until, until_async
@@ -25,25 +37,46 @@ from tests.waiting import until, until_async
 PACE: Final = 0.05
 """Seconds between two events."""
 
-
-# --- killed in turn -----------------------------------------------------------------------------------------
+ANSWERED: Final = 1.0
+"""Seconds that a balancer waits for a node's answer."""
 
 
 async def test_three_nodes_killed_in_turn_lose_nothing_and_repeat_only_what_the_killed_one_was_sending(
     tmp_path: Path, mongo_server: MongoServer
 ) -> None:
-    """A webhook comes once, and once more for each time that the node that was sending it was killed."""
     async with service(tmp_path, *[mongo_server.database()] * 3) as three:
         explained: Counter[str] = Counter()
         async with events_to_all(three):
             for name in three.nodes:
                 explained.update(await killed_and_back(three, name))
-        await three.all_seen()
-        await three.all_sent()
-        assert three.seen.keys() == three.expected
-        assert three.seen <= Counter(three.expected) + explained
+        await all_came(three, explained)
         assert len(three.repeated()) >= 3 * CONCURRENCY, "what was under way at a kill comes again"
         assert sorted(run for run, _ in callbacks(three)) == ["a", "b", "c"]
+
+
+async def test_one_of_three_nodes_paused_then_one_cut_off_lose_nothing_and_repeat_only_what_they_were_sending(
+    tmp_path: Path, mongo_server: MongoServer
+) -> None:
+    database = mongo_server.database()
+    direct = (database, database)
+    async with Proxy(database) as proxy, service(tmp_path, *direct, proxy.url, patience=IMPATIENT) as three:
+        explained: Counter[str] = Counter()
+        async with events_to_all(three):
+            explained.update(await paused_and_woken(three, "b"))
+            explained.update(await cut_off_and_back(three, "c", proxy))
+        await all_came(three, explained)
+
+
+async def all_came(three: Service, explained: Counter[str]) -> None:
+    """Each webhook once, and again at most as often as is `explained`: a node that was sending it failed."""
+    await three.all_seen()
+    await three.all_sent()
+    assert three.seen.keys() == three.expected
+    unexplained = three.seen - Counter(three.expected) - explained
+    assert not unexplained
+
+
+# --- events to all ------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -70,9 +103,13 @@ async def post_in_turn(three: Service, over: asyncio.Event) -> None:
 
 async def accepted(three: Service, daemon: DaemonProcess, name: str) -> bool:
     try:
-        await three.post(daemon, name)
-    except aiohttp.ClientError:
+        async with asyncio.timeout(ANSWERED):
+            answer = await three.try_post(daemon, name)
+    except (aiohttp.ClientError, TimeoutError):
         return False
+    if answer.status == 503:
+        return False
+    three.taken(answer, name)
     return True
 
 
@@ -84,30 +121,88 @@ async def within(event: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-async def killed_and_back(three: Service, name: str) -> set[str]:
-    """Kill a node that is sending, and wait for what the others make of it, and until it takes part again.
+# --- one that fails -----------------------------------------------------------------------------------------
 
-    Gives the webhook ids that it had begun to send and not recorded as sent.
+
+async def killed_and_back(three: Service, name: str) -> set[str]:
+    """Kill a node that is sending, and wait until others have sent that and it takes part again.
+
+    Meanwhile an approval that it has accepted is decided on another. Gives the webhook ids that it had begun to
+    send and not recorded as sent.
     """
     victim, other, third = in_turn(three, name)
     asked = request(three, name)
     assert (await victim.send(asked)).status == 202
-    cut = len(three.sink.received)
-    three.sink.gate.clear()
-    await until(lambda: len(by(three, name, cut)) == CONCURRENCY)
+    unanswered = await busy(three, name)
     await victim.kill()
-    unanswered = set(by(three, name, cut))
-    unrecorded = set(by(three, name)) - await ledger(other, state="sent")
+    unrecorded = await sent_and_not_recorded(three, name, other)
     assert unanswered <= unrecorded
     three.sink.gate.set()
-    begun = asyncio.create_task(victim.start())
+    started = asyncio.create_task(victim.start())
     await decided(three, asked, on=other, seen_by=third)
-    await begun
-    back = len(three.sink.received)
-    await until(lambda: unanswered <= three.repeated(), 30)
-    await until(lambda: by(three, name, back))
+    await started
+    await until(lambda: unanswered <= three.repeated())
+    await takes_part(three, name)
     await shows_decided(victim, asked)
     return unrecorded
+
+
+async def paused_and_woken(three: Service, name: str) -> set[str]:
+    """The same with a node that is stopped until others have sent what it was sending."""
+    victim, other, _ = in_turn(three, name)
+    unanswered = await busy(three, name)
+    victim.signal(signal.SIGSTOP)
+    unrecorded = await sent_and_not_recorded(three, name, other)
+    assert unanswered <= unrecorded
+    three.sink.gate.set()
+    await until(lambda: unanswered <= three.repeated())
+    victim.signal(signal.SIGCONT)
+    await takes_part(three, name)
+    return unrecorded
+
+
+async def cut_off_and_back(three: Service, name: str, proxy: Proxy) -> set[str]:
+    """The same with a node whose way to the database is cut, until it has seen that and others have its work.
+
+    It goes on with what it holds a lease for, and cannot record it.
+    """
+    victim, other, _ = in_turn(three, name)
+    await busy(three, name)
+    cut = len(three.sink.received)
+    proxy.cut()
+    unrecorded = await sent_and_not_recorded(three, name, other)
+    three.sink.gate.set()
+    await until_async(lambda: answers_readyz(victim, 503))
+    await until_async(lambda: recorded(other, unrecorded))
+    proxy.mend()
+    await until_async(lambda: answers_readyz(victim, 200))
+    unrecorded.update(by(three, name, cut))
+    await takes_part(three, name)
+    return unrecorded
+
+
+async def busy(three: Service, name: str) -> set[str]:
+    """Let nobody be answered; the webhook ids that the node is sending, once these are as many as it may."""
+    first = len(three.sink.received)
+    three.sink.gate.clear()
+    return set(await until(lambda: enough(by(three, name, first))))
+
+
+def enough(ids: list[str]) -> list[str]:
+    return ids if len(ids) == CONCURRENCY else []
+
+
+async def sent_and_not_recorded(three: Service, name: str, other: DaemonProcess) -> set[str]:
+    return set(by(three, name)) - await ledger(other, state="sent")
+
+
+async def recorded(daemon: DaemonProcess, ids: set[str]) -> bool:
+    return ids <= await ledger(daemon, state="sent")
+
+
+async def takes_part(three: Service, name: str) -> None:
+    first = len(three.sink.received)
+    await until(lambda: by(three, name, first))
 
 
 def in_turn(three: Service, first: str) -> list[DaemonProcess]:
@@ -129,8 +224,11 @@ def request(three: Service, run: str) -> dict[str, Any]:
     return events.requested(at=wall_clock(), runId=run, resume=resume)
 
 
-def path_of(asked: dict[str, Any]) -> str:
-    return f"/notifications/pack-approvals/{asked['runId']}/{asked['approvalId']}"
+async def shown(daemon: DaemonProcess, asked: dict[str, Any]) -> Any:
+    """The approval as this node shows it."""
+    answer = await daemon.get(f"/notifications/pack-approvals/{asked['runId']}/{asked['approvalId']}")
+    assert answer.status == 200, answer.text
+    return answer.json
 
 
 def callbacks(three: Service) -> list[tuple[str, str]]:
@@ -145,14 +243,14 @@ async def decided(three: Service, asked: dict[str, Any], on: DaemonProcess, seen
     await shows_decided(seen_by, asked)
 
     async def delivered() -> bool:
-        return bool((await seen_by.get(path_of(asked))).json["resume"]["status"] == "delivered")
+        return bool((await shown(seen_by, asked))["resume"]["status"] == "delivered")
 
     await until_async(delivered)
     assert callbacks(three).count((asked["runId"], "approved")) == 1
 
 
 async def shows_decided(daemon: DaemonProcess, asked: dict[str, Any]) -> None:
-    assert (await daemon.get(path_of(asked))).json["status"] == "approved"
+    assert (await shown(daemon, asked))["status"] == "approved"
     assert (await daemon.ack(asked)).status == 200, "its repetition is answered as it was"
     for actor in ("alice@acme.example", "bob@acme.example"):
         refused = await daemon.ack(asked, "rejected", actor=actor)
@@ -188,5 +286,5 @@ async def one_of_three_decides(three: Service) -> None:
         *(daemon.ack(asked, choice, actor=f"{who}@acme.example") for daemon, who, choice in voters)
     )
     assert sorted(answer.status for answer in answers) == [200, 409, 409]
-    (status,) = {(await daemon.get(path_of(asked))).json["status"] for daemon in three.nodes.values()}
+    (status,) = {(await shown(daemon, asked))["status"] for daemon in three.nodes.values()}
     await until(lambda: ("run-2", status) in callbacks(three))
