@@ -37,6 +37,9 @@ from tests.waiting import until, until_async
 PACE: Final = 0.05
 """Seconds between two events."""
 
+WAITING: Final = 3 * CONCURRENCY
+"""Webhooks that nobody has begun to send, of all nodes, when one fails."""
+
 ANSWERED: Final = 1.0
 """Seconds that a balancer waits for a node's answer."""
 
@@ -148,14 +151,16 @@ async def killed_and_back(three: Service, name: str) -> set[str]:
 
 
 async def paused_and_woken(three: Service, name: str) -> set[str]:
-    """The same with a node that is stopped until others have sent what it was sending."""
+    """The same with a node that is stopped until others have sent all it had, what was waiting there too."""
     victim, other, _ = in_turn(three, name)
     unanswered = await busy(three, name)
     victim.signal(signal.SIGSTOP)
     unrecorded = await sent_and_not_recorded(three, name, other)
     assert unanswered <= unrecorded
+    accepted_by_now = set(three.expected)
     three.sink.gate.set()
-    await until(lambda: unanswered <= three.repeated())
+    await until_async(lambda: recorded(other, accepted_by_now))
+    assert unanswered <= three.repeated()
     victim.signal(signal.SIGCONT)
     await takes_part(three, name)
     return unrecorded
@@ -182,10 +187,12 @@ async def cut_off_and_back(three: Service, name: str, proxy: Proxy) -> set[str]:
 
 
 async def busy(three: Service, name: str) -> set[str]:
-    """Let nobody be answered; the webhook ids that the node is sending, once these are as many as it may."""
+    """Let nobody be answered; the webhook ids that the node is sending, once it may send no more and more wait."""
     first = len(three.sink.received)
     three.sink.gate.clear()
-    return set(await until(lambda: enough(by(three, name, first))))
+    sending = await until(lambda: enough(by(three, name, first)))
+    await until(lambda: len(three.expected - three.seen.keys()) >= WAITING)
+    return set(sending)
 
 
 def enough(ids: list[str]) -> list[str]:
