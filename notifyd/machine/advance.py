@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from notifyd.codec import derived_id
 from notifyd.model import Applied, ApprovalKey, AuditName, AuditRecord, Event, Outcome
-from notifyd.store import Advance
+from notifyd.store import Advance, Subject
 
 _SILENT: Final = frozenset({Outcome.EXPIRED, Outcome.RECORDED})
 """Outcomes that people are not told of."""
@@ -17,10 +17,10 @@ def applied_before(applied: tuple[Applied, ...], event: Event) -> Applied | None
     return next((one for one in applied if one.event_key == event.key), None)
 
 
-def answer(done: Applied, audit: tuple[AuditRecord, ...]) -> Advance:
-    """The advance for what an event has done, without the subject: the same each time it is asked for."""
+def answer(done: Applied, audit: tuple[AuditRecord, ...], subject: Subject | None = None) -> Advance:
+    """The advance for what an event has done: but for the subject, the same each time it is asked for."""
     notify = done.outcome not in _SILENT
-    return Advance(None, done.outcome, notify=notify, version=done.version, round=done.round, audit=audit)
+    return Advance(subject, done.outcome, notify, done.version, done.round, audit)
 
 
 def recorded(event: Event, version: int, round_: int, name: AuditName) -> Advance:

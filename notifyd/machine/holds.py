@@ -34,7 +34,7 @@ def _on_policy(stored: Incident | None, event: Event, policy_id: str, *, opens: 
     outcome = Outcome.OPENED if opens else Outcome.ENDED
     done = Applied(event.key, version, 0, outcome, event.occurred_at)
     incident = _moved(stored, event, policy_id, done)
-    return evolve(answer(done, _audit(event, name, done, policy_id)), subject=incident)
+    return answer(done, _audit(event, name, done, policy_id), incident)
 
 
 def _moved(stored: Incident | None, event: Event, policy_id: str, done: Applied) -> Incident:

@@ -58,7 +58,7 @@ def _asked_again(stored: Approval, event: Event) -> Advance:
     # Of a round, the newest is enough: a sender that asks again and again would make the approval ever larger.
     kept = (a for a in stored.applied if (a.round, a.outcome) != (done.round, done.outcome))
     heard = evolve(stored, version=done.version, applied=(*kept, done))
-    return evolve(answer(done, _requested_audit(event, done)), subject=heard)
+    return answer(done, _requested_audit(event, done), heard)
 
 
 def _open_round(
@@ -93,7 +93,7 @@ def _open_round(
         applied=(*(before.applied if before else ()), applied),
         effects=before.effects if before else (),
     )
-    return evolve(answer(applied, _requested_audit(event, applied)), subject=approval)
+    return answer(applied, _requested_audit(event, applied), approval)
 
 
 def _requested_audit(event: Event, done: Applied) -> tuple[AuditRecord, ...]:
@@ -120,7 +120,7 @@ def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance
         ended_by=update.decided_by,
         applied=(*before.applied, done),
     )
-    return evolve(answer(done, _updated_audit(event, done, update)), subject=approval)
+    return answer(done, _updated_audit(event, done, update), approval)
 
 
 def _updated_audit(event: Event, done: Applied, update: Update) -> tuple[AuditRecord, ...]:
