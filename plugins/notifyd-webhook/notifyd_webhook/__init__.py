@@ -46,8 +46,6 @@ _OURS: Final = frozenset(
 _MEDIA_TYPE: Final = re.compile(
     rf"{_TOKEN.pattern}/{_TOKEN.pattern}( *; *{_TOKEN.pattern}={_TOKEN.pattern})*"
 )
-_WRITER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=dict)
-_WRITTEN_ALIKE: Final = frozenset({str, int, bool, type(None)})
 _CORRELATION: Final = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -145,24 +143,12 @@ def payload(message: Message) -> bytes:
             "links": [{"label": action.label, "url": action.url} for action in message.actions],
         },
     }
-    return _quickly(body) or _WRITER.encode(body).encode("utf-8", "replace")
-
-
-def _quickly(body: dict[str, Any]) -> bytes | None:
-    """The text of `_WRITER`, by orjson; None for what the two write differently, or only the former takes."""
-    nodes: list[Any] = [body]
-    for node in nodes:  # grows while it is walked
-        kind = type(node)
-        if kind is dict:
-            nodes += node.values()
-        elif kind is list:
-            nodes += node
-        elif kind not in _WRITTEN_ALIKE and not isinstance(node, str):
-            return None
     try:
-        return orjson.dumps(body)
-    except TypeError:  # a lone surrogate, or a name that is no text
-        return None
+        return orjson.dumps(body, default=dict)
+    except TypeError:  # half a surrogate pair, an integer beyond 64 bits, a name that is no text
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=dict).encode(
+            "utf-8", "replace"
+        )
 
 
 @hookimpl
