@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import mongodb
+from tests import forks, mongodb
 from tests.mongodb import MongoServer
 
 
@@ -15,3 +15,11 @@ def mongo_server() -> Iterator[MongoServer]:
     """A MongoDB, started with the first test that asks for it."""
     with mongodb.server() as server:
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fork_servers() -> Iterator[None]:
+    """Ends what processes were forked from."""
+    yield
+    for server in forks.SERVERS:
+        server.close()

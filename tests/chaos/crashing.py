@@ -1,8 +1,9 @@
 """The daemon as a process that kills itself with SIGKILL before or after the n-th call of one store operation.
 
-Usage: python -m tests.chaos.crashing CONFIG TRACE [OPERATION NTH SIDE]. It appends each operation it has
-finished to the file TRACE, a line each, and prints `listening PORT` once it does. Its clock is ahead by the
-seconds in the file `turned` beside CONFIG, where there is one: see `turn`.
+Usage: python -m tests.chaos.crashing CONFIG TRACE [OPERATION NTH SIDE], or `start`, which forks it from a process
+that has imported it: most of a start goes to that. It appends each operation it has finished to the file TRACE, a
+line each, and prints `listening PORT` once it does. Its clock is ahead by the seconds in the file `turned` beside
+CONFIG, where there is one: see `turn`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field
 
@@ -23,6 +25,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Clock, Instant
 from notifyd.settings import Settings
 from notifyd.store import Store
+from tests.forks import Forked, ForkServer
 
 STEPS = frozenset(
     {
@@ -106,7 +109,35 @@ async def main(config_path: str, trace: str, crash_at: tuple[str, int, str] | No
         await stop.wait()
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Run what the arguments say."""
     _, config_path, trace, *where = sys.argv
     point = (where[0], int(where[1]), where[2]) if where else None
     asyncio.run(main(config_path, trace, point))
+
+
+DAEMONS: Final = ForkServer("tests.chaos.crashing")
+
+
+async def start(folder: Path, *crash_at: str) -> Forked:
+    """The daemon of `folder`/notifyd.toml, with a crash in it where one is named; its log is `folder`/stderr."""
+    arguments = [str(folder / "notifyd.toml"), str(folder / "trace"), *crash_at]
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        with (folder / "stderr").open("ab") as stderr:
+            return await DAEMONS.start(arguments, os.environ, (null, null, stderr.fileno()))
+    finally:
+        os.close(null)
+
+
+def load() -> Callable[[], None]:
+    """Import what the daemon imports and compile the built-in templates; `run`."""
+    import notifyd.store.sqlite  # noqa: F401 - as the store's opening does
+    from notifyd.render import TemplateSet
+
+    TemplateSet.load(discover().template_sources, (), "en")
+    return run
+
+
+if __name__ == "__main__":
+    run()

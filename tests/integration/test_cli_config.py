@@ -17,7 +17,7 @@ import pytest
 from notifyd.cli import COMMANDS
 from notifyd.secrets import Secret
 from notifyd.signing import secret_bytes
-from tests.command import notifyd
+from tests.integration.commands import notifyd
 from tests.process import SEAL_KEY, SECRET
 
 GOOD: Final = f"""

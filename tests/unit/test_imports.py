@@ -17,11 +17,14 @@ PLUGINS = sorted((ROOT / "plugins").glob("notifyd-*"))
 
 # One interpreter loads what is not ours, then forks for each module of ours, so that each finds none of the
 # others. A package's modules fork from the process that has just loaded the package, as importing them does first.
+# A collector that looks at all that was loaded would have each process copy it.
 ALONE = """
-import importlib, os, sys, traceback
+import gc, importlib, os, sys, traceback
+gc.disable()
 for name in sys.argv[1].split(","):
     importlib.import_module(name)
 assert not [name for name in sys.modules if name.split(".")[0] == "notifyd"]
+gc.freeze()
 ours = sys.argv[2].split(",")
 def visit(names):
     statuses = []
