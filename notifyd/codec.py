@@ -26,6 +26,7 @@ __all__ = [
     "MAX_INTEGER",
     "MAX_ITEMS",
     "MAX_STRING",
+    "RFC3339",
     "Check",
     "canonical",
     "derived_id",
@@ -257,9 +258,13 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MIN: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _MAX: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
-_RFC3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
+RFC3339: Final = (
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}"
+    r"(?:\.[0-9]{1,9})?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
+"""The form of a time, in the part of regular expressions that Python and ECMA-262 share."""
+
+_RFC3339: Final = re.compile(RFC3339)
 
 
 def parse_instant(text: str) -> Instant:

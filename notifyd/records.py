@@ -5,13 +5,15 @@ A fault has a JSON pointer (RFC 6901) and a message for people, which does not r
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from functools import partial
 from typing import Any, Final, TypeVar, cast, get_args, get_origin
 
 import attrs
-from attrs import frozen
+from attrs import field, frozen
 from cattrs import ClassValidationError, Converter
 from cattrs.gen import make_dict_structure_fn, override
 
@@ -44,15 +46,17 @@ def invalid(faults: Iterable[Fault]) -> InvalidError:
     return InvalidError(found)
 
 
-@frozen
+@frozen(eq=False)
 class Check:
     """How a member is read, as `Annotated[TYPE, Check(parse)]`.
 
     `parse` takes the JSON value and gives the record's; it raises ValueError with a message such as "must be
-    an even number", which must not repeat the value.
+    an even number", which must not repeat the value. `schema` says what it takes, in JSON Schema (2020-12):
+    the published contract is made of it.
     """
 
     parse: Callable[[Any], Any]
+    schema: Mapping[str, Any] = field(factory=dict)
 
 
 def wire_name(attribute: attrs.Attribute[Any]) -> str:
@@ -143,6 +147,41 @@ def one_of(choices: Iterable[_T]) -> Callable[[Any], _T]:
         return by_name[value]
 
     return parse
+
+
+def choice(choices: Iterable[Any]) -> Check:
+    """One of some strings, such as an enumeration's members."""
+    names = list(choices)
+    return Check(one_of(names), {"type": "string", "enum": [str(name) for name in names]})
+
+
+def matching(pattern: str, form: str, *, max_length: int | None = None) -> Check:
+    """A string that `pattern` matches as a whole; `form` says in words what it must be.
+
+    The contract publishes the pattern: keep to what the regular expressions of Python, ECMA-262 and RE2 share.
+    """
+    matches = re.compile(pattern).fullmatch
+    longest = sys.maxsize if max_length is None else max_length
+
+    def parse(value: Any) -> str:
+        if type(value) is not str or len(value) > longest or not matches(value):
+            string(value)
+            raise ValueError(f"must be {form}")
+        return value
+
+    bound = {} if max_length is None else {"maxLength": max_length}
+    return Check(parse, {"type": "string", "description": form, "pattern": f"^(?:{pattern})$", **bound})
+
+
+def between(low: int, high: int) -> Check:
+    """An integer from `low` to `high`."""
+
+    def parse(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            raise ValueError(f"must be an integer from {low} to {high}")
+        return value
+
+    return Check(parse, {"type": "integer", "minimum": low, "maximum": high})
 
 
 # --- the converters ----------------------------------------------------------------------------------------

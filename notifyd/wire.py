@@ -7,7 +7,6 @@ one whose type allows None may also be null.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
@@ -19,7 +18,7 @@ from attrs import field, frozen
 from notifyd import codec
 from notifyd.errors import Fault, InvalidError
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, Choice, Instant, Status
-from notifyd.records import Check, expected, listed, one_of, string, wire_name
+from notifyd.records import Check, between, choice, expected, listed, matching, string, wire_name
 from notifyd.secrets import Secret
 
 MAX_BATCH: Final = 100
@@ -27,33 +26,7 @@ MAX_BATCH: Final = 100
 
 # --- members -----------------------------------------------------------------------------------------------
 
-_ID: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9._:@+-]{1,200}")
-_PACK_ID: Final = re.compile(r"(?!\.+\Z)[A-Za-z0-9._:@+/-]{1,200}")
-_PLAN_HASH: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
-
-
-def _id(value: Any) -> str:
-    if type(value) is not str or not _ID.fullmatch(value):
-        raise _mismatch(value, "1 to 200 characters of A-Z a-z 0-9 . _ : @ + - and not dots alone")
-    return value
-
-
-def _pack_id(value: Any) -> str:
-    if type(value) is not str or not _PACK_ID.fullmatch(value):
-        raise _mismatch(value, "1 to 200 characters of A-Z a-z 0-9 . _ : @ + - / and not dots alone")
-    return value
-
-
-def _plan_hash(value: Any) -> str:
-    if type(value) is not str or not _PLAN_HASH.fullmatch(value):
-        raise _mismatch(value, "sha256: and 64 lower-case hexadecimal digits")
-    return value
-
-
-def _mismatch(value: Any, form: str) -> ValueError:
-    string(value)
-    return ValueError(f"must be {form}")
 
 
 def _text(value: Any) -> str:
@@ -71,33 +44,42 @@ def _locale(value: Any) -> str | None:
     return str(value) if _LOCALE.fullmatch(string(value)) else None
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= 100:
-        raise ValueError("must be an integer from 1 to 100")
-    return value
+_ID_FORM: Final = "1 to 200 characters of A-Z a-z 0-9 . _ : @ + - and not dots alone"
+_PACK_ID_FORM: Final = "1 to 200 characters of A-Z a-z 0-9 . _ : @ + - / and not dots alone"
 
+Id: TypeAlias = Annotated[str, matching(r"\.*[A-Za-z0-9_:@+-][A-Za-z0-9._:@+-]*", _ID_FORM, max_length=200)]
+PackId: TypeAlias = Annotated[
+    str, matching(r"\.*[A-Za-z0-9_:@+/-][A-Za-z0-9._:@+/-]*", _PACK_ID_FORM, max_length=200)
+]
+PlanHash: TypeAlias = Annotated[
+    str, matching("sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hexadecimal digits")
+]
+Text: TypeAlias = Annotated[str, Check(_text, {"type": "string", "minLength": 1})]
+Time: TypeAlias = Annotated[
+    Instant, Check(_instant, {"type": "string", "format": "date-time", "pattern": f"^{codec.RFC3339}$"})
+]
+Count: TypeAlias = Annotated[int, between(1, 100)]
+EndStatus: TypeAlias = Annotated[Status, choice(s for s in Status if s.ended)]
+Decision: TypeAlias = Annotated[Choice, choice(Choice)]
 
-Id: TypeAlias = Annotated[str, Check(_id)]
-PackId: TypeAlias = Annotated[str, Check(_pack_id)]
-PlanHash: TypeAlias = Annotated[str, Check(_plan_hash)]
-Text: TypeAlias = Annotated[str, Check(_text)]
-Time: TypeAlias = Annotated[Instant, Check(_instant)]
-Count: TypeAlias = Annotated[int, Check(_count)]
-EndStatus: TypeAlias = Annotated[Status, Check(one_of(s for s in Status if s.ended))]
-Decision: TypeAlias = Annotated[Choice, Check(one_of(Choice))]
-
-Locale: TypeAlias = Annotated[str, Check(_locale)]
-"""A wish: what does not look like a BCP 47 tag is read as no wish."""
+Locale: TypeAlias = Annotated[
+    str,
+    Check(_locale, {"type": "string", "description": "A wish: what is no BCP 47 tag is read as no wish."}),
+]
 
 
 @frozen
 class Tenant:
+    """Whom the run belongs to; `project` is for rules and readers."""
+
     id: Id
     project: str | None = None
 
 
 @frozen
 class Step:
+    """One step of the plan that waits."""
+
     id: Text
     name: str | None = None
 
@@ -114,6 +96,8 @@ class MessageWish:
 
 @frozen
 class Policy:
+    """The policy that asks for approval, or holds a run, and what it has to say."""
+
     id: Text
     version: str | None = None
     messages: tuple[str, ...] = ()
@@ -121,6 +105,8 @@ class Policy:
 
 @frozen
 class Resume:
+    """Where the decision is to be posted, and the secret that the runner wants back with it."""
+
     callback_url: Text
     token: Secret
 
@@ -130,7 +116,7 @@ class Resume:
 
 @frozen(kw_only=True)
 class PackEvent:
-    """What the four types have in common."""
+    """What Task Runner's events have in common."""
 
     type: str
     event_id: Id
@@ -221,7 +207,7 @@ def _faults_without_type(document: dict[str, Any]) -> list[Fault]:
 
 @frozen(kw_only=True)
 class AckRequest:
-    """The body of an ack. `tenant`, `run_id` and `approval_id` are required where a signature covers it."""
+    """A decision. `tenant`, `runId` and `approvalId` are required where the body is signed."""
 
     decision: Decision
     plan_hash: PlanHash
@@ -239,8 +225,17 @@ def parse_ack(document: Any) -> AckRequest:
 
 # --- CloudEvents 1.0 ---------------------------------------------------------------------------------------
 
-_EXTENSION_NAME: Final = re.compile(r"[a-z0-9]{1,100}")
-_RESERVED_KINDS: Final = frozenset({APPROVAL_KIND, POLICY_KIND})
+EXTENSION_NAME: Final = "[a-z0-9]{1,100}"
+EXTENSION_RANGE: Final = (-(2**31), 2**31 - 1)
+"""An extension's name, and the integers it may be."""
+
+_EXTENSION_NAME: Final = re.compile(EXTENSION_NAME)
+_RESERVED_KINDS: Final = (APPROVAL_KIND, POLICY_KIND)
+
+Base64: TypeAlias = Annotated[
+    str,
+    matching("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", "base64"),
+]
 
 
 def _kind(value: Any) -> str:
@@ -249,32 +244,30 @@ def _kind(value: Any) -> str:
     return str(value)
 
 
-def _base64(value: Any) -> str:
-    try:
-        base64.b64decode(string(value), validate=True)
-    except binascii.Error:
-        raise ValueError("must be base64") from None
-    return str(value)
+Kind: TypeAlias = Annotated[
+    str, Check(_kind, {"type": "string", "minLength": 1, "not": {"enum": list(_RESERVED_KINDS)}})
+]
 
 
 @frozen(kw_only=True)
 class CloudEvent:
     """One event in the JSON format (https://github.com/cloudevents/spec, version 1.0.2).
 
-    `data_base64` is kept as it came. `extensions` are the attributes that the specification does not name
-    (strings, booleans and integers), without `tenant`. An attribute that is null counts as left out.
+    `data_base64` is kept as it came. Attributes that the specification does not name are extensions: strings,
+    booleans and integers; but for `tenant` the record holds them in `extensions`. An attribute that is null
+    counts as left out.
     """
 
-    specversion: Annotated[str, Check(one_of(["1.0"]))]
+    specversion: Annotated[str, choice(["1.0"])]
     id: Text
     source: Text
-    type: Annotated[str, Check(_kind)]
+    type: Kind
     subject: Text | None = None
     time: Time | None = None
     datacontenttype: Text | None = None
     dataschema: Text | None = None
     data: Any = None
-    data_base64: Annotated[str, Check(_base64)] | None = field(default=None, metadata={"wire": "data_base64"})
+    data_base64: Base64 | None = field(default=None, metadata={"wire": "data_base64"})
     tenant: Id | None = None
     extensions: Mapping[str, Any] = field(factory=dict, metadata={"wire": "-"})
 
@@ -306,7 +299,7 @@ def parse_cloud_event(document: Any, base: str = "") -> CloudEvent:
 def _refuse(name: str, value: Any) -> str | None:
     if not _EXTENSION_NAME.fullmatch(name):
         return "is not a known member: an extension's name is lower-case letters and digits"
-    if type(value) is int and -(2**31) <= value < 2**31:
+    if type(value) is int and EXTENSION_RANGE[0] <= value <= EXTENSION_RANGE[1]:
         return None
     if type(value) not in (str, bool):
         return "must be a string, a boolean or an integer of 32 bits"

@@ -43,6 +43,9 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "purge": Entry("upkeep:purge", "Remove what is older than the configuration keeps."),
     "export": Entry("upkeep:export", "Write all that a store has to a file."),
     "import": Entry("upkeep:import_", "Take an exported file into a store."),
+    "contract": Entry(
+        "contract:contract", "Print what callers are promised: OpenAPI, and models in Go and C#."
+    ),
     "new-plugin": Entry("new_plugin:new_plugin", "Write a plugin project to begin with."),
     "keygen": Entry("keygen:keygen", "Make a key, a secret or a token."),
 }

@@ -14,7 +14,10 @@ HEADER: Final = istr("X-Correlation-ID")
 current: Final[ContextVar[str]] = ContextVar("correlation_id", default="")
 """The id of the request being handled, "" outside of one. aiohttp gives each request a context of its own."""
 
-_SANE: Final = re.compile(r"[A-Za-z0-9._:@+/=-]{1,128}").fullmatch
+FORM: Final = "[A-Za-z0-9._:@+/=-]{1,128}"
+"""What an id that a caller offers looks like, as a regular expression."""
+
+_SANE: Final = re.compile(FORM).fullmatch
 
 
 def begin(offered: str | None) -> str:

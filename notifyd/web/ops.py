@@ -1,4 +1,4 @@
-"""What operators and their tools look at: metrics, liveness, readiness, and the audit trail."""
+"""What operators and their tools look at: metrics, liveness, readiness, the contract, and the audit trail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from notifyd.errors import NotifydError, UnavailableError
 from notifyd.settings import Scope
 from notifyd.store import AuditFilter
-from notifyd.web.answers import audit_json, json_answer
+from notifyd.web.answers import audit_json, json_answer, json_bytes
 from notifyd.web.auth import authorize
 from notifyd.web.lists import Listing
 from notifyd.web.services import SERVICES
@@ -74,6 +74,18 @@ async def get_metrics(request: web.Request) -> web.Response:
     encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
     body = encode(request.app[SERVICES].metrics.registry)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+
+@routes.get("/openapi.json")
+async def get_contract(request: web.Request) -> web.Response:
+    return json_bytes(await asyncio.to_thread(_contract))
+
+
+def _contract() -> bytes:
+    """Made when it is first asked for: no start waits for it, and no other request for the imports."""
+    from notifyd.web.contract.document import openapi_json
+
+    return openapi_json()
 
 
 @routes.get("/api/v1/audit")

@@ -1,0 +1,377 @@
+"""What goes out over HTTP, as records that exist for their types: answers, the callback, the notification.
+
+`web.answers` and the modules that answer write the documents; a test holds what they write to these records. A
+member with a default may be missing, every other is always there. Members may be added to any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from attrs import frozen
+
+from notifyd.errors import Reason
+from notifyd.flow.lane import BreakerState
+from notifyd.model import AttemptOutcome, AuditName, Level, Outcome, ResumeStatus, State, Status, Via
+from notifyd.wire import Decision, MessageWish, Step, Time
+
+
+@frozen(kw_only=True)
+class Accepted:
+    """The event is durable. A duplicate is given the first answer again."""
+
+    event_id: str
+    tenant: str
+    run_id: str = ""
+    approval_id: str = ""
+    round: int = 0
+    outcome: Outcome
+    correlation_id: str
+
+
+@frozen
+class AcceptedBatch:
+    """Every event of the batch is durable; the answers are in its order."""
+
+    items: tuple[Accepted, ...]
+
+
+@frozen
+class Progress:
+    """How many approvals are required, and how many distinct actors have approved."""
+
+    required: int
+    received: int
+
+
+# --- decisions ---------------------------------------------------------------------------------------------
+
+
+@frozen
+class Decided:
+    """The decision that was recorded."""
+
+    decision_hash: str
+    actor: str
+    decided_at: Time
+
+
+@frozen
+class AckResume:
+    """How the callback stands, and the resume token, sealed for the client that posted the request."""
+
+    status: ResumeStatus
+    delivery_id: str | None
+    token: str | None
+
+
+@frozen
+class AckAnswer:
+    """The state at the time of the decision; the same decision again is answered with the same bytes."""
+
+    run_id: str
+    approval_id: str
+    status: Status
+    decision: Decided
+    approvals: Progress
+    resume: AckResume
+    correlation_id: str
+
+
+@frozen
+class DecisionData:
+    """The decision that ended the approval. `actors` are all who decided so in its round."""
+
+    tenant: str
+    run_id: str
+    approval_id: str
+    plan_hash: str
+    decision: Decision
+    decision_hash: str
+    actors: tuple[str, ...]
+    comment: str
+    decided_at: Time
+    correlation_id: str
+    resume_token: str
+
+
+@frozen(kw_only=True)
+class DecisionCallback:
+    """What is posted to the request's `resume.callbackUrl`, with the token in clear for who issued it."""
+
+    type: Literal["pack.approval.decided"] = "pack.approval.decided"
+    timestamp: Time
+    data: DecisionData
+
+
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+@frozen
+class RecordedDecision:
+    """One actor's decision, as it is kept with the approval."""
+
+    decision: Decision
+    actor: str
+    comment: str
+    decided_at: Time
+    decision_hash: str
+    round: int
+    via: Via
+
+
+@frozen
+class ApprovalResume:
+    """How the callback stands; `deliveryId` is its line of the ledger."""
+
+    status: ResumeStatus
+    delivery_id: str | None
+
+
+@frozen(kw_only=True)
+class Approval:
+    """An approval as it is now. `decisions` are those of all rounds, in order."""
+
+    tenant: str
+    run_id: str
+    approval_id: str
+    pack_id: str | None
+    status: Status
+    round: int
+    plan_hash: str
+    required_grants: tuple[str, ...]
+    requested_by: str
+    requested_at: Time
+    expires_at: Time | None
+    ended_at: Time | None
+    ended_by: str | None
+    approvals: Progress
+    decisions: tuple[RecordedDecision, ...]
+    resume: ApprovalResume
+    steps: tuple[Step, ...]
+    labels: Mapping[str, str]
+    message: MessageWish
+    correlation_id: str
+
+
+@frozen
+class AuditRecord:
+    """One line of the audit trail. `data` holds small facts for the reader."""
+
+    id: str
+    name: AuditName
+    at: Time
+    actor: str
+    correlation_id: str
+    run_id: str | None
+    approval_id: str | None
+    data: Mapping[str, Any]
+
+
+@frozen(kw_only=True)
+class ApprovalWithHistory(Approval):
+    """An approval with the newest lines of its audit trail, oldest first."""
+
+    history: tuple[AuditRecord, ...]
+
+
+@frozen
+class Attempt:
+    """One try to deliver. `excerpt` is a redacted piece of what the receiver answered."""
+
+    at: Time
+    duration_ms: float
+    outcome: AttemptOutcome
+    reason: Reason | None
+    status: int | None
+    detail: str
+    excerpt: str
+
+
+@frozen(kw_only=True)
+class Delivery:
+    """One message to one channel and recipient, with its newest attempts."""
+
+    id: str
+    tenant: str
+    state: State
+    channel: str
+    rule: str
+    recipient: str | None
+    kind: str
+    action: str
+    run_id: str | None
+    approval_id: str | None
+    seq: int
+    attempts: tuple[Attempt, ...]
+    tries: int
+    next_attempt_at: Time | None
+    created_at: Time
+    ended_at: Time | None
+    reason: Reason | None
+    folded_into: str | None
+    correlation_id: str
+
+
+@frozen
+class Lane:
+    """A channel's queue: what waits, what is being sent, and its breaker."""
+
+    backlog: int
+    running: int
+    breaker: BreakerState
+
+
+@frozen
+class LastSuccess:
+    """The last attempt that succeeded in this life of the daemon."""
+
+    at: Time
+
+
+@frozen
+class LastFailure:
+    """The last attempt that failed in this life of the daemon."""
+
+    at: Time
+    reason: Reason | None
+    detail: str
+
+
+@frozen(kw_only=True)
+class Channel:
+    """A configured channel, and how it stands. Never what it holds secret."""
+
+    name: str
+    type: str
+    plugin: str | None
+    version: str | None
+    personal: bool
+    rate_limit: str | None
+    concurrency: int
+    timeout: str
+    lane: Lane
+    last_success: LastSuccess | None
+    last_failure: LastFailure | None
+
+
+@frozen(kw_only=True)
+class ChannelTest:
+    """The test message was taken."""
+
+    channel: str
+    status: Literal["sent"] = "sent"
+    duration_ms: float
+    detail: str
+
+
+@frozen
+class ApprovalPage:
+    """Approvals; `nextCursor` goes on with the list, null at its end."""
+
+    items: tuple[Approval, ...]
+    next_cursor: str | None
+
+
+@frozen
+class DeliveryPage:
+    """Deliveries, newest first; `nextCursor` goes on with the list, null at its end."""
+
+    items: tuple[Delivery, ...]
+    next_cursor: str | None
+
+
+@frozen
+class AuditPage:
+    """The audit trail, newest first; `nextCursor` goes on with the list, null at its end."""
+
+    items: tuple[AuditRecord, ...]
+    next_cursor: str | None
+
+
+@frozen
+class ChannelPage:
+    """All channels by name, so `nextCursor` is always null."""
+
+    items: tuple[Channel, ...]
+    next_cursor: str | None
+
+
+@frozen
+class PurgeAnswer:
+    """How many rows this request has removed, or would have, by collection."""
+
+    dry_run: bool
+    removed: Mapping[str, int]
+    next_cursor: str | None
+
+
+@frozen
+class Health:
+    """That there is an answer is what counts."""
+
+    status: str
+
+
+# --- problems ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class Fault:
+    """One thing wrong with the request. `pointer` is a JSON pointer (RFC 6901), or a query parameter's name."""
+
+    pointer: str
+    message: str
+
+
+@frozen(kw_only=True)
+class Problem:
+    """Why a request was refused (RFC 9457). `code` is stable; `errors` lists every fault of a body at once."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    correlation_id: str
+    detail: str = ""
+    errors: tuple[Fault, ...] = ()
+
+
+# --- the webhook channel -----------------------------------------------------------------------------------
+
+
+@frozen
+class NotificationText:
+    """The message as its template wrote it for this reader."""
+
+    title: str
+    body: str
+    level: Level
+    locale: str
+
+
+@frozen
+class NotificationLink:
+    """A link that a reader can follow, such as the approver's page."""
+
+    label: str
+    url: str
+
+
+@frozen
+class NotificationData:
+    """The redacted event as rules see it, what is told of it, and where to go."""
+
+    event: Mapping[str, Any]
+    message: NotificationText
+    links: tuple[NotificationLink, ...]
+
+
+@frozen
+class Notification:
+    """What a channel of type `webhook` posts. `type` is the event's kind and action, joined by a point."""
+
+    type: str
+    timestamp: Time | None
+    data: NotificationData

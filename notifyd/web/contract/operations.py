@@ -1,0 +1,331 @@
+"""What is served: each operation with what it takes, what it answers, and every fault it can be refused with.
+
+A test compares this table with the routes of the application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from attrs import field, frozen
+
+from notifyd import errors
+from notifyd.errors import NotifydError
+from notifyd.model import State, Status
+from notifyd.settings import Scope
+from notifyd.web import problems
+from notifyd.web.auth import Signature
+from notifyd.web.body import JSON
+from notifyd.web.ingest import BATCH, STRUCTURED
+
+HTML: Final = "text/html"
+FORM: Final = "application/x-www-form-urlencoded"
+TEXT: Final = "text/plain"
+
+Faults: TypeAlias = tuple[type[NotifydError], ...]
+
+_EDGE: Final[Faults] = (problems.AddressNotAllowedError, NotifydError)
+_KNOWN: Final[Faults] = (errors.UnauthenticatedError, errors.ScopeMissingError)
+_TENANT: Final[Faults] = (errors.TenantMismatchError,)
+_BODY: Final[Faults] = (
+    errors.MalformedError,
+    errors.InvalidError,
+    errors.TooLargeError,
+    errors.UnsupportedMediaError,
+    problems.SlowBodyError,
+)
+_LIST: Final[Faults] = (problems.InvalidQueryError, problems.InvalidCursorError)
+_STORE: Final[Faults] = (errors.StoreError,)
+_INGEST: Final[Faults] = (
+    *(*_BODY, *_STORE),
+    *(errors.TooOldError, errors.EventIdConflictError, errors.OverloadedError),
+)
+_DECIDE: Final[Faults] = (
+    *(*_BODY, *_STORE, errors.NotFoundError, errors.GrantMissingError, errors.SelfApprovalError),
+    *(errors.AlreadyDecidedError, errors.ExpiredError, errors.PlanChangedError, errors.AlreadyVotedError),
+)
+
+
+@frozen
+class Query:
+    """A parameter of a list."""
+
+    name: str
+    text: str
+    choices: type[StrEnum] | None = None
+
+
+@frozen
+class Answer:
+    """A success: its text, and by media type the schema of the body, "" where it has none to tell of."""
+
+    text: str
+    content: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Operation:
+    """One method on one path. `body` has schemas by media type, as `Answer.content` has."""
+
+    method: str
+    path: str
+    id: str
+    tag: str
+    summary: str
+    text: str = ""
+    scope: Scope | None = None
+    signature: Signature = Signature.REFUSED
+    query: tuple[Query, ...] = ()
+    body: Mapping[str, str] = field(factory=dict)
+    body_required: bool = True
+    answers: Mapping[int, Answer]
+    refusals: Faults = ()
+    guarded: bool = True  # by an allowlist of addresses
+    paged: bool = False
+    callback: bool = False
+
+    @property
+    def faults(self) -> Faults:
+        """Every class of faults it can be refused with, one time each, in the order of their statuses."""
+        found = {*self.refusals, NotifydError, *(_EDGE if self.guarded else ())}
+        if self.scope is not None:
+            found |= {*_KNOWN, *_TENANT}
+        if self.signature is not Signature.REFUSED:
+            found |= {errors.SignatureInvalidError}
+        if self.signature is Signature.REQUIRED:
+            found |= {errors.SignatureRequiredError}
+        if self.paged:
+            found |= {*_LIST, *_STORE}
+        return tuple(sorted(found, key=lambda fault: (problems.meaning(fault).status, fault.code)))
+
+
+def _page(schema: str) -> Mapping[int, Answer]:
+    return {200: Answer("One page of the list.", {JSON: schema})}
+
+
+_RUN: Final = Query("runId", "Of this run only.")
+_ACCEPTED: Final = "Accepted: durable, and not known before."
+_DUPLICATE: Final = "A duplicate: known already, with the same content. The first answer again."
+_EVENTS: Final = {JSON: "Accepted|AcceptedBatch"}
+
+OPERATIONS: Final = (
+    Operation(
+        method="post",
+        path="/notifications/pack-approvals",
+        id="postPackEvent",
+        tag="events",
+        summary="Accept one of Task Runner's events",
+        text=(
+            "A 202 means that the event is on disk, and so is the approval or hold it creates. Sending the same"
+            " event again is safe. The body must be signed."
+        ),
+        scope=Scope.INGEST,
+        signature=Signature.REQUIRED,
+        body={JSON: "PackEvent"},
+        answers={
+            202: Answer(_ACCEPTED, {JSON: "Accepted"}),
+            200: Answer(_DUPLICATE, {JSON: "Accepted"}),
+        },
+        refusals=_INGEST,
+        callback=True,
+    ),
+    Operation(
+        method="get",
+        path="/notifications/pack-approvals",
+        id="listApprovals",
+        tag="approvals",
+        summary="List approvals",
+        scope=Scope.READ,
+        query=(Query("status", "In this status only.", Status), _RUN),
+        paged=True,
+        answers=_page("ApprovalPage"),
+    ),
+    Operation(
+        method="get",
+        path="/notifications/pack-approvals/{runId}/{approvalId}",
+        id="getApproval",
+        tag="approvals",
+        summary="Show an approval with its history",
+        scope=Scope.READ,
+        answers={200: Answer("The approval as it is now.", {JSON: "ApprovalWithHistory"})},
+        refusals=(errors.NotFoundError, *_STORE),
+    ),
+    Operation(
+        method="post",
+        path="/notifications/pack-approvals/{runId}/{approvalId}/ack",
+        id="postAck",
+        tag="approvals",
+        summary="Decide an approval",
+        text=(
+            "Repeating a decision is safe: it is answered with the first answer, byte for byte. A signed body"
+            " must also have `tenant.id`, `runId` and `approvalId`, as a signature covers nothing else."
+        ),
+        scope=Scope.APPROVE,
+        signature=Signature.TAKEN,
+        body={JSON: "AckRequest"},
+        answers={200: Answer("The decision is recorded, or was before.", {JSON: "AckAnswer"})},
+        refusals=(*_DECIDE, errors.ActorNotAllowedError),
+    ),
+    Operation(
+        method="post",
+        path="/api/v1/events",
+        id="postCloudEvents",
+        tag="events",
+        summary="Accept any other event, as CloudEvents 1.0",
+        text=(
+            "Structured mode, a batch, or binary mode: the attributes as `ce-` headers, and any media type. Binary"
+            " mode takes a bearer token only. A batch is taken whole or not at all."
+        ),
+        scope=Scope.INGEST,
+        signature=Signature.TAKEN,
+        body={STRUCTURED: "CloudEvent", BATCH: "CloudEvent[]", JSON: "CloudEvent", "*/*": ""},
+        body_required=False,
+        answers={
+            202: Answer(f"{_ACCEPTED} Of a batch, at least one.", _EVENTS),
+            200: Answer(f"{_DUPLICATE} Of a batch, all of them.", _EVENTS),
+        },
+        refusals=_INGEST,
+    ),
+    Operation(
+        method="get",
+        path="/api/v1/deliveries",
+        id="listDeliveries",
+        tag="deliveries",
+        summary="List deliveries, newest first",
+        scope=Scope.READ,
+        query=(Query("state", "In this state only.", State), Query("channel", "To this channel only.")),
+        paged=True,
+        answers=_page("DeliveryPage"),
+    ),
+    Operation(
+        method="get",
+        path="/api/v1/deliveries/{id}",
+        id="getDelivery",
+        tag="deliveries",
+        summary="Show a delivery with its attempts",
+        scope=Scope.READ,
+        answers={200: Answer("The delivery as it is now.", {JSON: "Delivery"})},
+        refusals=(errors.NotFoundError, *_STORE),
+    ),
+    Operation(
+        method="post",
+        path="/api/v1/deliveries/{id}/retry",
+        id="retryDelivery",
+        tag="deliveries",
+        summary="Send a dead delivery again",
+        scope=Scope.OPERATE,
+        answers={200: Answer("It is pending again.", {JSON: "Delivery"})},
+        refusals=(errors.NotFoundError, errors.NotRetryableError, *_STORE),
+    ),
+    Operation(
+        method="get",
+        path="/api/v1/channels",
+        id="listChannels",
+        tag="channels",
+        summary="List the channels, and how each stands",
+        scope=Scope.READ,
+        answers={200: Answer("All channels, by name.", {JSON: "ChannelPage"})},
+    ),
+    Operation(
+        method="post",
+        path="/api/v1/channels/{name}/test",
+        id="testChannel",
+        tag="channels",
+        summary="Send a test message now",
+        scope=Scope.OPERATE,
+        body={JSON: "TrialRequest"},
+        body_required=False,
+        answers={200: Answer("The channel took the message.", {JSON: "ChannelTest"})},
+        refusals=(*_BODY, errors.NotFoundError, errors.ChannelFailedError, errors.UnavailableError),
+    ),
+    Operation(
+        method="post",
+        path="/api/v1/purge",
+        id="purge",
+        tag="operations",
+        summary="Remove what is older than the configuration keeps",
+        text="Works for a second; `nextCursor`, sent as `cursor`, goes on.",
+        scope=Scope.OPERATE,
+        body={JSON: "PurgeRequest"},
+        body_required=False,
+        answers={200: Answer("What this request has removed.", {JSON: "PurgeAnswer"})},
+        refusals=(*_BODY, *_STORE, problems.InvalidCursorError, errors.JobTakenError),
+    ),
+    Operation(
+        method="get",
+        path="/api/v1/audit",
+        id="listAudit",
+        tag="operations",
+        summary="List the audit trail, newest first",
+        scope=Scope.READ,
+        query=(_RUN, Query("approvalId", "Of approvals with this id only.")),
+        paged=True,
+        answers=_page("AuditPage"),
+    ),
+    Operation(
+        method="get",
+        path="/approvals/{link}",
+        id="getApprovalPage",
+        tag="pages",
+        summary="Show an approver the plan behind a link",
+        text="A page for people, and so are its refusals. It changes nothing.",
+        answers={200: Answer("The page.", {HTML: ""})},
+        refusals=(errors.NotFoundError, problems.LinkExpiredError, *_STORE),
+        guarded=False,
+    ),
+    Operation(
+        method="post",
+        path="/approvals/{link}",
+        id="postApprovalPage",
+        tag="pages",
+        summary="Decide as the person the link was sent to",
+        text="The page's own form, with the token that the page holds. Programs decide by the ack.",
+        body={FORM: ""},
+        answers={303: Answer("Decided: back to the page.")},
+        refusals=(*_DECIDE, errors.ForbiddenError, problems.LinkExpiredError),
+        guarded=False,
+    ),
+    Operation(
+        method="get",
+        path="/healthz",
+        id="getHealth",
+        tag="operations",
+        summary="Is the process alive",
+        answers={200: Answer("The event loop turns.", {JSON: "Health"})},
+        guarded=False,
+    ),
+    Operation(
+        method="get",
+        path="/readyz",
+        id="getReadiness",
+        tag="operations",
+        summary="Can it work",
+        answers={200: Answer("The store takes writes.", {JSON: "Health"})},
+        refusals=(errors.UnavailableError,),
+        guarded=False,
+    ),
+    Operation(
+        method="get",
+        path="/metrics",
+        id="getMetrics",
+        tag="operations",
+        summary="Metrics for Prometheus",
+        answers={
+            200: Answer(
+                "The text format, or OpenMetrics where it is asked for.",
+                {TEXT: "", "application/openmetrics-text": ""},
+            )
+        },
+    ),
+    Operation(
+        method="get",
+        path="/openapi.json",
+        id="getContract",
+        tag="operations",
+        summary="This document",
+        answers={200: Answer("An OpenAPI 3.1 document.", {JSON: ""})},
+        guarded=False,
+    ),
+)
