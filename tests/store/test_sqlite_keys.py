@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from notifyd.store.sqlite import SqliteStore, keys, open_sqlite, rows
 from notifyd.store.sqlite.files import connect, open_writer
 from notifyd.store.sqlite.keys import KeyIndex, Keys, begin
 from notifyd.store.sqlite.schema import MIGRATIONS, migrate
-from notifyd.store.sqlite.writer import commit
+from notifyd.store.sqlite.writer import Limits, commit
 from tests.store.makers import (
     HOUR,
     NODE,
@@ -59,7 +60,8 @@ async def append(store: SqliteStore, names: Sequence[str]) -> list[bool]:
 
 
 def named(prefix: str, count: int) -> list[str]:
-    return [f"{prefix}{number}" for number in range(count)]
+    """Keys as notifyd's own are."""
+    return [sha256(f"{prefix}{number}".encode()).hexdigest() for number in range(count)]
 
 
 async def merged(store: SqliteStore) -> None:
@@ -187,7 +189,7 @@ async def test_a_batch_that_was_rolled_back_leaves_no_key_behind(tmp_path: Path)
     await append(store, ["before"])
     commits.failing = True
     for attempt in range(20):
-        failed = [store.append(append_of(event(f"e{number}"))) for number in range(10)]
+        failed = [store.append(append_of(event(name))) for name in named("e", 10)]
         failed += [store.append(append_of(event(f"other{attempt}")))]
         assert {type(end) for end in await asyncio.gather(*failed, return_exceptions=True)} == {StoreError}
     commits.failing = False
@@ -273,6 +275,7 @@ async def test_a_start_reads_only_the_keys_that_no_merge_has_written(tmp_path: P
 
 APPEND_AND_MERGE = """
 import asyncio, sys
+from hashlib import sha256
 from pathlib import Path
 from notifyd.store.sqlite import keys, open_sqlite
 from tests.store.makers import append_of, event
@@ -282,7 +285,7 @@ keys.KEPT = 60
 async def caller(store, number):
     count = 0
     while True:
-        key = f"e{number}-{count}"
+        key = sha256(f"{number}-{count}".encode()).hexdigest()
         await store.append(append_of(event(key)))
         print(key, flush=True)
         count += 1
@@ -365,7 +368,9 @@ def filled(folder: Path, count: int) -> tuple[keys.Database, KeyIndex]:
     db = open_writer(folder / "notifyd.db")
     migrate(db, folder)
     statement = rows.insert("audit", ("rowid", *rows.AUDIT))
-    given = ((number, *rows.audit_row(audit_record(f"a{number}"))) for number in range(1, count + 1))
+    given = (
+        (number, *rows.audit_row(audit_record(name))) for number, name in enumerate(named("a", count), 1)
+    )
     db.execute("BEGIN")
     db.executemany(statement, given)
     db.execute("COMMIT")
@@ -397,8 +402,8 @@ def test_under_constant_load_each_step_merges_a_share_of_the_keys_and_memory_sta
     db, index = filled(tmp_path, 0)
     statement, written = rows.insert("audit", ("rowid", *rows.AUDIT)), []
     db.execute("BEGIN")
-    for number in range(10_000):
-        index.insert(db, statement, rows.audit_row(audit_record(f"a{number}")))
+    for name in named("a", 10_000):
+        index.insert(db, statement, rows.audit_row(audit_record(name)))
         while index.full:
             before = db.total_changes
             index.merged(index.merge(db))
@@ -411,6 +416,39 @@ def test_under_constant_load_each_step_merges_a_share_of_the_keys_and_memory_sta
     )  # a bucket of 64 has filled to twice its mean when its turn comes
     assert max(steady) < 80
     db.close()
+
+
+def test_no_key_is_passed_over_for_ever_by_newer_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buckets that fill as fast as they are merged: what memory holds is of the newest rows alone."""
+    monkeypatch.setattr(keys, "AT_ONCE", 10)
+    db, index = filled(tmp_path, 3_000)
+    statement = rows.insert("audit", ("rowid", *rows.AUDIT))
+    db.execute("BEGIN")
+    for number, name in enumerate(named("b", 20_000)):
+        index.insert(db, statement, rows.audit_row(audit_record(name)))
+        if number % 10 == 0:
+            index.merged(index.merge(db))
+    db.execute("COMMIT")
+    (mark,) = db.execute("SELECT row FROM key_marks WHERE name = 'audit'").fetchone()
+    assert mark > 23_000 - 3 * index.count
+    db.close()
+
+
+async def test_memory_stays_bounded_however_many_callers_wait(tmp_path: Path, small: None) -> None:
+    counts = []
+
+    class Counts:
+        def commit(self, seconds: float, rows: int) -> None:
+            counts.append(in_memory(store, "events") + in_memory(store, "audit"))
+
+    store = await opened(tmp_path, observer=Counts(), limits=Limits(batch_steps=8))
+    records = [[audit_record(name)] for name in named("a", 1_000)]
+    given = [store.append(append_of(event(name))) for name in named("e", 1_000)]
+    await asyncio.gather(*given, *map(store.write_audit, records))
+    assert max(counts) < 700
+    await store.aclose()
 
 
 # --- an older file -----------------------------------------------------------------------------------------

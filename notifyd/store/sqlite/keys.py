@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import Any, Final
+from zlib import crc32
 
 from attrs import frozen
 
@@ -25,13 +25,15 @@ AT_ONCE: Final = 1_024
 """How many keys one step merges, at most: steps run on the event loop."""
 
 _BUCKETS: Final = 64
-_BYTES: Final = 6
-_SHIFT: Final = 8 * _BYTES - 6  # the leading bits of a hash that number its bucket
+_SHIFT: Final = 48 - 6  # leaves of a hash the bits that number its bucket
 
 
 def hash_of(key: str) -> int:
-    """The 48 bits that a key is looked up by. Two keys may share them: the row tells."""
-    return int.from_bytes(blake2b(key.encode(), digest_size=_BYTES).digest())
+    """The 48 bits that a key is looked up by: of a SHA-256 in hex the last. Keys may share them: the row tells."""
+    try:
+        return int(key[-12:], 16)
+    except ValueError:  # a key that is none of notifyd's own
+        return crc32(key.encode()) << 16
 
 
 _COLUMNS: Final = {"events": "key", "deliveries": "id", "audit": "id"}
@@ -65,11 +67,19 @@ class Database(sqlite3.Connection):
 
 @frozen
 class Merged:
-    """What a merge wrote: of one bucket the keys up to a hash, in the rows up to one."""
+    """What a merge wrote: of one bucket the hashes after one and up to another, of the rows up to one."""
 
     bucket: int
+    after: int
     hash: int
     row: int
+    whole: bool
+
+    def left(self, keys: dict[int, int]) -> dict[int, int]:
+        """Those of a bucket's keys that it did not write."""
+        return {
+            hash_: row for hash_, row in keys.items() if not self.after < hash_ <= self.hash or row > self.row
+        }
 
 
 class KeyIndex:
@@ -85,6 +95,7 @@ class KeyIndex:
         self._newest = 0  # the number given last
         self._settled = 0  # the one given last of those that were committed
         self._turn = 0  # the bucket to merge next
+        self._after = -1  # the hash to go on from in it
         names = {"table": table, "key": _COLUMNS[table], "bearing": bearing(table, "?1", "?2")}
         self._may = "SELECT 1 FROM {table}_keys WHERE hash = ? LIMIT 1".format_map(names)
         self._find = "SELECT rowid FROM {table} WHERE {bearing}".format_map(names)
@@ -154,25 +165,28 @@ class KeyIndex:
         return self.count > KEPT
 
     def merge(self, db: sqlite3.Connection) -> Merged:
-        """Write the next bucket's keys, or the first `AT_ONCE`. Memory keeps them until `merged` is told."""
+        """Write the next bucket's keys, at most `AT_ONCE`. Memory keeps them until `merged` is told."""
         bucket, others = self._buckets[self._turn], [*self._buckets]
-        taken = sorted(bucket.items())[:AT_ONCE]
-        last = taken[-1][0] if taken else 0
+        waiting = sorted(item for item in bucket.items() if item[0] > self._after)
+        taken = waiting[:AT_ONCE]
         (oldest,) = db.execute(self._oldest, (self._newest + 1,)).fetchone()
         db.executemany(self._keep, [item for item in taken if item[1] >= oldest])  # what retention has left
-        others[self._turn] = {hash_: row for hash_, row in bucket.items() if hash_ > last}
-        waiting = (next(iter(other.values())) for other in others if other)
-        mark = min(waiting, default=self._newest + 1) - 1
-        db.execute("UPDATE key_marks SET row = ? WHERE name = ?", (mark, self.table))
-        return Merged(self._turn, last, self._newest)
+        last = taken[-1][0] if taken else self._after
+        done = Merged(self._turn, self._after, last, self._newest, whole=len(taken) == len(waiting))
+        others[self._turn] = done.left(bucket)
+        first = min((next(iter(other.values())) for other in others if other), default=self._newest + 1)
+        db.execute("UPDATE key_marks SET row = ? WHERE name = ?", (first - 1, self.table))
+        return done
 
     def merged(self, done: Merged) -> None:
         """Forget what a merge wrote, now that it is durable."""
         bucket = self._buckets[done.bucket]
-        rest = {hash_: row for hash_, row in bucket.items() if hash_ > done.hash or row > done.row}
-        self._buckets[done.bucket] = rest
-        self.count += len(rest) - len(bucket)
-        self._turn = (done.bucket + 1) % _BUCKETS
+        self._buckets[done.bucket] = left = done.left(bucket)
+        self.count += len(left) - len(bucket)
+        if done.whole:
+            self._turn, self._after = (done.bucket + 1) % _BUCKETS, -1
+        else:
+            self._after = done.hash
 
     # -- opening ------------------------------------------------------------------------------------------
 

@@ -28,9 +28,11 @@ class Merger:
 
     async def _merge(self, writer: GroupWriter) -> None:
         try:
-            for index in self._keys:
-                while index.full:
-                    index.merged(await writer.submit(index.merge))
+            while full := [index for index in self._keys if index.full]:
+                # First, so that one is in every batch and memory stays bounded however many callers wait.
+                done = await asyncio.gather(*(writer.submit(index.merge, first=True) for index in full))
+                for index, one in zip(full, done, strict=True):
+                    index.merged(one)
             self._fault = ""
         except StoreError as error:
             if error.detail != self._fault:

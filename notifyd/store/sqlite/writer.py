@@ -108,8 +108,8 @@ class GroupWriter:
         self._checkpoint_wanted = False
         self._checkpoint_fault = ""
 
-    def submit(self, run: Callable[[Database], T]) -> asyncio.Future[T]:
-        """The future result of a step, which comes once it is durable.
+    def submit(self, run: Callable[[Database], T], *, first: bool = False) -> asyncio.Future[T]:
+        """The future result of a step, which comes once it is durable. `first` puts it before all that wait.
 
         `run` may be called twice, the first call's writes undone. Its exception reaches this caller alone.
         A future that is cancelled before its step's turn withdraws the step.
@@ -117,7 +117,10 @@ class GroupWriter:
         if self._closed:
             raise StoreError(f"{self._path}: the store is closed")
         step = _Step(run, self._loop.create_future())
-        self._waiting.append(step)
+        if first:
+            self._waiting.appendleft(step)
+        else:
+            self._waiting.append(step)
         if not self._busy:
             self._busy = True
             self._rest.clear()
