@@ -8,6 +8,7 @@ import pytest
 
 from tests import forks, mongodb
 from tests.mongodb import MongoServer
+from tests.often import look_often
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,9 @@ def _fork_servers() -> Iterator[None]:
     yield
     for server in forks.SERVERS:
         server.close()
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is due by a clock that the test has turned is found at once."""
+    look_often(monkeypatch)

@@ -131,10 +131,14 @@ async def start(folder: Path, *crash_at: str) -> Forked:
 
 
 def load() -> Callable[[], None]:
-    """Import what the daemon imports and compile the built-in templates; `run`."""
+    """Import what the daemon imports, compile the built-in templates, and have it look often; `run`."""
+    import pytest
+
     import notifyd.store.sqlite  # noqa: F401 - as the store's opening does
     from notifyd.render import TemplateSet
+    from tests.often import look_often
 
+    look_often(pytest.MonkeyPatch())
     TemplateSet.load(discover().template_sources, (), "en")
     return run
 

@@ -15,6 +15,8 @@ from tests import events
 from tests.daemon import CONFIG, Daemon, daemon
 from tests.waiting import until, until_async
 
+pytestmark = pytest.mark.usefixtures("often")
+
 BASE = CONFIG.partition("[channels.inbox]")[0]
 SECRET = "whsec_c2VjcmV0LW9mLXRoZS1ob29rLW9mLTMyLWJ5dGVzLiE="
 

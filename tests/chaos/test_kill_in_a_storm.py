@@ -21,6 +21,7 @@ from tests.integration.test_storms import quiet_around
 from tests.waiting import until, until_async
 
 HOUR = 3600
+LATE = 1
 
 Rows: TypeAlias = dict[str, list[dict[str, Any]]]
 """The ledger's rows by state."""
@@ -135,7 +136,7 @@ async def test_a_window_is_told_whole_and_once_whenever_the_daemon_is_killed(
         for number, run in enumerate(RUNS, 1):
             await post(one, run)
             await until_planned(one, number)
-        turn(tmp_path, HOUR)
+        turn(tmp_path, HOUR + LATE)
         await until(lambda: one.starts == 2, 45)
         assert await all_told(one, sent=2, folded=3) == [1, 3]
 
@@ -166,7 +167,7 @@ async def test_a_throttle_lets_as_many_through_and_sums_up_the_rest_once_wheneve
         assert one.starts == (2 if (step, nth, side) in SPENT else 1)
         assert len(messages(one)) == 2
 
-        turn(tmp_path, HOUR)
+        turn(tmp_path, HOUR + LATE)
         await until(lambda: one.starts == 2, 45)
         assert await all_told(one, sent=3, folded=3) == [1, 1, 3]
 
@@ -176,7 +177,7 @@ async def test_what_was_alone_over_the_budget_goes_as_itself_though_the_daemon_i
 ) -> None:
     async with runner(tmp_path, "let_go", "1", "after", config=THROTTLED) as one:
         await post_one_by_one(one, 3)
-        turn(tmp_path, HOUR)
+        turn(tmp_path, HOUR + LATE)
         await until(lambda: one.starts == 2, 45)
         assert await all_told(one, sent=3) == [1, 1, 1]
 
@@ -192,7 +193,7 @@ async def test_a_daemon_that_is_killed_after_each_event_lets_no_more_through_tha
                 await killed(one)
         await until_rows(one, sent=2, pending=2)
         assert len(messages(one)) == 2
-        turn(tmp_path, HOUR)
+        turn(tmp_path, HOUR + LATE)
         assert await all_told(one, sent=3, folded=2) == [1, 1, 2]
 
 
@@ -224,7 +225,7 @@ async def test_what_quiet_hours_hold_is_one_digest_when_they_are_over_whenever_t
         await until_rows(one, pending=3)
         assert one.sink.received == []
 
-        turn(tmp_path, HOUR)
+        turn(tmp_path, HOUR + LATE)
         await until(lambda: one.starts == 2, 45)
         assert await all_told(one, sent=1, folded=3) == [3]
 

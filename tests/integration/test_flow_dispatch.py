@@ -17,6 +17,7 @@ from notifyd.errors import (
     Reason,
     TransientError,
 )
+from notifyd.flow import dispatch
 from notifyd.flow.lane import BREAKER_INTERVAL, BREAKER_THRESHOLD, CAPACITY, Job
 from notifyd.model import SECOND, AttemptOutcome, AuditName, Delivery, Receipt, State
 from notifyd.testkit.receivers import Reply, Sink
@@ -512,6 +513,7 @@ async def test_what_was_sent_is_on_record_once_where_the_answer_was_lost(tmp_pat
         assert len(sent) == 1
 
 
+@pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("operation", ["claim_due", "hold", "backlog", "has_earlier", "release"])
 async def test_a_store_that_fails_for_a_while_delays_and_loses_nothing(
     tmp_path: Path, operation: str, caplog: pytest.LogCaptureFixture
@@ -534,7 +536,10 @@ async def test_a_store_that_fails_for_a_while_delays_and_loses_nothing(
         assert "Task exception" not in caplog.text
 
 
-async def test_a_store_that_fails_does_not_make_the_dispatcher_spin(tmp_path: Path) -> None:
+async def test_a_store_that_fails_does_not_make_the_dispatcher_spin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "_TICK", 0.2)
     async with flow(tmp_path, ROUNDS) as way:
         way.channel().script = [busy()]
         await way.ask()
@@ -544,7 +549,7 @@ async def test_a_store_that_fails_does_not_make_the_dispatcher_spin(tmp_path: Pa
         await until(lambda: "claim_due" in way.store.calls)
         before, began = way.store.asked.count("claim_due"), asyncio.get_running_loop().time()
         await until(lambda: way.store.asked.count("claim_due") >= before + 2)
-        assert asyncio.get_running_loop().time() - began > 1
+        assert asyncio.get_running_loop().time() - began > 0.2
         way.store.failures.clear()
         await way.ended(1)
 
@@ -738,6 +743,7 @@ async def test_after_draining_nothing_new_is_begun(tmp_path: Path) -> None:
 # --- numbers -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("often")
 async def test_the_numbers_of_a_lane_tell_how_it_stands(tmp_path: Path) -> None:
     async with flow(tmp_path, TASKS + '[channels.idle]\ntype = "fake"\n') as way:
         gate = Gate()

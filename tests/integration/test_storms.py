@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifyd.model import SECOND, Level, Message
@@ -18,7 +19,12 @@ from tests import events
 from tests.daemon import CALLBACK, CONFIG, Clock, Daemon, Inbox, daemon
 from tests.waiting import until, until_async
 
+pytestmark = pytest.mark.usefixtures("often")
+
 HOUR = 3600
+LATE = 1
+"""Seconds from a window's end to its closing, for what is planned just before the end."""
+
 BASE = CONFIG.partition("[[rules]]")[0]
 EVERY_EVENT = 'event.kind == "task.done" || event.kind == "pack.approval"'
 FULL = "1/24h"
@@ -119,7 +125,7 @@ async def test_of_a_thousand_events_a_hundred_are_told_and_then_one_summary_of_t
         await arrived(one, 100)
         await at_rest(one, 100, sent=100, pending=900)
 
-        one.clock.turn(HOUR)
+        one.clock.turn(HOUR + LATE)
         summary = (await arrived(one, 101))[100]
         assert summary.event["count"] == 900
         assert len(summary.event["items"]) == 20
@@ -141,11 +147,11 @@ async def test_in_a_storm_that_goes_on_the_summary_has_the_first_room_there_is(t
     async with running(tmp_path, 'throttle = "3/1h"') as one:
         await post(one, 5)
         await at_rest(one, 3, sent=3, pending=2)
-        one.clock.turn(HOUR)
+        one.clock.turn(HOUR + LATE)
         await post(one, 5)
         await at_rest(one, 6, sent=6, pending=3, folded=2)
         assert [message.event["count"] for message in digests(one.inbox.messages)] == [2]
-        one.clock.turn(HOUR)
+        one.clock.turn(HOUR + LATE)
         await at_rest(one, 7, sent=7, folded=5)
 
 
@@ -160,9 +166,28 @@ async def test_a_restart_neither_refills_a_budget_nor_forgets_what_is_held(tmp_p
         await at_rest(one, 10, sent=10, pending=2)
     async with running(tmp_path, options, clock=clock, inbox=inbox) as one:
         await post(one, 1)
-        clock.turn(HOUR)
+        clock.turn(HOUR + LATE)
         assert (await arrived(one, 11))[10].event["count"] == 3
         await at_rest(one, 11, sent=11, folded=3)
+
+
+async def test_one_that_waited_alone_has_spent_as_it_left_also_after_a_restart(tmp_path: Path) -> None:
+    clock, inbox = Clock(), Inbox()
+    options = 'throttle = "1/1h"'
+    async with running(tmp_path, options, clock=clock, inbox=inbox) as one:
+        await post(one, 1)
+        await at_rest(one, 1, sent=1)
+        await post(one, 1)  # it waits for an hour, and leaves as itself
+        await at_rest(one, 1, sent=1, pending=1)
+        clock.turn(HOUR + 2)
+        await at_rest(one, 2, sent=2)
+        clock.turn(HOUR / 2)
+    async with running(tmp_path, options, clock=clock, inbox=inbox) as one:
+        await post(one, 1)
+        await at_rest(one, 2, sent=2, pending=1)
+        clock.turn(HOUR / 2)
+        await at_rest(one, 3, sent=3)
+        assert digests(inbox.messages) == []
 
 
 # --- groups ------------------------------------------------------------------------------------------------
@@ -178,7 +203,7 @@ async def test_each_group_is_one_digest_and_a_single_message_goes_as_itself(tmp_
         await at_rest(one, 0, pending=36)
         assert await metric(one, "notifyd_backlog", channel="inbox") == 0
 
-        one.clock.turn(30)
+        one.clock.turn(30 + LATE)
         messages = await arrived(one, 3)
         await at_rest(one, 3, sent=3, folded=35)
         assert sorted(message.event["count"] for message in digests(messages)) == [5, 30]
@@ -195,7 +220,7 @@ async def test_a_group_s_next_window_is_another_digest(tmp_path: Path) -> None:
         for sent in (1, 2):
             await post(one, 2, run="run-1")
             await until_states(one, pending=2, **({"sent": sent - 1, "folded": 2} if sent > 1 else {}))
-            one.clock.turn(30)
+            one.clock.turn(30 + LATE)
             await arrived(one, sent)
         await at_rest(one, 2, sent=2, folded=4)
 
@@ -211,7 +236,7 @@ quiet_hours = {{from = "00:00", to = "23:59", zone = "UTC"}}"""
         await at_rest(one, 0, pending=45)
         assert await metric(one, "notifyd_approval_notifications_queued_total") == 0
 
-        one.clock.turn(30)
+        one.clock.turn(30 + LATE)
         messages = digests(await arrived(one, 3))
         assert sorted(message.event["count"] for message in messages) == [5, 20, 20]
         links = [item["link"] for message in messages for item in message.event["items"]]
@@ -298,7 +323,7 @@ async def test_what_is_held_leaves_though_its_rule_is_gone(tmp_path: Path) -> No
         await post(one, 3, run="run-1")
         await until_states(one, pending=3)
         await one.reload(one.text.replace('name = "stages"', 'name = "other"'))
-        one.clock.turn(30)
+        one.clock.turn(30 + LATE)
         assert (await arrived(one, 1))[0].event["count"] == 3
         await at_rest(one, 1, sent=1, folded=3)
 
@@ -311,7 +336,7 @@ async def test_a_digest_whose_template_fails_is_still_one_message(tmp_path: Path
     async with running(tmp_path, BY_RUN + f'\n[templates]\ndirs = ["{templates}"]') as one:
         await post(one, 3, run="run-1")
         await until_states(one, pending=3)
-        one.clock.turn(30)
+        one.clock.turn(30 + LATE)
         (message,) = await arrived(one, 1)
         assert message.title == "3 × stages"
         assert message.body.count("- ") == 3
