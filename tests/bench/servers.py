@@ -116,22 +116,25 @@ async def _append(opened: Store, rows: int, callers: int) -> float:
 async def growth(path: str) -> None:
     """Microseconds of processor time an event costs the store at some sizes, as JSON.
 
-    A sample ends with the store closed, so that it pays for all it wrote, the checkpoint too. In a large store it
-    is as many events as every key takes to be merged once, in a small one no more than leave it small.
+    A sample ends when the store is at rest, so that it pays for all it wrote, the checkpoint too. In a large store
+    it is as many events as every key takes to be merged once, in a small one no more than leave it small.
     """
-    url, costs, rows = f"sqlite:///{path}", {}, 0
+    opened = await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)
+    costs, rows = {}, 0
     for size, sample in _SIZES.items():
-        opened = await open_store(url, node="bench", clock=wall_clock)
         await _append(opened, size - rows, 512)
-        await opened.aclose()
-        opened = await open_store(url, node="bench", clock=wall_clock)
+        await asyncio.sleep(_REST)
         began = time.process_time()
         await _append(opened, sample, 128)
-        await opened.aclose()
+        await asyncio.sleep(_REST)
         costs[str(size)] = (time.process_time() - began) / sample * 1e6
         rows = size + sample
     print(orjson.dumps(costs).decode(), flush=True)
+    await opened.aclose()
 
+
+_REST = 0.5
+"""Seconds that the store is left to checkpoint what it wrote."""
 
 _SIZES = {1_000: 5_000, 10_000: 20_000, 100_000: 40_000, 300_000: 40_000, 1_000_000: 40_000}
 """At how many rows the cost of growth is measured, over how many more."""

@@ -236,6 +236,17 @@ async def test_a_merge_that_could_not_be_committed_is_repeated(
     await store.aclose()
 
 
+async def test_a_store_that_closes_amid_a_merge_says_nothing_of_it(
+    tmp_path: Path, small: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = await opened(tmp_path)
+    given = [asyncio.ensure_future(store.append(append_of(event(name)))) for name in named("e", 500)]
+    await asyncio.sleep(0)
+    await store.aclose()
+    assert all([(await one).fresh for one in given])
+    assert caplog.text == ""
+
+
 # --- killed ------------------------------------------------------------------------------------------------
 
 

@@ -21,9 +21,11 @@ class Merger:
         self._keys = keys
         self._task: asyncio.Task[None] | None = None
         self._fault = ""
+        self._closed = False
 
     def look(self, writer: GroupWriter) -> None:
-        if (self._task is None or self._task.done()) and any(index.full for index in self._keys):
+        idle = self._task is None or self._task.done()
+        if idle and not self._closed and any(index.full for index in self._keys):
             self._task = asyncio.create_task(self._merge(writer))
 
     async def _merge(self, writer: GroupWriter) -> None:
@@ -40,6 +42,8 @@ class Merger:
             self._fault = error.detail
 
     async def aclose(self) -> None:
+        """Leave what is in memory to the next start, which reads it from the rows."""
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
