@@ -24,7 +24,7 @@ from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.nodes import BEAT, Nodes
-from notifyd.flow.plan import Planner
+from notifyd.flow.plan import Planner, rendered_again
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
 from notifyd.flow.storm import Budgets
@@ -128,6 +128,7 @@ class App:
             **counted,
             callback_ended=partial(callback_ended, self._store),
             accepted=lambda event: self._planner.offer(event),
+            render=rendered_again,
             node=node,
             nodes=self._nodes,
         )

@@ -151,7 +151,7 @@ class AlreadyVotedError(ConflictError):
 
 
 class NotRetryableError(ConflictError):
-    """A delivery that is not dead cannot be retried by hand."""
+    """A delivery that is not dead, or has no message and can be given none, cannot be retried by hand."""
 
     code = "not_retryable"
 

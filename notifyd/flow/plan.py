@@ -13,7 +13,7 @@ from attrs import evolve
 
 from notifyd.codec import derived_id
 from notifyd.envelope import wrap
-from notifyd.errors import Reason, RenderError, StoreError
+from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
 from notifyd.flow.storm import Budgets, budget_key, hold_of, is_request
 from notifyd.links import Link
@@ -139,6 +139,20 @@ def make_ready(
         _delivery(event, entry, wrap(message, registry.keyring, sealed=sealed), sealed, registry, now),
         message,
     )
+
+
+def rendered_again(delivery: Delivery, event: Event, registry: Registry) -> Delivery:
+    """`delivery`, which could not be rendered when `event` was planned, with a message by today's templates.
+
+    What the plan has fixed stays: template, locale, recipient. A link is made as it would have been then.
+
+    Raises `RenderError`, and `NotRetryableError` where the event's plan has no such delivery.
+    """
+    entry = next((one for one in event.plan or () if one.delivery_id == delivery.id), None)
+    if entry is None:
+        raise NotRetryableError(f"delivery {delivery.id!r} is not in the plan of its event any more")
+    made = make_ready(event, entry, view(event), registry, delivery.created_at).delivery
+    return evolve(delivery, message=made.message, sealed=made.sealed)
 
 
 def make_message(

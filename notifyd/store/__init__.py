@@ -221,6 +221,10 @@ class Store(Upkeep, Protocol):
         """
         ...
 
+    async def event(self, tenant: str, key: str) -> Event | None:
+        """The event that is stored under a key, with its plan where that is fixed."""
+        ...
+
     # -- planning -----------------------------------------------------------------------------------------
 
     async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
@@ -289,7 +293,10 @@ class Store(Upkeep, Protocol):
     # Where there is none, it opens one with its own. No claim takes a row while it is held.
 
     async def spent(self, tenant: str, budget: str, since: Instant, limit: int) -> list[Instant]:
-        """When the newest `limit` deliveries that spent from `budget` after `since` were created, newest first."""
+        """When the newest `limit` deliveries that spent from `budget` after `since` were created, newest first.
+
+        What is held or folded has not spent; what was let go has, as it was let go.
+        """
         ...
 
     async def due_windows(self, now: Instant, limit: int) -> list[Window]:
@@ -312,7 +319,10 @@ class Store(Upkeep, Protocol):
         ...
 
     async def let_go(self, window: Window) -> int:
-        """Hold the window's rows no longer: they are due at once, each as itself; answers how many."""
+        """Hold the window's rows no longer: they are due at once, each as itself; answers how many.
+
+        Their `created_at` becomes the time of this, as a digest's is: by it they count in their budget.
+        """
         ...
 
     async def postpone(self, window: Window, closes_at: Instant) -> None:
@@ -355,8 +365,20 @@ class Store(Upkeep, Protocol):
         self, tenant: str, where: DeliveryFilter, page: Page
     ) -> tuple[list[Delivery], int | None]: ...
 
-    async def revive(self, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
+    async def revive(
+        self,
+        tenant: str,
+        delivery_id: str,
+        now: Instant,
+        deadline: Instant,
+        *,
+        message: str | None = None,
+        sealed: bool = False,
+    ) -> Delivery | None:
         """Make a dead delivery pending again, its tries at zero. None where it is not dead, or not there.
+
+        `message` is the text of one that could not be rendered (`RENDER_FAILED`), and is written with the rest.
+        Such a row is revived with a message only, and any other only without: what was rendered stays.
 
         A replay stands outside the order of its approval's messages: its `seq` becomes 0.
         """

@@ -267,8 +267,9 @@ async def test_a_message_that_cannot_be_rendered_is_dead_from_the_start_and_told
         assert (row.state, row.reason) == (State.DEAD, Reason.RENDER_FAILED)
         assert way.metric("notifyd_deliveries_total", channel="team", outcome="dead") == 1
         assert way.metric("notifyd_dead_letters", channel="team") == 1
-        with pytest.raises(NotRetryableError, match="could not be rendered"):
+        with pytest.raises(NotRetryableError, match="still cannot be rendered: template broken.en.txt:1"):
             await way.app._dispatcher.retry("acme", row.id)
+        assert await way.delivery(row.id) == row
         assert AuditName.NOTIFICATION_DEAD in {line.name for line in await way.audit()}
         assert way.channel().received == []
 

@@ -450,6 +450,45 @@ async def test_only_a_dead_delivery_of_the_tenant_is_revived(store: Store) -> No
         assert await store.revive(tenant, one, NOW, NOW + HOUR) is None
 
 
+def unrendered(**changes: Any) -> Delivery:
+    """A row that is dead from the start, as its message could not be rendered."""
+    end: dict[str, Any] = {"state": State.DEAD, "ended_at": NOW, "reason": Reason.RENDER_FAILED}
+    return delivery(message="{}", **{**end, **changes})
+
+
+async def test_a_delivery_without_a_message_is_revived_with_the_one_that_is_given(store: Store) -> None:
+    await insert(store, unrendered())
+    revived = await store.revive(TENANT, "d1", NOW + 1, NOW + HOUR, message="eyJ.new", sealed=True)
+    fresh: dict[str, Any] = {"ended_at": None, "reason": None, "seq": 0, "deadline": NOW + HOUR}
+    assert revived == delivery(message="eyJ.new", sealed=True, next_attempt_at=NOW + 1, **fresh)
+    assert await get(store, delivery()) == revived
+    (claimed,) = await store.claim_due("slack", NODE, NOW + 1, NOW + MINUTE, 10)
+    assert (claimed.message, claimed.sealed) == ("eyJ.new", True)
+
+
+async def test_a_message_is_given_to_none_but_those_without_and_none_of_those_leaves_without(
+    store: Store,
+) -> None:
+    await insert(store, unrendered(), leased("d2"))
+    await store.record(ended(leased("d2"), State.DEAD))
+    rendered = await get(store, delivery("d2"))
+    assert await store.revive(TENANT, "d1", NOW, NOW + HOUR) is None
+    assert await store.revive(TENANT, "d2", NOW, NOW + HOUR, message="other", sealed=True) is None
+    assert await get(store, delivery("d1")) == unrendered()
+    assert await get(store, delivery("d2")) == rendered
+
+
+async def test_of_several_messages_for_one_delivery_one_is_written(store: Store) -> None:
+    await insert(store, unrendered())
+    texts = [f"eyJ.{n}" for n in range(4)]
+    answers = await asyncio.gather(
+        *(store.revive(TENANT, "d1", NOW, NOW + HOUR, message=text, sealed=True) for text in texts)
+    )
+    (won,) = [row for row in answers if row is not None]
+    assert won.message in texts
+    assert await get(store, delivery()) == won
+
+
 async def test_a_node_that_is_alone_counts_one(store: Store) -> None:
     for _ in range(2):
         assert await store.beat(NOW, NOW + HOUR) == 1

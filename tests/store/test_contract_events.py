@@ -211,6 +211,21 @@ async def test_the_first_plan_stays_and_a_later_planner_is_told_it(store: Store)
     assert await store.delivery(TENANT, "d2") is None
 
 
+async def test_an_event_is_found_by_its_key_with_its_plan(store: Store, reopen: Reopen) -> None:
+    accepted = (await store.append(append_of(event()))).event
+    assert await store.event(TENANT, "e1") == accepted
+    plan = planned(event(), delivery())
+    await store.fix_plans([plan])
+    assert await store.event(TENANT, "e1") == evolve(accepted, plan=plan.plan)
+    assert await (await reopen()).event(TENANT, "e1") == evolve(accepted, plan=plan.plan)
+
+
+async def test_an_event_of_another_tenant_or_key_is_not_found(store: Store) -> None:
+    await store.append(append_of(event()))
+    for tenant, key in (("globex", "e1"), (TENANT, "e2")):
+        assert await store.event(tenant, key) is None
+
+
 async def test_an_empty_plan_is_a_plan(store: Store) -> None:
     await store.append(append_of(event()))
     assert (await store.fix_plans([planned(event())]))[0].won

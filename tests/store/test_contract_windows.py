@@ -170,6 +170,21 @@ async def test_what_spent_from_a_budget_is_counted_newest_first(store: Store) ->
     assert await store.spent(TENANT, "b", NOW, 2) == [NOW + 3, NOW + 2]
 
 
+async def test_what_was_let_go_has_spent_when_it_was_let_go_also_after_a_restart(
+    store: Store, reopen: Reopen
+) -> None:
+    """The store's clock says `NOW`."""
+    began = {"created_at": NOW - 2 * HOUR, "window_start": NOW - 2 * HOUR, "next_attempt_at": NOW - HOUR}
+    await insert(store, held("lone", budget="b", **began))
+    await insert(store, delivery("sent", budget="b", created_at=NOW - MINUTE))
+    assert await store.spent(TENANT, "b", NOW - HOUR, 10) == [NOW - MINUTE]
+    assert await store.let_go(window(1, start=NOW - 2 * HOUR, closes_at=NOW - HOUR)) == 1
+    assert await store.spent(TENANT, "b", NOW - HOUR, 10) == [NOW, NOW - MINUTE]
+    store = await reopen()
+    assert await store.spent(TENANT, "b", NOW - HOUR, 10) == [NOW, NOW - MINUTE]
+    assert (await get(store, held("lone"))).created_at == NOW
+
+
 async def test_what_was_sent_has_spent_and_what_is_held_or_folded_has_not(store: Store) -> None:
     await insert(store, leased("sent", budget="b"), held("held", budget="b"), held("folded", budget="b"))
     await store.record(ended(leased("sent", budget="b")))

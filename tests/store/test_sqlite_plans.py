@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from notifyd.errors import Reason
 from notifyd.model import State, Status
 from notifyd.store import (
     Aged,
@@ -97,6 +98,11 @@ def dumping(collection: CollectionName) -> Query:
     return lambda db: moving.dump(db, collection, "9", 10)
 
 
+def reviving_unrendered(db: Database) -> None:
+    deliveries.insert(db, 1, [delivery(state=State.DEAD, reason=Reason.RENDER_FAILED)])
+    assert deliveries.revive(db, TENANT, "d1", NOW, NOW + HOUR, "the message")
+
+
 HOT: dict[str, tuple[Query, set[str]]] = {
     "append": (
         lambda db: events.append(db, 1, append_of(event(), opening(approval()))),
@@ -120,6 +126,8 @@ HOT: dict[str, tuple[Query, set[str]]] = {
     "has_earlier": (lambda db: deliveries.has_earlier(db, delivery(seq=3)), {"deliveries_order"}),
     "delivery": (lambda db: deliveries.find(db, TENANT, "d1"), {"deliveries_keys"}),
     "revive": (lambda db: deliveries.revive(db, TENANT, "d1", NOW, NOW + HOUR), {"deliveries_keys"}),
+    "revive unrendered": (reviving_unrendered, {"deliveries_keys"}),
+    "event": (lambda db: events.find(db, TENANT, "e1"), {"events_keys"}),
     "insert held": (lambda db: deliveries.insert(db, 1, [delivery(window="w")]), {"deliveries_window"}),
     "due_windows": (lambda db: windows.due(db, NOW, 10), {"deliveries_closing"}),
     "window_rows": (lambda db: windows.held(db, WINDOW, 10), {"deliveries_window"}),

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from attrs import evolve
 
+from notifyd.errors import Reason
 from notifyd.model import Delivery, Instant, State
 from notifyd.store import MAX_ATTEMPTS_KEPT, AttemptRecord, DeliveryFilter, LaneBacklog, Page
 from notifyd.store.mongo import approvals, windows
@@ -208,15 +209,27 @@ async def search(
 
 
 async def revive(
-    base: Base, tenant: str, delivery_id: str, now: Instant, deadline: Instant
+    base: Base,
+    tenant: str,
+    delivery_id: str,
+    now: Instant,
+    deadline: Instant,
+    given: tuple[str, bool] | None = None,
 ) -> Delivery | None:
-    """Put a dead row back into the queue, outside the order of its approval's messages (`seq` 0)."""
+    """Put a dead row back into the queue, outside the order of its approval's messages (`seq` 0).
+
+    `given` is the message of a row that has none, and whether it is sealed.
+    """
     dead = await find(base, tenant, delivery_id)
     if dead is None or dead.state is not State.DEAD:
         return None
-    fresh = {"tries": 0, "seq": 0, "ended_at": None, "reason": None, "deadline": deadline}
+    fresh: Document = {"tries": 0, "seq": 0, "ended_at": None, "reason": None, "deadline": deadline}
     queued = {**_NO_LEASE, **_due(evolve(dead, deadline=deadline), now), "next_attempt_at": now}
-    where = {**by_id(tenant, delivery_id), "state": State.DEAD.value}
+    without = Reason.RENDER_FAILED.value
+    where = {**by_id(tenant, delivery_id), "state": State.DEAD.value, "reason": {"$ne": without}}
+    if given is not None:
+        where["reason"] = without
+        fresh |= {"message": given[0], "sealed": given[1]}
     if not await base.deliveries.update_one(
         where, {"$set": {"state": State.PENDING.value, **fresh, **queued}}
     ):

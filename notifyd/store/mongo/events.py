@@ -40,9 +40,9 @@ def _by_key(event: Event) -> Document:
     return {"tenant": event.tenant, "key": event.key}
 
 
-async def find(base: Base, event: Event) -> Event | None:
-    """The event that is stored under the key of `event`."""
-    document = await base.events.find_one(_by_key(event))
+async def find(base: Base, tenant: str, key: str) -> Event | None:
+    """The event that is stored under a key."""
+    document = await base.events.find_one({"tenant": tenant, "key": key})
     return None if document is None else record_of(document, Event)
 
 
@@ -83,7 +83,7 @@ async def append(base: Base, request: Append) -> Appended:
     leased_until = request.event.received_at + request.lease if request.leased else None
     if await _finish_accepting(base, accepted, leased_until):
         return Appended(accepted.event, fresh=True)
-    first = await find(base, request.event)
+    first = await find(base, *_key(request.event))
     if first is None:
         raise StoreError("the event was removed while it was being accepted")
     return Appended(first, fresh=False)
@@ -97,7 +97,7 @@ async def _decided(base: Base, request: Append) -> Acceptance | Event:
     for _ in range(approvals.RACES):
         # In this order: whoever decides after the subject was looked at is seen by the write that depends on it.
         stored = await approvals.find_subject(base, request.subject)
-        first = await find(base, event)
+        first = await find(base, *_key(event))
         if first is not None:
             return first
         known = stored.note_of(event.key)

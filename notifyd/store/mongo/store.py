@@ -78,6 +78,9 @@ class MongoStore:
     async def append(self, append: Append) -> Appended:
         return await self._run(event_steps.append(self._base, append))
 
+    async def event(self, tenant: str, key: str) -> Event | None:
+        return await self._run(event_steps.find(self._base, tenant, key))
+
     async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
         return await self._run(self._claim_unplanned(owner, now, until, limit))
 
@@ -202,8 +205,18 @@ class MongoStore:
     ) -> tuple[list[Delivery], int | None]:
         return await self._run(delivery_steps.search(self._base, tenant, where, page))
 
-    async def revive(self, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
-        return await self._run(delivery_steps.revive(self._base, tenant, delivery_id, now, deadline))
+    async def revive(
+        self,
+        tenant: str,
+        delivery_id: str,
+        now: Instant,
+        deadline: Instant,
+        *,
+        message: str | None = None,
+        sealed: bool = False,
+    ) -> Delivery | None:
+        given = None if message is None else (message, sealed)
+        return await self._run(delivery_steps.revive(self._base, tenant, delivery_id, now, deadline, given))
 
     async def dead_letters(self) -> dict[str, int]:
         return await self._run(delivery_steps.dead_letters(self._base))

@@ -201,9 +201,8 @@ async def let_go_rest(
 
 async def _free(base: Base, where: Document, now: Instant) -> int:
     queued = {"claim_at": now, "set_from": now - LEASE_CEILING}
-    return await base.deliveries.update_many(
-        where, {"$set": {"next_attempt_at": now, "window": None, **queued}, **_OUT}
-    )
+    freed = {"created_at": now, "next_attempt_at": now, "window": None}
+    return await base.deliveries.update_many(where, {"$set": freed | queued, **_OUT})
 
 
 async def postpone(base: Base, window: Window, closes_at: Instant) -> None:

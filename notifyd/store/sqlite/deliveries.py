@@ -81,10 +81,12 @@ _KEEP_ATTEMPT: Final = "UPDATE deliveries SET attempts = ? WHERE rowid = ?"
 _REVIVE: Final = sql(
     "UPDATE deliveries SET state = 'pending', tries = 0, seq = 0, next_attempt_at = :now, due_at = :now,",
     "deadline = :deadline, ended_at = NULL, reason = NULL,",
+    "sealed = CASE WHEN :message IS NULL THEN sealed ELSE :sealed END,",
     _NO_LEASE,
     _BEARING,
-    "AND state = 'dead'",
+    "AND state = 'dead' AND (reason IS 'render_failed') = (:message IS NOT NULL)",
 )
+_GIVE_MESSAGE: Final = "UPDATE messages SET message = ? WHERE delivery = ?"
 EARLIER: Final = """
 SELECT EXISTS (
     SELECT 1 FROM deliveries WHERE tenant = ? AND run_id = ? AND approval_id = ? AND due_at IS NOT NULL
@@ -308,11 +310,24 @@ def _source(state: State | None) -> Source:
     return Source("deliveries", index, _COLUMNS, wanted, _MESSAGE)
 
 
-def revive(db: Database, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
-    """Put a dead row back into the queue, outside the order of its approval's messages (`seq` 0)."""
+def revive(
+    db: Database,
+    tenant: str,
+    delivery_id: str,
+    now: Instant,
+    deadline: Instant,
+    message: str | None = None,
+    sealed: bool = False,
+) -> Delivery | None:
+    """Put a dead row back into the queue, outside the order of its approval's messages (`seq` 0).
+
+    `message` is that of a row that has none.
+    """
     terms = {"tenant": tenant, "id": delivery_id, "now": now, "deadline": deadline}
-    if not db.execute(_REVIVE, terms).rowcount:
+    if not db.execute(_REVIVE, {**terms, "message": message, "sealed": int(sealed)}).rowcount:
         return None
+    if message is not None:
+        db.execute(_GIVE_MESSAGE, (message, db.keys.deliveries.find(db, tenant, delivery_id)))
     return find(db, tenant, delivery_id)
 
 

@@ -11,7 +11,7 @@ from notifyd.errors import NotFoundError
 from notifyd.model import SECOND, Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
 from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, StoredEvent, Subject
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
-from notifyd.store.sqlite.keys import Database
+from notifyd.store.sqlite.keys import Database, bearing
 from notifyd.store.sqlite.rows import sql
 
 PLAN_LEASE: Final = 60 * SECOND
@@ -20,6 +20,7 @@ PLAN_LEASE: Final = 60 * SECOND
 _FROM: Final = ", plan FROM events LEFT JOIN plans ON plans.event = events.rowid"
 _SELECT: Final = sql("SELECT", ", ".join(rows.EVENT), _FROM)
 _BY_ROWID: Final = sql(_SELECT, "WHERE events.rowid = ?")
+_BY_KEY: Final = sql(_SELECT, "WHERE", bearing("events", "?1", "?2"))
 _INSERT: Final = rows.insert("events", ("rowid", *rows.EVENT))
 _QUEUE: Final = "INSERT INTO planning (event, life, until) VALUES (?, ?, ?)"
 _FINISH: Final = "DELETE FROM planning WHERE event = ?"
@@ -27,6 +28,11 @@ _FIX: Final = "INSERT INTO plans (event, plan) VALUES (?, ?) ON CONFLICT (event)
 _FREE: Final = "NOT (life = :life AND until > :now AND until <= :ceiling)"
 UNPLANNED: Final = sql("SELECT event FROM planning WHERE", _FREE, "ORDER BY event LIMIT :limit")
 _LEASE: Final = sql("UPDATE planning SET life = :life, until = :until WHERE event = :event AND", _FREE)
+
+
+def find(db: Database, tenant: str, key: str) -> Event | None:
+    row = db.execute(_BY_KEY, (tenant, key)).fetchone()
+    return None if row is None else rows.event_of(row)
 
 
 def append(db: Database, life: int, request: Append) -> Appended:

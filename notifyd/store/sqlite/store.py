@@ -90,6 +90,12 @@ class SqliteStore:
     async def append(self, append: Append) -> Appended:
         return await self._writer.submit(lambda db: event_steps.append(db, self._life, append))
 
+    async def event(self, tenant: str, key: str) -> Event | None:
+        found = await self._read(lambda db: event_steps.find(db, tenant, key))
+        if found is None:  # a reader may have missed a key on its way from memory to the file
+            found = await self._writer.submit(lambda db: event_steps.find(db, tenant, key))
+        return found
+
     async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
         del owner  # one process owns the file, so a lease needs no name
         candidates = await self._read(partial(event_steps.unplanned, life=self._life, now=now, limit=limit))
@@ -234,9 +240,18 @@ class SqliteStore:
     ) -> tuple[list[Delivery], int | None]:
         return await self._read(lambda db: delivery_steps.search(db, tenant, where, page))
 
-    async def revive(self, tenant: str, delivery_id: str, now: Instant, deadline: Instant) -> Delivery | None:
+    async def revive(
+        self,
+        tenant: str,
+        delivery_id: str,
+        now: Instant,
+        deadline: Instant,
+        *,
+        message: str | None = None,
+        sealed: bool = False,
+    ) -> Delivery | None:
         return await self._writer.submit(
-            lambda db: delivery_steps.revive(db, tenant, delivery_id, now, deadline)
+            lambda db: delivery_steps.revive(db, tenant, delivery_id, now, deadline, message, sealed)
         )
 
     async def dead_letters(self) -> dict[str, int]:

@@ -45,7 +45,7 @@ _FOLD: Final = sql(
     "LIMIT :limit)",
 )
 _LET_GO: Final = sql(
-    "UPDATE deliveries SET next_attempt_at = :now, due_at = :now, window = NULL",
+    "UPDATE deliveries SET created_at = :now, next_attempt_at = :now, due_at = :now, window = NULL",
     _SOME,
     _HELD,
     "LIMIT :limit)",
