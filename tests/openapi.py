@@ -59,14 +59,19 @@ def _components(*, strict: bool) -> Any:
     return {"schemas": closed(schemas) if strict else schemas}
 
 
+@cache
+def _validator(schema: str, *, strict: bool) -> Any:
+    root = json.loads(schema) | {"components": _components(strict=strict)}
+    return _Validator(root, format_checker=_FORMATS)
+
+
 def faults(name: str, value: Any, *, strict: bool = False) -> list[str]:
     """What is wrong with `value` by the schema of that name; with `strict`, what it does not name as well."""
     return faults_by({"$ref": f"#/components/schemas/{name}"}, value, strict=strict)
 
 
 def faults_by(schema: Mapping[str, Any], value: Any, *, strict: bool = False) -> list[str]:
-    root = {**schema, "components": _components(strict=strict)}
-    validator = _Validator(root, format_checker=_FORMATS)
+    validator = _validator(json.dumps(schema), strict=strict)
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
 
 

@@ -228,7 +228,7 @@ public sealed record PackApprovalUpdated : IPackEvent
     public IDictionary<string, JsonElement>? Extensions { get; init; }
 }
 
-/// <summary>One of a set of values, which may grow.</summary>
+/// <summary>One of these values.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<EndStatus>))]
 public enum EndStatus
 {
@@ -457,7 +457,7 @@ public sealed record AckRequest
     public string? ApprovalId { get; init; }
 }
 
-/// <summary>One of a set of values, which may grow.</summary>
+/// <summary>One of these values.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<Decision>))]
 public enum Decision
 {
@@ -557,7 +557,7 @@ public sealed record AckAnswer
     public required string CorrelationId { get; init; }
 }
 
-/// <summary>Enum where members are also (and must be) strings</summary>
+/// <summary>One of these values; more may follow.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<Status>))]
 public enum Status
 {
@@ -604,7 +604,7 @@ public sealed record AckResume
     public required string? Token { get; init; }
 }
 
-/// <summary>Enum where members are also (and must be) strings</summary>
+/// <summary>One of these values; more may follow.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<ResumeStatus>))]
 public enum ResumeStatus
 {
@@ -867,7 +867,7 @@ public sealed record AuditRecord
     public required IReadOnlyDictionary<string, JsonElement> Data { get; init; }
 }
 
-/// <summary>Enum where members are also (and must be) strings</summary>
+/// <summary>One of these values; more may follow.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<AuditName>))]
 public enum AuditName
 {
@@ -946,7 +946,7 @@ public sealed record Delivery
     public required string CorrelationId { get; init; }
 }
 
-/// <summary>Enum where members are also (and must be) strings</summary>
+/// <summary>One of these values; more may follow.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<State>))]
 public enum State
 {
@@ -982,7 +982,7 @@ public sealed record Attempt
     public required string Excerpt { get; init; }
 }
 
-/// <summary>Enum where members are also (and must be) strings</summary>
+/// <summary>One of these values; more may follow.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<AttemptOutcome>))]
 public enum AttemptOutcome
 {
@@ -1061,7 +1061,7 @@ public sealed record Lane
     public required BreakerState Breaker { get; init; }
 }
 
-/// <summary>Enum where members are also (and must be) strings</summary>
+/// <summary>One of these values; more may follow.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<BreakerState>))]
 public enum BreakerState
 {
@@ -1245,7 +1245,7 @@ public sealed record NotificationText
     public required string Locale { get; init; }
 }
 
-/// <summary>Enum where members are also (and must be) strings</summary>
+/// <summary>One of these values; more may follow.</summary>
 [JsonConverter(typeof(JsonStringEnumConverter<Level>))]
 public enum Level
 {

@@ -93,7 +93,7 @@ type PackApprovalUpdated struct {
 // PackApprovalUpdatedType is the type of every PackApprovalUpdated.
 const PackApprovalUpdatedType = "PackApprovalUpdated"
 
-// EndStatus: One of a set of values, which may grow.
+// EndStatus: One of these values.
 type EndStatus string
 
 const (
@@ -183,7 +183,7 @@ type AckRequest struct {
 	ApprovalID *string  `json:"approvalId,omitempty"`
 }
 
-// Decision: One of a set of values, which may grow.
+// Decision: One of these values.
 type Decision string
 
 const (
@@ -242,7 +242,7 @@ type AckAnswer struct {
 	CorrelationID string    `json:"correlationId"`
 }
 
-// Status: Enum where members are also (and must be) strings
+// Status: One of these values; more may follow.
 type Status string
 
 const (
@@ -274,7 +274,7 @@ type AckResume struct {
 	Token      *string      `json:"token"`
 }
 
-// ResumeStatus: Enum where members are also (and must be) strings
+// ResumeStatus: One of these values; more may follow.
 type ResumeStatus string
 
 const (
@@ -397,7 +397,7 @@ type AuditRecord struct {
 	Data          map[string]any `json:"data"`
 }
 
-// AuditName: Enum where members are also (and must be) strings
+// AuditName: One of these values; more may follow.
 type AuditName string
 
 const (
@@ -438,7 +438,7 @@ type Delivery struct {
 	CorrelationID string     `json:"correlationId"`
 }
 
-// State: Enum where members are also (and must be) strings
+// State: One of these values; more may follow.
 type State string
 
 const (
@@ -460,7 +460,7 @@ type Attempt struct {
 	Excerpt    string         `json:"excerpt"`
 }
 
-// AttemptOutcome: Enum where members are also (and must be) strings
+// AttemptOutcome: One of these values; more may follow.
 type AttemptOutcome string
 
 const (
@@ -513,7 +513,7 @@ type Lane struct {
 	Breaker BreakerState `json:"breaker"`
 }
 
-// BreakerState: Enum where members are also (and must be) strings
+// BreakerState: One of these values; more may follow.
 type BreakerState string
 
 const (
@@ -623,7 +623,7 @@ type NotificationText struct {
 	Locale string `json:"locale"`
 }
 
-// Level: Enum where members are also (and must be) strings
+// Level: One of these values; more may follow.
 type Level string
 
 const (

@@ -416,10 +416,9 @@ def test_the_languages_types_of_the_schemas_are_those_of_the_models() -> None:
         )
         assert re.search(rf"^type {shape.name} ", go, re.MULTILINE)
         assert re.search(rf"^public (?:sealed record|enum) {shape.name}\b", csharp, re.MULTILINE)
-        if shape.kind is Kind.RECORD and shape.cls is not None:
-            for member in members_of(shape.cls):
-                assert f'json:"{member.name}' in go
-                assert f'[JsonPropertyName("{member.name}")]' in csharp
+        for member in members_of(shape):
+            assert f'json:"{member.name}' in go
+            assert f'[JsonPropertyName("{member.name}")]' in csharp
 
 
 # --- its parts ---------------------------------------------------------------------------------------------

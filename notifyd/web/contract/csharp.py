@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 from xml.sax.saxutils import escape
 
 from notifyd import wire
@@ -65,36 +65,20 @@ def _declaration(shape: Shape) -> str:
 
 
 def _enumeration(shape: Shape) -> str:
-    text = text_of(shape.cls) if shape.cls is not None else ""
-    lines = [
-        *_summary(text or "One of a set of values, which may grow."),
-        f"[JsonConverter(typeof({_converter(shape)}))]",
+    converter = f"JsonStringEnumConverter<{shape.name}>"
+    head = [_summary(shape), f"[JsonConverter(typeof({converter}))]", f"public enum {shape.name}", "{"]
+    values = [
+        f'    [JsonStringEnumMemberName("{value}")] {pascal(value)},' for value in map(str, shape.choices)
     ]
-    lines += [f"public enum {shape.name}", "{"]
-    for choice in map(str, shape.choices):
-        lines.append(f'    [JsonStringEnumMemberName("{choice}")] {pascal(choice)},')
-    return "\n".join([*lines, "}", ""])
-
-
-def _converter(shape: Shape) -> str:
-    return f"JsonStringEnumConverter<{shape.name}>"
+    return "\n".join([*head, *values, "}", ""])
 
 
 def _record(shape: Shape) -> str:
-    cls: type[Any] = shape.cls or type(shape)
-    marker = " : IPackEvent" if issubclass(cls, wire.PackEvent) else ""
-    body = "\n\n".join(_property(member) for member in members_of(cls))
-    open_to_more = _EXTENSIONS if cls in _OPEN else ""
-    return "\n".join(
-        [
-            *_summary(text_of(cls)),
-            f"public sealed record {shape.name}{marker}",
-            "{",
-            body + open_to_more,
-            "}",
-            "",
-        ]
-    )
+    marker = " : IPackEvent" if shape.name in wire.PACK_EVENTS else ""
+    body = "\n\n".join(_property(member) for member in members_of(shape))
+    if shape.cls in _OPEN:
+        body += _EXTENSIONS
+    return "\n".join([_summary(shape), f"public sealed record {shape.name}{marker}", "{", body, "}", ""])
 
 
 _OPEN: Final = frozenset({*wire.PACK_EVENTS.values(), wire.CloudEvent})
@@ -116,5 +100,5 @@ def _property(member: Member) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def _summary(text: str) -> Iterator[str]:
-    yield f"/// <summary>{escape(' '.join(text.split()))}</summary>"
+def _summary(shape: Shape) -> str:
+    return f"/// <summary>{escape(' '.join(text_of(shape).split()))}</summary>"

@@ -55,16 +55,16 @@ def array_of(name: str, longest: int) -> Schema:
 def _definition(shape: Shape) -> Schema:
     """What stands under a schema's own name."""
     if shape.kind is Kind.RECORD and shape.cls is not None:
-        return _record(shape.cls)
-    text = {"description": text_of(shape.cls)} if shape.cls is not None else {}
+        return _record(shape, bounded=shape.cls.__module__ != answers.__name__)
+    text = {"description": text_of(shape)} if shape.kind is Kind.ENUMERATION else {}
     return text | _plain(shape, bounded=True)
 
 
-def _record(cls: type[Any]) -> Schema:
-    bounded = cls.__module__ != answers.__name__
-    members = members_of(cls)
+def _record(shape: Shape, *, bounded: bool) -> Schema:
+    """`bounded`: it comes in, and is checked; what only goes out may get new members."""
+    members = members_of(shape)
     schema: Schema = {
-        "description": text_of(cls),
+        "description": text_of(shape),
         "type": "object",
         "required": [member.name for member in members if member.required],
         "properties": {member.name: _member(member, bounded=bounded) for member in members},
@@ -75,7 +75,7 @@ def _record(cls: type[Any]) -> Schema:
             "additionalProperties": False,
             "maxProperties": codec.MAX_ITEMS,
         }
-    return schema | {"x-go-type": cls.__name__, "x-cs-type": cls.__name__}
+    return schema | _languages(shape)
 
 
 def _member(member: Member, *, bounded: bool) -> Schema:

@@ -114,9 +114,14 @@ def _checked(kind: Any, check: Check) -> Shape:
     return Shape(what, NAMES.get(kind, ""), facts=facts, choices=choices)
 
 
-def members_of(cls: type[Any]) -> list[Member]:
-    """A record's members in order, constants first. What is required has no default, or is a constant."""
-    return sorted(_members(cls), key=lambda member: member.shape.kind is not Kind.CONSTANT)
+def members_of(shape: Shape) -> list[Member]:
+    """A record's members in order, constants first; none of what is no record.
+
+    What is required has no default, or is a constant.
+    """
+    if shape.kind is not Kind.RECORD or shape.cls is None:
+        return []
+    return sorted(_members(shape.cls), key=lambda member: member.shape.kind is not Kind.CONSTANT)
 
 
 def _members(cls: type[Any]) -> Iterator[Member]:
@@ -129,10 +134,13 @@ def _members(cls: type[Any]) -> Iterator[Member]:
         yield Member(name, shape, required, default)
 
 
-def text_of(cls: type[Any]) -> str:
-    """A class's docstring, each paragraph in one line."""
-    paragraphs = (inspect.getdoc(cls) or "").split("\n\n")
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+def text_of(shape: Shape) -> str:
+    """What a record or an enumeration is, each paragraph in one line: its class's own docstring."""
+    own = vars(shape.cls).get("__doc__") if shape.cls is not None else None
+    if own:
+        paragraphs = inspect.cleandoc(own).split("\n\n")
+        return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return "One of these values." if shape.cls is None else "One of these values; more may follow."
 
 
 def known_types(roots: list[type[Any]]) -> list[Shape]:
@@ -149,9 +157,8 @@ def known_types(roots: list[type[Any]]) -> list[Shape]:
                 raise TypeError(f"two types of the contract are named {shape.name}")
             return
         found[shape.name] = evolve(shape, nullable=False)
-        if shape.kind is Kind.RECORD and shape.cls is not None:
-            for member in members_of(shape.cls):
-                visit(member.shape)
+        for member in members_of(shape):
+            visit(member.shape)
 
     for root in roots:
         visit(shape_of(root))
