@@ -18,14 +18,14 @@ from zlib import crc32
 
 from attrs import frozen
 
-KEPT: Final = 16_384
+KEPT: Final = 32_768
 """How many of a table's keys memory holds before the next bucket is merged."""
 
 AT_ONCE: Final = 1_024
 """How many keys one step merges, at most: steps run on the event loop."""
 
-_BUCKETS: Final = 64
-_SHIFT: Final = 48 - 6  # leaves of a hash the bits that number its bucket
+_BUCKETS: Final = 128
+_SHIFT: Final = 48 - 7  # leaves of a hash the bits that number its bucket
 
 
 def hash_of(key: str) -> int:
