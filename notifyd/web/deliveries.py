@@ -36,7 +36,7 @@ async def get_delivery(request: web.Request) -> web.Response:
 
 @routes.post("/api/v1/deliveries/{id}/retry")
 async def retry_delivery(request: web.Request) -> web.Response:
-    """Make a dead delivery pending again, rendered anew where it could not be rendered. The request has no body."""
+    """Make a dead delivery pending again, rendered now if it could not be. The request has no body."""
     caller = authorize(request, Scope.OPERATE)
     dispatcher = request.app[SERVICES].dispatcher
     revived = await dispatcher.retry(caller.only_tenant(), request.match_info["id"])
