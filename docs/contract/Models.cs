@@ -15,67 +15,85 @@ public interface IPackEvent { }
 /// <summary>People are asked to approve a plan.</summary>
 public sealed record PackApprovalRequested : IPackEvent
 {
+    /// <summary>Which of the four events it is.</summary>
     [JsonPropertyName("type")]
     public string Type { get; init; } = "PackApprovalRequested";
 
+    /// <summary>The event's own id. Sent again with the same content it is a duplicate, with other content a conflict.</summary>
     [JsonPropertyName("eventId")]
     public required string EventId { get; init; }
 
+    /// <summary>When it happened. It orders rounds, and Hold against Released; it may be neither far ahead nor too old.</summary>
     [JsonPropertyName("occurredAt")]
     public required DateTimeOffset OccurredAt { get; init; }
 
+    /// <summary>One of the tenants of the client that signs.</summary>
     [JsonPropertyName("tenant")]
     public required Tenant Tenant { get; init; }
 
+    /// <summary>The run that waits.</summary>
     [JsonPropertyName("runId")]
     public required string RunId { get; init; }
 
+    /// <summary>The approval, one of its run.</summary>
     [JsonPropertyName("approvalId")]
     public required string ApprovalId { get; init; }
 
+    /// <summary>What people approve: a request with another one asks them anew.</summary>
     [JsonPropertyName("planHash")]
     public required string PlanHash { get; init; }
 
+    /// <summary>The pack that the run is of.</summary>
     [JsonPropertyName("packId")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? PackId { get; init; }
 
+    /// <summary>Every one of them must be held by whoever decides.</summary>
     [JsonPropertyName("requiredGrants")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? RequiredGrants { get; init; }
 
+    /// <summary>How many distinct people have to approve; one rejection rejects.</summary>
     [JsonPropertyName("requiredApprovals")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? RequiredApprovals { get; init; }
 
+    /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<Step>? Steps { get; init; }
 
+    /// <summary>Who asked, and so does not decide; the client that posts it, if left out.</summary>
     [JsonPropertyName("requestedBy")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? RequestedBy { get; init; }
 
+    /// <summary>From when on nobody can decide any more; by the service's configuration, if left out.</summary>
     [JsonPropertyName("expiresAt")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public DateTimeOffset? ExpiresAt { get; init; }
 
+    /// <summary>What people are told, beside what the templates say.</summary>
     [JsonPropertyName("message")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public MessageWish? Message { get; init; }
 
+    /// <summary>For rules to choose by.</summary>
     [JsonPropertyName("labels")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 
+    /// <summary>What the run was started with; shown with secrets taken out.</summary>
     [JsonPropertyName("parameters")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, JsonElement>? Parameters { get; init; }
 
+    /// <summary>The policy behind it.</summary>
     [JsonPropertyName("policy")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public Policy? Policy { get; init; }
 
+    /// <summary>Where the decision goes.</summary>
     [JsonPropertyName("resume")]
     public required Resume Resume { get; init; }
     /// <summary>Members that this model does not name.</summary>
@@ -86,9 +104,11 @@ public sealed record PackApprovalRequested : IPackEvent
 /// <summary>Whom the run belongs to; `project` is for rules and readers.</summary>
 public sealed record Tenant
 {
+    /// <summary>The tenant's id.</summary>
     [JsonPropertyName("id")]
     public required string Id { get; init; }
 
+    /// <summary>A part of the tenant.</summary>
     [JsonPropertyName("project")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Project { get; init; }
@@ -97,9 +117,11 @@ public sealed record Tenant
 /// <summary>One step of the plan that waits.</summary>
 public sealed record Step
 {
+    /// <summary>The step's id.</summary>
     [JsonPropertyName("id")]
     public required string Id { get; init; }
 
+    /// <summary>What readers are shown.</summary>
     [JsonPropertyName("name")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Name { get; init; }
@@ -108,18 +130,22 @@ public sealed record Step
 /// <summary>What the sender would have people told: a template's name, a locale, and texts of its own.</summary>
 public sealed record MessageWish
 {
+    /// <summary>A template's name; one that is not there falls back to the rule's.</summary>
     [JsonPropertyName("template")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Template { get; init; }
 
+    /// <summary>The language to write in, where neither the reader nor the rule has one.</summary>
     [JsonPropertyName("locale")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Locale { get; init; }
 
+    /// <summary>The headline.</summary>
     [JsonPropertyName("title")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Title { get; init; }
 
+    /// <summary>A few sentences.</summary>
     [JsonPropertyName("summary")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Summary { get; init; }
@@ -128,13 +154,16 @@ public sealed record MessageWish
 /// <summary>The policy that asks for approval, or holds a run, and what it has to say.</summary>
 public sealed record Policy
 {
+    /// <summary>The policy's id. Hold and Released of one policy belong together.</summary>
     [JsonPropertyName("id")]
     public required string Id { get; init; }
 
+    /// <summary>The policy's version.</summary>
     [JsonPropertyName("version")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Version { get; init; }
 
+    /// <summary>What the policy says about this run.</summary>
     [JsonPropertyName("messages")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? Messages { get; init; }
@@ -143,9 +172,11 @@ public sealed record Policy
 /// <summary>Where the decision is to be posted, and the secret that the runner wants back with it.</summary>
 public sealed record Resume
 {
+    /// <summary>Where the decision is posted. Its origin must be one that the service allows.</summary>
     [JsonPropertyName("callbackUrl")]
     public required string CallbackUrl { get; init; }
 
+    /// <summary>Handed back with the decision. It is sealed at rest and shown to nobody.</summary>
     [JsonPropertyName("token")]
     public required string Token { get; init; }
 }
@@ -153,74 +184,94 @@ public sealed record Resume
 /// <summary>An approval ended elsewhere.</summary>
 public sealed record PackApprovalUpdated : IPackEvent
 {
+    /// <summary>Which of the four events it is.</summary>
     [JsonPropertyName("type")]
     public string Type { get; init; } = "PackApprovalUpdated";
 
+    /// <summary>The event's own id. Sent again with the same content it is a duplicate, with other content a conflict.</summary>
     [JsonPropertyName("eventId")]
     public required string EventId { get; init; }
 
+    /// <summary>When it happened. It orders rounds, and Hold against Released; it may be neither far ahead nor too old.</summary>
     [JsonPropertyName("occurredAt")]
     public required DateTimeOffset OccurredAt { get; init; }
 
+    /// <summary>One of the tenants of the client that signs.</summary>
     [JsonPropertyName("tenant")]
     public required Tenant Tenant { get; init; }
 
+    /// <summary>The run that waits.</summary>
     [JsonPropertyName("runId")]
     public required string RunId { get; init; }
 
+    /// <summary>The approval, one of its run.</summary>
     [JsonPropertyName("approvalId")]
     public required string ApprovalId { get; init; }
 
+    /// <summary>What people approve: a request with another one asks them anew.</summary>
     [JsonPropertyName("planHash")]
     public required string PlanHash { get; init; }
 
+    /// <summary>The pack that the run is of.</summary>
     [JsonPropertyName("packId")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? PackId { get; init; }
 
+    /// <summary>Every one of them must be held by whoever decides.</summary>
     [JsonPropertyName("requiredGrants")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? RequiredGrants { get; init; }
 
+    /// <summary>How many distinct people have to approve; one rejection rejects.</summary>
     [JsonPropertyName("requiredApprovals")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? RequiredApprovals { get; init; }
 
+    /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<Step>? Steps { get; init; }
 
+    /// <summary>Who asked, and so does not decide; the client that posts it, if left out.</summary>
     [JsonPropertyName("requestedBy")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? RequestedBy { get; init; }
 
+    /// <summary>From when on nobody can decide any more; by the service's configuration, if left out.</summary>
     [JsonPropertyName("expiresAt")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public DateTimeOffset? ExpiresAt { get; init; }
 
+    /// <summary>What people are told, beside what the templates say.</summary>
     [JsonPropertyName("message")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public MessageWish? Message { get; init; }
 
+    /// <summary>For rules to choose by.</summary>
     [JsonPropertyName("labels")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 
+    /// <summary>What the run was started with; shown with secrets taken out.</summary>
     [JsonPropertyName("parameters")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, JsonElement>? Parameters { get; init; }
 
+    /// <summary>The policy behind it.</summary>
     [JsonPropertyName("policy")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public Policy? Policy { get; init; }
 
+    /// <summary>Where the decision goes.</summary>
     [JsonPropertyName("resume")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public Resume? Resume { get; init; }
 
+    /// <summary>How the approval ended.</summary>
     [JsonPropertyName("status")]
     public required EndStatus Status { get; init; }
 
+    /// <summary>Who ended it.</summary>
     [JsonPropertyName("decidedBy")]
     public required string DecidedBy { get; init; }
     /// <summary>Members that this model does not name.</summary>
@@ -241,67 +292,85 @@ public enum EndStatus
 /// <summary>A policy stopped a run.</summary>
 public sealed record PackPolicyHold : IPackEvent
 {
+    /// <summary>Which of the four events it is.</summary>
     [JsonPropertyName("type")]
     public string Type { get; init; } = "PackPolicyHold";
 
+    /// <summary>The event's own id. Sent again with the same content it is a duplicate, with other content a conflict.</summary>
     [JsonPropertyName("eventId")]
     public required string EventId { get; init; }
 
+    /// <summary>When it happened. It orders rounds, and Hold against Released; it may be neither far ahead nor too old.</summary>
     [JsonPropertyName("occurredAt")]
     public required DateTimeOffset OccurredAt { get; init; }
 
+    /// <summary>One of the tenants of the client that signs.</summary>
     [JsonPropertyName("tenant")]
     public required Tenant Tenant { get; init; }
 
+    /// <summary>The run that waits.</summary>
     [JsonPropertyName("runId")]
     public required string RunId { get; init; }
 
+    /// <summary>The approval, one of its run.</summary>
     [JsonPropertyName("approvalId")]
     public required string ApprovalId { get; init; }
 
+    /// <summary>What people approve: a request with another one asks them anew.</summary>
     [JsonPropertyName("planHash")]
     public required string PlanHash { get; init; }
 
+    /// <summary>The pack that the run is of.</summary>
     [JsonPropertyName("packId")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? PackId { get; init; }
 
+    /// <summary>Every one of them must be held by whoever decides.</summary>
     [JsonPropertyName("requiredGrants")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? RequiredGrants { get; init; }
 
+    /// <summary>How many distinct people have to approve; one rejection rejects.</summary>
     [JsonPropertyName("requiredApprovals")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? RequiredApprovals { get; init; }
 
+    /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<Step>? Steps { get; init; }
 
+    /// <summary>Who asked, and so does not decide; the client that posts it, if left out.</summary>
     [JsonPropertyName("requestedBy")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? RequestedBy { get; init; }
 
+    /// <summary>From when on nobody can decide any more; by the service's configuration, if left out.</summary>
     [JsonPropertyName("expiresAt")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public DateTimeOffset? ExpiresAt { get; init; }
 
+    /// <summary>What people are told, beside what the templates say.</summary>
     [JsonPropertyName("message")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public MessageWish? Message { get; init; }
 
+    /// <summary>For rules to choose by.</summary>
     [JsonPropertyName("labels")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 
+    /// <summary>What the run was started with; shown with secrets taken out.</summary>
     [JsonPropertyName("parameters")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, JsonElement>? Parameters { get; init; }
 
+    /// <summary>Where the decision goes.</summary>
     [JsonPropertyName("resume")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public Resume? Resume { get; init; }
 
+    /// <summary>The policy behind it.</summary>
     [JsonPropertyName("policy")]
     public required Policy Policy { get; init; }
     /// <summary>Members that this model does not name.</summary>
@@ -312,67 +381,85 @@ public sealed record PackPolicyHold : IPackEvent
 /// <summary>A policy lets a run go on.</summary>
 public sealed record PackPolicyReleased : IPackEvent
 {
+    /// <summary>Which of the four events it is.</summary>
     [JsonPropertyName("type")]
     public string Type { get; init; } = "PackPolicyReleased";
 
+    /// <summary>The event's own id. Sent again with the same content it is a duplicate, with other content a conflict.</summary>
     [JsonPropertyName("eventId")]
     public required string EventId { get; init; }
 
+    /// <summary>When it happened. It orders rounds, and Hold against Released; it may be neither far ahead nor too old.</summary>
     [JsonPropertyName("occurredAt")]
     public required DateTimeOffset OccurredAt { get; init; }
 
+    /// <summary>One of the tenants of the client that signs.</summary>
     [JsonPropertyName("tenant")]
     public required Tenant Tenant { get; init; }
 
+    /// <summary>The run that waits.</summary>
     [JsonPropertyName("runId")]
     public required string RunId { get; init; }
 
+    /// <summary>The approval, one of its run.</summary>
     [JsonPropertyName("approvalId")]
     public required string ApprovalId { get; init; }
 
+    /// <summary>What people approve: a request with another one asks them anew.</summary>
     [JsonPropertyName("planHash")]
     public required string PlanHash { get; init; }
 
+    /// <summary>The pack that the run is of.</summary>
     [JsonPropertyName("packId")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? PackId { get; init; }
 
+    /// <summary>Every one of them must be held by whoever decides.</summary>
     [JsonPropertyName("requiredGrants")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<string>? RequiredGrants { get; init; }
 
+    /// <summary>How many distinct people have to approve; one rejection rejects.</summary>
     [JsonPropertyName("requiredApprovals")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? RequiredApprovals { get; init; }
 
+    /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<Step>? Steps { get; init; }
 
+    /// <summary>Who asked, and so does not decide; the client that posts it, if left out.</summary>
     [JsonPropertyName("requestedBy")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? RequestedBy { get; init; }
 
+    /// <summary>From when on nobody can decide any more; by the service's configuration, if left out.</summary>
     [JsonPropertyName("expiresAt")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public DateTimeOffset? ExpiresAt { get; init; }
 
+    /// <summary>What people are told, beside what the templates say.</summary>
     [JsonPropertyName("message")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public MessageWish? Message { get; init; }
 
+    /// <summary>For rules to choose by.</summary>
     [JsonPropertyName("labels")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, string>? Labels { get; init; }
 
+    /// <summary>What the run was started with; shown with secrets taken out.</summary>
     [JsonPropertyName("parameters")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, JsonElement>? Parameters { get; init; }
 
+    /// <summary>Where the decision goes.</summary>
     [JsonPropertyName("resume")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public Resume? Resume { get; init; }
 
+    /// <summary>The policy behind it.</summary>
     [JsonPropertyName("policy")]
     public required Policy Policy { get; init; }
     /// <summary>Members that this model does not name.</summary>
@@ -383,42 +470,53 @@ public sealed record PackPolicyReleased : IPackEvent
 /// <summary>One event in the JSON format (https://github.com/cloudevents/spec, version 1.0.2). `data_base64` is kept as it came. Attributes that the specification does not name are extensions: strings, booleans and integers; but for `tenant` the record holds them in `extensions`. An attribute that is null counts as left out.</summary>
 public sealed record CloudEvent
 {
+    /// <summary>The version of CloudEvents.</summary>
     [JsonPropertyName("specversion")]
     public required string Specversion { get; init; }
 
+    /// <summary>Unique for its source. Sent again with the same content it is a duplicate.</summary>
     [JsonPropertyName("id")]
     public required string Id { get; init; }
 
+    /// <summary>Where it comes from.</summary>
     [JsonPropertyName("source")]
     public required string Source { get; init; }
 
+    /// <summary>What rules see as the event's kind.</summary>
     [JsonPropertyName("type")]
     public required string Type { get; init; }
 
+    /// <summary>What it is about.</summary>
     [JsonPropertyName("subject")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Subject { get; init; }
 
+    /// <summary>When it happened; when it came, if left out.</summary>
     [JsonPropertyName("time")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public DateTimeOffset? Time { get; init; }
 
+    /// <summary>The media type of the data.</summary>
     [JsonPropertyName("datacontenttype")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Datacontenttype { get; init; }
 
+    /// <summary>Where the data's schema is.</summary>
     [JsonPropertyName("dataschema")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Dataschema { get; init; }
 
+    /// <summary>The event's data; `level` and `title` in it are those of the message.</summary>
     [JsonPropertyName("data")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public JsonElement? Data { get; init; }
 
+    /// <summary>The data as bytes, in place of `data`.</summary>
     [JsonPropertyName("data_base64")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? DataBase64 { get; init; }
 
+    /// <summary>The tenant. Required in a signed body, and of a client that has several.</summary>
     [JsonPropertyName("tenant")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Tenant { get; init; }
@@ -430,28 +528,35 @@ public sealed record CloudEvent
 /// <summary>A decision. `tenant`, `runId` and `approvalId` are required where the body is signed.</summary>
 public sealed record AckRequest
 {
+    /// <summary>What is decided.</summary>
     [JsonPropertyName("decision")]
     public required Decision Decision { get; init; }
 
+    /// <summary>The plan that was looked at; refused where it is not the present one.</summary>
     [JsonPropertyName("planHash")]
     public required string PlanHash { get; init; }
 
+    /// <summary>Who decides: the client itself, if left out, else a name that it may act as.</summary>
     [JsonPropertyName("actor")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Actor { get; init; }
 
+    /// <summary>Why. The first comment on a decision stays.</summary>
     [JsonPropertyName("comment")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Comment { get; init; }
 
+    /// <summary>As the header names it.</summary>
     [JsonPropertyName("tenant")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public Tenant? Tenant { get; init; }
 
+    /// <summary>As the path says.</summary>
     [JsonPropertyName("runId")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? RunId { get; init; }
 
+    /// <summary>As the path says.</summary>
     [JsonPropertyName("approvalId")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? ApprovalId { get; init; }
@@ -465,21 +570,24 @@ public enum Decision
     [JsonStringEnumMemberName("rejected")] Rejected,
 }
 
-/// <summary>The body of a test.</summary>
+/// <summary>Whom a test message is for.</summary>
 public sealed record TrialRequest
 {
+    /// <summary>Required for a personal channel, refused for any other.</summary>
     [JsonPropertyName("recipient")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Recipient { get; init; }
 }
 
-/// <summary>The body. `cursor` is the `nextCursor` of the answer before.</summary>
+/// <summary>What to do, and where to go on.</summary>
 public sealed record PurgeRequest
 {
+    /// <summary>Only count.</summary>
     [JsonPropertyName("dryRun")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public bool? DryRun { get; init; }
 
+    /// <summary>The `nextCursor` of the answer before: go on there.</summary>
     [JsonPropertyName("cursor")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Cursor { get; init; }
@@ -502,10 +610,12 @@ public sealed record Accepted
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? ApprovalId { get; init; }
 
+    /// <summary>The approval's round that it belongs to; 0 for a hold.</summary>
     [JsonPropertyName("round")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? Round { get; init; }
 
+    /// <summary>What the event did.</summary>
     [JsonPropertyName("outcome")]
     public required Outcome Outcome { get; init; }
 
@@ -541,6 +651,7 @@ public sealed record AckAnswer
     [JsonPropertyName("approvalId")]
     public required string ApprovalId { get; init; }
 
+    /// <summary>The approval's status after this decision.</summary>
     [JsonPropertyName("status")]
     public required Status Status { get; init; }
 
@@ -571,6 +682,7 @@ public enum Status
 /// <summary>The decision that was recorded.</summary>
 public sealed record Decided
 {
+    /// <summary>Identifies the decision: SHA-256, in hexadecimal digits, of the canonical JSON (RFC 8785) of [tenant, runId, approvalId, round, planHash, decision, actor].</summary>
     [JsonPropertyName("decisionHash")]
     public required string DecisionHash { get; init; }
 
@@ -597,9 +709,11 @@ public sealed record AckResume
     [JsonPropertyName("status")]
     public required ResumeStatus Status { get; init; }
 
+    /// <summary>The callback's line of the ledger; null before the end.</summary>
     [JsonPropertyName("deliveryId")]
     public required string? DeliveryId { get; init; }
 
+    /// <summary>A compact JWE (`dir`, `A256GCM`); null before the end, and where the client has no signing secret.</summary>
     [JsonPropertyName("token")]
     public required string? Token { get; init; }
 }
@@ -645,6 +759,7 @@ public sealed record DecisionData
     [JsonPropertyName("decision")]
     public required Decision Decision { get; init; }
 
+    /// <summary>Identifies the decision, as in the answer to the ack.</summary>
     [JsonPropertyName("decisionHash")]
     public required string DecisionHash { get; init; }
 
@@ -657,9 +772,11 @@ public sealed record DecisionData
     [JsonPropertyName("decidedAt")]
     public required DateTimeOffset DecidedAt { get; init; }
 
+    /// <summary>That of the request.</summary>
     [JsonPropertyName("correlationId")]
     public required string CorrelationId { get; init; }
 
+    /// <summary>The request's `resume.token`.</summary>
     [JsonPropertyName("resumeToken")]
     public required string ResumeToken { get; init; }
 }
@@ -682,6 +799,7 @@ public sealed record Approval
     [JsonPropertyName("status")]
     public required Status Status { get; init; }
 
+    /// <summary>Counted from 1; a request with another plan opens the next.</summary>
     [JsonPropertyName("round")]
     public required long Round { get; init; }
 
@@ -697,18 +815,21 @@ public sealed record Approval
     [JsonPropertyName("requestedAt")]
     public required DateTimeOffset RequestedAt { get; init; }
 
+    /// <summary>From when on nobody can decide any more.</summary>
     [JsonPropertyName("expiresAt")]
     public required DateTimeOffset? ExpiresAt { get; init; }
 
     [JsonPropertyName("endedAt")]
     public required DateTimeOffset? EndedAt { get; init; }
 
+    /// <summary>The actor, or `notifyd` for an expiry.</summary>
     [JsonPropertyName("endedBy")]
     public required string? EndedBy { get; init; }
 
     [JsonPropertyName("approvals")]
     public required Progress Approvals { get; init; }
 
+    /// <summary>Only those of the present round count.</summary>
     [JsonPropertyName("decisions")]
     public required IReadOnlyList<RecordedDecision> Decisions { get; init; }
 
@@ -749,6 +870,7 @@ public sealed record RecordedDecision
     [JsonPropertyName("round")]
     public required long Round { get; init; }
 
+    /// <summary>The way it came in.</summary>
     [JsonPropertyName("via")]
     public required Via Via { get; init; }
 }
@@ -790,6 +912,7 @@ public sealed record ApprovalWithHistory
     [JsonPropertyName("status")]
     public required Status Status { get; init; }
 
+    /// <summary>Counted from 1; a request with another plan opens the next.</summary>
     [JsonPropertyName("round")]
     public required long Round { get; init; }
 
@@ -805,18 +928,21 @@ public sealed record ApprovalWithHistory
     [JsonPropertyName("requestedAt")]
     public required DateTimeOffset RequestedAt { get; init; }
 
+    /// <summary>From when on nobody can decide any more.</summary>
     [JsonPropertyName("expiresAt")]
     public required DateTimeOffset? ExpiresAt { get; init; }
 
     [JsonPropertyName("endedAt")]
     public required DateTimeOffset? EndedAt { get; init; }
 
+    /// <summary>The actor, or `notifyd` for an expiry.</summary>
     [JsonPropertyName("endedBy")]
     public required string? EndedBy { get; init; }
 
     [JsonPropertyName("approvals")]
     public required Progress Approvals { get; init; }
 
+    /// <summary>Only those of the present round count.</summary>
     [JsonPropertyName("decisions")]
     public required IReadOnlyList<RecordedDecision> Decisions { get; init; }
 
@@ -897,9 +1023,11 @@ public sealed record Delivery
     [JsonPropertyName("state")]
     public required State State { get; init; }
 
+    /// <summary>The channel's name; `resume` for a callback.</summary>
     [JsonPropertyName("channel")]
     public required string Channel { get; init; }
 
+    /// <summary>The rule that chose the channel; empty for a callback.</summary>
     [JsonPropertyName("rule")]
     public required string Rule { get; init; }
 
@@ -918,15 +1046,18 @@ public sealed record Delivery
     [JsonPropertyName("approvalId")]
     public required string? ApprovalId { get; init; }
 
+    /// <summary>The approval's version: of one approval, channel and recipient a smaller one goes first.</summary>
     [JsonPropertyName("seq")]
     public required long Seq { get; init; }
 
     [JsonPropertyName("attempts")]
     public required IReadOnlyList<Attempt> Attempts { get; init; }
 
+    /// <summary>Attempts since the plan, or since the last retry by hand.</summary>
     [JsonPropertyName("tries")]
     public required long Tries { get; init; }
 
+    /// <summary>Null once it has ended.</summary>
     [JsonPropertyName("nextAttemptAt")]
     public required DateTimeOffset? NextAttemptAt { get; init; }
 
@@ -936,9 +1067,11 @@ public sealed record Delivery
     [JsonPropertyName("endedAt")]
     public required DateTimeOffset? EndedAt { get; init; }
 
+    /// <summary>Why it is dead, or waits.</summary>
     [JsonPropertyName("reason")]
     public required Reason? Reason { get; init; }
 
+    /// <summary>The delivery of the digest that tells of it.</summary>
     [JsonPropertyName("foldedInto")]
     public required string? FoldedInto { get; init; }
 
@@ -972,6 +1105,7 @@ public sealed record Attempt
     [JsonPropertyName("reason")]
     public required Reason? Reason { get; init; }
 
+    /// <summary>The HTTP status the receiver answered, where it speaks HTTP.</summary>
     [JsonPropertyName("status")]
     public required long? Status { get; init; }
 
@@ -1029,12 +1163,14 @@ public sealed record Channel
     [JsonPropertyName("personal")]
     public required bool Personal { get; init; }
 
+    /// <summary>Such as `1/s`; null for none.</summary>
     [JsonPropertyName("rateLimit")]
     public required string? RateLimit { get; init; }
 
     [JsonPropertyName("concurrency")]
     public required long Concurrency { get; init; }
 
+    /// <summary>Such as `10s`.</summary>
     [JsonPropertyName("timeout")]
     public required string Timeout { get; init; }
 
@@ -1169,6 +1305,7 @@ public sealed record Health
 /// <summary>Why a request was refused (RFC 9457). `code` is stable; `errors` lists every fault of a body at once.</summary>
 public sealed record Problem
 {
+    /// <summary>`urn:notifyd:problem:` and the code.</summary>
     [JsonPropertyName("type")]
     public required string Type { get; init; }
 
@@ -1178,12 +1315,14 @@ public sealed record Problem
     [JsonPropertyName("status")]
     public required long Status { get; init; }
 
+    /// <summary>Stable: what a program goes by.</summary>
     [JsonPropertyName("code")]
     public required string Code { get; init; }
 
     [JsonPropertyName("correlationId")]
     public required string CorrelationId { get; init; }
 
+    /// <summary>For people.</summary>
     [JsonPropertyName("detail")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Detail { get; init; }
@@ -1209,6 +1348,7 @@ public sealed record Notification
     [JsonPropertyName("type")]
     public required string Type { get; init; }
 
+    /// <summary>The event's `occurredAt`; null where the message is about no event in time.</summary>
     [JsonPropertyName("timestamp")]
     public required DateTimeOffset? Timestamp { get; init; }
 

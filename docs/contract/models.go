@@ -191,12 +191,12 @@ const (
 	DecisionRejected Decision = "rejected"
 )
 
-// TrialRequest: The body of a test.
+// TrialRequest: Whom a test message is for.
 type TrialRequest struct {
 	Recipient *string `json:"recipient,omitempty"`
 }
 
-// PurgeRequest: The body. `cursor` is the `nextCursor` of the answer before.
+// PurgeRequest: What to do, and where to go on.
 type PurgeRequest struct {
 	DryRun *bool   `json:"dryRun,omitempty"`
 	Cursor *string `json:"cursor,omitempty"`

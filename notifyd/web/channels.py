@@ -88,7 +88,7 @@ def _failure_json(made: Attempt) -> dict[str, Any]:
 
 @frozen
 class TrialRequest:
-    """The body of a test."""
+    """Whom a test message is for."""
 
     recipient: str | None = None
 

@@ -33,7 +33,7 @@ routes = web.RouteTableDef()
 
 @frozen
 class PurgeRequest:
-    """The body. `cursor` is the `nextCursor` of the answer before."""
+    """What to do, and where to go on."""
 
     dry_run: bool = False
     cursor: str | None = None

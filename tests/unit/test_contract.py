@@ -25,9 +25,11 @@ from notifyd.errors import InvalidError
 from notifyd.records import structure
 from notifyd.web import approvals, channels, deliveries, ingest, ops, pages, problems, purge
 from notifyd.web.auth import Signature
+from notifyd.web.contract import answers
 from notifyd.web.contract.document import RECORDS, RETRIED, document, types
 from notifyd.web.contract.operations import OPERATIONS
 from notifyd.web.contract.shapes import Kind, known_types, members_of, shape_of
+from notifyd.web.contract.texts import TEXTS
 from notifyd.web.contract.yaml_text import to_yaml
 from tests import events, openapi
 from tests.openapi import DOCUMENT, FOLDER
@@ -90,6 +92,21 @@ def test_every_schema_is_used() -> None:
         if f'"$ref":"#/components/schemas/{name}"' not in text
     ]
     assert unused == []
+
+
+def test_the_texts_are_of_members_that_are_there_and_tell_of_everything_that_comes_in() -> None:
+    records = {shape.name: shape for shape in types() if shape.kind is Kind.RECORD}
+    records["PackEvent"] = shape_of(wire.PackEvent)
+    members = {f"{name}.{member.name}" for name, shape in records.items() for member in members_of(shape)}
+    assert set(TEXTS) - members == set()
+    silent = [
+        f"{shape.name}.{member.name}"
+        for shape in types()
+        if shape.cls is not None and shape.cls.__module__ != answers.__name__
+        for member in members_of(shape)
+        if not member.text
+    ]
+    assert silent == []
 
 
 # --- operations --------------------------------------------------------------------------------------------
@@ -438,7 +455,7 @@ def test_two_types_cannot_share_a_name() -> None:
         known_types([wire.AckRequest, Tenant])
 
 
-TEXTS: Final = st.one_of(
+STRINGS: Final = st.one_of(
     st.text(max_size=150),
     st.sampled_from(
         ["yes", "no", "null", "~", "1.0", "0x1f", "1e3", "2026-11-04", "a: b", "a #b", "- a", "=", "<<"]
@@ -452,8 +469,8 @@ TEXTS: Final = st.one_of(
 
 @given(
     st.recursive(
-        st.one_of(st.none(), st.booleans(), st.integers(), TEXTS),
-        lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
+        st.one_of(st.none(), st.booleans(), st.integers(), STRINGS),
+        lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(STRINGS, inner, max_size=4)),
         max_leaves=12,
     )
 )

@@ -87,7 +87,8 @@ _OPEN: Final = frozenset({*wire.PACK_EVENTS.values(), wire.CloudEvent})
 
 def _property(member: Member) -> str:
     optional = not member.required
-    lines = [f'[JsonPropertyName("{member.name}")]']
+    lines = [_comment(member.text)] if member.text else []
+    lines.append(f'[JsonPropertyName("{member.name}")]')
     if optional:
         lines.append(_IGNORE_NULL)
     kind = csharp_type(member.shape, optional=optional)
@@ -101,4 +102,8 @@ def _property(member: Member) -> str:
 
 
 def _summary(shape: Shape) -> str:
-    return f"/// <summary>{escape(' '.join(text_of(shape).split()))}</summary>"
+    return _comment(text_of(shape))
+
+
+def _comment(text: str) -> str:
+    return f"/// <summary>{escape(' '.join(text.split()))}</summary>"

@@ -80,7 +80,8 @@ def _record(shape: Shape, *, bounded: bool) -> Schema:
 
 def _member(member: Member, *, bounded: bool) -> Schema:
     default = {"default": member.default} if bounded and member.default is not None else {}
-    return _schema(member.shape, bounded=bounded) | default
+    text = {"description": member.text} if member.text else {}
+    return text | _schema(member.shape, bounded=bounded) | text | default
 
 
 def _schema(shape: Shape, *, bounded: bool) -> Schema:

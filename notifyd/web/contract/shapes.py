@@ -14,6 +14,7 @@ from attrs import evolve, field, frozen
 from notifyd import wire
 from notifyd.records import Check, wire_name
 from notifyd.secrets import Secret
+from notifyd.web.contract.texts import member_text
 
 
 class Kind(Enum):
@@ -55,6 +56,7 @@ class Member:
     shape: Shape
     required: bool
     default: int | None
+    text: str = ""
 
 
 NAMES: Final[Mapping[Any, str]] = {
@@ -131,7 +133,7 @@ def _members(cls: type[Any]) -> Iterator[Member]:
         shape = shape_of(attribute.type)
         required = attribute.default is attrs.NOTHING or shape.kind is Kind.CONSTANT
         default = attribute.default if type(attribute.default) is int else None
-        yield Member(name, shape, required, default)
+        yield Member(name, shape, required, default, member_text(cls, name))
 
 
 def text_of(shape: Shape) -> str:

@@ -1,0 +1,110 @@
+"""What members mean, for readers of the contract: all that comes in, and what else its name leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+TEXTS: Final[Mapping[str, str]] = {
+    # --- events
+    "PackEvent.type": "Which of the four events it is.",
+    "PackEvent.eventId": (
+        "The event's own id. Sent again with the same content it is a duplicate, with other content a conflict."
+    ),
+    "PackEvent.occurredAt": (
+        "When it happened. It orders rounds, and Hold against Released; it may be neither far ahead nor too old."
+    ),
+    "PackEvent.tenant": "One of the tenants of the client that signs.",
+    "PackEvent.runId": "The run that waits.",
+    "PackEvent.approvalId": "The approval, one of its run.",
+    "PackEvent.planHash": "What people approve: a request with another one asks them anew.",
+    "PackEvent.packId": "The pack that the run is of.",
+    "PackEvent.requiredGrants": "Every one of them must be held by whoever decides.",
+    "PackEvent.requiredApprovals": "How many distinct people have to approve; one rejection rejects.",
+    "PackEvent.steps": "What the plan would do, in order.",
+    "PackEvent.requestedBy": "Who asked, and so does not decide; the client that posts it, if left out.",
+    "PackEvent.expiresAt": "From when on nobody can decide any more; by the service's configuration, if left out.",
+    "PackEvent.message": "What people are told, beside what the templates say.",
+    "PackEvent.labels": "For rules to choose by.",
+    "PackEvent.parameters": "What the run was started with; shown with secrets taken out.",
+    "PackEvent.policy": "The policy behind it.",
+    "PackEvent.resume": "Where the decision goes.",
+    "PackApprovalUpdated.status": "How the approval ended.",
+    "PackApprovalUpdated.decidedBy": "Who ended it.",
+    "Tenant.id": "The tenant's id.",
+    "Tenant.project": "A part of the tenant.",
+    "Step.id": "The step's id.",
+    "Step.name": "What readers are shown.",
+    "MessageWish.template": "A template's name; one that is not there falls back to the rule's.",
+    "MessageWish.locale": "The language to write in, where neither the reader nor the rule has one.",
+    "MessageWish.title": "The headline.",
+    "MessageWish.summary": "A few sentences.",
+    "Policy.id": "The policy's id. Hold and Released of one policy belong together.",
+    "Policy.version": "The policy's version.",
+    "Policy.messages": "What the policy says about this run.",
+    "Resume.callbackUrl": "Where the decision is posted. Its origin must be one that the service allows.",
+    "Resume.token": "Handed back with the decision. It is sealed at rest and shown to nobody.",
+    "CloudEvent.specversion": "The version of CloudEvents.",
+    "CloudEvent.id": "Unique for its source. Sent again with the same content it is a duplicate.",
+    "CloudEvent.source": "Where it comes from.",
+    "CloudEvent.type": "What rules see as the event's kind.",
+    "CloudEvent.subject": "What it is about.",
+    "CloudEvent.time": "When it happened; when it came, if left out.",
+    "CloudEvent.datacontenttype": "The media type of the data.",
+    "CloudEvent.dataschema": "Where the data's schema is.",
+    "CloudEvent.data": "The event's data; `level` and `title` in it are those of the message.",
+    "CloudEvent.data_base64": "The data as bytes, in place of `data`.",
+    "CloudEvent.tenant": "The tenant. Required in a signed body, and of a client that has several.",
+    # --- requests
+    "AckRequest.decision": "What is decided.",
+    "AckRequest.planHash": "The plan that was looked at; refused where it is not the present one.",
+    "AckRequest.actor": "Who decides: the client itself, if left out, else a name that it may act as.",
+    "AckRequest.comment": "Why. The first comment on a decision stays.",
+    "AckRequest.tenant": "As the header names it.",
+    "AckRequest.runId": "As the path says.",
+    "AckRequest.approvalId": "As the path says.",
+    "TrialRequest.recipient": "Required for a personal channel, refused for any other.",
+    "PurgeRequest.dryRun": "Only count.",
+    "PurgeRequest.cursor": "The `nextCursor` of the answer before: go on there.",
+    # --- answers
+    "Accepted.outcome": "What the event did.",
+    "Accepted.round": "The approval's round that it belongs to; 0 for a hold.",
+    "AckAnswer.status": "The approval's status after this decision.",
+    "AckResume.deliveryId": "The callback's line of the ledger; null before the end.",
+    "AckResume.token": (
+        "A compact JWE (`dir`, `A256GCM`); null before the end, and where the client has no signing secret."
+    ),
+    "Decided.decisionHash": (
+        "Identifies the decision: SHA-256, in hexadecimal digits, of the canonical JSON (RFC 8785) of [tenant,"
+        " runId, approvalId, round, planHash, decision, actor]."
+    ),
+    "DecisionData.decisionHash": "Identifies the decision, as in the answer to the ack.",
+    "DecisionData.correlationId": "That of the request.",
+    "DecisionData.resumeToken": "The request's `resume.token`.",
+    "Approval.round": "Counted from 1; a request with another plan opens the next.",
+    "Approval.expiresAt": "From when on nobody can decide any more.",
+    "Approval.endedBy": "The actor, or `notifyd` for an expiry.",
+    "Approval.decisions": "Only those of the present round count.",
+    "RecordedDecision.via": "The way it came in.",
+    "Delivery.channel": "The channel's name; `resume` for a callback.",
+    "Delivery.rule": "The rule that chose the channel; empty for a callback.",
+    "Delivery.seq": "The approval's version: of one approval, channel and recipient a smaller one goes first.",
+    "Delivery.tries": "Attempts since the plan, or since the last retry by hand.",
+    "Delivery.nextAttemptAt": "Null once it has ended.",
+    "Delivery.reason": "Why it is dead, or waits.",
+    "Delivery.foldedInto": "The delivery of the digest that tells of it.",
+    "Attempt.status": "The HTTP status the receiver answered, where it speaks HTTP.",
+    "Channel.rateLimit": "Such as `1/s`; null for none.",
+    "Channel.timeout": "Such as `10s`.",
+    "Problem.type": "`urn:notifyd:problem:` and the code.",
+    "Problem.code": "Stable: what a program goes by.",
+    "Problem.detail": "For people.",
+    "Notification.timestamp": "The event's `occurredAt`; null where the message is about no event in time.",
+}
+"""By record and member. What is said of a record holds for those made after it."""
+
+
+def member_text(cls: type[Any] | None, member: str) -> str:
+    """What the member of a record means, "" where its name says it all."""
+    bases = cls.__mro__ if cls is not None else ()
+    return next((TEXTS[key] for base in bases if (key := f"{base.__name__}.{member}") in TEXTS), "")
