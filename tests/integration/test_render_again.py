@@ -19,7 +19,7 @@ from tests import events
 from tests.daemon import CONFIG, TOKENS, Daemon, daemon
 from tests.flows import Flow, flow, stored_bytes
 from tests.integration.commands import notifyd
-from tests.waiting import until_async
+from tests.waiting import until, until_async
 
 ALICE = "alice@acme.example"
 BROKEN = "{% block title %}{{ 1 / 0 }}{% endblock %}{% block body %}x{% endblock %}"
@@ -98,7 +98,7 @@ async def test_it_is_rendered_by_the_mended_template_and_sent_under_its_own_id(
         assert (message.id, message.title, message.recipient) == (row.id, "Mended", ALICE)
         sent = await way.becomes(row.id, State.SENT)
         assert (sent.tries, sent.correlation_id) == (1, row.correlation_id)
-        assert queued(way) == (1, 1)
+        await until(lambda: queued(way) == (1, 1))
         assert way.metric("notifyd_dead_letters", channel="mail") == 0
         with pytest.raises(NotRetryableError, match="is sent, not dead"):
             await retry(way, row)
@@ -158,7 +158,7 @@ async def test_of_two_operators_at_once_one_renders_it_and_one_link_goes_out(
         await way.becomes(row.id, State.SENT)
         assert len(way.channel("mail").received) == 1
         assert (await way.delivery(row.id)).message == revived.message
-        assert queued(way) == (1, 1)
+        await until(lambda: queued(way) == (1, 1))
 
 
 async def test_one_that_fails_still_is_refused_by_the_fault_s_name_and_stays_as_it_is(
