@@ -1,9 +1,9 @@
 """The daemon as a process that kills itself with SIGKILL before or after the n-th call of one store operation.
 
-Usage: python -m tests.chaos.crashing CONFIG TRACE [OPERATION NTH SIDE], or `start`, which forks it from a process
-that has imported it: most of a start goes to that. It appends each operation it has finished to the file TRACE, a
-line each, and prints `listening PORT` once it does. Its clock is ahead by the seconds in the file `turned` beside
-CONFIG, where there is one: see `turn`.
+Usage: python -m tests.chaos.crashing [--often] CONFIG TRACE [OPERATION NTH SIDE], or `start`, which forks it from
+a process that has imported it: most of a start goes to that. It appends each operation it has finished to the
+file TRACE, a line each, and prints `listening PORT` once it does. Its clock is ahead by the seconds in the file
+`turned` beside CONFIG, where there is one: see `turn`.
 """
 
 from __future__ import annotations
@@ -111,17 +111,32 @@ async def main(config_path: str, trace: str, crash_at: tuple[str, int, str] | No
 
 def run() -> None:
     """Run what the arguments say."""
-    _, config_path, trace, *where = sys.argv
+    _, *arguments = sys.argv
+    if arguments[0] == "--often":
+        _look_often()
+        del arguments[0]
+    config_path, trace, *where = arguments
     point = (where[0], int(where[1]), where[2]) if where else None
     asyncio.run(main(config_path, trace, point))
+
+
+def _look_often() -> None:
+    import pytest  # a fifth of a start, and only for this
+
+    from tests.often import look_often
+
+    look_often(pytest.MonkeyPatch())
 
 
 DAEMONS: Final = ForkServer("tests.chaos.crashing")
 
 
-async def start(folder: Path, *crash_at: str) -> Forked:
-    """The daemon of `folder`/notifyd.toml, with a crash in it where one is named; its log is `folder`/stderr."""
-    arguments = [str(folder / "notifyd.toml"), str(folder / "trace"), *crash_at]
+async def start(folder: Path, *crash_at: str, often: bool = False) -> Forked:
+    """The daemon of `folder`/notifyd.toml, with a crash in it where one is named; its log is `folder`/stderr.
+
+    `often`: it looks many times a second for what is due, and so may do an effect beside who has begun with it.
+    """
+    arguments = ["--often"] * often + [str(folder / "notifyd.toml"), str(folder / "trace"), *crash_at]
     null = os.open(os.devnull, os.O_RDWR)
     try:
         with (folder / "stderr").open("ab") as stderr:
@@ -131,14 +146,12 @@ async def start(folder: Path, *crash_at: str) -> Forked:
 
 
 def load() -> Callable[[], None]:
-    """Import what the daemon imports, compile the built-in templates, and have it look often; `run`."""
-    import pytest
+    """Import what the daemon imports, and compile the built-in templates; `run`."""
+    import pytest  # noqa: F401 - as `_look_often` does
 
     import notifyd.store.sqlite  # noqa: F401 - as the store's opening does
     from notifyd.render import TemplateSet
-    from tests.often import look_often
 
-    look_often(pytest.MonkeyPatch())
     TemplateSet.load(discover().template_sources, (), "en")
     return run
 

@@ -33,11 +33,11 @@ def _quick_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def supervise(one: Runner, *crash_at: str) -> None:
-    """As `Runner` does, with processes that are forked."""
+    """As `Runner` does, with daemons that are forked and look often for what is due."""
     while True:
         where = crash_at if one.starts == 0 else ()
         one.starts += 1
-        process: Any = await crashing.start(one.folder, *where)
+        process: Any = await crashing.start(one.folder, *where, often=True)
         one.process = process
         await process.wait()
 
