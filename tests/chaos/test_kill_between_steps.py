@@ -8,7 +8,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,6 +25,8 @@ from notifyd.secrets import Secret
 from notifyd.signing import secret_bytes, sign, verify
 from notifyd.testing import Sink
 from tests import events
+from tests.chaos import crashing
+from tests.forks import Forked
 from tests.ports import free_port
 from tests.waiting import until, until_async
 
@@ -93,7 +94,7 @@ class Runner:
     sink: Sink
     port: int
     starts: int = 0
-    process: asyncio.subprocess.Process | None = None
+    process: Forked | None = None
     event: dict[str, Any] = field(factory=dict)
 
     @property
@@ -106,17 +107,7 @@ class Runner:
         while True:
             where = crash_at if self.starts == 0 else ()
             self.starts += 1
-            with (self.folder / "stderr").open("ab") as stderr:
-                self.process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "tests.chaos.crashing",
-                    str(self.folder / "notifyd.toml"),
-                    str(self.folder / "trace"),
-                    *where,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    stderr=stderr,
-                )
+            self.process = await crashing.start(self.folder, *where)
             await self.process.wait()
 
     async def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
