@@ -54,13 +54,21 @@ _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _RUN: Final = re.compile(r"[A-Za-z]+")
 
 
-@lru_cache(maxsize=1024)
 def names_secret(key: str) -> bool:
     """Does a whole word of `key` (snake, kebab or camel case), or a phrase such as `api key`, name a secret?
 
     `db_password`, `apiToken`, `X-Api-Key` and `tokens2` do; `tokenizer`, `secretary` and `monkey` do not.
     """
+    return _remembered(key) if len(key) <= _REMEMBERED else _names_secret(key)
+
+
+def _names_secret(key: str) -> bool:
     return any(_tells(words) for words in (_WORD.findall(key), _RUN.findall(key)))
+
+
+_remembered: Final = lru_cache(maxsize=1024)(_names_secret)
+_REMEMBERED: Final = 500
+"""Up to how many characters of names are remembered: senders choose them, and must not fill the memory."""
 
 
 def _tells(words: list[str]) -> bool:
@@ -183,7 +191,7 @@ class Redactor:
             return self._hide_values(value)
         if isinstance(value, dict):
             return {self._hide_values(key): self._without_values(member) for key, member in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [self._without_values(item) for item in value]
         return value
 
@@ -211,8 +219,12 @@ def _names_any(value: Any) -> bool:
     return False
 
 
-@lru_cache(maxsize=1024)
 def _tell(names: tuple[str, ...]) -> bool:
+    return _remembered_all(names) if len("".join(names)) <= _REMEMBERED else any(map(names_secret, names))
+
+
+@lru_cache(maxsize=1024)
+def _remembered_all(names: tuple[str, ...]) -> bool:
     """Objects of one sort have the same names, mostly in the same order."""
     return any(map(names_secret, names))
 

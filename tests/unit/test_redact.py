@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -86,6 +87,21 @@ def test_a_configured_value_is_hidden_in_strings_and_in_names() -> None:
         "***": [["***"]],
         "n": 1,
     }
+
+
+def test_a_configured_value_is_hidden_in_a_tuple_too() -> None:
+    tree = {"pair": (1, f"it is {_SECRET}"), "pairs": [({"deep": (_SECRET,)},)]}
+    assert Redactor([Secret(_SECRET)]).tree(tree) == {
+        "pair": [1, "it is ***"],
+        "pairs": [[{"deep": ["***"]}]],
+    }
+
+
+def test_a_long_name_that_a_sender_chose_is_judged_as_any_and_not_remembered() -> None:
+    name = "x" * 10_000 + "_token"
+    tree, held = {name: "t"}, sys.getrefcount(name)
+    assert Redactor().tree(tree) == {"x" * 10_000 + "_token": "***"}
+    assert sys.getrefcount(name) == held
 
 
 @given(
