@@ -12,7 +12,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from notifyd.codec import derived_id
-from notifyd.errors import PermanentError, Reason, TransientError
+from notifyd.errors import ATTEMPT_REASONS, PermanentError, Reason, TransientError
 from notifyd.flow.lane import retry_delay
 from notifyd.model import (
     RESUME_CHANNEL,
@@ -142,7 +142,8 @@ def _result(verdict: object, at: Instant, duration_ms: float, redactor: Redactor
         verdict = Receipt()
     outcome = _outcome(verdict)
     reason = getattr(verdict, "reason", None)
-    known = reason if isinstance(reason, Reason) else Reason.CHANNEL_FAULT
+    # A reason of notifyd's own, such as that a message could not be rendered, would be believed later on.
+    known = reason if isinstance(reason, Reason) and reason in ATTEMPT_REASONS else Reason.CHANNEL_FAULT
     status = getattr(verdict, "status", None)
     made = Attempt(
         at,

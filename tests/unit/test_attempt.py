@@ -12,7 +12,7 @@ import orjson
 import pytest
 from attrs import asdict, evolve
 
-from notifyd.errors import PermanentError, Reason, TransientError
+from notifyd.errors import ATTEMPT_REASONS, PermanentError, Reason, TransientError
 from notifyd.flow.attempt import Result, attempt, conclude, too_old, unrendered
 from notifyd.model import (
     RESUME_CHANNEL,
@@ -251,6 +251,12 @@ async def test_a_verdict_of_the_wrong_types_is_kept_as_far_as_it_makes_sense(err
     assert made.status is None
     assert result.retry_after is None
     assert made.detail in ("busy", "")
+
+
+@pytest.mark.parametrize("reason", [one for one in Reason if one not in ATTEMPT_REASONS])
+async def test_a_channel_cannot_give_a_reason_that_is_notifyds_own(reason: Reason) -> None:
+    made = (await tried(PermanentError("no", reason=reason))).attempt
+    assert (made.outcome, made.reason) == (AttemptOutcome.PERMANENT, Reason.CHANNEL_FAULT)
 
 
 @pytest.mark.parametrize(
