@@ -138,13 +138,14 @@ class Ingest:
         appended = await self._store.append(append)
         stored = appended.event
         kind = self._metrics.kind(row.kind)
-        if not appended.fresh and not keyring.same(_CONTENT, content, stored.content_id):
-            self._metrics.event(kind, "conflict").inc()
-            raise EventIdConflictError(f"event {row.event_id!r} is known with another content")
-        self._metrics.event(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
         if appended.fresh:
             self._count_outstanding(stored)
             self._accepted(stored, leased=append.leased)
+        # Also of one that is new: an acceptance that broke off is finished as it was begun, with its own content.
+        if stored.content_id != row.content_id and not keyring.same(_CONTENT, content, stored.content_id):
+            self._metrics.event(kind, "conflict").inc()
+            raise EventIdConflictError(f"event {row.event_id!r} is known with another content")
+        self._metrics.event(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
         return Accepted(appended.fresh, _answer(stored))
 
     def _count_outstanding(self, event: Event) -> None:
