@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from notifyd.errors import StoreError
-from notifyd.model import IncidentKey, Outcome, Status
+from notifyd.model import SECOND, IncidentKey, Outcome, Status
 from notifyd.store import Advance, Append, ApprovalFilter, AuditFilter, Page, Store
 from tests.store.conftest import Reopen
 from tests.store.makers import (
@@ -22,10 +22,13 @@ from tests.store.makers import (
     approval,
     audit_record,
     delivery,
+    ended,
     event,
     find_approval,
     get,
     incident,
+    insert,
+    leased,
     open_approval,
     open_incident,
     opening,
@@ -148,6 +151,22 @@ async def test_an_accepted_event_is_leased_to_the_node_that_accepted_it(store: S
     await store.append(append_of(event()))
     assert await claim(store, NOW + 1) == []
     assert await claim(store, NOW + 61 * 1_000_000) == ["e1"]
+
+
+async def test_planning_is_left_to_a_node_for_as_long_as_it_was_leased(store: Store) -> None:
+    await store.append(evolve(append_of(event()), lease=7 * SECOND))
+    assert await claim(store, NOW + 7 * SECOND - 1) == []
+    assert await claim(store, NOW + 7 * SECOND) == ["e1"]
+
+
+async def test_planning_the_event_of_an_end_is_left_to_a_node_for_as_long_as_the_delivery_was(
+    store: Store,
+) -> None:
+    row = leased(lease_until=NOW + 7 * SECOND)
+    await insert(store, row)
+    assert await store.record(ended(row, event=event("resumed")))
+    assert await claim(store, NOW + 7 * SECOND - 1) == []
+    assert await claim(store, NOW + 7 * SECOND) == ["resumed"]
 
 
 async def test_an_event_that_sets_nothing_off_is_never_planned(store: Store, reopen: Reopen) -> None:

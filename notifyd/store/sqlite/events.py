@@ -8,14 +8,11 @@ from typing import Final
 from attrs import evolve
 
 from notifyd.errors import NotFoundError
-from notifyd.model import SECOND, Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
+from notifyd.model import Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
 from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, StoredEvent, Subject
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
 from notifyd.store.sqlite.keys import Database, bearing
 from notifyd.store.sqlite.rows import sql
-
-PLAN_LEASE: Final = 60 * SECOND
-"""How long the node that accepted an event has for planning it, before the sweeper takes it up."""
 
 _FROM: Final = ", plan FROM events LEFT JOIN plans ON plans.event = events.rowid"
 _SELECT: Final = sql("SELECT", ", ".join(rows.EVENT), _FROM)
@@ -45,7 +42,7 @@ def append(db: Database, life: int, request: Append) -> Appended:
     if advance.subject is not None:
         _save_subject(db, advance.subject)
     row = db.keys.events.insert_new(db, _INSERT, rows.event_row(event))
-    _queue(db, life, row, event, leased=request.leased)
+    _queue(db, life, row, event, event.received_at + request.lease if request.leased else 0)
     audit.write(db, advance.audit)
     return Appended(event, fresh=True)
 
@@ -72,16 +69,16 @@ def _save_subject(db: Database, subject: Subject) -> None:
         approvals.save_incident(db, subject)
 
 
-def insert(db: Database, life: int, event: Event) -> None:
-    """Insert an event, if its key is new, with its planning due, which is the accepting node's."""
+def insert(db: Database, life: int, event: Event, leased_until: Instant) -> None:
+    """Insert an event, if its key is new, with its planning due, which is this node's until then."""
     row = db.keys.events.insert(db, _INSERT, rows.event_row(event))
     if row is not None:
-        _queue(db, life, row, event, leased=True)
+        _queue(db, life, row, event, leased_until)
 
 
-def _queue(db: Database, life: int, row: int, event: Event, *, leased: bool) -> None:
+def _queue(db: Database, life: int, row: int, event: Event, leased_until: Instant) -> None:
     if event.notify:
-        db.execute(_QUEUE, (row, life, event.received_at + PLAN_LEASE if leased else 0))
+        db.execute(_QUEUE, (row, life, leased_until))
 
 
 def restore(db: Database, given: StoredEvent) -> bool:

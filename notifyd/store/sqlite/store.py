@@ -159,7 +159,7 @@ class SqliteStore:
         won = delivery_steps.record(db, self._life, record)
         audit_steps.write(db, record.audit)
         if record.event is not None:
-            event_steps.insert(db, self._life, record.event)
+            event_steps.insert(db, self._life, record.event, record.delivery.lease_until)
         if won and record.resume is not None:
             approval_steps.set_resume(db, record.delivery, record.resume)
         return won
