@@ -79,6 +79,16 @@ class Registry:
         found = self.channels.get(name)
         return found if found is not None and found.type == type_ else None
 
+    def takes_html(self, channel: str, type_: str) -> bool:
+        """Is a message for this channel written as HTML too? One that is gone may take it when it is back."""
+        found = self.channel(channel, type_)
+        return found is None or found.personal
+
+    def zone(self, recipient: str | None) -> str:
+        """The zone whose times a reader is shown, an IANA name: UTC for one who has none."""
+        known = self.settings.recipients.get(recipient or "")
+        return (known.zone if known else None) or "UTC"
+
     def rule(self, name: str) -> Rule | None:
         return self.rules_by_name.get(name)
 

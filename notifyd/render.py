@@ -19,7 +19,7 @@ from jinja2.runtime import Context
 
 from notifyd.errors import ConfigError, Fault, RenderError
 from notifyd.locales import fallbacks, formats_for, parse_locale, tag_of
-from notifyd.model import Action, Field, Instant, Level
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, Action, Field, Instant, Level, Message
 from notifyd.plugin import TemplateSource
 from notifyd.sandbox import Fact, Facts, cut, line
 from notifyd.templating import Library, load_library
@@ -76,6 +76,21 @@ class Rendered:
     fields: tuple[Field, ...]
     actions: tuple[Action, ...]
     locale: str
+
+    def message(self, id_: str, recipient: str | None, event: Mapping[str, Any]) -> Message:
+        """These texts as the message `id_` about `event`."""
+        return Message(
+            id=id_,
+            title=self.title,
+            body=self.body,
+            level=self.level,
+            fields=self.fields,
+            actions=self.actions,
+            locale=self.locale,
+            html=self.html,
+            recipient=recipient,
+            event=event,
+        )
 
 
 @frozen
@@ -223,7 +238,7 @@ def level_of(event: Mapping[str, Any], digest: Digest | None = None) -> Level:
     """How loud a message is: a digest as its loudest item, a CloudEvent as its `data.level` says."""
     if digest is not None:
         return max((item.level for item in digest.items), key=_SEVERITY.index, default=Level.INFO)
-    if event.get("kind") in ("pack.approval", "pack.policy"):
+    if event.get("kind") in (APPROVAL_KIND, POLICY_KIND):
         action = str(event.get("action"))
         if action in _BY_ACTION:
             return _BY_ACTION[action]

@@ -185,19 +185,7 @@ class _Content:
 
     def message(self, registry: Registry) -> Message:
         event = self.event()
-        texts = self.texts(event, registry)
-        return Message(
-            id=self.id,
-            title=texts.title,
-            body=texts.body,
-            level=texts.level,
-            fields=texts.fields,
-            actions=texts.actions,
-            locale=texts.locale,
-            html=texts.html,
-            recipient=self.first.recipient,
-            event=event,
-        )
+        return self.texts(event, registry).message(self.id, self.first.recipient, event)
 
     def event(self) -> dict[str, Any]:
         """What a channel is given for the event; its times are the window's."""
@@ -221,15 +209,13 @@ class _Content:
     def texts(self, event: Mapping[str, Any], registry: Registry) -> Rendered:
         window, first, locale = self.window, self.first, self.messages[0].locale
         digest = Digest(self.count, self.items, window.start, window.closes_at, first.rule)
-        known = registry.settings.recipients.get(first.recipient or "")
-        channel = registry.channel(first.channel, first.channel_type)
         try:
             return registry.templates.render(
                 _TEMPLATE,
                 locale,
                 event=event,
-                zone=(known.zone if known else None) or "UTC",
-                html=channel is None or channel.personal,
+                zone=registry.zone(first.recipient),
+                html=registry.takes_html(first.channel, first.channel_type),
                 digest=digest,
             )
         except RenderError as error:

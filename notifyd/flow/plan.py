@@ -18,7 +18,7 @@ from notifyd.flow.attempt import unrendered
 from notifyd.flow.storm import Budgets, budget_key, hold_of, is_request
 from notifyd.links import Link
 from notifyd.metrics import Metrics
-from notifyd.model import APPROVAL_KIND, Clock, Delivery, Event, Message, PlanEntry, State
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, Clock, Delivery, Event, Message, PlanEntry, State
 from notifyd.outbox import Outbox, Ready
 from notifyd.registry import OpenChannel, Registry
 from notifyd.settings import LinkMode, Rule
@@ -32,7 +32,7 @@ _TURN: Final = 0.001
 """Seconds of planning after which requests go in between: rendering a message takes a tenth of them."""
 _PAUSE: Final = 0.5
 """Seconds between tries while the store fails."""
-_DEFAULT_TEMPLATES: Final = {APPROVAL_KIND: "pack-approval", "pack.policy": "pack-policy"}
+_DEFAULT_TEMPLATES: Final = {APPROVAL_KIND: "pack-approval", POLICY_KIND: "pack-policy"}
 _GENERIC_TEMPLATE: Final = "event"
 
 
@@ -159,29 +159,16 @@ def make_message(
     entry: PlanEntry, seen: Mapping[str, Any], registry: Registry, url: str | None, *, can_decide: bool
 ) -> Message:
     """What `entry`'s channel is given; `url` is the approver's page. Raises `RenderError`."""
-    known = registry.settings.recipients.get(entry.recipient or "")
-    channel = registry.channel(entry.channel, entry.channel_type)
     rendered = registry.templates.render(
         entry.template,
         entry.locale,
         event=seen,
-        zone=(known.zone if known else None) or "UTC",
+        zone=registry.zone(entry.recipient),
         link=url,
         can_decide=can_decide,
-        html=channel is None or channel.personal,
+        html=registry.takes_html(entry.channel, entry.channel_type),
     )
-    return Message(
-        id=entry.delivery_id,
-        title=rendered.title,
-        body=rendered.body,
-        level=rendered.level,
-        fields=rendered.fields,
-        actions=rendered.actions,
-        locale=rendered.locale,
-        html=rendered.html,
-        recipient=entry.recipient,
-        event=seen,
-    )
+    return rendered.message(entry.delivery_id, entry.recipient, seen)
 
 
 def _delivery(

@@ -10,7 +10,7 @@ Every operation may raise `StoreError`: the step may or may not have happened, a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import frozen
 
@@ -67,7 +67,7 @@ __all__ = [
 
 Subject: TypeAlias = Approval | Incident
 
-PLAN_LEASE = 60 * SECOND
+PLAN_LEASE: Final = 60 * SECOND
 """How long the planning of an event is left to the node that accepted it, where nothing else is said."""
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 import aiohttp
 from attrs import evolve
 
+from notifyd.model import APPROVAL_KIND
 from notifyd.plugin import SECOND, Action, Channel, ChannelContext, ChannelType, Field, Level, Message
 
 NOW: Final = 1_790_000_000 * SECOND
@@ -44,7 +45,7 @@ def sample_message(**changes: Any) -> Message:
         actions=(Action("Review and decide", LINK),),
         locale="en",
         event={
-            "kind": "pack.approval",
+            "kind": APPROVAL_KIND,
             "action": "requested",
             "occurredAt": "2026-09-21T14:00:00Z",
             "tenant": {"id": "acme", "project": "payments"},

@@ -121,21 +121,11 @@ def _message(registry: Registry, channel: OpenChannel, recipient: str | None, no
         TEMPLATE,
         templates.locale([known.locale if known else None], TEMPLATE),
         event=event,
-        zone=(known.zone if known else None) or "UTC",
+        zone=registry.zone(recipient),
         html=channel.personal,
     )
-    return Message(
-        id=derived_id("channel-test", "", channel.name, recipient or "", correlation.current.get(), now),
-        title=rendered.title,
-        body=rendered.body,
-        level=rendered.level,
-        fields=rendered.fields,
-        actions=rendered.actions,
-        locale=rendered.locale,
-        html=rendered.html,
-        recipient=recipient,
-        event=event,
-    )
+    about = (channel.name, recipient or "", correlation.current.get(), now)
+    return rendered.message(derived_id("channel-test", "", *about), recipient, event)
 
 
 def _failure(made: Attempt) -> str:

@@ -35,7 +35,7 @@ def reader_of(request: web.Request, registry: Registry, recipient: str | None = 
         "en",
     )
     tag, texts = next(found for found in map(_spoken, wishes) if found is not None)
-    return Reader(tag, texts, formats_for(tag, known.zone or "UTC"))
+    return Reader(tag, texts, formats_for(tag, registry.zone(recipient)))
 
 
 def _spoken(wish: str) -> tuple[str, Mapping[str, str]] | None:
