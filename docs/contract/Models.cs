@@ -1061,6 +1061,7 @@ public sealed record Delivery
     [JsonPropertyName("nextAttemptAt")]
     public required DateTimeOffset? NextAttemptAt { get; init; }
 
+    /// <summary>When it was planned or, where it was held and left as itself, let go.</summary>
     [JsonPropertyName("createdAt")]
     public required DateTimeOffset CreatedAt { get; init; }
 

@@ -90,6 +90,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "Delivery.rule": "The rule that chose the channel; empty for a callback.",
     "Delivery.seq": "The approval's version: of one approval, channel and recipient a smaller one goes first.",
     "Delivery.tries": "Attempts since the plan, or since the last retry by hand.",
+    "Delivery.createdAt": "When it was planned or, where it was held and left as itself, let go.",
     "Delivery.nextAttemptAt": "Null once it has ended.",
     "Delivery.reason": "Why it is dead, or waits.",
     "Delivery.foldedInto": "The delivery of the digest that tells of it.",
