@@ -165,6 +165,17 @@ async def test_a_delivery_whose_key_a_reader_missed_on_its_way_to_the_file_is_fo
     await store.aclose()
 
 
+async def test_a_key_that_is_no_hash_is_merged_and_found_like_any_other(tmp_path: Path) -> None:
+    """What another system exported may bear any; and to Python "-1" is a hexadecimal number."""
+    names = ["-1", "order-10000000000", "1_0", " 7", "é", "", *(f"-{number:x}" for number in range(2, 60))]
+    store = await opened(tmp_path)
+    assert all(await append(store, names))
+    await merge(store, store._writer._db.keys.events, 128)
+    assert (in_memory(store, "events"), in_file(tmp_path, "events")) == (0, len(names))
+    assert not any(await append(store, names))
+    await store.aclose()
+
+
 async def _finding_nothing(query: Callable[..., Any]) -> None:
     del query
 
@@ -393,16 +404,18 @@ def test_a_step_merges_a_bounded_number_of_keys_however_many_there_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A step runs on the event loop: what it does is counted in keys, as its time is the machine's."""
-    monkeypatch.setattr(keys, "AT_ONCE", 50)
-    db, index = filled(tmp_path, 10_000)
+    monkeypatch.setattr(keys, "AT_ONCE", 20)
+    db, index = filled(tmp_path, 4_000)
     written = []
+    db.execute("BEGIN")
     while index.count:
         before = db.total_changes
         index.merged(index.merge(db))
         written.append(db.total_changes - before - 1)  # the mark is the one
-    assert max(written) == 50
-    assert sum(written) == 10_000
-    assert db.execute("SELECT row FROM key_marks WHERE name = 'audit'").fetchone() == (10_000,)
+    assert max(written) == 20
+    assert sum(written) == 4_000
+    assert db.execute("SELECT row FROM key_marks WHERE name = 'audit'").fetchone() == (4_000,)
+    db.execute("COMMIT")
     db.close()
 
 
@@ -460,6 +473,39 @@ async def test_memory_stays_bounded_however_many_callers_wait(tmp_path: Path, sm
     await asyncio.gather(*given, *map(store.write_audit, records))
     assert max(counts) < 1_300
     await store.aclose()
+
+
+OPEN_AND_WEIGH = """
+import re, sys
+from pathlib import Path
+from notifyd.store.sqlite.files import open_writer
+from notifyd.store.sqlite.keys import Keys, begin
+
+def peak():
+    return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
+
+db = open_writer(Path(sys.argv[1]))
+before = peak()
+begin(db, Keys())
+print(db.keys.audit.count, peak() - before, db.execute("PRAGMA cache_size").fetchone()[0])
+"""
+
+LARGE_ROWS = """
+WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 8000)
+INSERT INTO audit (rowid, tenant, id, name, at, actor, correlation_id, data)
+SELECT number, 'acme', number, 'auth.refused', 0, '', '', hex(zeroblob(1500)) FROM numbers
+"""
+
+
+def test_a_start_that_reads_many_rows_for_their_keys_keeps_none_of_them_in_memory(tmp_path: Path) -> None:
+    db, _ = filled(tmp_path, 0)
+    db.execute(LARGE_ROWS)  # 32 MB
+    db.close()
+    command = [sys.executable, "-c", OPEN_AND_WEIGH, str(tmp_path / "notifyd.db")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    count, kilobytes, cache = map(int, done.stdout.split())
+    assert (count, cache) == (8000, -65536)
+    assert kilobytes < 10_000
 
 
 # --- an older file -----------------------------------------------------------------------------------------

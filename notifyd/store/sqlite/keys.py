@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 from zlib import crc32
 
@@ -26,12 +27,13 @@ AT_ONCE: Final = 1_024
 
 _BUCKETS: Final = 128
 _SHIFT: Final = 48 - 7  # leaves of a hash the bits that number its bucket
+_MASK: Final = (1 << 48) - 1
 
 
 def hash_of(key: str) -> int:
     """The 48 bits that a key is looked up by: of a SHA-256 in hex the last. Keys may share them: the row tells."""
     try:
-        return int(key[-12:], 16)
+        return int(key[-12:], 16) & _MASK  # "-1" is a number too
     except ValueError:  # a key that is none of notifyd's own
         return crc32(key.encode()) << 16
 
@@ -243,4 +245,17 @@ def begin(db: Database, keys: Keys) -> None:
     attach(db, keys)
     for index in keys:
         db.execute(_REMOVE.format(index.table, _COLUMNS[index.table]))
-        index.load(db)
+    with _little_cache(db):
+        for index in keys:
+            index.load(db)
+
+
+@contextmanager
+def _little_cache(db: sqlite3.Connection) -> Iterator[None]:
+    """Keep few of the pages that are read: whole rows are read for their keys, and each of them once."""
+    (size,) = db.execute("PRAGMA cache_size").fetchone()
+    db.execute("PRAGMA cache_size = -256")
+    try:
+        yield
+    finally:
+        db.execute(f"PRAGMA cache_size = {size}")
