@@ -267,7 +267,7 @@ async def test_a_message_that_cannot_be_rendered_is_dead_from_the_start_and_told
         assert (row.state, row.reason) == (State.DEAD, Reason.RENDER_FAILED)
         assert way.metric("notifyd_deliveries_total", channel="team", outcome="dead") == 1
         assert way.metric("notifyd_dead_letters", channel="team") == 1
-        with pytest.raises(NotRetryableError, match="still cannot be rendered: template broken.en.txt:1"):
+        with pytest.raises(NotRetryableError, match=r"still cannot be rendered: template broken\.en\.txt:1"):
             await way.app._dispatcher.retry("acme", row.id)
         assert await way.delivery(row.id) == row
         assert AuditName.NOTIFICATION_DEAD in {line.name for line in await way.audit()}
@@ -392,6 +392,26 @@ async def test_many_events_are_planned_in_the_order_they_came(tmp_path: Path) ->
         rows = await way.ended(200)
         assert len({row.id for row in rows}) == 200
         assert len(set(way.channel().ids)) == 200
+
+
+async def test_others_have_their_turn_between_the_events_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifyd.flow.plan._TURN", 0.0)
+    async with flow(tmp_path, start=False) as way:
+        await asyncio.gather(*(way.ask(runId=f"run-{number:03}") for number in range(30)))
+        turns, taken = 0, list[int]()
+
+        def planning(*args: Any) -> Any:
+            taken.append(turns)
+            return make_plan(*args)
+
+        monkeypatch.setattr("notifyd.flow.plan.make_plan", planning)
+        way.start()
+        while len(taken) < 30:
+            await asyncio.sleep(0)
+            turns += 1
+        assert taken == sorted(set(taken)), "two were planned in one turn"
 
 
 async def test_what_was_planned_is_counted_as_queued_and_what_was_sent_as_sent(tmp_path: Path) -> None:

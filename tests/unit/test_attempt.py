@@ -86,6 +86,19 @@ async def test_a_send_that_takes_too_long_is_cancelled_and_transient() -> None:
     assert cancelled.is_set()
 
 
+async def test_an_attempt_leaves_no_timer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
+    call_later: Any = loop.call_later
+
+    def noted(*args: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(call_later(*args, **options))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    await tried(Receipt(), timeout=3600)
+    assert [timer.cancelled() for timer in timers] == [True]
+
+
 async def test_a_channels_own_timeout_is_not_told_as_ours() -> None:
     made = (await tried(TimeoutError())).attempt
     assert (made.reason, made.detail) == (Reason.TIMEOUT, "the channel timed out")

@@ -252,6 +252,16 @@ def test_missing_members_never_fail_a_message(tmp_path: Path, expression: str, p
 
 @pytest.mark.parametrize(
     ("expression", "printed"),
+    [("event['keys']()|join", "items"), ("event['items']", "4"), ("event['update']", ""), ("event['x']", "")],
+)
+def test_a_subscript_gives_a_member_else_a_harmless_method_else_nothing(
+    tmp_path: Path, expression: str, printed: str
+) -> None:
+    assert render_text(tmp_path, f"[{{{{ {expression} }}}}]", {"items": 4}).body == f"[{printed}]"
+
+
+@pytest.mark.parametrize(
+    ("expression", "printed"),
     [
         ("event.at|datetime", "4. November 2026, 09:15 MEZ"),
         ("event.at|date", "4. November 2026"),
