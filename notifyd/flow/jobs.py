@@ -46,8 +46,8 @@ class JobLease:
         try:
             yield
         finally:
+            self._runs -= 1  # before anything that a cancellation can end
             async with self._changing:
-                self._runs -= 1
                 if not self._runs:
                     await self._give_back()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from notifyd.flow.jobs import JobLease
 from notifyd.model import SECOND, Instant
 from notifyd.store import Job, Turn
 from tests.fakes import NOW, TurnableClock
+from tests.waiting import until
 
 LEASE = 60 * SECOND
 OURS = Turn(mine=True, node="a")
@@ -132,6 +134,35 @@ async def test_runs_that_overlap_share_the_lease_until_the_last_is_over() -> Non
     async with lease.held():
         async with lease.held():
             pass
+        assert bench.jobs.ends == []
+    assert bench.jobs.ends == [None]
+
+
+class Stuck(Jobs):
+    """Never answers the second claim."""
+
+    async def claim_job(self, *args: Any, **options: Any) -> Turn:
+        turn = await super().claim_job(*args, **options)
+        if len(self.claims) == 2:
+            await asyncio.Event().wait()
+        return turn
+
+
+async def test_a_run_that_is_cancelled_as_it_ends_does_not_keep_the_lease_for_ever() -> None:
+    bench = Bench(Stuck())
+    lease = bench.lease()
+
+    async def run() -> None:
+        async with lease.held():
+            await asyncio.Event().wait()
+
+    runs = [asyncio.create_task(run()) for _ in range(2)]
+    await until(lambda: len(bench.jobs.claims) == 2)  # the second is in the first one's way to giving back
+    for task in (runs[0], runs[0], runs[1]):
+        task.cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*runs, return_exceptions=True)
+    async with lease.held():
         assert bench.jobs.ends == []
     assert bench.jobs.ends == [None]
 
