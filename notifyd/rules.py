@@ -76,11 +76,15 @@ class Explanation:
 
 @frozen
 class _Compiled:
-    """`members` are the top-level members of `event` that the rule reads; None where it takes it whole."""
+    """`members` are the top-level members of `event` that the rule reads; None where it takes it whole.
+
+    `kind` is the one kind of event that can match, None where there may be several.
+    """
 
     rule: Rule
     program: cel.Program
     members: frozenset[str] | None
+    kind: str | None
 
 
 @frozen
@@ -90,6 +94,7 @@ class RuleBook:
     _rules: tuple[_Compiled, ...]
     _functions: Mapping[str, Callable[..., Any]]
     _members: frozenset[str]
+    _kinds: frozenset[str | None]
 
     @classmethod
     def compile(cls, rules: Sequence[Rule], functions: Mapping[str, Callable[..., Any]]) -> RuleBook:
@@ -105,7 +110,11 @@ class RuleBook:
             raise ConfigError(faults)
         members = frozenset().union(*(one.members or () for one in compiled))
         guarded = {name: _guard(name, function) for name, function in functions.items()}
-        return cls(tuple(compiled), guarded, members)
+        return cls(tuple(compiled), guarded, members, frozenset(one.kind for one in compiled))
+
+    def concern(self, kind: str) -> bool:
+        """Can any rule match an event of this kind?"""
+        return kind in self._kinds or None in self._kinds
 
     def match(self, event: Mapping[str, Any]) -> Matches:
         """The rules that `event` matches; a matching rule with `stop` ends the list. Never raises."""
@@ -126,9 +135,12 @@ class RuleBook:
         return reached + tuple(Explanation(one.rule, Verdict.NOT_REACHED) for one in rest)
 
     def _walk(self, event: Mapping[str, Any]) -> Iterator[Explanation]:
-        views = _Views(event, self._members, self._functions)
+        views, kind = _Views(event, self._members, self._functions), event.get("kind")
         for one in self._rules:
-            found = _evaluate(one, views)
+            if one.kind is None or one.kind == kind or type(kind) is not str:
+                found = _evaluate(one, views)
+            else:
+                found = Explanation(one.rule, Verdict.NOT_MATCHED)
             yield found
             if one.rule.stop and found.verdict is Verdict.MATCHED:
                 return
@@ -392,7 +404,20 @@ def _compile(rule: Rule, functions: Mapping[str, Callable[..., Any]]) -> _Compil
     unknown = [*source.unknown_variables(program, known), *source.unknown_functions(program, known)]
     if unknown:
         raise _BadExpressionError(unknown)
-    return _Compiled(rule, program, source.members)
+    return _Compiled(rule, program, source.members, _kind(rule.when))
+
+
+_KIND: Final = re.compile(r"""\s*event\s*\.\s*kind\s*==\s*(["'])(?P<kind>[^"'\\\n]*)\1\s*""", re.ASCII)
+
+
+def _kind(when: str) -> str | None:
+    """The kind that one of the parts joined by `&&` compares with: for any other, the whole is false.
+
+    Whatever the other parts are: in CEL false and an error is false
+    (https://github.com/google/cel-spec/blob/master/doc/langdef.md#logical-operators).
+    """
+    found = (_KIND.fullmatch(part) for part in _conjuncts(when))
+    return next((match["kind"] for match in found if match), None)
 
 
 def _syntax_faults(when: str, text: str) -> list[str]:

@@ -311,8 +311,10 @@ class Planner:
                 await self._hand_over(one.deliveries, fixed.inserted, ready)
 
     async def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
-        seen = view(event)
         plan = event.plan
+        if plan is None and not registry.rules.concern(event.kind):
+            return Planned(event, (), ())
+        seen = view(event)
         if plan is None:
             matches = registry.rules.match(seen)
             for name in matches.errors:

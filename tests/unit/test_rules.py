@@ -10,7 +10,7 @@ import cel
 import pytest
 
 from notifyd.errors import ConfigError
-from notifyd.rules import MAX_LENGTH, NATIVE_FUNCTIONS, RuleBook, Verdict
+from notifyd.rules import MAX_LENGTH, NATIVE_FUNCTIONS, Matches, RuleBook, Verdict
 from notifyd.settings import Rule
 
 EVENT: Mapping[str, Any] = {
@@ -168,6 +168,40 @@ def test_explain_tells_what_each_rule_made_of_the_event() -> None:
         ("behind", Verdict.NOT_REACHED, False),
         ("last", Verdict.NOT_REACHED, False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("when", "concerned"),
+    [
+        ('event.kind == "task.done"', False),
+        ('event.kind == "pack.approval"', True),
+        ("has(event.x) && event . kind=='task.done'", False),
+        ('event.kind == "task.done" && event.labels.environment == "a" || true', True),
+        ('event.kind == "task.done" ? false : true', True),
+        ('!(event.kind == "task.done")', True),
+        ('event.kind != "task.done"', True),
+        ('event.kind == "task" + ".done"', True),
+        ('"event.kind == \\"task.done\\"" != ""', True),
+        ('event.steps.all(event, event.kind == "task.done" && true)', True),
+        (r'event.kind == "task\u002edone"', True),
+    ],
+)
+def test_rule_for_another_kind_is_not_evaluated_and_one_that_may_match_is(when: str, concerned: bool) -> None:
+    only = book(rule(when))
+    assert only.concern("pack.approval") is concerned
+    if not concerned:
+        assert only.concern("task.done")
+        assert only.match(EVENT) == Matches((), ())
+
+
+def test_rule_for_another_kind_has_no_errors_whatever_else_it_asks() -> None:
+    """In CEL, false and an error is false, on either side."""
+    asked: list[Any] = []
+    only = book(rule('count(event.no.such) && event.kind == "task.done"'), count=asked.append)
+    assert only.match(EVENT).errors == ()
+    assert only.match({**EVENT, "kind": "task.done"}).errors == ("r",)
+    assert only.match({k: v for k, v in EVENT.items() if k != "kind"}).errors == ("r",)
+    assert [one.verdict for one in only.explain(EVENT)] == [Verdict.NOT_MATCHED]
 
 
 def test_event_is_never_changed() -> None:
