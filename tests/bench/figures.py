@@ -123,20 +123,19 @@ async def start(bench: Bench) -> list[Row]:
 
 
 async def growth(bench: Bench) -> list[Row]:
-    """The processor time an event costs the store while it grows from 1,000 to 1,000,000 rows."""
-    costs: dict[str, float] = orjson.loads(
+    """The processor time an event costs the store as it grows, beside that of a store of a few thousand rows."""
+    costs: dict[str, list[float]] = orjson.loads(
         await figure(SERVER_CORE, "growth", str(bench.folder / "growth.db"))
     )
-    first = next(iter(costs.values()))
     return [
         Row(
             f"an event's processor time at {int(size):,} rows",
-            f"{cost:.0f} µs",
-            f"{first:.0f} µs",
-            f"{cost / first:.2f}",
+            f"{large:.0f} µs",
+            f"{small:.0f} µs",
+            f"{large / small:.2f}",
             "1.2",
         )
-        for size, cost in costs.items()
+        for size, (large, small) in costs.items()
     ]
 
 
