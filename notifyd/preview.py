@@ -123,17 +123,7 @@ def render(
     wished = wish.get("locale") if isinstance(wish, Mapping) else None
     tag = registry.templates.locale([locale, wished if isinstance(wished, str) else None], template)
     rendered = registry.templates.render(template, tag, event=seen, zone=zone, link=link, can_decide=True)
-    return Message(
-        id="",
-        title=rendered.title,
-        body=rendered.body,
-        level=rendered.level,
-        fields=rendered.fields,
-        actions=rendered.actions,
-        locale=rendered.locale,
-        html=rendered.html,
-        event=seen,
-    )
+    return rendered.message("", None, seen)
 
 
 def _seen(
