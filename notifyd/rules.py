@@ -11,12 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
-from itertools import pairwise
 from typing import Any, Final
 
 from attrs import evolve, frozen
 
 from notifyd.errors import ConfigError, Fault
+from notifyd.expression import EVENT, Source, conjuncts, kind_of
 from notifyd.lean import without
 from notifyd.settings import Rule
 from notifyd.text import fit
@@ -27,7 +27,6 @@ with without("cel.cli"):  # the library's command line: 250 modules and 10 MB fo
 MAX_LENGTH: Final = 4000
 """Characters of a `when`. The parser recurses on the C stack, which a very long expression would exhaust."""
 
-_EVENT: Final = "event"
 _DETAIL_LIMIT: Final = 300
 _EXCERPT: Final = 40  # characters shown on either side of a fault
 
@@ -41,13 +40,6 @@ NATIVE_FUNCTIONS: Final = frozenset(
     }
 )
 """The functions the library has of its own. It can name those an expression calls, not those it knows."""
-
-_TYPE_NAMES: Final = frozenset(
-    {"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"}
-)
-_BINDING_MACROS: Final = frozenset({"all", "exists", "exists_one", "map", "filter"})
-_MACROS: Final = _BINDING_MACROS | {"has"}
-_LITERALS: Final = frozenset({"true", "false", "null", "in"})
 
 
 @frozen
@@ -129,7 +121,7 @@ class RuleBook:
 
     def explain(self, event: Mapping[str, Any]) -> tuple[Explanation, ...]:
         """What every rule makes of `event`, in order, those behind a `stop` too."""
-        context = cel.Context({_EVENT: dict(event)}, dict(self._functions))
+        context = cel.Context({EVENT: dict(event)}, dict(self._functions))
         reached = tuple(_reasoned(found, context) for found in self._walk(event))
         rest = self._rules[len(reached) :]
         return reached + tuple(Explanation(one.rule, Verdict.NOT_REACHED) for one in rest)
@@ -176,7 +168,7 @@ class _Views:
         return self._narrow
 
     def _context(self, event: dict[str, Any]) -> cel.Context:
-        return cel.Context({_EVENT: event}, self._functions)
+        return cel.Context({EVENT: event}, self._functions)
 
 
 def _evaluate(one: _Compiled, views: _Views) -> Explanation:
@@ -195,7 +187,7 @@ def _reasoned(found: Explanation, context: cel.Context) -> Explanation:
     """For a rule that did not match: which of the parts that `&&` joins did not hold."""
     if found.verdict is not Verdict.NOT_MATCHED:
         return found
-    for part in _conjuncts(found.rule.when):
+    for part in conjuncts(found.rule.when):
         try:
             holds = cel.compile(part).execute(context)
         except Exception as error:  # noqa: BLE001 - a plugin's function may raise anything
@@ -232,160 +224,6 @@ def _guard(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-# --- what the text of an expression tells ------------------------------------------------------------------
-
-_TOKEN: Final = re.compile(
-    r"""
-      (?P<comment>//[^\n]*)
-    | (?P<string>
-        (?:[rR][bB]?|[bB][rR])(?:\"{3}[\s\S]*?\"{3}|'{3}[\s\S]*?'{3}|"[^"\n]*"|'[^'\n]*')
-      | [bB]?(?:\"{3}(?:\\[\s\S]|[^\\])*?\"{3}|'{3}(?:\\[\s\S]|[^\\])*?'{3}
-              |"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'))
-    | (?P<number>\d\w*)
-    | (?P<name>[A-Za-z_]\w*)
-    | (?P<mark>\S)
-    """,
-    re.VERBOSE | re.ASCII,
-)
-
-
-@frozen
-class _Token:
-    text: str
-    at: int
-    is_name: bool
-
-
-_END: Final = _Token("", -1, is_name=False)
-
-
-@frozen
-class _Source:
-    """What an expression refers to: free variables and functions with their places, and `event`'s members."""
-
-    text: str
-    variables: tuple[tuple[str, int], ...]
-    functions: tuple[tuple[str, int], ...]
-    bound: frozenset[str]
-    members: frozenset[str] | None
-
-    @classmethod
-    def scan(cls, text: str) -> _Source:
-        scanner = _Scanner(text)
-        scanner.run()
-        return cls(
-            text,
-            tuple(scanner.variables),
-            tuple(scanner.functions),
-            frozenset(scanner.bound),
-            None if scanner.whole else frozenset(scanner.members),
-        )
-
-    def unknown_variables(self, program: cel.Program, known: frozenset[str]) -> Iterator[str]:
-        if _MACROS.intersection(program.functions()):
-            return  # a macro that was not expanded has bound nothing: a fault of its own, told elsewhere
-        namespaces = {name.partition(".")[0] for name in known if "." in name}
-        allowed = _TYPE_NAMES | namespaces | {_EVENT}
-        for name, at in self.variables:
-            if name not in allowed:
-                yield f"{_place(self.text, at)}: unknown variable `{name}`: a rule sees only `event`"
-        seen = allowed | self.bound | {name for name, _ in self.variables}
-        for name in program.variables():
-            if name not in seen:
-                yield f"unknown variable `{name}`: a rule sees only `event`"
-
-    def unknown_functions(self, program: cel.Program, known: frozenset[str]) -> Iterator[str]:
-        # A macro that the parser did not expand, for the wrong number of arguments, is left as a function.
-        unexpanded = _MACROS.intersection(program.functions())
-        for name, at in self.functions:
-            plain = name.rpartition(".")[2]
-            if plain in unexpanded:
-                yield f"{_place(self.text, at)}: `{plain}` does not take these arguments"
-            elif not known & {name, plain} and plain not in _MACROS:
-                yield f"{_place(self.text, at)}: unknown function `{plain}`"
-
-
-def _conjuncts(when: str) -> list[str]:
-    """The parts that `&&` joins at the top; the whole where anything weaker joins them."""
-    starts, depth = [0], 0
-    marks = (m for m in _TOKEN.finditer(when) if m.lastgroup == "mark")
-    for mark, after in pairwise([*marks, None]):
-        if mark is None:
-            break
-        text = mark.group()
-        depth += (text in "([{") - (text in ")]}")
-        if depth == 0 and text in "|?":
-            return [when]
-        if depth == 0 and text == "&" and after and after.start() == mark.end() and after.group() == "&":
-            starts.append(after.end())
-    ends = [*(start - 2 for start in starts[1:]), len(when)]
-    return [when[start:end] for start, end in zip(starts, ends, strict=True)]
-
-
-class _Scanner:
-    """One pass over the tokens of an expression that is known to parse."""
-
-    def __init__(self, text: str) -> None:
-        self._tokens = [
-            _Token(m.group(), m.start(), m.lastgroup == "name")
-            for m in _TOKEN.finditer(text)
-            if m.lastgroup != "comment"
-        ]
-        self._scopes: list[str | None] = []  # per open bracket, the variable its macro binds
-        self.variables: list[tuple[str, int]] = []
-        self.functions: list[tuple[str, int]] = []
-        self.bound: set[str] = set()
-        self.members: set[str] = set()
-        self.whole = False
-
-    def run(self) -> None:
-        for index, token in enumerate(self._tokens):
-            if token.text in ("(", "[", "{"):
-                self._scopes.append(self._binds(index))
-            elif token.text in (")", "]", "}") and self._scopes:
-                self._scopes.pop()
-            elif token.is_name and token.text not in _LITERALS:
-                self._name(index, token)
-
-    def _at(self, index: int) -> _Token:
-        return self._tokens[index] if 0 <= index < len(self._tokens) else _END
-
-    def _binds(self, index: int) -> str | None:
-        """The variable that `.macro(NAME, …` binds inside the bracket at `index`."""
-        macro, name = self._at(index - 1), self._at(index + 1)
-        if macro.text not in _BINDING_MACROS or self._at(index - 2).text != ".":
-            return None
-        if not name.is_name or self._at(index + 2).text != ",":
-            return None
-        self.bound.add(name.text)
-        return name.text
-
-    def _name(self, index: int, token: _Token) -> None:
-        member = self._at(index - 1).text == "."
-        if self._at(index + 1).text == "(":
-            self.functions.append((self._dotted(index) if member else token.text, token.at))
-        elif not member and token.text not in self._scopes:
-            self.variables.append((token.text, token.at))
-            if token.text == _EVENT:
-                self._member(index)
-
-    def _dotted(self, index: int) -> str:
-        """`namespace.name` where a bare name stands before the dot, else the name alone."""
-        name, before = self._at(index).text, self._at(index - 2)
-        plain = before.is_name and self._at(index - 3).text != "." and before.text not in self._scopes
-        return f"{before.text}.{name}" if plain else name
-
-    def _member(self, index: int) -> None:
-        """Notes which member of `event` is read at `index`, or that all of them are."""
-        mark, key, after = (self._at(index + step) for step in (1, 2, 3))
-        if mark.text == "." and key.is_name and after.text != "(":
-            self.members.add(key.text)
-        elif mark.text == "[" and after.text == "]" and re.fullmatch(r"""(["'])[^"'\\]+\1""", key.text):
-            self.members.add(key.text[1:-1])
-        else:
-            self.whole = True
-
-
 class _BadExpressionError(Exception):
     def __init__(self, messages: Iterable[str]) -> None:
         self.messages = tuple(messages)
@@ -399,25 +237,12 @@ def _compile(rule: Rule, functions: Mapping[str, Callable[..., Any]]) -> _Compil
         program = cel.compile(rule.when)
     except ValueError as error:
         raise _BadExpressionError(_syntax_faults(rule.when, str(error))) from error
-    source = _Source.scan(rule.when)
+    source = Source.scan(rule.when)
     known = NATIVE_FUNCTIONS | functions.keys()
     unknown = [*source.unknown_variables(program, known), *source.unknown_functions(program, known)]
     if unknown:
         raise _BadExpressionError(unknown)
-    return _Compiled(rule, program, source.members, _kind(rule.when))
-
-
-_KIND: Final = re.compile(r"""\s*event\s*\.\s*kind\s*==\s*(["'])(?P<kind>[^"'\\\n]*)\1\s*""", re.ASCII)
-
-
-def _kind(when: str) -> str | None:
-    """The kind that one of the parts joined by `&&` compares with: for any other, the whole is false.
-
-    Whatever the other parts are: in CEL false and an error is false
-    (https://github.com/google/cel-spec/blob/master/doc/langdef.md#logical-operators).
-    """
-    found = (_KIND.fullmatch(part) for part in _conjuncts(when))
-    return next((match["kind"] for match in found if match), None)
+    return _Compiled(rule, program, source.members, kind_of(rule.when))
 
 
 def _syntax_faults(when: str, text: str) -> list[str]:
@@ -433,8 +258,3 @@ def _syntax_faults(when: str, text: str) -> list[str]:
         what = re.sub(r" expecting \{.*\}$", "", what).replace("'<EOF>'", "the end")
         messages.append(f"line {line}, column {column}: {what}, in `{excerpt}`")
     return messages or [" ".join(text.split())[:_DETAIL_LIMIT]]
-
-
-def _place(when: str, at: int) -> str:
-    line = when.count("\n", 0, at) + 1
-    return f"line {line}, column {at - when.rfind(chr(10), 0, at)}"
