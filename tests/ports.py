@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import random
 import socket
+from typing import Final
+
+_GIVEN_OUT: Final = range(15_000, 32_000)
+"""Below the ports that the system gives to whoever connects, who may have one before its server starts."""
+
+_CHANCE: Final = random.SystemRandom()  # Hypothesis sets the other
 
 
 def free_port() -> int:
     """A port of the loopback address that nobody has now. Whoever can be given port 0 should be."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", _CHANCE.choice(_GIVEN_OUT))) as server:
+                return int(server.getsockname()[1])
+        except OSError:  # somebody has it
+            continue

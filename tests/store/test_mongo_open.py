@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import re
 import time
@@ -108,6 +109,36 @@ async def test_a_server_that_is_not_there_is_told_within_the_timeout(driver: Sto
     assert "MongoDB database db" in str(caught.value)
     assert "hunter2" not in str(caught.value)
     gc.collect()
+
+
+@pytest.mark.parametrize("timeout", [0.1, 20.0])
+async def test_a_cancellation_that_the_driver_turns_into_a_fault_of_its_own_is_what_it_was(
+    mongo_server: MongoServer, monkeypatch: pytest.MonkeyPatch, timeout: float
+) -> None:
+    """A step that breaks with another error than the store's would end the daemon."""
+    store = await opened(mongo_server.database(), timeout=20)
+    begun = asyncio.Event()
+
+    async def find(*_: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise RuntimeError("Lock is not acquired")
+
+    monkeypatch.setattr("notifyd.store.mongo.events.find", find)
+    monkeypatch.setattr(store, "_timeout", timeout)
+    task = asyncio.create_task(store.event(TENANT, "key"))
+    await begun.wait()
+    if timeout < 1:
+        with pytest.raises(StoreError, match="no answer in time"):
+            await task
+    else:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    monkeypatch.undo()
+    await store.aclose()
 
 
 # --- the schema --------------------------------------------------------------------------------------------

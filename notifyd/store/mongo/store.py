@@ -53,6 +53,10 @@ T = TypeVar("T")
 
 _log = logging.getLogger("notifyd.store")
 
+_LOST_LOCK: Final = "Lock is not acquired"
+"""What a cancellation, and so a timeout, becomes where PyMongo's asynchronous client is waiting for a server: the
+lock that it waits with is not its own then (https://jira.mongodb.org/browse/PYTHON-5167)."""
+
 _DRIVER_SHARE: Final = 0.9
 """Of an operation's time, what the driver has to give up by itself, which leaves its connections in order."""
 
@@ -289,9 +293,7 @@ class MongoStore:
 
     async def _leave(self) -> None:
         try:
-            with pymongo.timeout(self._timeout * _DRIVER_SHARE):
-                async with asyncio.timeout(self._timeout):
-                    await node_steps.leave(self._base)
+            await self._in_time(node_steps.leave(self._base))
         except (PyMongoError, TimeoutError) as error:
             fault = store_error(self._base.connection.name, error)
             _log.warning("this node counts as alive for some seconds more: %s", fault.detail)
@@ -304,15 +306,27 @@ class MongoStore:
         self._running += 1
         self._idle.clear()
         try:
-            with pymongo.timeout(self._timeout * _DRIVER_SHARE):
-                async with asyncio.timeout(self._timeout):
-                    return await step
+            return await self._in_time(step)
         except (PyMongoError, TimeoutError) as error:
             raise store_error(self._base.connection.name, error) from error
         finally:
             self._running -= 1
             if not self._running:
                 self._idle.set()
+
+    async def _in_time(self, step: Coroutine[Any, Any, T]) -> T:
+        """`step` within the timeout. Raises PyMongoError, TimeoutError."""
+        try:
+            with pymongo.timeout(self._timeout * _DRIVER_SHARE):
+                async with asyncio.timeout(self._timeout):
+                    return await step
+        except RuntimeError as error:
+            if str(error) != _LOST_LOCK:
+                raise
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from error
+            raise TimeoutError from error
 
 
 async def open_mongo(
