@@ -419,7 +419,9 @@ async def test_what_was_planned_is_counted_as_queued_and_what_was_sent_as_sent(t
         await way.ask()
         await way.ended(4)
         assert way.metric("notifyd_approval_notifications_queued_total") == 4
-        await until(lambda: way.metric("notifyd_approval_notifications_sent_total") == 4)  # it follows the record
+        await until(
+            lambda: way.metric("notifyd_approval_notifications_sent_total") == 4
+        )  # it follows the record
         assert way.metric("notifyd_delivery_seconds_count", channel="mail") == 3
 
 
