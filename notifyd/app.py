@@ -295,8 +295,11 @@ class App:
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    """Cancel until it has ended: `asyncio.wait_for`, which drivers use, can lose a cancellation that meets its end
+    (https://github.com/python/cpython/issues/86296)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
 
 
 _KIND: Final = re.compile(r"""event\.kind\s*==\s*["']([^"']{1,100})["']""")
