@@ -15,8 +15,8 @@ from urllib.parse import urlencode, urlsplit
 from attrs import field, frozen
 
 from notifyd.errors import NotifydError
-from notifyd.secrets import Secret
-from notifyd.signing import sign
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import sign
 
 EVENTS: Final = "/api/v1/events"
 PACK_EVENTS: Final = "/notifications/pack-approvals"

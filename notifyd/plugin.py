@@ -18,8 +18,8 @@ from attrs import frozen
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.model import SECOND, Action, Clock, Field, Level, Message, Receipt
 from notifyd.post import Answer, check_response, hide, http_url, post
-from notifyd.secrets import Secret
-from notifyd.signing import sign
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import sign
 from notifyd.text import clean, fit, one_line, units
 
 __all__ = [

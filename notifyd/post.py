@@ -21,7 +21,7 @@ from attrs import frozen
 
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.model import SECOND, Receipt
-from notifyd.secrets import HIDDEN, Secret
+from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.text import fit, one_line
 
 EXCERPT_LIMIT: Final = 500

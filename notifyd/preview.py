@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from attrs import evolve, field, frozen
 
-from notifyd import wire
+from notifyd.config.settings import LinkMode
 from notifyd.errors import Fault, InvalidError, RenderError
 from notifyd.flow.ingest import cloud_row, pack_row
 from notifyd.flow.plan import link_of, make_message, make_plan, view
 from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
-from notifyd.registry import Registry
-from notifyd.rules import Explanation, Verdict
-from notifyd.settings import LinkMode
+from notifyd.registry.registry import Registry
+from notifyd.rules.rules import Explanation, Verdict
+from notifyd.wire.events import parse_cloud_event, parse_pack_event
 
 HIDDEN_LINK: Final = "…"
 """What stands for the token in an approver's link: a real one would decide."""
@@ -52,10 +52,10 @@ def read_event(document: Any, registry: Registry, tenant: str, now: Instant) -> 
     Raises `InvalidError`. Nothing is checked that depends on the clock or on who is calling.
     """
     if not (isinstance(document, dict) and "specversion" in document):
-        pack = wire.parse_pack_event(document)
+        pack = parse_pack_event(document)
         row = pack_row(pack, document, _CLIENT, _CLIENT, now, registry)
         return evolve(row, round=1, version=1) if row.kind == APPROVAL_KIND else row
-    event = wire.parse_cloud_event(document)
+    event = parse_cloud_event(document)
     named = event.tenant or tenant
     if not named:
         raise InvalidError([Fault("/tenant", "is required, or say which tenant is meant")])

@@ -16,14 +16,14 @@ import aiohttp
 import orjson
 from attrs import define, field, frozen
 
-from notifyd import config
-from notifyd.app import App, running
-from notifyd.discovery import Discovered, discover
+from notifyd.config import load as config
+from notifyd.config.settings import Settings
 from notifyd.model import SECOND, Instant, Message, Receipt
 from notifyd.plugin import ChannelType, hookimpl
-from notifyd.secrets import Secret
-from notifyd.settings import Settings
-from notifyd.signing import sign
+from notifyd.registry.discovery import Discovered, discover
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import sign
+from notifyd.service.app import App, running
 from tests import events
 
 SECRETS: Final = {

@@ -7,8 +7,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from notifyd.codec import rfc3339
 from notifyd.model import SECOND, Instant
+from notifyd.wire.codec import rfc3339
 
 DATA = Path(__file__).parent / "data"
 

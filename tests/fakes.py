@@ -11,14 +11,14 @@ from typing import Any, Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
-from notifyd import config
-from notifyd.discovery import Discovered
+from notifyd.config import load as config
+from notifyd.config.settings import Settings
+from notifyd.flow.outbox import Ready
 from notifyd.model import SECOND, Delivery, Instant, Message, Principal, Receipt, Via
-from notifyd.outbox import Ready
 from notifyd.plugin import ChannelContext, ChannelType, check_response, post
-from notifyd.registry import OpenChannel, Registry, open_registry
-from notifyd.secrets import Secret
-from notifyd.settings import Settings
+from notifyd.registry.discovery import Discovered
+from notifyd.registry.registry import OpenChannel, Registry, open_registry
+from notifyd.security.secrets import Secret
 from notifyd.store import Store
 from notifyd.store.sqlite import open_sqlite
 

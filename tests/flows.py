@@ -11,11 +11,9 @@ from typing import Any, cast
 import orjson
 from attrs import define, evolve, field
 
-from notifyd import wire
-from notifyd.app import App
+from notifyd.approval.ballots import Ballot
 from notifyd.errors import StoreError
 from notifyd.flow.ingest import Accepted
-from notifyd.machine.ballots import Ballot
 from notifyd.metrics import Metrics
 from notifyd.model import (
     SECOND,
@@ -30,8 +28,10 @@ from notifyd.model import (
     Via,
 )
 from notifyd.plugin import Message
-from notifyd.registry import Current, open_registry
+from notifyd.registry.registry import Current, open_registry
+from notifyd.service.app import App
 from notifyd.store import AuditFilter, DeliveryFilter, Page, Store
+from notifyd.wire import events as wire
 from tests import events
 from tests.fakes import (
     SEAL_KEY,

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from notifyd.app import App
 from notifyd.flow import dispatch
+from notifyd.service.app import App
 
 EVERY: Final = 0.05
 """Seconds between sweeps, and between looks of the dispatcher."""

@@ -27,8 +27,8 @@ import orjson
 from attrs import define, field, frozen
 from prometheus_client.parser import text_string_to_metric_families
 
-from notifyd.secrets import Secret
-from notifyd.signing import sign
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import sign
 from tests.ports import free_port
 from tests.waiting import until, until_async
 

@@ -22,8 +22,8 @@ from notifyd.cli.output import print_table
 from notifyd.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
-    from notifyd.discovery import Discovered
-    from notifyd.settings import Settings
+    from notifyd.config.settings import Settings
+    from notifyd.registry.discovery import Discovered
 
 
 @click.command("check-config")
@@ -36,27 +36,28 @@ def check_config(config_path: Path, as_json: bool) -> None:
     ready as for a start. Exits with 1 where there are faults. A broken plugin is named, and is no fault of a
     configuration that does not need it.
     """
-    from notifyd import config
-    from notifyd.discovery import discover
+    from notifyd.config.describe import as_toml, describe
+    from notifyd.config.load import load
+    from notifyd.registry.discovery import discover
 
     discovered = discover()
     try:
-        settings = config.load(config_path, discovered.channel_types)
+        settings = load(config_path, discovered.channel_types)
         asyncio.run(_try_out(settings, discovered))
     except ConfigError as error:
         _print_faults(config_path, error, discovered, as_json)
         raise not_ok() from None
-    described = config.describe(settings)
+    described = describe(settings)
     if as_json:
         print_json({"ok": True, "config": described, **_plugin_faults(discovered)})
     else:
         _warn(discovered)
-        click.echo(config.as_toml(described), nl=False)
+        click.echo(as_toml(described), nl=False)
 
 
 async def _try_out(settings: Settings, discovered: Discovered) -> None:
     """Build all that the service would build. Raises `ConfigError`."""
-    from notifyd.registry import open_registry
+    from notifyd.registry.registry import open_registry
     from notifyd.store.open import check_url
 
     check_url(settings.store.url)
@@ -91,7 +92,7 @@ def _warn(discovered: Discovered) -> None:
 @json_option
 def plugins(as_json: bool) -> None:
     """List the installed plugins and what each provides. Exits with 1 where one is broken."""
-    from notifyd.discovery import discover
+    from notifyd.registry.discovery import discover
 
     discovered = discover()
     if as_json:

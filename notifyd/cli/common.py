@@ -14,8 +14,8 @@ from notifyd.errors import ConfigError, Fault
 from notifyd.text import clean
 
 if TYPE_CHECKING:  # imported by the commands that need them, when they do
-    from notifyd.discovery import Discovered
-    from notifyd.settings import Settings
+    from notifyd.config.settings import Settings
+    from notifyd.registry.discovery import Discovered
 
 DEFAULT_CONFIG: Final = Path("/etc/notifyd/notifyd.toml")
 
@@ -69,11 +69,11 @@ def fault_lines(path: Path, faults: Iterable[Fault]) -> list[str]:
 
 def load_config(path: Path) -> tuple[Settings, Discovered]:
     """The configuration and the plugins it was read with. Raises `ConfigError`."""
-    from notifyd import config
-    from notifyd.discovery import discover
+    from notifyd.config.load import load
+    from notifyd.registry.discovery import discover
 
     discovered = discover()
-    return config.load(path, discovered.channel_types), discovered
+    return load(path, discovered.channel_types), discovered
 
 
 def print_json(document: Any) -> None:

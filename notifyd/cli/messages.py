@@ -15,7 +15,7 @@ from notifyd.text import clean, one_line
 if TYPE_CHECKING:
     from notifyd.model import Message
     from notifyd.preview import Preview, Route
-    from notifyd.rules import Explanation
+    from notifyd.rules.rules import Explanation
 
 _MARKS: Final[Mapping[str, tuple[str, str]]] = {
     "matched": ("✓", "bold green"),

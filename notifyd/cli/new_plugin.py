@@ -56,7 +56,7 @@ def new_plugin(parent: Path, name: str) -> None:
 
 
 def _check_free(name: str, folder: Path) -> None:
-    from notifyd.discovery import discover
+    from notifyd.registry.discovery import discover
 
     if owner := discover().provider_of(name):
         raise Failure(f'the plugin "{owner.name}" ({owner.distribution}) brings a channel type "{name}"')

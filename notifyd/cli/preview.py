@@ -25,7 +25,7 @@ from notifyd.errors import ConfigError, InvalidError, RenderError
 if TYPE_CHECKING:
     from notifyd.model import Message
     from notifyd.preview import Route
-    from notifyd.registry import Registry
+    from notifyd.registry.registry import Registry
 
 tenant_option = click.option("--tenant", default="", help="The tenant of a CloudEvent that names none.")
 
@@ -118,7 +118,7 @@ async def _render(
 
 
 async def _open(path: Path) -> Registry:
-    from notifyd.registry import open_registry
+    from notifyd.registry.registry import open_registry
 
     try:
         settings, discovered = load_config(path)

@@ -14,12 +14,12 @@ import click
 from notifyd.cli.common import Failure, config_failure, config_option, load_config, print_json
 from notifyd.client import Bearer, Client, Credentials, RefusedError, Signer, UnreachableError, is_address
 from notifyd.errors import ConfigError
-from notifyd.secrets import Secret
-from notifyd.signing import secret_bytes
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import secret_bytes
 
 if TYPE_CHECKING:
-    from notifyd.settings import Client as ClientSettings
-    from notifyd.settings import Settings
+    from notifyd.config.settings import Client as ClientSettings
+    from notifyd.config.settings import Settings
 
 TOKEN: Final = "NOTIFYD_TOKEN"  # noqa: S105 - the name of a variable
 SECRET: Final = "NOTIFYD_SECRET"  # noqa: S105 - the name of a variable

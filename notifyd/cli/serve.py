@@ -33,7 +33,7 @@ def serve(config_path: Path, log_level: str) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     # What the imports make stays: searching it for garbage, again and again as it grows, took a tenth of a start.
     gc.disable()
-    from notifyd import daemon
+    from notifyd.service import daemon
 
     gc.freeze()
 

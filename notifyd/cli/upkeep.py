@@ -22,8 +22,8 @@ from notifyd.errors import ArchiveError, ConfigError, StoreInUseError, Unavailab
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from notifyd.config.settings import Settings
     from notifyd.flow.retention import Retention
-    from notifyd.settings import Settings
     from notifyd.store import Store
 
 COLLECTIONS: Final = ("events", "approvals", "incidents", "deliveries", "audit")
@@ -101,9 +101,9 @@ def _ask(client: Client, tally: Tally, *, dry_run: bool) -> Tally:
 
 
 async def _purge_offline(settings: Settings, dry_run: bool) -> Tally:
-    from notifyd.app import wall_clock
     from notifyd.flow.retention import Retention
     from notifyd.metrics import Metrics
+    from notifyd.service.app import wall_clock
 
     tally = Tally()
     async with _store_of(settings, "purge") as store:
@@ -172,8 +172,8 @@ def _settings(path: Path) -> Settings:
 
 
 async def _export(settings: Settings, file: Path) -> dict[str, int]:
-    from notifyd.app import wall_clock
-    from notifyd.secrets import Keyring
+    from notifyd.security.secrets import Keyring
+    from notifyd.service.app import wall_clock
     from notifyd.store import CollectionName, archive
 
     keyring = Keyring(settings.keys.seal)
@@ -185,7 +185,7 @@ async def _export(settings: Settings, file: Path) -> dict[str, int]:
 
 
 async def _import(settings: Settings, file: Path) -> tuple[dict[str, int], int]:
-    from notifyd.secrets import Keyring
+    from notifyd.security.secrets import Keyring
     from notifyd.store import archive
 
     keyring = Keyring(settings.keys.seal)
@@ -201,8 +201,8 @@ async def _import(settings: Settings, file: Path) -> tuple[dict[str, int], int]:
 @asynccontextmanager
 async def _store_of(settings: Settings, command: str) -> AsyncIterator[Store]:
     """The configured store, open for a command. On MongoDB that is a node of its own, beside the service's."""
-    from notifyd.app import wall_clock
     from notifyd.model import SECOND
+    from notifyd.service.app import wall_clock
     from notifyd.store.open import open_store
 
     store = await open_store(

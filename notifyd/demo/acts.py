@@ -18,8 +18,8 @@ from notifyd import __version__
 from notifyd.client import PACK_EVENTS
 from notifyd.demo.page import Page
 from notifyd.demo.stage import Stage
-from notifyd.secrets import Secret
-from notifyd.signing import sign
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import sign
 
 APPROVER: Final = "alice@acme.example"
 TITLE: Final = "Deploy payments v3 to production"

@@ -13,8 +13,8 @@ import orjson
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from notifyd.errors import SignatureInvalidError
-from notifyd.secrets import Secret
-from notifyd.signing import secret_bytes, verify
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import secret_bytes, verify
 from notifyd.testkit.receivers import Received, Reply, Sink
 
 _TOLERANCE: Final = 60.0

@@ -21,9 +21,9 @@ import aiohttp
 import tomli
 from attrs import define, field, frozen
 
-from notifyd.config import as_toml
+from notifyd.config.load import as_toml
 from notifyd.demo.neighbours import Mailbox, SignedSink
-from notifyd.secrets import Secret
+from notifyd.security.secrets import Secret
 
 HOOK_PATH: Final = "/notifications"
 _READY: Final = 20.0

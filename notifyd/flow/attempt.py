@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from notifyd.codec import derived_id
+from notifyd.config.settings import Dispatch
 from notifyd.errors import ATTEMPT_REASONS, PermanentError, Reason, TransientError
 from notifyd.flow.lane import retry_delay
 from notifyd.model import (
@@ -29,11 +29,11 @@ from notifyd.model import (
     State,
 )
 from notifyd.post import EXCERPT_LIMIT
-from notifyd.redact import Redactor
-from notifyd.registry import OpenChannel, is_ours
-from notifyd.settings import Dispatch
+from notifyd.registry.registry import OpenChannel, is_ours
+from notifyd.security.redact import Redactor
 from notifyd.store import AttemptRecord
 from notifyd.text import clean
+from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
 

@@ -10,16 +10,16 @@ from weakref import WeakValueDictionary
 import orjson
 from attrs import evolve
 
-from notifyd import resume_token
-from notifyd.codec import rfc3339
+from notifyd.approval.ballots import Ballot, cast, check_ballot, check_grants, earlier_answer
+from notifyd.approval.notices import progress
+from notifyd.config.settings import ResumeTokenMode
 from notifyd.errors import NotFoundError, StoreError
-from notifyd.machine.ballots import Ballot, cast, check_ballot, check_grants, earlier_answer
-from notifyd.machine.notices import progress
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Instant
-from notifyd.registry import Registry
-from notifyd.settings import ResumeTokenMode
+from notifyd.registry.registry import Registry
+from notifyd.security import resume_token
 from notifyd.store import Store
+from notifyd.wire.codec import rfc3339
 
 _RACES: Final = 20
 """How often a decision may lose to another write on the same approval, by another node or an effect that is

@@ -8,17 +8,17 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
-from notifyd.codec import derived_id, rfc3339
-from notifyd.envelope import unwrap, wrap
+from notifyd.config.settings import Rule
 from notifyd.errors import RenderError, SealError, StoreError
+from notifyd.flow.outbox import Outbox, Ready
 from notifyd.flow.storm import Budgets, is_request, quiet_until
 from notifyd.metrics import Metrics
 from notifyd.model import APPROVAL_KIND, SECOND, Clock, Delivery, Instant, Message, State
-from notifyd.outbox import Outbox, Ready
-from notifyd.registry import Registry
-from notifyd.render import DIGEST_LISTED, Digest, DigestItem, Rendered, level_of
-from notifyd.settings import Rule
+from notifyd.registry.registry import Registry
+from notifyd.render.render import DIGEST_LISTED, Digest, DigestItem, Rendered, level_of
+from notifyd.security.envelope import unwrap, wrap
 from notifyd.store import Store, Window
+from notifyd.wire.codec import derived_id, rfc3339
 
 log = logging.getLogger(__name__)
 

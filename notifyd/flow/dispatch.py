@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import evolve
 
-from notifyd.envelope import unwrap
 from notifyd.errors import (
     NotFoundError,
     NotRetryableError,
@@ -25,6 +24,7 @@ from notifyd.errors import (
 from notifyd.flow.attempt import attempt, conclude, too_old
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
 from notifyd.flow.leases import Leases
+from notifyd.flow.outbox import Ready
 from notifyd.flow.tally import Tally
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -39,8 +39,8 @@ from notifyd.model import (
     Message,
     State,
 )
-from notifyd.outbox import Ready
-from notifyd.registry import OpenChannel, Registry
+from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.security.envelope import unwrap
 from notifyd.store import AttemptRecord, Store
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from notifyd.machine.ballots import expire
+from notifyd.approval.ballots import expire
 from notifyd.metrics import Metrics
 from notifyd.model import Approval, Clock, Instant
 from notifyd.store import Store

@@ -9,12 +9,9 @@ from urllib.parse import unquote
 import orjson
 from attrs import frozen
 
-from notifyd import resume_token
-from notifyd.codec import canonical, derived_id, rfc3339
-from notifyd.egress import callback_fault
+from notifyd.approval.holds import on_hold, on_released
+from notifyd.approval.rounds import Request, Update, on_requested, on_updated
 from notifyd.errors import EventIdConflictError, Fault, InvalidError, TooOldError
-from notifyd.machine.holds import on_hold, on_released
-from notifyd.machine.rounds import Request, Update, on_requested, on_updated
 from notifyd.metrics import Metrics
 from notifyd.model import (
     APPROVAL_KIND,
@@ -27,11 +24,14 @@ from notifyd.model import (
     Outcome,
     Principal,
 )
-from notifyd.redact import MIN_SEARCHED, Redactor
-from notifyd.registry import Registry
-from notifyd.secrets import HIDDEN
+from notifyd.registry.egress import callback_fault
+from notifyd.registry.registry import Registry
+from notifyd.security import resume_token
+from notifyd.security.redact import MIN_SEARCHED, Redactor
+from notifyd.security.secrets import HIDDEN
 from notifyd.store import Advance, Append, Store, append_as_is
-from notifyd.wire import (
+from notifyd.wire.codec import canonical, derived_id, rfc3339
+from notifyd.wire.events import (
     CloudEvent,
     PackApprovalRequested,
     PackApprovalUpdated,

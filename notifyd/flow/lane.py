@@ -14,8 +14,8 @@ from typing import Final, TypeAlias
 
 from attrs import define, evolve, field, frozen
 
+from notifyd.config.settings import Backoff, Rate
 from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message
-from notifyd.settings import Backoff, Rate
 
 BREAKER_THRESHOLD: Final = 5
 """Consecutive transient failures that open a lane's breaker."""

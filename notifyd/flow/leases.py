@@ -9,7 +9,7 @@ from attrs import evolve
 
 from notifyd.flow.lane import Job, Lane
 from notifyd.model import SECOND, Clock, Delivery, Instant
-from notifyd.registry import Registry
+from notifyd.registry.registry import Registry
 from notifyd.store import Store
 
 _SLOW: Final = SECOND // 4

@@ -11,18 +11,18 @@ from typing import Any, Final
 import orjson
 from attrs import evolve
 
-from notifyd.codec import derived_id
-from notifyd.envelope import wrap
+from notifyd.config.settings import LinkMode, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
+from notifyd.flow.outbox import Outbox, Ready
 from notifyd.flow.storm import Budgets, budget_key, hold_of, is_request
-from notifyd.links import Link
 from notifyd.metrics import Metrics
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, Clock, Delivery, Event, Message, PlanEntry, State
-from notifyd.outbox import Outbox, Ready
-from notifyd.registry import OpenChannel, Registry
-from notifyd.settings import LinkMode, Rule
+from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.security.envelope import wrap
+from notifyd.security.links import Link
 from notifyd.store import Planned, Store
+from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
 

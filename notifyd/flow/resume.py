@@ -10,13 +10,10 @@ from typing import Any, Final
 import orjson
 from yarl import URL
 
-from notifyd import resume_token
-from notifyd.codec import rfc3339
-from notifyd.egress import origin_of
-from notifyd.envelope import wrap
+from notifyd.approval.ballots import owed_row
+from notifyd.approval.notices import own_event, progress
 from notifyd.errors import Reason, SealError, StoreError
-from notifyd.machine.ballots import owed_row
-from notifyd.machine.notices import own_event, progress
+from notifyd.flow.outbox import Outbox, Ready
 from notifyd.model import (
     APPROVAL_KIND,
     RESUME_CHANNEL,
@@ -33,9 +30,12 @@ from notifyd.model import (
     ResumeStatus,
     State,
 )
-from notifyd.outbox import Outbox, Ready
-from notifyd.registry import Registry
+from notifyd.registry.egress import origin_of
+from notifyd.registry.registry import Registry
+from notifyd.security import resume_token
+from notifyd.security.envelope import wrap
 from notifyd.store import Store, append_as_is
+from notifyd.wire.codec import rfc3339
 
 log = logging.getLogger(__name__)
 

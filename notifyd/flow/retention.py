@@ -10,13 +10,13 @@ from typing import Final
 
 from attrs import frozen
 
+from notifyd.config.settings import Settings
+from notifyd.config.units import MINUTE
 from notifyd.errors import JobTakenError
 from notifyd.flow.jobs import JobLease
 from notifyd.metrics import Metrics
 from notifyd.model import Clock, Instant
-from notifyd.settings import Settings
 from notifyd.store import Aged, CollectionName, Hold, Job, Store
-from notifyd.units import MINUTE
 
 log = logging.getLogger(__name__)
 

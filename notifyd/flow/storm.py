@@ -16,10 +16,10 @@ from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
-from notifyd.codec import canonical, derived_id
+from notifyd.config.settings import QuietHours, Rate, Rule
 from notifyd.model import APPROVAL_KIND, SECOND, Event, Instant, PlanEntry
-from notifyd.settings import QuietHours, Rate, Rule
 from notifyd.store import Store
+from notifyd.wire.codec import canonical, derived_id
 
 _REQUEST: Final = (APPROVAL_KIND, "requested")
 _MINUTE: Final = 60 * SECOND

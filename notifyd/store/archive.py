@@ -21,9 +21,9 @@ from attrs import evolve, field, frozen
 
 from notifyd.errors import ArchiveError, InvalidError, SealError
 from notifyd.model import Approval, AuditRecord, Delivery, Incident, Instant
-from notifyd.records import structure, wire_name
-from notifyd.secrets import Keyring, sealed_under
+from notifyd.security.secrets import Keyring, sealed_under
 from notifyd.store import CollectionName, Stored, StoredEvent, Upkeep
+from notifyd.wire.records import structure, wire_name
 
 FORMAT: Final = 1
 HEADER_BYTES: Final = 4096

@@ -8,9 +8,9 @@ from typing import Final, TypeAlias
 
 from attrs import frozen
 
+from notifyd.config.settings import StoreDriver
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import Clock
-from notifyd.settings import StoreDriver
 from notifyd.store import CommitObserver, Store
 from notifyd.store.sqlite import open_sqlite
 

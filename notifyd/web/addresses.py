@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from aiohttp import web
 
-from notifyd.settings import Network, Server
+from notifyd.config.settings import Network, Server
 from notifyd.web.problems import AddressNotAllowedError
 
 Address: TypeAlias = IPv4Address | IPv6Address

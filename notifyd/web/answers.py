@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from notifyd.codec import rfc3339
+from notifyd.approval.notices import progress
 from notifyd.errors import Reason
-from notifyd.machine.notices import progress
 from notifyd.model import RESUME_CHANNEL, Approval, Attempt, AuditRecord, Decision, Delivery, Instant, State
-from notifyd.registry import Registry
+from notifyd.registry.registry import Registry
+from notifyd.wire.codec import rfc3339
 
 
 def json_answer(document: Any, status: int = 200) -> web.Response:

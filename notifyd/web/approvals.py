@@ -6,12 +6,10 @@ from typing import Final
 
 from aiohttp import web
 
-from notifyd import wire
-from notifyd.codec import invalid
+from notifyd.approval.ballots import Ballot
+from notifyd.config.settings import Scope
 from notifyd.errors import Fault, NotFoundError
-from notifyd.machine.ballots import Ballot
 from notifyd.model import ApprovalKey, Status
-from notifyd.settings import Scope
 from notifyd.store import ApprovalFilter, AuditFilter, Page
 from notifyd.web import correlation
 from notifyd.web.addresses import Gate
@@ -20,6 +18,8 @@ from notifyd.web.auth import Caller, Signature, authorize, claimed_tenant
 from notifyd.web.body import read_body, read_json
 from notifyd.web.lists import Listing, choice_of
 from notifyd.web.services import SERVICES
+from notifyd.wire.codec import invalid
+from notifyd.wire.events import AckRequest, parse_ack
 
 HISTORY: Final = 200
 """How many lines of its audit trail an approval is shown with: the newest."""
@@ -58,7 +58,7 @@ async def post_ack(request: web.Request) -> web.Response:
     caller = authorize(request, Scope.APPROVE, body, Signature.TAKEN)
     document = read_json(request, body)
     caller.claim(claimed_tenant(document))
-    ballot = _ballot(request, caller, wire.parse_ack(document))
+    ballot = _ballot(request, caller, parse_ack(document))
     answer = await services.decisions.decide(ballot, private=Gate(server).private(request))
     return json_bytes(answer)
 
@@ -67,7 +67,7 @@ def _key(request: web.Request, tenant: str) -> ApprovalKey:
     return ApprovalKey(tenant, request.match_info["run_id"], request.match_info["approval_id"])
 
 
-def _ballot(request: web.Request, caller: Caller, ack: wire.AckRequest) -> Ballot:
+def _ballot(request: web.Request, caller: Caller, ack: AckRequest) -> Ballot:
     tenant = ack.tenant.id if ack.tenant else None
     key = _key(request, tenant or ("" if caller.signed else caller.only_tenant()))
     _check_path(ack, key, caller.signed)
@@ -87,7 +87,7 @@ def _ballot(request: web.Request, caller: Caller, ack: wire.AckRequest) -> Ballo
     )
 
 
-def _check_path(ack: wire.AckRequest, key: ApprovalKey, signed: bool) -> None:
+def _check_path(ack: AckRequest, key: ApprovalKey, signed: bool) -> None:
     """What the body says again must be what the path says; signed, it must say all. Raises `InvalidError`."""
     tenant = ack.tenant.id if ack.tenant else None
     members = (

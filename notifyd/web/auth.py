@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 from attrs import frozen
 from multidict import CIMultiDictProxy, istr
 
-from notifyd.clients import Clients
+from notifyd.config.settings import Scope
 from notifyd.errors import (
     ScopeMissingError,
     SignatureInvalidError,
@@ -23,9 +23,9 @@ from notifyd.errors import (
     UnauthenticatedError,
 )
 from notifyd.model import SECOND, Instant, Principal
-from notifyd.registry import Registry
-from notifyd.settings import Scope
-from notifyd.signing import verify
+from notifyd.registry.clients import Clients
+from notifyd.registry.registry import Registry
+from notifyd.security.signing import verify
 from notifyd.web.services import SERVICES
 
 CLIENT_HEADER: Final = istr("X-Notifyd-Client")

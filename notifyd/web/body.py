@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from aiohttp import StreamReader, hdrs, web
 
-from notifyd.codec import loads
 from notifyd.errors import MalformedError, TooLargeError, UnsupportedMediaError
 from notifyd.web.problems import SlowBodyError
+from notifyd.wire.codec import loads
 
 BODY_TIMEOUT: Final = web.AppKey("BODY_TIMEOUT", float)
 """Seconds a body may take to arrive."""

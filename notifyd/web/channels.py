@@ -7,20 +7,20 @@ from typing import Any, Final
 from aiohttp import web
 from attrs import frozen
 
-from notifyd.codec import derived_id, rfc3339
+from notifyd.config.settings import Scope
+from notifyd.config.units import show, show_duration
 from notifyd.errors import ChannelFailedError, Fault, InvalidError, NotFoundError
 from notifyd.flow.lane import LaneSnapshot
 from notifyd.model import RESUME_CHANNEL, Attempt, AttemptOutcome, Instant, Message
-from notifyd.records import structure
-from notifyd.registry import OpenChannel, Registry
-from notifyd.settings import Scope
+from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.text import one_line
-from notifyd.units import show, show_duration
 from notifyd.web import correlation
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import authorize
 from notifyd.web.body import read_body, read_json
 from notifyd.web.services import SERVICES
+from notifyd.wire.codec import derived_id, rfc3339
+from notifyd.wire.records import structure
 
 TEMPLATE: Final = "channel-test"
 """What a test message says."""

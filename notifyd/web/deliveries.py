@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from notifyd.config.settings import Scope
 from notifyd.errors import NotFoundError
 from notifyd.model import State
-from notifyd.settings import Scope
 from notifyd.store import DeliveryFilter
 from notifyd.web.answers import delivery_json, json_answer
 from notifyd.web.auth import authorize

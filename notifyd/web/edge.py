@@ -16,7 +16,7 @@ from aiohttp.web_exceptions import HTTPException
 from multidict import istr
 
 from notifyd.errors import ChannelFailedError, ForbiddenError, UnauthenticatedError, UnavailableError
-from notifyd.registry import Registry
+from notifyd.registry.registry import Registry
 from notifyd.web import correlation, problems
 from notifyd.web.addresses import Gate
 from notifyd.web.auth import PRINCIPAL

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from aiohttp import hdrs, web
 
-from notifyd import wire
-from notifyd.codec import loads, pointer
+from notifyd.config.settings import Scope
 from notifyd.errors import (
     ConflictError,
     Fault,
@@ -20,12 +19,19 @@ from notifyd.errors import (
     UnsupportedMediaError,
 )
 from notifyd.flow.ingest import Accepted
-from notifyd.settings import Scope
 from notifyd.web import correlation
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, authorize, claimed_tenant
 from notifyd.web.body import JSON, read_body, read_json
 from notifyd.web.services import SERVICES, Services
+from notifyd.wire.codec import loads, pointer
+from notifyd.wire.events import (
+    CloudEvent,
+    parse_cloud_event,
+    parse_cloud_events,
+    parse_pack_event,
+    structured_form,
+)
 
 STRUCTURED: Final = "application/cloudevents+json"
 BATCH: Final = "application/cloudevents-batch+json"
@@ -41,7 +47,7 @@ async def post_pack_event(request: web.Request) -> web.Response:
         body, caller = await _receive(request, Signature.REQUIRED)
         document = read_json(request, body)
         caller.claim(claimed_tenant(document))
-        event = wire.parse_pack_event(document)
+        event = parse_pack_event(document)
         accepted = await services.ingest.pack_event(
             event, document, caller.principal, correlation.current.get()
         )
@@ -58,7 +64,7 @@ async def post_cloud_events(request: web.Request) -> web.Response:
             return await _accept_batch(services, caller, loads(body))
         document = _one_event(request, body)
         _claim([document], caller)
-        event = wire.parse_cloud_event(document)
+        event = parse_cloud_event(document)
         tenant = _tenant_of(event, caller)
         accepted = await services.ingest.cloud_event(
             event, document, tenant, caller.principal, correlation.current.get()
@@ -81,7 +87,7 @@ def _one_event(request: web.Request, body: bytes) -> Any:
             raise UnauthenticatedError(
                 "a signature does not cover the headers: binary mode takes a bearer token"
             )
-        return wire.structured_form(request.headers, body)
+        return structured_form(request.headers, body)
     if request.content_type == JSON:
         return loads(body)
     raise UnsupportedMediaError(
@@ -95,7 +101,7 @@ def _claim(documents: Sequence[Any], caller: Caller) -> None:
             caller.claim(document.get("tenant"))
 
 
-def _tenant_of(event: wire.CloudEvent, caller: Caller, base: str = "") -> str:
+def _tenant_of(event: CloudEvent, caller: Caller, base: str = "") -> str:
     if event.tenant is not None:
         return event.tenant
     if caller.signed:
@@ -109,7 +115,7 @@ def _tenant_of(event: wire.CloudEvent, caller: Caller, base: str = "") -> str:
 async def _accept_batch(services: Services, caller: Caller, documents: Any) -> web.Response:
     """Validate all, then accept all at once, so that they share the store's commits."""
     _claim(documents if isinstance(documents, list) else [], caller)
-    events = wire.parse_cloud_events(documents)
+    events = parse_cloud_events(documents)
     tenants = [_tenant_of(event, caller, pointer(index)) for index, event in enumerate(events)]
     _check_times(services, events)
     cid = correlation.current.get()
@@ -126,7 +132,7 @@ async def _accept_batch(services: Services, caller: Caller, documents: Any) -> w
     return json_answer({"items": [each.answer for each in accepted]}, status)
 
 
-def _check_times(services: Services, events: Sequence[wire.CloudEvent]) -> None:
+def _check_times(services: Services, events: Sequence[CloudEvent]) -> None:
     """A batch is taken whole or not at all: one event out of time leaves none of the others stored."""
     for index, event in enumerate(events):
         try:

@@ -16,13 +16,13 @@ from aiohttp import web
 from attrs import frozen
 from multidict import MultiMapping
 
-from notifyd.codec import canonical
 from notifyd.errors import Fault
-from notifyd.secrets import Keyring
+from notifyd.security.secrets import Keyring
 from notifyd.store import Page
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller
 from notifyd.web.problems import InvalidCursorError, InvalidQueryError
+from notifyd.wire.codec import canonical
 
 MAX_LIMIT: Final = 200
 DEFAULT_LIMIT: Final = 50

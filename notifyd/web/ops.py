@@ -9,8 +9,8 @@ from typing import Final
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
+from notifyd.config.settings import Scope
 from notifyd.errors import NotifydError, UnavailableError
-from notifyd.settings import Scope
 from notifyd.store import AuditFilter
 from notifyd.web.answers import audit_json, json_answer, json_bytes
 from notifyd.web.auth import authorize

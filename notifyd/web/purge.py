@@ -12,16 +12,16 @@ import orjson
 from aiohttp import web
 from attrs import frozen
 
+from notifyd.config.settings import Scope
 from notifyd.flow.retention import Place
-from notifyd.records import structure
-from notifyd.secrets import Keyring
-from notifyd.settings import Scope
+from notifyd.security.secrets import Keyring
 from notifyd.store import CollectionName
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import authorize
 from notifyd.web.body import read_body, read_json
 from notifyd.web.problems import InvalidCursorError
 from notifyd.web.services import SERVICES
+from notifyd.wire.records import structure
 
 _LABEL: Final = "purge-cursor"
 

@@ -8,12 +8,12 @@ from typing import Final
 
 from attrs import define
 
-from notifyd.codec import derived_id
 from notifyd.errors import StoreError
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant, Principal
 from notifyd.store import Store
 from notifyd.web.problems import Problem
+from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
 

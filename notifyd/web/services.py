@@ -14,7 +14,7 @@ from notifyd.flow.ingest import Ingest
 from notifyd.flow.retention import Retention
 from notifyd.metrics import Metrics
 from notifyd.model import Clock
-from notifyd.registry import Registry
+from notifyd.registry.registry import Registry
 from notifyd.store import Store
 
 

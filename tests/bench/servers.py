@@ -20,12 +20,12 @@ import orjson
 import uvloop
 from aiohttp import web
 
-from notifyd.app import wall_clock
-from notifyd.envelope import wrap
+from notifyd.config.settings import StoreDriver
 from notifyd.model import SECOND, Delivery, Event, Message, Outcome
-from notifyd.secrets import Keyring, Secret
-from notifyd.settings import StoreDriver
-from notifyd.signing import secret_bytes, verify
+from notifyd.security.envelope import wrap
+from notifyd.security.secrets import Keyring, Secret
+from notifyd.security.signing import secret_bytes, verify
+from notifyd.service.app import wall_clock
 from notifyd.store import Store, append_as_is
 from notifyd.store.open import open_store
 
@@ -192,7 +192,7 @@ def _delivery(number: int, now: int) -> Delivery:
 
 async def imports() -> None:
     """A process that only imports what the daemon does: seconds and megabytes, as JSON."""
-    code = "import notifyd.daemon, notifyd.web, notifyd.store.sqlite, notifyd_webhook, uvloop, sys; "
+    code = "import notifyd.service.daemon, notifyd.web, notifyd.store.sqlite, notifyd_webhook, uvloop, sys; "
     code += "print(open('/proc/self/status').read().split('VmRSS:')[1].split()[0])"
     started = time.perf_counter()
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)

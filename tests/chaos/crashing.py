@@ -18,12 +18,12 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from notifyd import config
-from notifyd.app import open_configured_store, running, wall_clock
-from notifyd.discovery import discover
+from notifyd.config import load as config
+from notifyd.config.settings import Settings
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Clock, Instant
-from notifyd.settings import Settings
+from notifyd.registry.discovery import discover
+from notifyd.service.app import open_configured_store, running, wall_clock
 from notifyd.store import Store
 from tests.forks import Forked, ForkServer
 
@@ -150,7 +150,7 @@ def load() -> Callable[[], None]:
     import pytest  # noqa: F401 - as `_look_often` does
 
     import notifyd.store.sqlite  # noqa: F401 - as the store's opening does
-    from notifyd.render import TemplateSet
+    from notifyd.render.render import TemplateSet
 
     TemplateSet.load(discover().template_sources, (), "en")
     return run

@@ -18,9 +18,9 @@ from typing import Final
 import orjson
 from attrs import define, field
 
-from notifyd.app import wall_clock
-from notifyd.codec import derived_id, rfc3339
+from notifyd.service.app import wall_clock
 from notifyd.testing import Received
+from notifyd.wire.codec import derived_id, rfc3339
 from tests.process import TENANT, TOKEN, Answer, DaemonProcess, daemon_process
 from tests.sinks import HttpSink
 from tests.waiting import until, until_async

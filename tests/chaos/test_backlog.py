@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from notifyd.app import wall_clock
-from notifyd.envelope import wrap
 from notifyd.model import SECOND, Delivery, Message, Receipt
-from notifyd.secrets import Keyring
+from notifyd.security.envelope import wrap
+from notifyd.security.secrets import Keyring
+from notifyd.service.app import wall_clock
 from notifyd.store.sqlite import open_sqlite
 from notifyd.testing import Sink
 from tests import events

@@ -15,7 +15,7 @@ import orjson
 import pytest
 from aiohttp import web
 
-from notifyd.codec import derived_id, rfc3339
+from notifyd.wire.codec import derived_id, rfc3339
 from tests.process import TENANT, TOKEN, DaemonProcess, daemon_process
 from tests.waiting import until
 

@@ -19,11 +19,11 @@ import orjson
 import pytest
 from attrs import define, field
 
-from notifyd.app import wall_clock
-from notifyd.codec import rfc3339
-from notifyd.secrets import Secret
-from notifyd.signing import secret_bytes, sign, verify
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import secret_bytes, sign, verify
+from notifyd.service.app import wall_clock
 from notifyd.testing import Sink
+from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.chaos import crashing
 from tests.forks import Forked

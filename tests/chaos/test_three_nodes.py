@@ -16,7 +16,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from notifyd.app import wall_clock
+from notifyd.service.app import wall_clock
 from tests import events
 from tests.chaos.nodes import (
     CONCURRENCY,

@@ -17,7 +17,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from notifyd.app import wall_clock
+from notifyd.service.app import wall_clock
 from tests import events
 from tests.command import notifyd
 from tests.e2e.databases import Database

@@ -19,7 +19,7 @@ import pytest
 import tomli
 from attrs import define
 
-from notifyd.config import as_toml
+from notifyd.config.load import as_toml
 from notifyd.demo.acts import ACTS, LAST_ACTS, Play
 from notifyd.demo.page import Page
 from notifyd.demo.stage import stage

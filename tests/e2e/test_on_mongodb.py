@@ -11,9 +11,9 @@ import aiohttp
 import pymongo
 import pytest
 
-from notifyd.app import running
-from notifyd.discovery import discover
-from notifyd.settings import StoreDriver
+from notifyd.config.settings import StoreDriver
+from notifyd.registry.discovery import discover
+from notifyd.service.app import running
 from tests.daemon import CALLBACK, CONFIG, Clock, Daemon, Inbox, settings
 from tests.mongodb import MongoServer
 from tests.sinks import HttpSink, Received

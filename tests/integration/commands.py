@@ -52,11 +52,11 @@ def _text(file: IO[bytes]) -> str:
 
 def load() -> Callable[[], None]:
     """Import what commands import, and give what runs the one that `sys.argv` names."""
-    import notifyd.app
+    import notifyd.service.app
     import notifyd.store.sqlite  # noqa: F401 - as the store's opening does
     from notifyd.cli import COMMANDS, main
-    from notifyd.discovery import discover
-    from notifyd.render import TemplateSet
+    from notifyd.registry.discovery import discover
+    from notifyd.render.render import TemplateSet
 
     for entry in COMMANDS.values():
         entry.load()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notifyd.render import TemplateSet
+from notifyd.render.render import TemplateSet
 from tests.daemon import Daemon, daemon
 
 _load_once = cache(TemplateSet.load)

@@ -15,8 +15,8 @@ import click
 import pytest
 
 from notifyd.cli import COMMANDS
-from notifyd.secrets import Secret
-from notifyd.signing import secret_bytes
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import secret_bytes
 from tests.integration.commands import notifyd
 from tests.process import SEAL_KEY, SECRET
 
@@ -240,7 +240,7 @@ def test_help_and_calls_to_a_service_load_neither_the_daemon_nor_its_libraries()
         "import sys; from click.testing import CliRunner; from notifyd.cli import cli\n"
         "assert CliRunner().invoke(cli, ['--help']).exit_code == 0\n"
         "assert CliRunner().invoke(cli, ['send', '--help']).exit_code == 0\n"
-        "heavy = {'aiohttp', 'babel', 'cel', 'jinja2', 'motor', 'notifyd.app', 'pluggy', 'rich', 'uvloop'}\n"
+        "heavy = {'aiohttp', 'babel', 'cel', 'jinja2', 'motor', 'notifyd.service', 'pluggy', 'rich', 'uvloop'}\n"
         "sys.exit(', '.join(heavy & sys.modules.keys()) or None)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import pytest
 
+from notifyd.config.settings import Retention as Keep
+from notifyd.config.units import DAY
 from notifyd.model import State, Status
-from notifyd.settings import Retention as Keep
 from notifyd.store import CollectionName, Store, Stored, StoredEvent
 from notifyd.store.archive import HEADER_BYTES
 from notifyd.store.sqlite import open_sqlite
-from notifyd.units import DAY
 from notifyd.web import purge
 from tests.command import Result
 from tests.daemon import TOKENS, Daemon

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from notifyd.client import Bearer, Client, RefusedError, Signer, UnreachableError, is_address
-from notifyd.secrets import Secret
-from notifyd.signing import secret_bytes, verify
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import secret_bytes, verify
 from tests.process import SECRET
 from tests.sinks import HttpSink, Reply
 

@@ -12,7 +12,6 @@ import orjson
 import pytest
 import rfc8785
 
-from notifyd.codec import rfc3339
 from notifyd.errors import (
     AlreadyDecidedError,
     AlreadyVotedError,
@@ -25,9 +24,10 @@ from notifyd.errors import (
 )
 from notifyd.flow.decide import Decisions
 from notifyd.model import SECOND, AuditName, Choice, Outcome, ResumeStatus, Status, Via
-from notifyd.secrets import decrypt, derive_key
-from notifyd.signing import secret_bytes
+from notifyd.security.secrets import decrypt, derive_key
+from notifyd.security.signing import secret_bytes
 from notifyd.store import Store
+from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import RUNNER, TOKEN, TurnableClock, principal
 from tests.flows import RULES, Flow, flow

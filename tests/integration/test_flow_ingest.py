@@ -10,8 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from notifyd import wire
-from notifyd.codec import rfc3339
+from notifyd.config.units import DAY, MINUTE
 from notifyd.errors import (
     EventIdConflictError,
     InvalidError,
@@ -22,7 +21,8 @@ from notifyd.errors import (
 )
 from notifyd.model import SECOND, Status
 from notifyd.store import Append, Appended
-from notifyd.units import DAY, MINUTE
+from notifyd.wire import events as wire
+from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import TOKEN, TurnableClock, principal
 from tests.flows import RULES, Flow, flow, stored_bytes

@@ -10,13 +10,13 @@ import orjson
 import pytest
 from attrs import evolve
 
-from notifyd.codec import rfc3339
-from notifyd.envelope import unwrap
+from notifyd.config.units import DAY
 from notifyd.errors import NotRetryableError, Reason
 from notifyd.flow.plan import make_plan, view
-from notifyd.links import Link
 from notifyd.model import AuditName, Event, Level, PlanEntry, State
-from notifyd.units import DAY
+from notifyd.security.envelope import unwrap
+from notifyd.security.links import Link
+from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import NOW, Channels, TurnableClock, registry
 from tests.flows import RULES, Flow, flow

@@ -12,7 +12,7 @@ import orjson
 import pytest
 from attrs import evolve
 
-from notifyd.codec import rfc3339
+from notifyd.config.units import DAY
 from notifyd.errors import Reason, StoreError
 from notifyd.model import (
     RESUME_CHANNEL,
@@ -26,10 +26,10 @@ from notifyd.model import (
     State,
     Status,
 )
-from notifyd.secrets import Secret
-from notifyd.signing import secret_bytes, verify
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import secret_bytes, verify
 from notifyd.testkit.receivers import Received, Reply, Sink
-from notifyd.units import DAY
+from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import RUNNER, TOKEN, Channels, TurnableClock, principal
 from tests.flows import Flow, flow, stored_bytes

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from notifyd import app
-from notifyd.codec import rfc3339
+from notifyd.config.units import DAY, MINUTE
 from notifyd.errors import TooOldError
 from notifyd.model import Instant
+from notifyd.service import app
 from notifyd.store import CollectionName
-from notifyd.units import DAY, MINUTE
+from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.daemon import Clock, daemon
 from tests.fakes import sqlite

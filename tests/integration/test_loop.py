@@ -10,7 +10,7 @@ from time import thread_time
 import pytest
 from blockbuster import BlockBuster, BlockingError, blockbuster_ctx
 
-from notifyd.render import TemplateSet
+from notifyd.render.render import TemplateSet
 from notifyd.testing import Sink
 from tests import events
 from tests.daemon import CALLBACK, CONFIG, Daemon, daemon, until

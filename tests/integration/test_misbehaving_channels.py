@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from attrs import define, frozen
 
-from notifyd.codec import rfc3339
 from notifyd.errors import ConfigError
 from notifyd.model import Message, Receipt
 from notifyd.plugin import ChannelType, hookimpl
-from notifyd.render import TemplateSet
+from notifyd.render.render import TemplateSet
+from notifyd.wire.codec import rfc3339
 from tests.daemon import CONFIG, Daemon, daemon, settings
 from tests.waiting import until, until_async
 
@@ -219,7 +219,7 @@ def released_by(words: str) -> Iterator[threading.Event]:
             if words in record.getMessage():
                 event.set()
 
-    handler, logger = Handler(), logging.getLogger("notifyd.watchdog")
+    handler, logger = Handler(), logging.getLogger("notifyd.service.watchdog")
     logger.addHandler(handler)
     try:
         yield event
@@ -276,7 +276,7 @@ async def hang() -> None:
 async def test_one_that_does_not_open_is_named_and_refuses_the_configuration(
     start: Any, act: Callable[[], Any], complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyd.registry._OPEN_TIMEOUT", 0.01)
+    monkeypatch.setattr("notifyd.registry.registry._OPEN_TIMEOUT", 0.01)
     with pytest.raises(ConfigError) as caught:
         async with start(Rogue(taken, open=act)):
             pytest.fail("it has started")
@@ -314,7 +314,7 @@ async def test_one_that_raises_as_it_is_closed_is_named_and_the_end_goes_on(
 async def test_one_that_never_closes_and_is_deaf_to_its_cancellation_does_not_hold_up_the_end(
     start: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyd.registry._CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr("notifyd.registry.registry._CLOSE_TIMEOUT", 0.01)
     released = asyncio.Event()
     async with start(Rogue(taken, close=lambda: deaf(released))) as notifyd:
         await neighbour_delivers(notifyd, 0)

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from notifyd import registry as registry_module
+from notifyd.config.settings import Rate
 from notifyd.errors import ConfigError
 from notifyd.model import RESUME_CHANNEL, Message, Receipt
 from notifyd.plugin import ChannelContext, ChannelType
-from notifyd.registry import Registry, open_registry
-from notifyd.settings import Rate
+from notifyd.registry import registry as registry_module
+from notifyd.registry.registry import Registry, open_registry
 from tests import events
 from tests.daemon import CONFIG, daemon
 from tests.fakes import Channels, NoOptions, TurnableClock, discovered, settings

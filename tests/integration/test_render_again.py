@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from notifyd.config.units import DAY
 from notifyd.errors import NotRetryableError, Reason
 from notifyd.flow.plan import rendered_again
-from notifyd.links import Link
 from notifyd.model import Delivery, Event, State
+from notifyd.security.links import Link
 from notifyd.store import Aged, CollectionName
-from notifyd.units import DAY
 from tests import events
 from tests.daemon import CONFIG, TOKENS, Daemon, daemon
 from tests.flows import Flow, flow, stored_bytes

@@ -12,14 +12,14 @@ from attrs import define, field
 
 from notifyd.cli.common import Failure
 from notifyd.cli.upkeep import failing
+from notifyd.config.settings import Settings
+from notifyd.config.units import DAY, MINUTE
 from notifyd.errors import JobTakenError
 from notifyd.flow.retention import REST, Place, Retention
 from notifyd.metrics import Metrics
 from notifyd.model import State
-from notifyd.settings import Settings
 from notifyd.store import CollectionName, Turn
 from notifyd.store.mongo import MongoStore, open_mongo
-from notifyd.units import DAY, MINUTE
 from tests.daemon import daemon
 from tests.fakes import TurnableClock
 from tests.mongodb import MongoServer

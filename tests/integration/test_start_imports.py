@@ -37,7 +37,7 @@ from = "notifyd@acme.example"
 SERVE: Final = """
 import gc, json, os, signal, sys
 from pathlib import Path
-from notifyd.notify import Notifier
+from notifyd.service.systemd import Notifier
 told = Path(sys.argv.pop())
 def ready(self, status):
     seen = {"modules": sorted(sys.modules), "collects": gc.isenabled(), "frozen": gc.get_freeze_count()}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from notifyd.plugin import PermanentError, TransientError
-from notifyd.render import TemplateSet
+from notifyd.render.render import TemplateSet
 from notifyd.testing import Reply, Sink
 from tests.daemon import CONFIG, Answer, Daemon, bearer, daemon
 from tests.waiting import until_async

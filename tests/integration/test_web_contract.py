@@ -11,9 +11,9 @@ from typing import Any, Final
 import orjson
 import pytest
 
+from notifyd.config.settings import Scope
 from notifyd.plugin import PermanentError
-from notifyd.render import TemplateSet
-from notifyd.settings import Scope
+from notifyd.render.render import TemplateSet
 from notifyd.testing import Received
 from notifyd.web.auth import Signature
 from notifyd.web.contract.operations import OPERATIONS, Operation

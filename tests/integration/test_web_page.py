@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from notifyd.errors import StoreError
-from notifyd.links import Link, Links
-from notifyd.secrets import Keyring
+from notifyd.security.links import Link, Links
+from notifyd.security.secrets import Keyring
 from notifyd.web.pages import csrf
 from tests import events
 from tests.daemon import Answer, Daemon

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from notifyd.settings import StoreDriver
+from notifyd.config.settings import StoreDriver
 from notifyd.store import Store
 from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.open import open_store

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from notifyd.errors import ArchiveError
 from notifyd.model import ResumeStatus, State, Status
-from notifyd.secrets import Keyring, key_id
+from notifyd.security.secrets import Keyring, key_id
 from notifyd.store import CollectionName, Store, Stored, StoredEvent, archive
 from notifyd.store.archive import HEADER_BYTES, Header
 from tests import fakes

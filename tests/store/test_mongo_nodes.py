@@ -12,6 +12,7 @@ import pytest
 from attrs import evolve
 from bson import ObjectId
 
+from notifyd.config.settings import Settings
 from notifyd.errors import StoreError, StoreInUseError, TooLargeError
 from notifyd.flow.expire import Expiry
 from notifyd.flow.resume import Effects
@@ -29,7 +30,6 @@ from notifyd.model import (
     State,
     Status,
 )
-from notifyd.settings import Settings
 from notifyd.store import Advance, Aged, Append, AuditFilter, CollectionName, Page, Window
 from notifyd.store.mongo import MongoStore, approvals, windows
 from notifyd.store.mongo.approvals import find_subject

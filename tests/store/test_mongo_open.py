@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from attrs import define, evolve, field
 
+from notifyd.config.settings import StoreDriver
 from notifyd.errors import ConfigError, StoreError
 from notifyd.model import SECOND, ResumeStatus, State
-from notifyd.settings import StoreDriver
 from notifyd.store import Aged, ApprovalFilter, AuditFilter, CollectionName, DeliveryFilter, Hold, Page
 from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.mongo.claims import Queue

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.actors import Actors, fold
 from notifyd.errors import ActorNotAllowedError
 from notifyd.model import Principal, Via
+from notifyd.security.actors import Actors, fold
 
 ALICE, BOB = "alice@acme.example", "bob@acme.example"
 ACTORS = Actors({"Alice@ACME.example": ["00u1ab", "U02SLACK", "ALICE@old.example"], BOB: ["client:bobs-cli"]})

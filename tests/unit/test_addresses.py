@@ -10,7 +10,7 @@ import pytest
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from notifyd.settings import Network, Server
+from notifyd.config.settings import Network, Server
 from notifyd.web.addresses import Gate, parse
 from notifyd.web.problems import AddressNotAllowedError
 

@@ -12,6 +12,7 @@ import orjson
 import pytest
 from attrs import asdict, evolve
 
+from notifyd.config.settings import Backoff, Dispatch, Duration
 from notifyd.errors import ATTEMPT_REASONS, PermanentError, Reason, TransientError
 from notifyd.flow.attempt import Result, attempt, conclude, too_old, unrendered
 from notifyd.model import (
@@ -26,9 +27,8 @@ from notifyd.model import (
     State,
 )
 from notifyd.post import EXCERPT_LIMIT
-from notifyd.redact import Redactor
-from notifyd.secrets import Secret
-from notifyd.settings import Backoff, Dispatch, Duration
+from notifyd.security.redact import Redactor
+from notifyd.security.secrets import Secret
 from tests.fakes import NOW, ScriptedChannel, TurnableClock, open_channel
 from tests.store.makers import delivery
 from tests.waiting import until

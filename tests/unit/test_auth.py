@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from notifyd.clients import build_clients
+from notifyd.config.settings import Auth, Client, Scope
 from notifyd.errors import (
     NotifydError,
     SignatureInvalidError,
@@ -19,9 +19,9 @@ from notifyd.errors import (
     UnauthenticatedError,
 )
 from notifyd.model import SECOND, Principal, Via
-from notifyd.secrets import Secret
-from notifyd.settings import Auth, Client, Scope
-from notifyd.signing import sign
+from notifyd.registry.clients import build_clients
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import sign
 from notifyd.web.auth import Call, Caller, Signature, claimed_tenant, identify, named_tenant
 
 NOW = 1_790_000_000

@@ -12,7 +12,8 @@ import rfc8785
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from notifyd.codec import (
+from notifyd.errors import Fault, InvalidError, MalformedError
+from notifyd.wire.codec import (
     MAX_DEPTH,
     MAX_INTEGER,
     MAX_ITEMS,
@@ -23,7 +24,6 @@ from notifyd.codec import (
     parse_instant,
     rfc3339,
 )
-from notifyd.errors import Fault, InvalidError, MalformedError
 
 # JSON as `loads` gives it. The reference writer takes ±2^53 only as floats, so integers stay below.
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)

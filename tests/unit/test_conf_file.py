@@ -12,12 +12,12 @@ import attrs
 import pytest
 import tomli
 
-from notifyd import config
-from notifyd.discovery import discover
+from notifyd.config import load as config
+from notifyd.config.settings import COMMON_OPTIONS, Client, QuietHours, Recipient, Rule, Settings
+from notifyd.config.structure import options_of
 from notifyd.plugin import ChannelType
-from notifyd.rules import RuleBook
-from notifyd.settings import COMMON_OPTIONS, Client, QuietHours, Recipient, Rule, Settings
-from notifyd.structure import options_of
+from notifyd.registry.discovery import discover
+from notifyd.rules.rules import RuleBook
 
 CONF: Final = Path(__file__).parents[2] / "conf"
 FILE: Final = CONF / "notifyd.toml"

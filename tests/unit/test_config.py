@@ -14,11 +14,11 @@ from typing import Any, Literal
 import pytest
 from attrs import Converter, evolve, field, frozen, make_class, validators
 
-from notifyd import config
+from notifyd.config import load as config
+from notifyd.config.settings import Keys, LinkMode, QuietHours, Recipient, Rule, Scope, Settings, StoreDriver
+from notifyd.config.units import Backoff, Duration, Listen, Rate, Size
 from notifyd.errors import ConfigError
 from notifyd.plugin import ChannelType, Secret
-from notifyd.settings import Keys, LinkMode, QuietHours, Recipient, Rule, Scope, Settings, StoreDriver
-from notifyd.units import Backoff, Duration, Listen, Rate, Size
 
 SEAL_KEY = base64.b64encode(bytes(range(32))).decode()
 SIGNING_SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()

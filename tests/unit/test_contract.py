@@ -18,11 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
-from notifyd import codec, wire
 from notifyd.cli import cli
 from notifyd.cli.contract import FORMATS
 from notifyd.errors import InvalidError
-from notifyd.records import structure
 from notifyd.web import approvals, channels, deliveries, ingest, ops, pages, problems, purge
 from notifyd.web.auth import Signature
 from notifyd.web.contract import answers
@@ -31,6 +29,9 @@ from notifyd.web.contract.operations import OPERATIONS
 from notifyd.web.contract.shapes import Kind, known_types, members_of, shape_of
 from notifyd.web.contract.texts import TEXTS
 from notifyd.web.contract.yaml_text import to_yaml
+from notifyd.wire import codec
+from notifyd.wire import events as wire
+from notifyd.wire.records import structure
 from tests import events, openapi
 from tests.openapi import DOCUMENT, FOLDER
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
-from notifyd.discovery import Discovered, discover
 from notifyd.plugin import ChannelType, RuleFunction, TemplateSource, hookimpl
+from notifyd.registry.discovery import Discovered, discover
 
 GROUP = "notifyd-test"
 

@@ -16,20 +16,21 @@ from aiohttp.web import RouteDef
 from attrs import frozen
 from markdown_it import MarkdownIt
 
-from notifyd import config, wire
 from notifyd.cli import COMMANDS
-from notifyd.config import as_toml
-from notifyd.discovery import discover
+from notifyd.config import load as config
+from notifyd.config.load import as_toml
 from notifyd.metrics import Metrics
 from notifyd.model import Outcome
 from notifyd.plugin import ChannelType
-from notifyd.render import TemplateSet
-from notifyd.resume_token import seal_for
-from notifyd.rules import RuleBook
-from notifyd.sandbox import CONTEXT_NAMES, FILTERS
-from notifyd.secrets import Secret
-from notifyd.signing import secret_bytes, sign, verify
+from notifyd.registry.discovery import discover
+from notifyd.render.render import TemplateSet
+from notifyd.render.sandbox import CONTEXT_NAMES, FILTERS
+from notifyd.rules.rules import RuleBook
+from notifyd.security.resume_token import seal_for
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import secret_bytes, sign, verify
 from notifyd.web import approvals, channels, deliveries, ingest, ops, pages, problems, purge
+from notifyd.wire import events as wire
 from tests.unit.test_conf_file import ENVIRON, SIGNING_SECRET
 
 ROOT: Final = Path(__file__).parents[2]

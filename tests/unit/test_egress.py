@@ -12,7 +12,11 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from attrs import define, field
 from yarl import URL
 
-from notifyd.egress import (
+from notifyd.config.settings import LOOPBACK
+from notifyd.config.units import parse_network_or_host, parse_origin
+from notifyd.errors import PermanentError, Reason
+from notifyd.post import post
+from notifyd.registry.egress import (
     EgressRefusedError,
     Guard,
     callback_fault,
@@ -20,12 +24,8 @@ from notifyd.egress import (
     open_session,
     origin_of,
 )
-from notifyd.errors import PermanentError, Reason
-from notifyd.post import post
-from notifyd.secrets import Secret
-from notifyd.settings import LOOPBACK
+from notifyd.security.secrets import Secret
 from notifyd.testkit.receivers import Reply, Sink
-from notifyd.units import parse_network_or_host, parse_origin
 
 # --- addresses ---------------------------------------------------------------------------------------------
 

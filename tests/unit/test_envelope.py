@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from notifyd.envelope import unwrap, wrap
 from notifyd.errors import SealError
 from notifyd.model import Action, Field, Level, Message
-from notifyd.secrets import Keyring
+from notifyd.security.envelope import unwrap, wrap
+from notifyd.security.secrets import Keyring
 
 KEYRING = Keyring([b"k" * 32])
 MESSAGE = Message(

@@ -10,6 +10,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
+from notifyd.config.settings import Backoff, Duration
+from notifyd.config.units import parse_rate
 from notifyd.errors import Reason
 from notifyd.flow.lane import (
     BREAKER_INTERVAL,
@@ -25,8 +27,6 @@ from notifyd.flow.lane import (
     retry_delay,
 )
 from notifyd.model import SECOND, Attempt, AttemptOutcome
-from notifyd.settings import Backoff, Duration
-from notifyd.units import parse_rate
 from tests.fakes import NOW
 from tests.store.makers import delivery
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyd.errors import SealError
-from notifyd.links import Link, Links
-from notifyd.secrets import Keyring
+from notifyd.security.links import Link, Links
+from notifyd.security.secrets import Keyring
 from tests.store.makers import HOUR, NOW
 
 PLAN = "sha256:" + "a" * 64

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from notifyd.locales import fallbacks, formats_for, parse_locale, tag_of
+from notifyd.render.locales import fallbacks, formats_for, parse_locale, tag_of
 
 MORNING = "2026-11-04T08:15:30.5Z"
 INSTANT = 1_793_780_130_500_000  # the same in microseconds

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from notifyd.logs import Redaction, Writer, logging_to
-from notifyd.secrets import Secret
+from notifyd.security.secrets import Secret
+from notifyd.service.logs import Redaction, Writer, logging_to
 from notifyd.web import correlation
 
 SECRET = "hunter2-hunter2"
@@ -244,7 +244,7 @@ def test_nobody_waits_for_a_reader_who_has_stopped_and_what_is_lost_is_counted(p
 def test_the_end_does_not_wait_for_a_reader_who_has_stopped(
     pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyd.logs._FLUSH", 0.05)
+    monkeypatch.setattr("notifyd.service.logs._FLUSH", 0.05)
     reader, writer = pipe
     stuffing = fill(writer)
     handler = Writer(writer)

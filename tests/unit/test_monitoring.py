@@ -17,10 +17,10 @@ from attrs import frozen
 from markdown_it import MarkdownIt
 from prometheus_client import CollectorRegistry
 
+from notifyd.config.settings import Listen, Server
 from notifyd.errors import ATTEMPT_REASONS
 from notifyd.metrics import Metrics
 from notifyd.model import RESUME_CHANNEL, AttemptOutcome, Outcome, State
-from notifyd.settings import Listen, Server
 
 ROOT: Final = Path(__file__).parents[2]
 PROMETHEUS: Final = ROOT / "conf" / "prometheus"

@@ -9,11 +9,11 @@ import traceback
 import aiohttp
 import pytest
 
-from notifyd.egress import Guard, open_session
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.model import SECOND, Receipt
 from notifyd.post import ANSWER_LIMIT, check_response, hide, http_url, post
-from notifyd.secrets import Secret
+from notifyd.registry.egress import Guard, open_session
+from notifyd.security.secrets import Secret
 from notifyd.testing import NOW, Reply, Sink
 
 PATH = "/services/T000/B000/a-long-secret-token"

@@ -10,8 +10,8 @@ import pytest
 from attrs import field, frozen
 
 from notifyd.errors import Fault, InvalidError
-from notifyd.records import MAX_FAULTS, Check, invalid, listed, one_of, pointer, string, structure
-from notifyd.secrets import Secret
+from notifyd.security.secrets import Secret
+from notifyd.wire.records import MAX_FAULTS, Check, invalid, listed, one_of, pointer, string, structure
 
 
 class Colour(StrEnum):

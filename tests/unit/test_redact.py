@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.redact import MIN_SEARCHED, Redactor, names_secret
-from notifyd.secrets import Secret
+from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret
+from notifyd.security.secrets import Secret
 from tests import events
 
 _SECRET = 'Hq7"vT2\\xK9 wZ&ü'

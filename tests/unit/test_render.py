@@ -13,8 +13,8 @@ import pytest
 from notifyd.errors import ConfigError, NotifydError, RenderError
 from notifyd.model import Action, Field, Level
 from notifyd.plugin import TemplateSource
-from notifyd.render import BODY_LIMIT, TITLE_LIMIT, Rendered, TemplateSet, level_of
-from notifyd.sandbox import FIELDS_LIMIT
+from notifyd.render.render import BODY_LIMIT, TITLE_LIMIT, Rendered, TemplateSet, level_of
+from notifyd.render.sandbox import FIELDS_LIMIT
 
 EVENT: Mapping[str, Any] = {
     "kind": "pack.approval",

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from notifyd.errors import SealError
-from notifyd.resume_token import keep, reveal, seal_for
-from notifyd.secrets import Keyring, Secret
+from notifyd.security.resume_token import keep, reveal, seal_for
+from notifyd.security.secrets import Keyring, Secret
 
 TOKEN = Secret("rt_3yQ8Jv1nTz5kWc7pXe2mRb9d-ü")
 KEY = b"the runner's secret of 32 bytes."

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from attrs import define, field
 
+from notifyd.config.settings import Auth, Settings
+from notifyd.config.settings import Retention as Keep
+from notifyd.config.units import DAY, MINUTE, Duration
 from notifyd.errors import StoreError
 from notifyd.flow.retention import TARGET, Place, Retention, bounds, next_size
 from notifyd.metrics import Metrics
 from notifyd.model import State, Status
-from notifyd.settings import Auth, Settings
-from notifyd.settings import Retention as Keep
 from notifyd.store import Aged, CollectionName, Purged, Store, StoredEvent, Turn
-from notifyd.units import DAY, MINUTE, Duration
 from tests.fakes import TurnableClock, sqlite
 from tests.store.makers import NOW, approval, audit_record, delivery, event, incident
 

@@ -9,9 +9,9 @@ from typing import Any
 import cel
 import pytest
 
+from notifyd.config.settings import Rule
 from notifyd.errors import ConfigError
-from notifyd.rules import MAX_LENGTH, NATIVE_FUNCTIONS, Matches, RuleBook, Verdict
-from notifyd.settings import Rule
+from notifyd.rules.rules import MAX_LENGTH, NATIVE_FUNCTIONS, Matches, RuleBook, Verdict
 
 EVENT: Mapping[str, Any] = {
     "kind": "pack.approval",

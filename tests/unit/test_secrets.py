@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyd.errors import SealError
-from notifyd.secrets import Keyring, Secret, decrypt, derive_key, encrypt, key_id, sealed_under
+from notifyd.security.secrets import Keyring, Secret, decrypt, derive_key, encrypt, key_id, sealed_under
 
 OLD, NEW = b"o" * 32, b"n" * 32
 VALUE = "correct horse battery staple"

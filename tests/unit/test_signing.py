@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from notifyd.errors import SignatureInvalidError
-from notifyd.secrets import Secret
-from notifyd.signing import secret_bytes, sign, signature, verify
+from notifyd.security.secrets import Secret
+from notifyd.security.signing import secret_bytes, sign, signature, verify
 
 # The example that the Standard Webhooks libraries publish (https://github.com/standard-webhooks,
 # the test "sign function works" of each of them).

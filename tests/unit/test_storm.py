@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from attrs import define, evolve, field
 
+from notifyd.config.settings import QuietHours, Rate, Rule
+from notifyd.config.units import HOUR, Duration
 from notifyd.flow.storm import Budgets, Hold, budget_key, group_of, hold_of, is_request, quiet_until
 from notifyd.model import SECOND, Instant
-from notifyd.settings import QuietHours, Rate, Rule
-from notifyd.units import HOUR, Duration
 from tests.store.makers import NOW, TENANT, event, plan_entry
 
 MINUTE = Duration(60 * SECOND)

@@ -6,11 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from notifyd import daemon
 from notifyd.cli import COMMANDS
 from notifyd.cli.common import DEFAULT_CONFIG
-from notifyd.settings import Server
-from notifyd.units import SECOND, parse_duration
+from notifyd.config.settings import Server
+from notifyd.config.units import SECOND, parse_duration
+from notifyd.service import daemon
 
 SYSTEMD: Final = Path(__file__).parents[2] / "systemd"
 

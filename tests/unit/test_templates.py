@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from notifyd.model import SECOND, Level
-from notifyd.render import Digest, DigestItem, Rendered, TemplateSet
+from notifyd.render.render import Digest, DigestItem, Rendered, TemplateSet
 from tests import events
 
 LINK = "https://notify.acme.example/approvals/eyJhbGciOiJkaXIifQ.c2VhbGVk"

@@ -15,7 +15,7 @@ import pytest
 from attrs import evolve
 
 from notifyd.metrics import Metrics
-from notifyd.watchdog import Watchdog, channel_in
+from notifyd.service.watchdog import Watchdog, channel_in
 from tests.fakes import ScriptedChannel, open_channel
 from tests.waiting import until
 
@@ -61,7 +61,7 @@ def test_code_that_several_channels_share_is_nobodys() -> None:
 def test_code_of_no_channel_is_nobodys() -> None:
     pager, own = channel_of_package("pager", "on-call"), channel_of_package("notifyd", "resume")
     assert channel_named(stack_in("json.decoder"), pager, own) == "other"
-    assert channel_named(stack_in("notifyd.render"), pager, own) == "other"
+    assert channel_named(stack_in("notifyd.render.render"), pager, own) == "other"
 
 
 # --- what --------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ async def test_a_blocked_loop_is_told_once_and_again_when_it_turns(caplog: pytes
             told.set()
 
     handler = Handler()
-    logging.getLogger("notifyd.watchdog").addHandler(handler)
+    logging.getLogger("notifyd.service.watchdog").addHandler(handler)
     try:
         async with Watchdog(current, metrics, threshold=0.1):
             told.wait(20)  # this is what blocks
@@ -92,8 +92,8 @@ async def test_a_blocked_loop_is_told_once_and_again_when_it_turns(caplog: pytes
             await until(lambda: "turns again" in caplog.text)
             assert counted(metrics) >= 1
     finally:
-        logging.getLogger("notifyd.watchdog").removeHandler(handler)
-    lines = (record.getMessage() for record in caplog.records if record.name == "notifyd.watchdog")
+        logging.getLogger("notifyd.service.watchdog").removeHandler(handler)
+    lines = (record.getMessage() for record in caplog.records if record.name == "notifyd.service.watchdog")
     blocked, again, *_ = lines
     assert blocked.startswith("the event loop is blocked, by no channel that is known: threading:")
     assert f"{__name__}:" in blocked
@@ -109,7 +109,7 @@ async def test_a_loop_that_turns_or_waits_is_not_blocked(
     async with Watchdog(current, metrics, threshold=0.4):
         await until(lambda: probe.call_count >= 2)
     assert counted(metrics) == 0
-    assert "notifyd.watchdog" not in {record.name for record in caplog.records}
+    assert "notifyd.service.watchdog" not in {record.name for record in caplog.records}
 
 
 async def test_nothing_is_left_of_it_at_the_end() -> None:

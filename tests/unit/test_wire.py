@@ -9,12 +9,13 @@ from typing import Any
 import attrs
 import pytest
 
-from notifyd import codec, wire
 from notifyd.errors import InvalidError, MalformedError
 from notifyd.model import Choice, Status
-from notifyd.records import wire_name
-from notifyd.redact import Redactor
-from notifyd.secrets import Secret
+from notifyd.security.redact import Redactor
+from notifyd.security.secrets import Secret
+from notifyd.wire import codec
+from notifyd.wire import events as wire
+from notifyd.wire.records import wire_name
 from tests import events
 
 AT = codec.parse_instant("2026-11-04T09:30:00Z")

@@ -26,8 +26,8 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from notifyd.config.settings import StoreDriver
 from notifyd.errors import ConfigError, Fault, NotifydError, StoreError, TooLargeError
-from notifyd.settings import StoreDriver
 from notifyd.store import CommitObserver
 
 Document: TypeAlias = dict[str, Any]

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 import pymongo
 from pymongo.errors import PyMongoError
 
+from notifyd.config.settings import StoreDriver
 from notifyd.errors import StoreError
 from notifyd.model import SECOND, Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant, State
-from notifyd.settings import StoreDriver
 from notifyd.store import (
     Aged,
     Append,

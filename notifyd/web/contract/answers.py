@@ -14,7 +14,7 @@ from attrs import frozen
 from notifyd.errors import Reason
 from notifyd.flow.lane import BreakerState
 from notifyd.model import AttemptOutcome, AuditName, Level, Outcome, ResumeStatus, State, Status, Via
-from notifyd.wire import Decision, MessageWish, Step, Time
+from notifyd.wire.events import Decision, MessageWish, Step, Time
 
 
 @frozen(kw_only=True)

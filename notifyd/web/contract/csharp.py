@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from xml.sax.saxutils import escape
 
-from notifyd import wire
 from notifyd.web.contract.golang import pascal
 from notifyd.web.contract.shapes import Kind, Member, Shape, members_of, text_of
+from notifyd.wire.events import PACK_EVENTS, CloudEvent
 
 _TYPES: Final[Mapping[Kind, str]] = {
     Kind.STRING: "string",
@@ -74,14 +74,14 @@ def _enumeration(shape: Shape) -> str:
 
 
 def _record(shape: Shape) -> str:
-    marker = " : IPackEvent" if shape.name in wire.PACK_EVENTS else ""
+    marker = " : IPackEvent" if shape.name in PACK_EVENTS else ""
     body = "\n\n".join(_property(member) for member in members_of(shape))
     if shape.cls in _OPEN:
         body += _EXTENSIONS
     return "\n".join([_summary(shape), f"public sealed record {shape.name}{marker}", "{", body, "}", ""])
 
 
-_OPEN: Final = frozenset({*wire.PACK_EVENTS.values(), wire.CloudEvent})
+_OPEN: Final = frozenset({*PACK_EVENTS.values(), CloudEvent})
 """What callers may add members to that they want back."""
 
 

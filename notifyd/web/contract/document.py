@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import orjson
 
-from notifyd import __version__, codec, wire
+from notifyd import __version__
+from notifyd.config.settings import Scope
 from notifyd.errors import UnauthenticatedError, UnavailableError
-from notifyd.settings import Scope
 from notifyd.web import correlation, problems
 from notifyd.web.auth import CLIENT_HEADER, SIGNATURE_HEADER, TENANT_HEADERS, Signature
 from notifyd.web.body import JSON
@@ -22,10 +22,12 @@ from notifyd.web.contract.schemas import Schema, array_of, components, reference
 from notifyd.web.contract.shapes import Shape, known_types
 from notifyd.web.lists import DEFAULT_LIMIT, MAX_LIMIT
 from notifyd.web.purge import PurgeRequest
+from notifyd.wire import codec
+from notifyd.wire.events import MAX_BATCH, PACK_EVENTS, AckRequest, CloudEvent
 
 RECORDS: Final[tuple[type[Any], ...]] = (
-    *wire.PACK_EVENTS.values(),
-    *(wire.CloudEvent, wire.AckRequest, TrialRequest, PurgeRequest),
+    *PACK_EVENTS.values(),
+    *(CloudEvent, AckRequest, TrialRequest, PurgeRequest),
     *(answers.Accepted, answers.AcceptedBatch, answers.AckAnswer, answers.DecisionCallback),
     *(answers.Approval, answers.ApprovalWithHistory, answers.Delivery, answers.AuditRecord, answers.Channel),
     *(answers.ApprovalPage, answers.DeliveryPage, answers.AuditPage, answers.ChannelPage),
@@ -163,7 +165,7 @@ def _content(schemas: Mapping[str, str]) -> dict[str, Any]:
 def _schema(name: str) -> Schema:
     """`A|B` is either, `A[]` a batch."""
     if name.endswith("[]"):
-        return array_of(name[:-2], wire.MAX_BATCH)
+        return array_of(name[:-2], MAX_BATCH)
     if "|" not in name:
         return reference(name)
     either = [reference(one) for one in name.split("|")]

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Final
 
-from notifyd import wire
 from notifyd.web.contract.shapes import Kind, Member, Shape, members_of, text_of
+from notifyd.wire.events import PACK_EVENTS
 
 _TYPES: Final[Mapping[Kind, str]] = {
     Kind.STRING: "string",
@@ -109,6 +109,6 @@ def _name(wire_name: str) -> str:
 
 
 def _union() -> str:
-    methods = [f"func ({name}) packEvent() {{}}" for name in wire.PACK_EVENTS]
+    methods = [f"func ({name}) packEvent() {{}}" for name in PACK_EVENTS]
     head = "// PackEvent is any of Task Runner's events.\ntype PackEvent interface{ packEvent() }\n"
     return "\n".join([head, "\n\n".join(methods), ""])

@@ -12,9 +12,9 @@ from typing import Final, TypeAlias
 from attrs import field, frozen
 
 from notifyd import errors
+from notifyd.config.settings import Scope
 from notifyd.errors import NotifydError
 from notifyd.model import State, Status
-from notifyd.settings import Scope
 from notifyd.web import problems
 from notifyd.web.auth import Signature
 from notifyd.web.body import JSON

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from notifyd import codec, wire
 from notifyd.web.contract import answers
 from notifyd.web.contract.csharp import csharp_type
 from notifyd.web.contract.golang import go_type
 from notifyd.web.contract.shapes import Kind, Member, Shape, members_of, text_of
+from notifyd.wire import codec
+from notifyd.wire.events import EXTENSION_NAME, EXTENSION_RANGE, PACK_EVENTS
 
 Schema = dict[str, Any]
 
@@ -131,10 +132,10 @@ def _anything() -> Schema:
 def _pack_event() -> Schema:
     return {
         "description": "One of Task Runner's four events, by its `type`.",
-        "oneOf": [reference(name) for name in wire.PACK_EVENTS],
+        "oneOf": [reference(name) for name in PACK_EVENTS],
         "discriminator": {
             "propertyName": "type",
-            "mapping": {name: reference(name)["$ref"] for name in wire.PACK_EVENTS},
+            "mapping": {name: reference(name)["$ref"] for name in PACK_EVENTS},
         },
         "x-go-type": "PackEvent",
         "x-cs-type": "IPackEvent",
@@ -156,12 +157,12 @@ def _cloud_event(record: Schema) -> Schema:
 
 
 _CLOUD_EVENT: Final[Schema] = {
-    "propertyNames": {"pattern": f"^(?:{wire.EXTENSION_NAME}|{_NAMES_BEYOND})$"},
+    "propertyNames": {"pattern": f"^(?:{EXTENSION_NAME}|{_NAMES_BEYOND})$"},
     "additionalProperties": {
         "description": "An extension attribute.",
         "type": ["string", "boolean", "integer", "null"],
-        "minimum": wire.EXTENSION_RANGE[0],
-        "maximum": wire.EXTENSION_RANGE[1],
+        "minimum": EXTENSION_RANGE[0],
+        "maximum": EXTENSION_RANGE[1],
         "maxLength": codec.MAX_STRING,
         "x-go-type": "any",
         "x-cs-type": "JsonElement",

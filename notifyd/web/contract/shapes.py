@@ -11,10 +11,10 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import attrs
 from attrs import evolve, field, frozen
 
-from notifyd import wire
-from notifyd.records import Check, wire_name
-from notifyd.secrets import Secret
+from notifyd.security.secrets import Secret
 from notifyd.web.contract.texts import member_text
+from notifyd.wire import events
+from notifyd.wire.records import Check, wire_name
 
 
 class Kind(Enum):
@@ -60,9 +60,9 @@ class Member:
 
 
 NAMES: Final[Mapping[Any, str]] = {
-    alias: name for name, alias in vars(wire).items() if get_origin(alias) is Annotated
+    alias: name for name, alias in vars(events).items() if get_origin(alias) is Annotated
 }
-"""The forms of strings and numbers that the records of `wire` give a name."""
+"""The forms of strings and numbers that the records of `notifyd.wire.events` give a name."""
 
 _PLAIN: Final[Mapping[Any, Shape]] = {
     str: Shape(Kind.STRING),

@@ -8,6 +8,8 @@ from urllib.parse import parse_qs
 from aiohttp import hdrs, web
 from attrs import frozen
 
+from notifyd.approval.ballots import Ballot
+from notifyd.config.settings import LinkMode
 from notifyd.errors import (
     AlreadyVotedError,
     ConflictError,
@@ -17,11 +19,9 @@ from notifyd.errors import (
     SealError,
     UnsupportedMediaError,
 )
-from notifyd.links import Link
-from notifyd.machine.ballots import Ballot
 from notifyd.model import Choice, Via
-from notifyd.registry import Registry
-from notifyd.settings import LinkMode
+from notifyd.registry.registry import Registry
+from notifyd.security.links import Link
 from notifyd.text import clean
 from notifyd.web import correlation, problems
 from notifyd.web.body import read_body

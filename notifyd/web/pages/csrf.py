@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from notifyd.model import SECOND, Instant
-from notifyd.secrets import Keyring
+from notifyd.security.secrets import Keyring
 
 LIFE: Final[Instant] = 12 * 3600 * SECOND
 """How long a form may stay open."""

@@ -16,11 +16,11 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
-from notifyd.codec import rfc3339
 from notifyd.text import clean, fit, one_line
 from notifyd.web import correlation
 from notifyd.web.pages.reader import Reader
 from notifyd.web.pages.view import Standing, View
+from notifyd.wire.codec import rfc3339
 
 COMMENT_LIMIT: Final = 2000
 """Characters an approver's comment may have."""

@@ -8,9 +8,9 @@ from typing import Final
 from aiohttp import hdrs, web
 from attrs import frozen
 
-from notifyd.locales import Formats, formats_for, parse_locale, tag_of
-from notifyd.registry import Registry
-from notifyd.settings import Recipient
+from notifyd.config.settings import Recipient
+from notifyd.registry.registry import Registry
+from notifyd.render.locales import Formats, formats_for, parse_locale, tag_of
 from notifyd.web.pages.texts import TEXTS
 
 _MAX_WISHES: Final = 10

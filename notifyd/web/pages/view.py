@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 from attrs import frozen
 
-from notifyd.links import Link
-from notifyd.machine.ballots import has_decided, is_requester
+from notifyd.approval.ballots import has_decided, is_requester
+from notifyd.config.settings import LinkMode, Rule, Scope
 from notifyd.model import Approval, Instant, Status
-from notifyd.registry import Registry
-from notifyd.settings import LinkMode, Rule, Scope
+from notifyd.registry.registry import Registry
+from notifyd.security.links import Link
 
 
 class Standing(StrEnum):

@@ -1,0 +1,81 @@
+"""What notifyd itself has to say about an approval: events for its rules, and lines for the audit trail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from notifyd.model import APPROVAL_KIND, Approval, AuditName, AuditRecord, Event, Instant
+from notifyd.wire.codec import canonical, derived_id, rfc3339
+
+NOTIFYD: Final = "notifyd"
+"""The client and actor of what the daemon does by itself."""
+
+
+def progress(approval: Approval) -> dict[str, int]:
+    return {"required": approval.required_approvals, "received": approval.received}
+
+
+def own_event(
+    approval: Approval,
+    action: str,
+    at: Instant,
+    *,
+    correlation_id: str,
+    facts: Mapping[str, Any],
+    version: int | None = None,
+    life: int = 0,
+) -> Event:
+    """An event notifyd raises about an approval: the request's payload, and what has happened since.
+
+    `life` tells events apart that a replay by hand raises of the same version.
+    """
+    version = approval.version if version is None else version
+    about = (approval.run_id, approval.approval_id, approval.round, action, version, life)
+    key = derived_id("notice", approval.tenant, *about)
+    payload = orjson.loads(approval.request)
+    payload.pop("type", None)
+    payload |= {"kind": APPROVAL_KIND, "action": action, "eventId": key, "occurredAt": rfc3339(at), **facts}
+    return Event(
+        tenant=approval.tenant,
+        key=key,
+        event_id=key,
+        kind=APPROVAL_KIND,
+        action=action,
+        occurred_at=at,
+        received_at=at,
+        body=canonical(payload).decode(),
+        content_id="",
+        client=NOTIFYD,
+        correlation_id=correlation_id,
+        run_id=approval.run_id,
+        approval_id=approval.approval_id,
+        version=version,
+        round=approval.round,
+    )
+
+
+def own_audit(
+    approval: Approval,
+    name: AuditName,
+    at: Instant,
+    *,
+    actor: str,
+    correlation_id: str,
+    data: Mapping[str, Any],
+) -> AuditRecord:
+    return AuditRecord(
+        id=derived_id(
+            "audit", approval.tenant, approval.run_id, approval.approval_id, approval.version, name
+        ),
+        tenant=approval.tenant,
+        name=name,
+        at=at,
+        actor=actor,
+        correlation_id=correlation_id,
+        run_id=approval.run_id,
+        approval_id=approval.approval_id,
+        data=data,
+    )

@@ -1,0 +1,207 @@
+"""Requested and Updated events: how an approval opens, opens a later round, and is ended from outside."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from notifyd.approval.notices import NOTIFYD
+from notifyd.model import (
+    Applied,
+    Approval,
+    ApprovalKey,
+    AuditName,
+    AuditRecord,
+    Event,
+    Instant,
+    Outcome,
+    Status,
+)
+from notifyd.store import Advance, Subject
+from notifyd.wire.codec import derived_id
+
+_SILENT: Final = frozenset({Outcome.EXPIRED, Outcome.RECORDED})
+"""Outcomes that people are not told of."""
+
+
+@frozen
+class Request:
+    """A PackApprovalRequested made ready: actors canonical, the token sealed, defaults applied."""
+
+    plan_hash: str
+    required_grants: tuple[str, ...]
+    required_approvals: int
+    requested_by: str
+    expires_at: Instant
+    callback_url: str
+    sealed_token: str
+
+
+@frozen
+class Update:
+    """A PackApprovalUpdated: the other side says how the approval ended."""
+
+    status: Status
+    decided_by: str
+    plan_hash: str
+
+
+def on_requested(stored: Approval | None, event: Event, request: Request, now: Instant) -> Advance:
+    """Open round 1, open a later round, or only record. An approval that is over stays so.
+
+    Over is also what is past its expiry at `now`: ending it is left to the timer, with all that it sets off.
+    """
+    done = applied_before(stored.applied if stored else (), event)
+    if done is not None:
+        return answer(done, _requested_audit(event, done))
+    if stored is None:
+        return _open_round(event, request, now, version=1, round_=1, before=None)
+    over = stored.status.ended or stored.overdue(now)
+    if over or event.occurred_at <= stored.heard_at:
+        return recorded(event, stored.version, stored.round, AuditName.REQUESTED)
+    if request.plan_hash == stored.plan_hash:
+        return _asked_again(stored, event)
+    return _open_round(
+        event, request, now, version=stored.version + 1, round_=stored.round + 1, before=stored
+    )
+
+
+def _asked_again(stored: Approval, event: Event) -> Advance:
+    """Nothing new, but the latest word: another plan that comes late from before it must not undo it."""
+    done = Applied(event.key, stored.version + 1, stored.round, Outcome.RECORDED, event.occurred_at)
+    # Of a round, the newest is enough: a sender that asks again and again would make the approval ever larger.
+    kept = (a for a in stored.applied if (a.round, a.outcome) != (done.round, done.outcome))
+    heard = evolve(stored, version=done.version, applied=(*kept, done))
+    return answer(done, _requested_audit(event, done), heard)
+
+
+def _open_round(
+    event: Event, request: Request, now: Instant, *, version: int, round_: int, before: Approval | None
+) -> Advance:
+    stillborn = request.expires_at <= now
+    outcome = Outcome.EXPIRED if stillborn else Outcome.NEW_ROUND if before else Outcome.OPENED
+    applied = Applied(event.key, version, round_, outcome, event.occurred_at)
+    key = approval_key_of(event)
+    approval = Approval(
+        tenant=key.tenant,
+        run_id=key.run_id,
+        approval_id=key.approval_id,
+        version=version,
+        round=round_,
+        status=Status.EXPIRED if stillborn else Status.PENDING,
+        plan_hash=request.plan_hash,
+        required_grants=request.required_grants,
+        required_approvals=request.required_approvals,
+        requested_by=request.requested_by,
+        client=event.client,
+        requested_at=event.occurred_at,
+        created_at=before.created_at if before else event.received_at,
+        expires_at=request.expires_at,
+        callback_url=request.callback_url,
+        sealed_token=request.sealed_token,
+        correlation_id=event.correlation_id,
+        request=event.body,
+        decisions=before.decisions if before else (),
+        ended_at=now if stillborn else None,
+        ended_by=NOTIFYD if stillborn else None,
+        applied=(*(before.applied if before else ()), applied),
+        effects=before.effects if before else (),
+    )
+    return answer(applied, _requested_audit(event, applied), approval)
+
+
+def _requested_audit(event: Event, done: Applied) -> tuple[AuditRecord, ...]:
+    stillborn = done.outcome is Outcome.EXPIRED
+    names = (AuditName.REQUESTED, AuditName.EXPIRED) if stillborn else (AuditName.REQUESTED,)
+    return tuple(arrival_audit(event, name, outcome=done.outcome, round=done.round) for name in names)
+
+
+def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance:
+    """The first end wins: end a pending approval, create an unknown one as ended, else only record."""
+    done = applied_before(stored.applied if stored else (), event)
+    if done is not None:
+        return answer(done, _updated_audit(event, done, update))
+    if stored is not None and stored.status.ended:
+        return recorded(event, stored.version, stored.round, AuditName.UPDATED)
+    before = stored or _unknown(event, update)
+    version = before.version + 1
+    done = Applied(event.key, version, before.round, Outcome.ENDED, event.occurred_at)
+    approval = evolve(
+        before,
+        version=version,
+        status=update.status,
+        ended_at=event.received_at,
+        ended_by=update.decided_by,
+        applied=(*before.applied, done),
+    )
+    return answer(done, _updated_audit(event, done, update), approval)
+
+
+def _updated_audit(event: Event, done: Applied, update: Update) -> tuple[AuditRecord, ...]:
+    return (arrival_audit(event, AuditName.UPDATED, outcome=done.outcome, status=update.status),)
+
+
+def _unknown(event: Event, update: Update) -> Approval:
+    """What stands for an approval whose request never came."""
+    key = approval_key_of(event)
+    return Approval(
+        tenant=key.tenant,
+        run_id=key.run_id,
+        approval_id=key.approval_id,
+        version=0,
+        round=1,
+        status=Status.PENDING,
+        plan_hash=update.plan_hash,
+        required_grants=(),
+        required_approvals=1,
+        requested_by="",
+        client="",
+        requested_at=event.occurred_at,
+        created_at=event.received_at,
+        expires_at=None,
+        callback_url=None,
+        sealed_token=None,
+        correlation_id=event.correlation_id,
+        request=event.body,
+    )
+
+
+# -- what the machines that take arriving events share
+
+
+def applied_before(applied: tuple[Applied, ...], event: Event) -> Applied | None:
+    """What this event has done to this subject already."""
+    return next((one for one in applied if one.event_key == event.key), None)
+
+
+def answer(done: Applied, audit: tuple[AuditRecord, ...], subject: Subject | None = None) -> Advance:
+    """The advance for what an event has done: but for the subject, the same each time it is asked for."""
+    notify = done.outcome not in _SILENT
+    return Advance(subject, done.outcome, notify, done.version, done.round, audit)
+
+
+def recorded(event: Event, version: int, round_: int, name: AuditName) -> Advance:
+    audit = arrival_audit(event, name, outcome=Outcome.RECORDED, round=round_)
+    return answer(Applied(event.key, version, round_, Outcome.RECORDED), (audit,))
+
+
+def approval_key_of(event: Event) -> ApprovalKey:
+    key = event.approval_key
+    if key is None:
+        raise ValueError("a pack event names a run and an approval")
+    return key
+
+
+def arrival_audit(event: Event, name: AuditName, **data: Any) -> AuditRecord:
+    return AuditRecord(
+        id=derived_id("audit", event.tenant, event.key, name.value),
+        tenant=event.tenant,
+        name=name,
+        at=event.received_at,
+        actor=f"client:{event.client}",
+        correlation_id=event.correlation_id,
+        run_id=event.run_id,
+        approval_id=event.approval_id,
+        data={"eventId": event.event_id, **data},
+    )

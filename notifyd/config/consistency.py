@@ -1,0 +1,212 @@
+"""What must agree between the parts of a configuration. Each check adds to one collection of faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from attrs import frozen
+
+from notifyd.config import units
+from notifyd.config.faults import Findings
+from notifyd.config.settings import Auth, Client, Keys, Recipient, Rule, Server, Templates
+from notifyd.model import RESUME_CHANNEL
+from notifyd.plugin import ChannelType
+from notifyd.security.actors import fold
+
+
+@frozen
+class Draft:
+    """The parts of a configuration as far as they could be read; None where a part has faults of its own.
+
+    `channel_types` has every channel there is by name, with its type where that is known. `shorthand` has the
+    rules that `[notifications]` stands for, by key.
+    """
+
+    server: Server | None
+    auth: Auth | None
+    clients: Mapping[str, Client | None]
+    keys: Keys | None
+    channel_types: Mapping[str, ChannelType | None]
+    rules: tuple[Rule | None, ...]
+    rule_channels: tuple[tuple[str, ...] | None, ...]
+    shorthand: Mapping[str, Rule | None]
+    recipients: Mapping[str, Recipient | None]
+    templates: Templates | None
+
+
+def check(draft: Draft, findings: Findings) -> None:
+    for one_check in _CHECKS:
+        one_check(draft, findings)
+
+
+def _server(draft: Draft, findings: Findings) -> None:
+    server = draft.server
+    if server and server.listen.everywhere and not server.public_url:
+        findings.under("server", "public_url").add(
+            "is required where server.listen is every address: a link must lead to one"
+        )
+
+
+def _keys(draft: Draft, findings: Findings) -> None:
+    if draft.keys is None:
+        return
+    at = findings.under("keys", "seal")
+    if not draft.keys.seal:
+        at.add('needs at least one key; "notifyd keygen" makes one')
+    for index in _repeated(draft.keys.seal):
+        at.under(index).add("is the same key as an earlier one")
+
+
+def _clients(draft: Draft, findings: Findings) -> None:
+    owners: dict[str, str] = {}
+    for name, client in draft.clients.items():
+        at = findings.under("auth", "clients", name)
+        with at.catching():
+            units.parse_name(name)
+        if client is None:
+            continue
+        if not client.hmac_secrets and not client.token_hashes:
+            at.add("needs hmac_secrets or token_hashes, else nobody can be this client")
+        for index, token in enumerate(client.token_hashes):
+            owner = owners.setdefault(token, name)
+            if owner != name:
+                at.under("token_hashes", index).add(f'is a token of the client "{owner}" too')
+
+
+def _actors(draft: Draft, findings: Findings) -> None:
+    actors = draft.auth.actors if draft.auth else {}
+    names: dict[str, str] = {}
+    for name in actors:
+        at = findings.under("auth", "actors", name)
+        if fold(name) in names:
+            at.add(f'is the same name as "{names[fold(name)]}"')
+        names.setdefault(fold(name), name)
+    owners: dict[str, str] = {}
+    for name, aliases in actors.items():
+        for index, alias in enumerate(aliases):
+            at = findings.under("auth", "actors", name, index)
+            owner = owners.setdefault(fold(alias), name)
+            if owner != name:
+                at.add(f'is an alias of "{owner}" too')
+            if fold(alias) in names and names[fold(alias)] != name:
+                at.add("is itself a name that has aliases")
+
+
+def _channels(draft: Draft, findings: Findings) -> None:
+    for name in draft.channel_types:
+        at = findings.under("channels", name)
+        with at.catching():
+            units.parse_channel_name(name)
+        if name == RESUME_CHANNEL:
+            at.add("is the name under which resume callbacks are recorded; choose another")
+
+
+def _rules(draft: Draft, findings: Findings) -> None:
+    for index, names in enumerate(draft.rule_channels):
+        if names is not None:
+            _known_channels(names, draft.channel_types, findings.under("rules", index, "channels"))
+    seen: dict[str, str] = {}
+    for index, rule in enumerate(draft.rules):
+        if rule is None:
+            continue
+        at = findings.under("rules", index)
+        first = seen.setdefault(rule.name, at.path)
+        if first != at.path:
+            at.under("name").add(f"is the name of {first} too")
+        _audience(rule, draft.channel_types, at)
+        _grouping(rule, at)
+
+
+def _audience(rule: Rule, known: Mapping[str, ChannelType | None], at: Findings) -> None:
+    """Does everyone who is named have a way to be reached, and does a message have someone to reach?"""
+    for key in ("to", "lists"):
+        for index in _repeated(getattr(rule, key)):
+            at.under(key, index).add("is named twice")
+    types = [known.get(name) for name in rule.channels]
+    if None in types:
+        return  # what a type would have told is not known
+    personal = [name for name, kind in zip(rule.channels, types, strict=True) if kind and kind.personal]
+    for key in ("to", "lists"):
+        if getattr(rule, key) and not personal:
+            at.under(key).add("needs a channel that reaches named people, such as email")
+    if personal and not rule.to and not rule.lists:
+        at.under("to").add(f'is required, or lists: the channel "{personal[0]}" reaches named people only')
+
+
+def _known_channels(names: tuple[str, ...], known: Mapping[str, object], at: Findings) -> None:
+    if not names:
+        at.add("must name at least one channel")
+    for index in _repeated(names):
+        at.under(index).add("is named twice")
+    for index, name in enumerate(names):
+        if name not in known:
+            at.under(index).add(f'there is no channel "{name}"; there are: {listed(known)}')
+
+
+def _grouping(rule: Rule, at: Findings) -> None:
+    if rule.group_wait is not None and not rule.group_by:
+        at.under("group_wait").add("needs group_by")
+    if rule.group_by and rule.group_wait is None:
+        at.under("group_by").add("needs group_wait")
+    hours = rule.quiet_hours
+    if hours and hours.from_ == hours.to:
+        at.under("quiet_hours", "to").add("must differ from its beginning")
+
+
+def _shorthand(draft: Draft, findings: Findings) -> None:
+    for key, rule in draft.shorthand.items():
+        if rule is None:
+            continue
+        at = findings.under("notifications", key)
+        _known_channels(rule.channels, draft.channel_types, at)
+        for index, name in enumerate(rule.channels):
+            kind = draft.channel_types.get(name)
+            if kind and kind.personal:
+                at.under(index).add(f'the channel "{name}" reaches named people: write a rule with "to"')
+        if any(other and other.name == rule.name for other in draft.rules):
+            at.add(f'a rule is named "{rule.name}" already')
+
+
+def _recipients(draft: Draft, findings: Findings) -> None:
+    seen: dict[str, str] = {}
+    for name in draft.recipients:
+        at = findings.under("recipients", name)
+        with at.catching():
+            units.parse_line(name)
+        if seen.setdefault(fold(name), name) != name:
+            at.add(f'is the same person as "{seen[fold(name)]}"')
+
+
+def _templates(draft: Draft, findings: Findings) -> None:
+    for index, folder in enumerate(draft.templates.dirs if draft.templates else ()):
+        if not folder.is_dir():
+            findings.under("templates", "dirs", index).add("is not a folder")
+
+
+_CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
+    _server,
+    _clients,
+    _actors,
+    _keys,
+    _channels,
+    _rules,
+    _shorthand,
+    _recipients,
+    _templates,
+)
+
+
+def _repeated(items: Iterable[object]) -> list[int]:
+    """The places of items that stand earlier too."""
+    seen: set[object] = set()
+    places = []
+    for index, item in enumerate(items):
+        if item in seen:
+            places.append(index)
+        seen.add(item)
+    return places
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

@@ -1,0 +1,279 @@
+"""Loading a configuration: one TOML file, checked as a whole, into frozen records.
+
+TOML is read, placeholders are resolved, each part is structured strictly, and what the parts say of one
+another is checked. Then there is a `Settings`, or every fault is raised at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+import tomli
+
+from notifyd.config import units
+from notifyd.config.consistency import Draft, check, listed
+from notifyd.config.describe import as_toml, describe, secrets
+from notifyd.config.faults import Findings
+from notifyd.config.placeholders import Resolver
+from notifyd.config.settings import (
+    COMMON_OPTIONS,
+    Approvals,
+    Auth,
+    ChannelSettings,
+    Client,
+    Dispatch,
+    Egress,
+    Keys,
+    Recipient,
+    Resume,
+    Retention,
+    Rule,
+    Server,
+    Settings,
+    StoreSettings,
+    Templates,
+)
+from notifyd.config.structure import Structurer, must_be, options_of, unknown_key
+from notifyd.errors import ConfigError, Fault
+from notifyd.plugin import ChannelType
+
+__all__ = ["FROZEN", "as_toml", "describe", "frozen_changes", "load", "loads", "secrets"]
+
+FROZEN: Final = (
+    "server.listen",
+    "server.node",
+    "store.url",
+    "store.timeout",
+    "store.driver",
+    "dispatch.clock_skew",
+)
+"""What only a restart can change."""
+
+_SECTIONS: Final[Mapping[str, type[Any]]] = {
+    "server": Server,
+    "store": StoreSettings,
+    "keys": Keys,
+    "dispatch": Dispatch,
+    "resume": Resume,
+    "egress": Egress,
+    "templates": Templates,
+    "approvals": Approvals,
+    "retention": Retention,
+}
+
+
+def load(
+    path: Path, types: Mapping[str, ChannelType], *, environ: Mapping[str, str] = os.environ
+) -> Settings:
+    """Read and check the file at `path`. Relative paths in it start from its folder.
+
+    Raises `ConfigError` with every fault; a file that cannot be read, or is not TOML, has one, at its path.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([Fault(str(path), f"is not UTF-8 text at byte {error.start}")]) from None
+    return loads(text, types, environ=environ, base=path.parent, source=str(path))
+
+
+def loads(
+    text: str,
+    types: Mapping[str, ChannelType],
+    *,
+    environ: Mapping[str, str] = os.environ,
+    base: Path = Path(),
+    source: str = "config",
+) -> Settings:
+    """The same for a text. `source` is what a syntax error calls it. Raises `ConfigError`."""
+    try:
+        raw = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        message = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise ConfigError([Fault(source, message)]) from None
+    resolver, unresolved, findings = Resolver(environ, base), Findings(), Findings()
+    resolved = resolver.resolve(raw, unresolved)
+    revealed = resolver.revealed
+    settings = _Reader(resolved, types, Structurer(base, revealed.add, revealed.hide_parts), findings).read()
+    # A value that could not be resolved is missing here, which is no second fault.
+    rest = [fault for fault in findings.faults if fault.pointer not in unresolved.pointers]
+    faults = [*unresolved.faults, *(Fault(f.pointer, revealed.hide(f.message)) for f in rest)]
+    if faults or settings is None:
+        raise ConfigError(faults)
+    return settings
+
+
+def frozen_changes(old: Settings, new: Settings) -> list[str]:
+    """The keys that differ and cannot change in a running service."""
+    return [key for key in FROZEN if attrgetter(key)(old) != attrgetter(key)(new)]
+
+
+class _Reader:
+    """One pass over a resolved document."""
+
+    def __init__(
+        self, raw: Any, types: Mapping[str, ChannelType], structurer: Structurer, findings: Findings
+    ) -> None:
+        self._raw: Mapping[str, Any] = raw
+        self._types = types
+        self._structurer = structurer
+        self._findings = findings
+
+    def read(self) -> Settings | None:
+        """The settings; None where there are faults."""
+        known = attrs.fields_dict(Settings)
+        for key in sorted(self._raw.keys() - known.keys()):
+            self._findings.under(key).add(unknown_key(key, known))
+        sections = {name: self._section(name, cls) for name, cls in _SECTIONS.items()}
+        channels = self._channels()
+        recipients = self._each(Recipient, "recipients")
+        auth, clients = self._auth()
+        rules, shorthand = self._rules(), self._shorthand()
+        draft = Draft(
+            server=sections["server"],
+            auth=auth,
+            clients=clients,
+            keys=sections["keys"],
+            channel_types=self._channel_types(),
+            rules=rules,
+            rule_channels=self._rule_channels(),
+            shorthand=shorthand,
+            recipients=recipients,
+            templates=sections["templates"],
+        )
+        check(draft, self._findings)
+        if self._findings.faults:
+            return None
+        sections |= {
+            "auth": attrs.evolve(auth, clients=clients),
+            "server": _with_defaults(sections["server"]),
+        }
+        return Settings(
+            **sections,
+            channels=channels,
+            recipients=recipients,
+            rules=(*rules, *shorthand.values()),
+            notifications={key: rule.channels for key, rule in shorthand.items()},
+        )
+
+    def _section(self, name: str, cls: type[Any]) -> Any:
+        return self._structurer.into(self._raw.get(name, {}), cls, self._findings.under(name))
+
+    def _table(self, name: str) -> Mapping[str, Any]:
+        """A table of tables, as it was written; empty, with a fault, where it is none."""
+        table = self._raw.get(name, {})
+        if isinstance(table, dict):
+            return table
+        self._findings.under(name).add(must_be("a table", table))
+        return {}
+
+    def _each(self, cls: Any, *path: str) -> dict[str, Any]:
+        """Every entry of a table as a `cls`, so that one with a fault leaves the others to be checked."""
+        at, table = self._findings.under(*path), self._raw
+        for step in path:
+            table = table.get(step, {})
+        if not isinstance(table, dict):
+            at.add(must_be("a table", table))
+            return {}
+        return {name: self._structurer.into(value, cls, at.under(name)) for name, value in table.items()}
+
+    def _auth(self) -> tuple[Any, dict[str, Any]]:
+        table = self._table("auth")
+        own = {key: value for key, value in table.items() if key != "clients"}
+        auth = self._structurer.into(own, Auth, self._findings.under("auth"))
+        return auth, self._each(Client, "auth", "clients") if table else {}
+
+    def _channels(self) -> dict[str, Any]:
+        return {
+            name: self._channel(name, table, self._findings.under("channels", name))
+            for name, table in self._table("channels").items()
+        }
+
+    def _channel_types(self) -> dict[str, ChannelType | None]:
+        named = self._table("channels")
+        return {name: self._type_of(table) for name, table in named.items()}
+
+    def _type_of(self, table: object) -> ChannelType | None:
+        name = table.get("type") if isinstance(table, dict) else None
+        return self._types.get(name) if isinstance(name, str) else None
+
+    def _channel(self, name: str, table: object, at: Findings) -> ChannelSettings | None:
+        if not isinstance(table, dict):
+            at.add(must_be("a table", table))
+            return None
+        kind = self._type_of(table)
+        if kind is None:
+            at.under("type").add(self._no_such_type(table))
+            return None
+        own = options_of(kind.config)
+        for key in sorted(table.keys() - {"type", *COMMON_OPTIONS, *own}):
+            at.under(key).add(unknown_key(key, (*COMMON_OPTIONS, *own)))
+        config = self._structurer.into({key: table[key] for key in own if key in table}, kind.config, at)
+        common = self._common(table, kind, at)
+        return None if config is None else ChannelSettings(name=name, type=kind, config=config, **common)
+
+    def _no_such_type(self, table: Mapping[str, Any]) -> str:
+        if "type" not in table:
+            return f"is required; installed are: {listed(self._types)}"
+        if not isinstance(table["type"], str):
+            return must_be("a string", table["type"])
+        return f'no plugin brings the type "{table["type"]}"; installed are: {listed(self._types)}'
+
+    def _common(self, table: Mapping[str, Any], kind: ChannelType, at: Findings) -> dict[str, Any]:
+        fields = attrs.fields_dict(attrs.resolve_types(ChannelSettings))
+        limit = {"rate_limit": units.parse_rate(kind.rate_limit)} if kind.rate_limit else {}
+        return limit | {
+            key: self._structurer.into(table[key], fields[key].type, at.under(key))
+            for key in COMMON_OPTIONS
+            if key in table
+        }
+
+    def _rules(self) -> tuple[Any, ...]:
+        rules, at = self._raw.get("rules", []), self._findings.under("rules")
+        if not isinstance(rules, list):
+            at.add(must_be("an array of tables, [[rules]]", rules))
+            return ()
+        return tuple(self._structurer.into(rule, Rule, at.under(index)) for index, rule in enumerate(rules))
+
+    def _rule_channels(self) -> tuple[Any, ...]:
+        """Each rule's channels alone: they are checked even where the rule has a fault elsewhere."""
+        rules = self._raw.get("rules", [])
+        tables = rules if isinstance(rules, list) else []
+        named = (table.get("channels") if isinstance(table, dict) else None for table in tables)
+        # A fault in the names themselves is found with the rule's own.
+        return tuple(self._structurer.into(names, tuple[str, ...], Findings()) for names in named)
+
+    def _shorthand(self) -> dict[str, Any]:
+        """`on_a_b_c = [...]` as a rule for the kind `a.b.c`."""
+        rules: dict[str, Rule | None] = {}
+        for key, channels in self._each(tuple[str, ...], "notifications").items():
+            found = _SHORTHAND.fullmatch(key)
+            if not found:
+                self._findings.under("notifications", key).add(
+                    "must be on_ and the event's kind, its dots written _: on_task_done is task.done"
+                )
+            usable = found is not None and channels is not None
+            rules[key] = _shorthand_rule(key, found[1], channels) if found and usable else None
+        return rules
+
+
+_SHORTHAND: Final = re.compile(r"on_([A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)")
+
+
+def _shorthand_rule(key: str, kind: str, channels: tuple[str, ...]) -> Rule:
+    when = f'event.kind == "{kind.replace("_", ".")}"'
+    return Rule(name=f"notifications.{key}", when=when, channels=channels)
+
+
+def _with_defaults(server: Server) -> Server:
+    """What follows from where the server listens."""
+    node = server.node or f"{socket.gethostname()}/{server.listen}"
+    return attrs.evolve(server, node=node, public_url=server.public_url or f"http://{server.listen}")

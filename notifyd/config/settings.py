@@ -1,0 +1,272 @@
+"""The shape of a configuration, section by section: frozen records without behaviour.
+
+`load.load` is the only way to a `Settings` that came from a file. Names are those of the TOML keys. What an
+`Annotated` field says beside its type is held by the loader alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias
+
+from attrs import field, frozen
+
+from notifyd.config import units
+from notifyd.config.units import (
+    DAY,
+    HOUR,
+    LONGEST,
+    MILLISECOND,
+    MINUTE,
+    SECOND,
+    SIZES,
+    Backoff,
+    Bounds,
+    Duration,
+    Listen,
+    Network,
+    Rate,
+    SealKey,
+    Signing,
+    Size,
+    Text,
+)
+from notifyd.plugin import ChannelType
+from notifyd.security.secrets import Secret
+
+__all__ = [
+    "COMMON_OPTIONS",
+    "LOOPBACK",
+    "Approvals",
+    "Auth",
+    "Backoff",
+    "ChannelSettings",
+    "Client",
+    "Dispatch",
+    "Duration",
+    "Egress",
+    "Keys",
+    "LinkMode",
+    "Listen",
+    "Network",
+    "QuietHours",
+    "Rate",
+    "Recipient",
+    "Resume",
+    "ResumeTokenMode",
+    "Retention",
+    "Rule",
+    "Scope",
+    "SealKey",
+    "Server",
+    "Settings",
+    "Size",
+    "StoreDriver",
+    "StoreSettings",
+    "Templates",
+]
+
+Span: TypeAlias = Annotated[Duration, Bounds(MILLISECOND, LONGEST)]
+"""A duration that zero would make senseless."""
+
+SigningSecret: TypeAlias = Annotated[Secret, Signing()]
+Line: TypeAlias = Annotated[str, Text(units.parse_line)]
+Locale: TypeAlias = Annotated[str, Text(units.parse_locale)]
+Zone: TypeAlias = Annotated[str, Text(units.parse_zone)]
+TimeOfDay: TypeAlias = Annotated[str, Text(units.parse_time)]
+
+
+class Scope(StrEnum):
+    """What a client may do: ingest, decide, read, and operate (test, retry, purge)."""
+
+    INGEST = "Notifier.Events:Write"
+    APPROVE = "Packs.Approve"
+    READ = "Notifier.Read"
+    OPERATE = "Notifier.Operate"
+
+
+class LinkMode(StrEnum):
+    DECIDE = "decide"
+    VIEW = "view"
+    OFF = "off"
+
+
+class ResumeTokenMode(StrEnum):
+    SEALED = "sealed"
+    PLAIN = "plain"
+
+
+class StoreDriver(StrEnum):
+    """The package that speaks with MongoDB: motor, or PyMongo's own asynchronous client."""
+
+    MOTOR = "motor"
+    PYMONGO = "pymongo"
+
+
+LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
+
+
+@frozen
+class Server:
+    listen: Listen = Listen("127.0.0.1", 8686)
+    node: Line = ""  # the loader fills it: "<hostname>/<listen>"
+    public_url: Annotated[str, Text(units.parse_public_url)] = ""  # the loader fills it: "http://<listen>"
+    max_body: Annotated[Size, Bounds(SIZES["KiB"], 64 * SIZES["MiB"])] = Size(256 * 1024)
+    ip_allowlist: tuple[Network, ...] = LOOPBACK
+    metrics_allowlist: tuple[Network, ...] = LOOPBACK
+    trusted_proxies: tuple[Network, ...] = ()
+
+
+@frozen
+class StoreSettings:
+    url: Annotated[str, Text(units.parse_store_url)] = field(
+        default="sqlite:///./notifyd.db", repr=units.hide_password
+    )
+    timeout: Span = Duration(2 * SECOND)
+    driver: StoreDriver = StoreDriver.MOTOR  # for MongoDB
+
+
+@frozen
+class Client:
+    """A program that may call. `token_hashes` are `sha256:<64 hex>` of its API tokens."""
+
+    hmac_secrets: tuple[SigningSecret, ...] = ()
+    token_hashes: tuple[Annotated[str, Text(units.parse_token_hash)], ...] = ()
+    scopes: tuple[Scope, ...] = ()
+    grants: tuple[Line, ...] = ()
+    act_as: tuple[Line, ...] = ()
+    tenants: tuple[Annotated[str, Text(units.parse_identifier)], ...] = ()
+
+
+@frozen
+class Auth:
+    clock_tolerance: Annotated[Duration, Bounds(SECOND, DAY)] = Duration(5 * MINUTE)
+    actors: Mapping[str, tuple[Line, ...]] = field(factory=dict)
+    clients: Mapping[str, Client] = field(factory=dict)
+
+
+@frozen
+class Keys:
+    seal: tuple[SealKey, ...] = field(default=(), repr=False)
+
+
+COMMON_OPTIONS: Final = ("rate_limit", "concurrency", "timeout")
+"""What every channel takes beside `type` and its type's own options."""
+
+
+@frozen
+class ChannelSettings:
+    """One `[channels.NAME]`: the common options, and `config`, the type's own attrs record."""
+
+    name: str
+    type: ChannelType
+    config: Any = field(repr=False)
+    rate_limit: Rate | None = None
+    concurrency: Annotated[int, Bounds(1, 1000)] = 4
+    timeout: Annotated[Duration, Bounds(MILLISECOND, HOUR)] = Duration(10 * SECOND)
+
+
+@frozen
+class QuietHours:
+    """Local wall-clock times `HH:MM`; `from_` after `to` spans midnight."""
+
+    from_: TimeOfDay
+    to: TimeOfDay
+    zone: Zone
+
+
+@frozen
+class Rule:
+    name: Annotated[str, Text(units.parse_name)]
+    when: Annotated[str, Text(units.parse_when)]
+    channels: tuple[str, ...]
+    to: tuple[Line, ...] = ()
+    lists: tuple[Line, ...] = ()
+    template: Annotated[str, Text(units.parse_template)] | None = None
+    locale: Locale | None = None
+    grants: tuple[Line, ...] = (Scope.APPROVE.value,)
+    stop: bool = False
+    group_by: tuple[Annotated[str, Text(units.parse_event_path)], ...] = ()
+    group_wait: Span | None = None
+    throttle: Rate | None = None
+    quiet_hours: QuietHours | None = None
+
+
+@frozen
+class Recipient:
+    """How one person, named as in `to`, likes to read."""
+
+    locale: Locale | None = None
+    zone: Zone | None = None
+
+
+@frozen
+class Dispatch:
+    max_attempts: Annotated[int, Bounds(1, 1000)] = 12
+    max_age: Span = DAY
+    backoff: Backoff = Backoff(SECOND, Duration(15 * MINUTE))
+    lease: Span = MINUTE
+    clock_skew: Annotated[Duration, Bounds(0, HOUR)] = Duration(5 * SECOND)
+    max_backlog: Annotated[int, Bounds(1, 100_000_000)] = 100_000
+
+
+@frozen
+class Resume:
+    allowed_origins: tuple[Annotated[str, Text(units.parse_origin)], ...] = ()
+    secrets: tuple[SigningSecret, ...] = ()
+    max_age: Span = Duration(7 * DAY)
+
+
+@frozen
+class Egress:
+    """Private addresses that may be called: networks, and host names whatever they resolve to."""
+
+    allow_private: tuple[Network | str, ...] = ()
+
+
+@frozen
+class Templates:
+    dirs: tuple[Path, ...] = ()
+    default_locale: Locale = "en"
+
+
+@frozen
+class Approvals:
+    links: LinkMode = LinkMode.DECIDE
+    link_ttl: Span = Duration(7 * DAY)
+    default_ttl: Span = Duration(7 * DAY)
+    allow_self_approval: bool = False
+    return_resume_token: ResumeTokenMode = ResumeTokenMode.SEALED
+
+
+@frozen
+class Retention:
+    approvals: Span = Duration(90 * DAY)
+    events: Span = Duration(30 * DAY)
+    deliveries: Span = Duration(30 * DAY)
+    incidents: Span = Duration(90 * DAY)
+    audit: Span = Duration(365 * DAY)
+    hold_label: Annotated[str, Text(units.parse_label)] = ""
+
+
+@frozen
+class Settings:
+    """A whole configuration. `rules` holds the shorthand of `[notifications]` too, as ordinary rules."""
+
+    server: Server = Server()
+    store: StoreSettings = StoreSettings()
+    auth: Auth = Auth()
+    keys: Keys = Keys()
+    channels: Mapping[str, ChannelSettings] = field(factory=dict)
+    rules: tuple[Rule, ...] = ()
+    recipients: Mapping[str, Recipient] = field(factory=dict)
+    notifications: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    dispatch: Dispatch = Dispatch()
+    resume: Resume = Resume()
+    egress: Egress = Egress()
+    templates: Templates = Templates()
+    approvals: Approvals = Approvals()
+    retention: Retention = Retention()

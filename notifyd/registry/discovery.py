@@ -1,0 +1,428 @@
+"""Finding plugins, and holding each to the shape of the hooks before anything of it is used.
+
+Entry points are loaded one by one, and every plugin has a pluggy manager of its own for as long as it is
+looked at: what is wrong with one is named and takes nothing else down. Nothing here outlives a call.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError
+from typing import Any, Final
+
+import attrs
+import pluggy
+from attrs import frozen
+
+import notifyd.plugin
+from notifyd.config import units
+from notifyd.config.settings import COMMON_OPTIONS
+from notifyd.config.structure import Structurer, did_you_mean, options_of
+from notifyd.errors import PluginError
+from notifyd.plugin import API_VERSION, ChannelType, RuleFunction, TemplateSource
+
+GROUP: Final = "notifyd"
+
+_TYPES_HOOK: Final = "notifyd_channel_types"
+_TEMPLATES_HOOK: Final = "notifyd_template_sources"
+_FUNCTIONS_HOOK: Final = "notifyd_rule_functions"
+_SHAPES: Final[Mapping[str, type[Any]]] = {
+    _TYPES_HOOK: ChannelType,
+    _TEMPLATES_HOOK: TemplateSource,
+    _FUNCTIONS_HOOK: RuleFunction,
+}
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+@frozen
+class PluginInfo:
+    """A plugin that loaded. `provides` names what it brings, such as `channel webhook`."""
+
+    name: str
+    distribution: str
+    version: str
+    provides: tuple[str, ...]
+
+
+@frozen
+class Discovered:
+    """All that the plugins bring, and what was wrong with any of them."""
+
+    channel_types: Mapping[str, ChannelType]
+    template_sources: tuple[TemplateSource, ...]
+    rule_functions: Mapping[str, Callable[..., Any]]
+    plugins: tuple[PluginInfo, ...]
+    faults: tuple[PluginError, ...]
+
+    def provider_of(self, channel_type: str) -> PluginInfo | None:
+        """The plugin that brings a channel type."""
+        provided = " ".join(("channel", channel_type))
+        return next((plugin for plugin in self.plugins if provided in plugin.provides), None)
+
+
+def discover(*, group: str = GROUP, extra: Iterable[object] = ()) -> Discovered:
+    """Load every plugin: `extra` objects first, then installed entry points by distribution and name.
+
+    Never raises for what a plugin does: each fault is in `faults`, named, with its cause. Where two plugins
+    bring the same name, the earlier keeps it.
+    """
+    search = _Search()
+    for thing in extra:
+        search.add(_Candidate(_name_of(thing), "-", "-", thing))
+    for found in _entry_points(group, search.faults):
+        search.load(found)
+    return search.result()
+
+
+# --- what is installed --------------------------------------------------------------------------------------
+
+
+@frozen
+class _Installed:
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+
+
+@frozen
+class _Candidate:
+    """A plugin's object, loaded and not yet looked at."""
+
+    name: str
+    distribution: str
+    version: str
+    plugin: object
+
+    @property
+    def label(self) -> str:
+        """What a fault calls it."""
+        return self.name if self.distribution == "-" else f"{self.name} ({self.distribution})"
+
+
+def _entry_points(group: str, faults: list[PluginError]) -> list[_Installed]:
+    """Every entry point of the group, sorted. A distribution that is shadowed on the path counts once.
+
+    Only the distributions that have the group are looked at more closely: reading what one says of itself takes
+    half a millisecond, and there may be hundreds.
+    """
+    found: dict[str, list[_Installed]] = {}
+    for distribution in importlib.metadata.distributions():
+        if not _concerns_us(distribution, group):
+            continue
+        name = distribution.name or "unknown"
+        key = re.sub(r"[-_.]+", "-", name).lower()
+        if key not in found:
+            found[key] = list(_of_distribution(_first_on_path(name, distribution), name, group, faults))
+    everything = (entry for entries in found.values() for entry in entries)
+    return sorted(everything, key=lambda entry: (entry.distribution.lower(), entry.entry_point.name))
+
+
+def _concerns_us(distribution: Distribution, group: str) -> bool:
+    """Has it the group, or a file that cannot be read, which is then told of?"""
+    try:
+        return f"[{group}]" in (distribution.read_text("entry_points.txt") or "")
+    except (OSError, ValueError):
+        return True
+
+
+def _first_on_path(name: str, distribution: Distribution) -> Distribution:
+    """The one of that name which Python finds first. It may have nothing for notifyd, and still counts."""
+    try:
+        return importlib.metadata.distribution(name)
+    except PackageNotFoundError:
+        return distribution  # its folder is not named as it says
+
+
+def _of_distribution(
+    distribution: Distribution, name: str, group: str, faults: list[PluginError]
+) -> Iterator[_Installed]:
+    try:
+        for entry_point in distribution.entry_points.select(group=group):
+            yield _Installed(name, distribution.version or "unknown", entry_point)
+    except Exception as error:  # noqa: BLE001 - a file that somebody else's build has written
+        faults.append(_fault(name, f"its entry_points.txt cannot be read: {_said(error)}", error))
+
+
+def _name_of(thing: object) -> str:
+    return str(getattr(thing, "__name__", type(thing).__name__))
+
+
+def _said(error: BaseException) -> str:
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
+
+
+def _fault(label: str, detail: str, cause: BaseException | None = None) -> PluginError:
+    fault = PluginError(label, detail)
+    fault.__cause__ = cause
+    return fault
+
+
+# --- one pass over all of them ------------------------------------------------------------------------------
+
+
+class _Search:
+    """What has been found so far, and who brought it."""
+
+    def __init__(self) -> None:
+        self.faults: list[PluginError] = []
+        self._plugins: list[PluginInfo] = []
+        self._owners: dict[tuple[str, str], str] = {}
+        self._entries: dict[str, str] = {}
+        self._types: dict[str, ChannelType] = {}
+        self._templates: list[TemplateSource] = []
+        self._functions: dict[str, Callable[..., Any]] = {}
+
+    def result(self) -> Discovered:
+        return Discovered(
+            channel_types=self._types,
+            template_sources=tuple(self._templates),
+            rule_functions=self._functions,
+            plugins=tuple(self._plugins),
+            faults=tuple(self.faults),
+        )
+
+    def load(self, found: _Installed) -> None:
+        """Import one entry point's object. An import may end in anything, SystemExit included."""
+        name = found.entry_point.name
+        label = f"{name} ({found.distribution})"
+        owner = self._entries.setdefault(name, found.distribution)
+        if owner != found.distribution:
+            self.faults.append(
+                _fault(label, f'the distribution "{owner}" has an entry point "{name}" already')
+            )
+            return
+        try:
+            plugin = found.entry_point.load()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a plugin's module runs any code at import
+            self.faults.append(_fault(label, f"cannot be imported: {_said(error)}", error))
+            return
+        self.add(_Candidate(name, found.distribution, found.version, plugin))
+
+    def add(self, candidate: _Candidate) -> None:
+        """Take what a plugin brings, as far as it keeps to the hooks' shapes."""
+        wrong = _wrong_version(candidate.plugin)
+        if wrong:
+            self.faults.append(_fault(candidate.label, wrong))
+            return
+        provides: list[str] = []
+        for hook, item in _brought(candidate, self.faults):
+            refusal = self._refusal(hook, item)
+            if refusal:
+                self.faults.append(_fault(candidate.label, f"{hook}: {refusal}"))
+            else:
+                provides.append(self._take(candidate, item))
+        self._plugins.append(
+            PluginInfo(candidate.name, candidate.distribution, candidate.version, tuple(provides))
+        )
+
+    def _refusal(self, hook: str, item: object) -> str | None:
+        expected = _SHAPES[hook]
+        if not isinstance(item, expected):
+            return f"gives {_described(item)} where a {expected.__name__} belongs"
+        wrong = _wrong_item(item)
+        if wrong:
+            return wrong
+        owner = self._owners.get(_identity(item))
+        return f"{' '.join(_identity(item))} is already brought by the plugin {owner}" if owner else None
+
+    def _take(self, candidate: _Candidate, item: object) -> str:
+        self._owners[_identity(item)] = candidate.label
+        match item:
+            case ChannelType():
+                self._types[item.name] = item
+            case TemplateSource():
+                self._templates.append(item)
+            case RuleFunction():
+                self._functions[item.name] = item.function
+        return " ".join(_identity(item))
+
+
+def _identity(item: object) -> tuple[str, str]:
+    """What no two plugins may both bring."""
+    match item:
+        case ChannelType():
+            return "channel", item.name
+        case RuleFunction():
+            return "function", item.name
+        case TemplateSource():
+            return "templates", f"{item.package}/{item.path}"
+        case _:
+            raise TypeError(f"no hook gives a {type(item).__name__}")
+
+
+def _wrong_version(plugin: object) -> str | None:
+    try:
+        version = getattr(plugin, "notifyd_api", API_VERSION)
+    except Exception as error:  # noqa: BLE001 - a property of the plugin's own
+        return f"notifyd_api raises {_said(error)}"
+    if type(version) is not int:
+        return f"notifyd_api must be an integer, such as {API_VERSION}, not {_described(version)}"
+    if version != API_VERSION:
+        return f"is written for version {version} of notifyd.plugin, and this notifyd has {API_VERSION}"
+    return None
+
+
+# --- one plugin's hooks -------------------------------------------------------------------------------------
+
+
+def _brought(candidate: _Candidate, faults: list[PluginError]) -> Iterator[tuple[str, object]]:
+    """Each thing the plugin's hooks give, with the hook's name; a fault for each hook that is wrong."""
+    for caller in _hooks(candidate, faults):
+        for implementation in caller.get_hookimpls():
+            try:
+                items = _call(caller, implementation)
+            except _HookError as error:
+                faults.append(_fault(candidate.label, f"{caller.name}: {error}", error.__cause__))
+            else:
+                yield from ((caller.name, item) for item in items)
+
+
+def _hooks(candidate: _Candidate, faults: list[PluginError]) -> list[pluggy.HookCaller]:
+    """The plugin's hooks as pluggy sees them."""
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(notifyd.plugin)
+    try:
+        manager.register(candidate.plugin, candidate.name)
+    except Exception as error:  # noqa: BLE001 - registering reads every attribute the object has
+        faults.append(_fault(candidate.label, f"breaks the hooks' shape: {_said(error)}", error))
+        return []
+    callers = manager.get_hookcallers(candidate.plugin) or []
+    unmarked = _unmarked(candidate.plugin)
+    faults.extend(_fault(candidate.label, text) for text in unmarked)
+    if not callers and not unmarked:
+        faults.append(_fault(candidate.label, "has no function marked @hookimpl"))
+    return callers
+
+
+class _HookError(Exception):
+    """A hook that is not, or does not give, what it should."""
+
+
+def _unmarked(plugin: object) -> list[str]:
+    """Functions that bear a hook's name and were not marked, which pluggy passes over in silence."""
+    return [
+        f"{name} is not marked @hookimpl"
+        for name in _SHAPES
+        if inspect.isroutine(found := getattr(plugin, name, None)) and not hasattr(found, f"{GROUP}_impl")
+    ]
+
+
+def _call(caller: pluggy.HookCaller, implementation: pluggy.HookImpl) -> list[object]:
+    """The items a hook gives. Called alone: in pluggy one that raises discards the results of all others."""
+    function = implementation.function
+    if not caller.has_spec() and implementation.optionalhook:
+        return []  # written for a later notifyd too
+    if not caller.has_spec():
+        raise _HookError(f"there is no such hook{did_you_mean(caller.name, _SHAPES)}")
+    if implementation.wrapper or implementation.hookwrapper:
+        raise _HookError("must not be a wrapper: each plugin's hooks are called alone")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise _HookError("must not be async: hooks are called before there is an event loop")
+    try:
+        given = function()
+        if inspect.isawaitable(given):
+            _close(given)
+            raise _HookError("gives an awaitable: hooks are synchronous")
+        if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+            raise _HookError(
+                f"gives {_described(given)} where a list of {_SHAPES[caller.name].__name__} belongs"
+            )
+        return list(given)
+    except (_HookError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise _HookError(f"raises {_said(error)}") from error
+
+
+def _close(awaitable: object) -> None:
+    """So that Python does not warn of a coroutine nobody awaited."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
+
+
+def _described(value: object) -> str:
+    if value is None:
+        return "None"
+    return (
+        f"the class {value.__name__}"
+        if isinstance(value, type)
+        else f"a value of type {type(value).__name__}"
+    )
+
+
+# --- one thing a plugin brings ------------------------------------------------------------------------------
+
+
+def _wrong_item(item: object) -> str | None:
+    """What is wrong with it, None where nothing is."""
+    try:
+        match item:
+            case ChannelType():
+                _check_channel_type(item)
+            case TemplateSource():
+                _check_template_source(item)
+            case RuleFunction():
+                _check_rule_function(item)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return None
+
+
+def _check_channel_type(item: ChannelType) -> None:
+    if not _matches(units.CHANNEL_NAME, item.name):
+        raise ValueError("a ChannelType's name is 1 to 63 of the characters a-z 0-9 _ -")
+    where = f'ChannelType "{item.name}": '
+    config: object = item.config
+    if not isinstance(config, type) or not attrs.has(config):
+        raise TypeError(f"{where}config must be an attrs class, not {_described(config)}")
+    try:
+        Structurer().check_class(item.config)
+    except TypeError as error:
+        raise TypeError(f"{where}{error}") from error
+    taken = sorted(options_of(item.config).keys() & {"type", *COMMON_OPTIONS})
+    if taken:
+        raise ValueError(f'{where}the option "{taken[0]}" is one that every channel has')
+    if not callable(item.open):
+        raise TypeError(f"{where}open must be callable, not {_described(item.open)}")
+    if not isinstance(item.personal, bool):
+        raise TypeError(f"{where}personal must be a bool, not {_described(item.personal)}")
+    if item.rate_limit is not None:
+        _check_rate(item.rate_limit, where)
+
+
+def _matches(pattern: re.Pattern[str], name: object) -> bool:
+    return isinstance(name, str) and pattern.fullmatch(name) is not None
+
+
+def _check_rate(text: object, where: str) -> None:
+    try:
+        units.parse_rate(text if isinstance(text, str) else "")
+    except ValueError as error:
+        raise ValueError(f"{where}rate_limit {error}") from error
+
+
+def _check_template_source(item: TemplateSource) -> None:
+    where = f'TemplateSource "{item.package}/{item.path}": '
+    try:
+        folder = importlib.resources.files(item.package).joinpath(item.path)
+    except Exception as error:
+        raise ValueError(f"{where}the package cannot be imported: {_said(error)}") from error
+    if not folder.is_dir():
+        raise ValueError(f"{where}there is no such folder")
+
+
+def _check_rule_function(item: RuleFunction) -> None:
+    if not _matches(_IDENTIFIER, item.name):
+        raise ValueError("a RuleFunction's name is an identifier of at most 63 characters")
+    where = f'RuleFunction "{item.name}": '
+    if not callable(item.function):
+        raise TypeError(f"{where}function must be callable, not {_described(item.function)}")
+    if inspect.iscoroutinefunction(item.function):
+        raise TypeError(f"{where}function must not be async")

@@ -1,0 +1,234 @@
+"""What a configuration becomes: channels, rules, templates and keys as one immutable value.
+
+A reload builds a whole new one, which can fail without harm, and then swaps one reference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+
+from attrs import field, frozen
+
+from notifyd.config.load import secrets
+from notifyd.config.settings import ChannelSettings, Rate, Rule, Settings
+from notifyd.errors import ConfigError, Fault
+from notifyd.model import RESUME_CHANNEL, SECOND, Clock
+from notifyd.plugin import Channel, ChannelContext
+from notifyd.registry.callback import CallbackChannel
+from notifyd.registry.clients import Clients, build_clients
+from notifyd.registry.discovery import Discovered
+from notifyd.registry.egress import Guard, open_session
+from notifyd.render.render import TemplateSet
+from notifyd.rules.rules import RuleBook
+from notifyd.security.actors import Actors
+from notifyd.security.links import Links
+from notifyd.security.redact import Redactor
+from notifyd.security.secrets import Keyring, Secret
+
+log = logging.getLogger(__name__)
+
+_CALLBACK_CONCURRENCY = 4
+_CALLBACK_TIMEOUT = 10.0
+
+_OPEN_TIMEOUT = 30.0
+_CLOSE_TIMEOUT = 5.0
+"""Seconds that a channel is given to open, and to close."""
+
+
+@frozen
+class OpenChannel:
+    """A channel ready to send, with the limits of its lane. `timeout` in seconds.
+
+    `strays` are attempts that went on when they were cancelled, and were left behind.
+    """
+
+    name: str
+    type: str
+    personal: bool
+    channel: Channel
+    concurrency: int
+    timeout: float
+    rate_limit: Rate | None = None
+    strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
+
+
+@frozen
+class Registry:
+    """One configuration, in force whole. Its channels include `resume`, which sends the callbacks."""
+
+    settings: Settings
+    discovered: Discovered
+    guard: Guard
+    keyring: Keyring
+    redactor: Redactor
+    actors: Actors
+    links: Links
+    clients: Clients
+    rules: RuleBook
+    templates: TemplateSet
+    channels: Mapping[str, OpenChannel]
+    rules_by_name: Mapping[str, Rule]
+    _resources: AsyncExitStack = field(repr=False)
+
+    def channel(self, name: str, type_: str) -> OpenChannel | None:
+        """The channel a delivery was planned for: None where it is gone, or of another type by now."""
+        found = self.channels.get(name)
+        return found if found is not None and found.type == type_ else None
+
+    def takes_html(self, channel: str, type_: str) -> bool:
+        """Is a message for this channel written as HTML too? One that is gone may take it when it is back."""
+        found = self.channel(channel, type_)
+        return found is None or found.personal
+
+    def zone(self, recipient: str | None) -> str:
+        """The zone whose times a reader is shown, an IANA name: UTC for one who has none."""
+        known = self.settings.recipients.get(recipient or "")
+        return (known.zone if known else None) or "UTC"
+
+    def rule(self, name: str) -> Rule | None:
+        return self.rules_by_name.get(name)
+
+    async def aclose(self) -> None:
+        """Close every channel and session, in reverse order. Safe to call twice."""
+        await self._resources.aclose()
+
+
+def is_ours(error: BaseException) -> bool:
+    """Is it notifyd that ends a call of a channel, and not something that the channel raised?"""
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+    return cancelled or isinstance(error, GeneratorExit)
+
+
+class Current:
+    """The registry in force: called, it gives it; a reload swaps it; the last one is closed at the end."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def __call__(self) -> Registry:
+        return self._registry
+
+    def swap(self, fresh: Registry) -> Registry:
+        """Put `fresh` in force and give back the one before, for the caller to close."""
+        before, self._registry = self._registry, fresh
+        return before
+
+    async def aclose(self) -> None:
+        await self._registry.aclose()
+
+
+async def open_registry(settings: Settings, discovered: Discovered, clock: Clock) -> Registry:
+    """Build everything a configuration names. Raises `ConfigError`, and then leaves nothing open."""
+    guard = Guard(settings.egress.allow_private)
+    keyring = Keyring(settings.keys.seal)
+    # Compiling takes up to half a second, and a reload happens while the loop has requests to answer.
+    rules = await asyncio.to_thread(RuleBook.compile, settings.rules, discovered.rule_functions)
+    templates = await asyncio.to_thread(
+        TemplateSet.load,
+        discovered.template_sources,
+        settings.templates.dirs,
+        settings.templates.default_locale,
+    )
+    async with AsyncExitStack() as resources:
+        channels = await _open_channels(settings, guard, clock, resources)
+        kept = resources.pop_all()
+    return Registry(
+        settings=settings,
+        discovered=discovered,
+        guard=guard,
+        keyring=keyring,
+        redactor=Redactor(secrets(settings)),
+        actors=Actors(settings.auth.actors),
+        links=Links(keyring, settings.server.public_url),
+        clients=build_clients(settings.auth),
+        rules=rules,
+        templates=templates,
+        channels=channels,
+        rules_by_name={rule.name: rule for rule in settings.rules},
+        resources=kept,
+    )
+
+
+async def _open_channels(
+    settings: Settings, guard: Guard, clock: Clock, resources: AsyncExitStack
+) -> dict[str, OpenChannel]:
+    opened = {RESUME_CHANNEL: await _open_callbacks(settings, guard, clock, resources)}
+    faults = []
+    for name, channel in settings.channels.items():
+        try:
+            opened[name] = await _open_channel(channel, guard, clock, resources)
+        except BaseException as error:
+            if is_ours(error):
+                raise
+            # A plugin may raise anything, SystemExit too; it is named and reported.
+            detail = Redactor(secrets(settings)).text(str(error))
+            faults.append(Fault(f"channels.{name}", f"does not open: {type(error).__name__}: {detail}"))
+    if faults:
+        raise ConfigError(faults)
+    return opened
+
+
+async def _open_channel(
+    settings: ChannelSettings, guard: Guard, clock: Clock, resources: AsyncExitStack
+) -> OpenChannel:
+    # A session of its own for each channel: a lane that hangs uses up no neighbour's connections.
+    timeout = settings.timeout / SECOND
+    session = await resources.enter_async_context(
+        open_session(guard, limit=settings.concurrency, timeout=timeout + 1)  # the attempt's own comes first
+    )
+    logger = logging.getLogger(f"notifyd.channel.{settings.name}")
+    opened = settings.type.open(settings.config, ChannelContext(settings.name, session, logger, clock))
+    if inspect.isawaitable(opened):
+        async with asyncio.timeout(_OPEN_TIMEOUT):
+            opened = await opened
+    if not isinstance(opened, Channel):
+        raise TypeError(f"open gives {type(opened).__name__}, which lacks send or aclose")
+    resources.push_async_callback(_close_channel, settings.name, opened)
+    return OpenChannel(
+        settings.name,
+        settings.type.name,
+        settings.type.personal,
+        opened,
+        settings.concurrency,
+        timeout,
+        settings.rate_limit,
+    )
+
+
+async def _close_channel(name: str, channel: Channel) -> None:
+    """Close it, whatever it does: the others are to be closed too."""
+    # In a task of its own, because it may be deaf to a cancellation.
+    task = asyncio.create_task(_closed(name, channel))
+    await asyncio.wait({task}, timeout=_CLOSE_TIMEOUT)
+    if not task.done():
+        task.cancel()
+        log.error("channel %s does not close within %g s", name, _CLOSE_TIMEOUT)
+
+
+async def _closed(name: str, channel: Channel) -> None:
+    try:
+        await channel.aclose()
+    except BaseException as error:
+        if is_ours(error):
+            raise
+        log.exception("channel %s does not close: %s", name, type(error).__name__)
+
+
+async def _open_callbacks(
+    settings: Settings, guard: Guard, clock: Clock, resources: AsyncExitStack
+) -> OpenChannel:
+    def secrets_of(client: str) -> Sequence[Secret]:
+        known = settings.auth.clients.get(client)
+        return settings.resume.secrets or (known.hmac_secrets[:1] if known else ())
+
+    public = await resources.enter_async_context(open_session(guard))
+    private = await resources.enter_async_context(open_session(guard, private_only=True))
+    channel = CallbackChannel(public, private, clock, secrets_of)
+    return OpenChannel(
+        RESUME_CHANNEL, RESUME_CHANNEL, False, channel, _CALLBACK_CONCURRENCY, _CALLBACK_TIMEOUT
+    )

@@ -1,0 +1,404 @@
+"""From an event to a message's texts: templates chosen, locales resolved, and rendered.
+
+Pure and deterministic: the same event, template, locale and zone give the same bytes. What a template can
+reach is what `render` is given, and nothing else: no secret is ever among it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+from jinja2 import Template
+from jinja2.runtime import Context
+
+from notifyd.errors import ConfigError, Fault, RenderError
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, Action, Field, Instant, Level, Message
+from notifyd.plugin import TemplateSource
+from notifyd.render.locales import fallbacks, formats_for, parse_locale, tag_of
+from notifyd.render.sandbox import Fact, Facts, cut, line
+from notifyd.render.templating import Library, load_library
+from notifyd.text import clean, one_line
+
+TITLE_LIMIT: Final = 250
+BODY_LIMIT: Final = 20_000
+HTML_LIMIT: Final = 400_000
+CHUNKS_LIMIT: Final = 10_000
+"""How many pieces of text a block may print, so that no loop in a template goes on for ever."""
+
+DIGEST_LISTED: Final = 20
+"""How many of a digest's items are named; the rest are counted."""
+
+GENERIC: Final = "event"
+"""The template that suits any event."""
+
+_MAIL: Final = "mail"
+_BUILT_IN_LOCALE: Final = "en"
+_BLOCKS: Final = ("title", "body", "fields", "action", "note")
+
+
+@frozen
+class DigestItem:
+    """One of the messages a digest stands for. `link` is its own, where it has one."""
+
+    title: str
+    link: str | None = None
+    level: Level = Level.INFO
+
+
+@frozen
+class Digest:
+    """What a digest tells: how many messages of a rule and channel were folded, and over which time.
+
+    `items` may be fewer than `count`; the first twenty are named.
+    """
+
+    count: int
+    items: tuple[DigestItem, ...]
+    started_at: Instant
+    ended_at: Instant
+    rule: str = ""
+
+
+@frozen
+class Rendered:
+    """A message's texts, bounded and clean: what `model.Message` is made of, but for id and recipient."""
+
+    title: str
+    body: str
+    html: str | None
+    level: Level
+    fields: tuple[Field, ...]
+    actions: tuple[Action, ...]
+    locale: str
+
+    def message(self, id_: str, recipient: str | None, event: Mapping[str, Any]) -> Message:
+        """These texts as the message `id_` about `event`."""
+        return Message(
+            id=id_,
+            title=self.title,
+            body=self.body,
+            level=self.level,
+            fields=self.fields,
+            actions=self.actions,
+            locale=self.locale,
+            html=self.html,
+            recipient=recipient,
+            event=event,
+        )
+
+
+@frozen
+class _Chosen:
+    """The file a message's texts come from, and its HTML twin."""
+
+    text: Template
+    page: Template
+
+
+@frozen
+class TemplateSet:
+    """All templates of a configuration, compiled. Immutable, and safe to share between threads."""
+
+    _library: Library = field(repr=False)
+    default_locale: str
+    _chosen: dict[tuple[str, str], _Chosen] = field(init=False, factory=dict, eq=False, repr=False)
+
+    @classmethod
+    def load(
+        cls, sources: Sequence[TemplateSource], dirs: Sequence[Path], default_locale: str
+    ) -> TemplateSet:
+        """Read and compile every template: the operator's `dirs`, then the plugins' `sources`, the built-ins.
+
+        Raises `ConfigError` with every fault, each with its file and line.
+        """
+        locale = parse_locale(default_locale)
+        if locale is None:
+            raise ConfigError([Fault("templates.default_locale", f"{default_locale!r} is not a locale")])
+        return cls(load_library(sources, dirs), tag_of(locale))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names a rule or an event can ask for."""
+        return tuple(sorted(self._library.texts))
+
+    def locales(self, template: str) -> tuple[str, ...]:
+        """The locales a template is written in."""
+        return tuple(sorted(self._library.texts.get(template, ())))
+
+    def choose(self, wishes: Sequence[str | None]) -> tuple[str, bool]:
+        """The first wished template that exists, else the generic one; and whether the first was missed."""
+        wished = [name for name in wishes if name is not None]
+        found = next((name for name in wished if name in self._library.texts), GENERIC)
+        return found, bool(wished) and found != wished[0]
+
+    def locale(self, wishes: Sequence[str | None], template: str) -> str:
+        """The tag of the locale in force: the first wish that is a locale, else the default.
+
+        Where the template is written in neither it nor its language, the default. The tag is as specific as
+        the wish: `de-CH` also where the text is written in `de`, as dates and numbers follow it.
+        """
+        for wish in wishes:
+            locale = parse_locale(wish) if wish else None
+            if locale is not None:
+                written = self._library.texts.get(template, {})
+                known = any(tag in written for tag in fallbacks(tag_of(locale)))
+                return tag_of(locale) if known else self.default_locale
+        return self.default_locale
+
+    def render(
+        self,
+        template: str,
+        locale: str,
+        *,
+        event: Mapping[str, Any],
+        zone: str = "UTC",
+        link: str | None = None,
+        can_decide: bool = False,
+        html: bool = True,
+        digest: Digest | None = None,
+    ) -> Rendered:
+        """The texts of one message.
+
+        `locale` is a tag as `locale()` gives it, `zone` an IANA name (an unknown one is UTC), `link` the
+        approver's page, which can decide or only show. Raises `RenderError`.
+        """
+        chosen = self._chosen.get((template, locale)) or self._choose_files(template, locale)
+        formats = formats_for(locale, zone)
+        level = level_of(event, digest)
+        variables: dict[str, Any] = {
+            "event": event if type(event) is dict else dict(event),
+            "link": link,
+            "can_decide": can_decide,
+            "level": level.value,
+            "locale": locale,
+            "direction": formats.direction,
+            "digest": None if digest is None else _digest_context(digest),
+            "formats": formats,
+        }
+        draft = _draft(chosen.text, variables, locale)
+        return Rendered(
+            title=draft.title,
+            body=draft.body,
+            html=_page_text(chosen.page, variables, draft, locale) if html else None,
+            level=level,
+            fields=tuple(Field(fact.name, fact.value) for fact in draft.facts),
+            actions=draft.actions,
+            locale=locale,
+        )
+
+    def _choose_files(self, template: str, locale: str) -> _Chosen:
+        """The files for a template and a locale, remembered: there are no more than those times locales."""
+        written = self._library.texts.get(template)
+        if not written:
+            raise RenderError(template, 0, locale, "there is no such template")
+        text = self._pick(written, locale)
+        chosen = self._chosen[template, locale] = _Chosen(text, self._page(text, template))
+        return chosen
+
+    def _pick(self, written: Mapping[str, Template], locale: str) -> Template:
+        """The text for a locale: its own, its language's, the default's, English, else the first there is."""
+        wanted = (*fallbacks(locale), *fallbacks(self.default_locale), _BUILT_IN_LOCALE)
+        return written[next((tag for tag in wanted if tag in written), min(written))]
+
+    def _page(self, text: Template, template: str) -> Template:
+        """The HTML twin in the very language of the text: the template's own, else the general one."""
+        locale = (text.name or "").split(".")[1]
+        own = self._library.pages.get(template, {})
+        for tag in fallbacks(locale.replace("_", "-")):
+            if tag in own:
+                return own[tag]
+        return self._pick(self._library.pages[_MAIL], locale)
+
+
+# --- what code decides, not a template ---------------------------------------------------------------------
+
+_BY_STATUS: Final[Mapping[str, Level]] = {
+    "approved": Level.SUCCESS,
+    "rejected": Level.ERROR,
+    "expired": Level.WARNING,
+}
+_BY_ACTION: Final[Mapping[str, Level]] = {
+    "requested": Level.WARNING,
+    "expired": Level.WARNING,
+    "resumed": Level.SUCCESS,
+    "resume_failed": Level.ERROR,
+    "hold": Level.WARNING,
+    "released": Level.SUCCESS,
+}
+_SEVERITY: Final = (Level.INFO, Level.SUCCESS, Level.WARNING, Level.ERROR)
+
+
+def level_of(event: Mapping[str, Any], digest: Digest | None = None) -> Level:
+    """How loud a message is: a digest as its loudest item, a CloudEvent as its `data.level` says."""
+    if digest is not None:
+        return max((item.level for item in digest.items), key=_SEVERITY.index, default=Level.INFO)
+    if event.get("kind") in (APPROVAL_KIND, POLICY_KIND):
+        action = str(event.get("action"))
+        if action in _BY_ACTION:
+            return _BY_ACTION[action]
+        return _BY_STATUS.get(str(event.get("status")), Level.INFO)
+    data = event.get("data")
+    wished = data.get("level") if isinstance(data, Mapping) else None
+    return Level(wished) if isinstance(wished, str) and wished in _SEVERITY else Level.INFO
+
+
+def _digest_context(digest: Digest) -> dict[str, Any]:
+    items = [{"title": one_line(i.title), "link": i.link} for i in digest.items[:DIGEST_LISTED]]
+    return {
+        "count": digest.count,
+        "listed": items,
+        "more": max(0, digest.count - len(items)),
+        "started_at": digest.started_at,
+        "ended_at": digest.ended_at,
+        "rule": digest.rule,
+    }
+
+
+# --- the text ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class _Draft:
+    title: str
+    text: str
+    note: str  # the last paragraph of the body; in a mail, small print below the link
+    facts: tuple[Fact, ...]
+    actions: tuple[Action, ...]
+
+    @property
+    def body(self) -> str:
+        return "\n\n".join(part for part in (self.text, self.note) if part)
+
+
+def _draft(template: Template, variables: Mapping[str, Any], locale: str) -> _Draft:
+    facts = Facts()
+    blocks = _render_blocks(template, {**variables, "field": facts}, locale)
+    link = variables["link"]
+    label = line(blocks.get("action", "").strip())
+    action = () if link is None else (Action(label or urlsplit(link).hostname or link, link),)
+    return _Draft(
+        title=line(blocks.get("title", ""), TITLE_LIMIT) or template_name(template),
+        text=cut(_paragraphs(blocks.get("body", "")), BODY_LIMIT),
+        note=line(blocks.get("note", "")),
+        facts=tuple(facts.found),
+        actions=action,
+    )
+
+
+def template_name(template: Template) -> str:
+    return (template.name or "").partition(".")[0]
+
+
+def _render_blocks(template: Template, variables: dict[str, Any], locale: str) -> dict[str, str]:
+    """Runs a template once and keeps what each of its blocks printed, wherever in its ancestry it stands."""
+    printed: dict[str, str] = {}
+    context = _context(template, variables)
+    for name in _BLOCKS:
+        # First in the list is what runs; the rest is what `super()` goes through.
+        context.blocks[name] = [_capture(name, printed), *context.blocks.get(name, ())]
+    _run(template, context, locale)
+    return printed
+
+
+def _context(template: Template, variables: Mapping[str, Any]) -> Context:
+    """As `Template.new_context`, without what only templates with names of their own (no file has any) need."""
+    environment = template.environment
+    parent = {**environment.globals, **variables}
+    return environment.context_class(environment, parent, template.name, template.blocks)
+
+
+def _capture(name: str, printed: dict[str, str]) -> Callable[[Context], Iterator[str]]:
+    def block(context: Context) -> Iterator[str]:
+        printed[name] = _bounded(context.blocks[name][1](context))
+        return iter(())
+
+    return block
+
+
+def _run(template: Template, context: Context, locale: str) -> str:
+    try:
+        return _bounded(template.root_render_func(context))
+    except Exception as error:
+        where, number = _place(error, template)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise RenderError(where, number, locale, reason) from error
+
+
+def _bounded(chunks: Iterable[str]) -> str:
+    """Stops a template that prints without end."""
+    return "".join(islice(chunks, CHUNKS_LIMIT))
+
+
+def _place(error: BaseException, template: Template) -> tuple[str, int]:
+    """File and line of the innermost template that was running."""
+    where, number = template, 0
+    trace = error.__traceback__
+    while trace is not None:
+        running = trace.tb_frame.f_globals.get("__jinja_template__")
+        if running is not None:
+            where, number = running, running.get_corresponding_lineno(trace.tb_lineno)
+        trace = trace.tb_next
+    return where.name or "", number
+
+
+_BLANKS: Final = re.compile(r"[ \t]+$", re.MULTILINE)
+_GAPS: Final = re.compile(r"\n{3,}")
+
+
+def _paragraphs(text: str) -> str:
+    """Clean text without trailing blanks, its paragraphs one empty line apart."""
+    text = clean(text)
+    # Three quick looks spare most texts a search by pattern.
+    if " \n" in text or "\t\n" in text or text.endswith((" ", "\t")):
+        text = _BLANKS.sub("", text)
+    if "\n\n\n" in text:
+        text = _GAPS.sub("\n\n", text)
+    return text.strip("\n")
+
+
+# --- the HTML twin -----------------------------------------------------------------------------------------
+
+
+def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, locale: str) -> str | None:
+    """The mail; None where it is too long for any mail program, which then shows the plain text."""
+    action = draft.actions[0] if draft.actions else None
+    message = {
+        "title": draft.title,
+        "blocks": list(_blocks(draft.text)),
+        "facts": [{"name": f.name, "value": f.value, "code": f.code} for f in draft.facts],
+        "action": {"label": action.label, "url": action.url} if action else None,
+        "note": draft.note,
+    }
+    context = _context(page, {**variables, "message": message, "field": Facts()})
+    html = clean(_run(page, context, locale))
+    return html if len(html) <= HTML_LIMIT else None
+
+
+def _blocks(body: str) -> Iterator[dict[str, list[str]]]:
+    """The body's paragraphs: plain lines, then the items of a list where lines begin with `- `.
+
+    A line that is indented below an item belongs to it.
+    """
+    for paragraph in body.split("\n\n"):
+        lines: list[str] = []
+        items: list[str] = []
+        for text in paragraph.split("\n"):
+            if text.startswith("- "):
+                items.append(text[2:])
+            elif items and text.startswith("  "):
+                items[-1] += " " + text.strip()
+            elif items:
+                yield {"lines": lines, "list": items}
+                lines, items = [text], []
+            else:
+                lines.append(text)
+        yield {"lines": lines, "list": items}
+
+
+__all__ = ["Digest", "DigestItem", "Rendered", "TemplateSet", "level_of"]

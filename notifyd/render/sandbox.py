@@ -1,0 +1,230 @@
+"""What template code runs in: Jinja's immutable sandbox, the names and filters it has, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from attrs import frozen
+from jinja2 import BaseLoader, BytecodeCache, ChainableUndefined, Undefined, pass_context
+from jinja2.filters import do_dictsort
+from jinja2.runtime import Context, LoopContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Joiner, Namespace
+
+from notifyd.render.locales import Formats
+from notifyd.text import fit, one_line
+
+MAX_RANGE: Final = 1000
+"""How many rounds `range` gives a template."""
+
+FIELDS_LIMIT: Final = 25
+FIELD_NAME_LIMIT: Final = 100
+FIELD_VALUE_LIMIT: Final = 1_000
+
+LINE_LIMIT: Final = 300
+"""How many characters of a value the filters `line` and `value` keep, unless told otherwise."""
+
+TEXT_LIMIT: Final = 4000
+"""How many characters of a sender's text the filter `text` keeps, unless told otherwise."""
+
+CONTEXT_NAMES: Final = frozenset(
+    {"event", "link", "can_decide", "level", "locale", "direction", "digest", "field", "message", "formats"}
+)
+"""What a template can name. Anything else is a fault at load, as a misspelt name would render empty."""
+
+_DICT_METHODS: Final = frozenset({"items", "keys", "values", "get"})
+_LOOP_COUNTS: Final = frozenset({"index", "index0", "first", "last", "length"})
+
+
+class Missing(ChainableUndefined):
+    """A member that an event lacks, or has as null: prints as nothing, and so does what is made of it.
+
+    Nothing is greater or less than it, and its methods give nothing, so that neither `event.round > 1` nor
+    `event.labels.items()` needs care.
+    """
+
+    __slots__ = ()
+
+
+def _is_missing(value: Missing, *_args: object, **_kwargs: object) -> Missing:
+    return value
+
+
+def _is_false(_value: Missing, _other: object) -> bool:
+    return False
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    setattr(Missing, f"__{_name}__", _is_missing)
+    setattr(Missing, f"__r{_name}__", _is_missing)
+for _name in ("call", "neg", "pos", "abs", "round"):
+    setattr(Missing, f"__{_name}__", _is_missing)
+for _name in ("lt", "le", "gt", "ge"):
+    setattr(Missing, f"__{_name}__", _is_false)
+for _name, _zero in (("int", 0), ("float", 0.0)):
+    setattr(Missing, f"__{_name}__", lambda _value, zero=_zero: zero)
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's immutable sandbox, with nothing random, nothing that reads, and lookups that suit events."""
+
+    def __init__(self, loader: BaseLoader, compiled: BytecodeCache | None = None) -> None:
+        super().__init__(
+            loader=loader,
+            bytecode_cache=compiled,
+            autoescape=lambda name: name is not None and name.endswith(".html"),
+            undefined=Missing,
+            finalize=_finalize,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            cache_size=-1,
+            auto_reload=False,
+        )
+        # `dict` and `range` as usual; without `lipsum`, which is random.
+        self.globals = {"range": _range, "namespace": Namespace, "cycler": Cycler, "joiner": Joiner}
+        del self.filters["random"]
+        self.filters |= FILTERS
+        self.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False}
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """An event's member before a method of the same name: `event.labels.items` may be a label."""
+        if type(obj) is not dict:
+            if type(obj) is Missing:
+                return obj
+            quick = type(obj) is LoopContext and attribute in _LOOP_COUNTS
+            return getattr(obj, attribute) if quick else super().getattr(obj, attribute)
+        value = obj.get(attribute)
+        if value is not None:
+            return value
+        if attribute in _DICT_METHODS and attribute not in obj:
+            return super().getattr(obj, attribute)
+        return self.undefined(obj=obj, name=attribute)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        """`field`, which most calls are, needs no checks."""
+        if type(__obj) is Facts:
+            kwargs.pop("_block_vars", None)  # what Jinja passes to functions that want its context
+            kwargs.pop("_loop_vars", None)
+            return __obj(*args, **kwargs)
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        quick = type(obj) is dict and type(argument) is str and not hasattr(dict, argument)
+        value = obj.get(argument) if quick else super().getitem(obj, argument)
+        return self.undefined(obj=obj, name=argument) if value is None else value
+
+
+def _range(*args: int) -> range:
+    numbers = range(*args)
+    if len(numbers) > MAX_RANGE:
+        raise OverflowError(f"range() gives at most {MAX_RANGE} numbers")
+    return numbers
+
+
+def _finalize(value: Any) -> Any:
+    """What an expression prints as: JSON's words for null (nothing), true and false."""
+    if value is None:
+        return ""
+    if value is True or value is False:
+        return "true" if value else "false"
+    return value
+
+
+# --- fields ------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Fact:
+    """A field of a message; `code` where it is set in monospace, as far as a channel can."""
+
+    name: str
+    value: str
+    code: bool
+
+
+class Facts:
+    """What `field(name, value)` in a template collects. It prints nothing; an empty value is left out."""
+
+    def __init__(self) -> None:
+        self.found: list[Fact] = []
+
+    def __call__(self, name: Any, value: Any, code: bool = False) -> str:
+        if value is None or len(self.found) >= FIELDS_LIMIT:
+            return ""
+        text = value_line(value, FIELD_VALUE_LIMIT)
+        if text:
+            self.found.append(Fact(line(name, FIELD_NAME_LIMIT), text, bool(code)))
+        return ""
+
+
+# --- filters -----------------------------------------------------------------------------------------------
+
+
+def _localized(write: Callable[[Formats, Any], str]) -> Callable[[Context, Any], str]:
+    """A filter in the reader's locale and zone; nothing stays nothing."""
+
+    @pass_context
+    def wrapper(context: Context, value: Any) -> str:
+        return "" if value is None or isinstance(value, Undefined) else write(context["formats"], value)
+
+    return wrapper
+
+
+def line(value: Any, limit: int = LINE_LIMIT) -> str:
+    """Text on one line, cut at the end of a word."""
+    return cut(one_line(_text(value)), limit)
+
+
+def cut(value: Any, limit: int) -> str:
+    """Text of at most `limit` characters, cut at the end of a word, with an ellipsis."""
+    text = _text(value)
+    return text if len(text) * 2 <= limit else fit(text, limit)
+
+
+def value_line(value: Any, limit: int = LINE_LIMIT) -> str:
+    """Any JSON value on one line: text as it is, a plain list with commas, all else as JSON."""
+    if isinstance(value, str):
+        return line(value, limit)
+    if value is None or isinstance(value, Undefined):
+        return ""
+    if isinstance(value, list) and all(isinstance(item, str | int | float) for item in value):
+        return line(", ".join(value_line(item) for item in value), limit)
+    return line(json.dumps(value, ensure_ascii=False, default=str), limit)
+
+
+def text_block(value: Any, limit: int = TEXT_LIMIT) -> str:
+    """Any JSON value as a paragraph of its own: text with its lines, all else as compact JSON."""
+    return cut(value, limit) if isinstance(value, str) else value_line(value, limit)
+
+
+def short_hash(value: Any) -> str:
+    """`sha256:` and the first twelve digits: enough to compare by eye."""
+    algorithm, mark, digits = str(value or "").rpartition(":")
+    return f"{algorithm}{mark}{digits[:12]}"
+
+
+def _text(value: Any) -> str:
+    return value if type(value) is str else "" if value is None else str(value)
+
+
+def dictsort(value: Any, *args: Any, **kwargs: Any) -> list[tuple[str, Any]]:
+    """Jinja's own, but nothing for what is no object: values come from events."""
+    return do_dictsort(value, *args, **kwargs) if isinstance(value, Mapping) else []
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "datetime": _localized(Formats.datetime),
+    "date": _localized(Formats.date),
+    "time": _localized(Formats.time),
+    "number": _localized(Formats.number),
+    "duration": _localized(Formats.duration),
+    "short_hash": short_hash,
+    "line": line,
+    "cut": cut,
+    "value": value_line,
+    "text": text_block,
+    "dictsort": dictsort,
+}
+"""The filters beside Jinja's own."""

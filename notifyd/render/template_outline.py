@@ -1,0 +1,109 @@
+"""What the text of a template file tells without running it: what it extends, names and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from typing import Final, TypeVar
+
+from attrs import frozen
+from jinja2 import DictLoader, nodes
+from jinja2.meta import find_undeclared_variables
+
+from notifyd.render.sandbox import CONTEXT_NAMES, Sandbox
+
+_Node = TypeVar("_Node", bound=nodes.Node)
+
+BY_EXPRESSION: Final = None
+"""Stands for a template that a file refers to by an expression instead of its name."""
+
+
+@frozen
+class Outline:
+    """Pairs are of a line and a name.
+
+    `parent` is the file it extends; `refers` all that it extends, includes or imports; `unknown` the filters
+    and tests that do not exist; `sets` the names that it sets or imports, `free` those that it does not. A part
+    (its name begins with `_`) has none that are free: it may use what the files that include it have set.
+    """
+
+    parent: str | None
+    refers: tuple[tuple[int, str | None], ...]
+    unknown: tuple[tuple[int, str], ...]
+    blocks: frozenset[str]
+    sets: frozenset[str]
+    free: tuple[tuple[int, str], ...]
+
+
+@lru_cache(maxsize=512)
+def outline(key: str, path: str, text: str) -> Outline:
+    """Raises `jinja2.TemplateSyntaxError`. Remembered, as most files are the same at every reload."""
+    tree = _parser().parse(text, key, path)
+    found = _Nodes(tree)
+    return Outline(
+        parent=_parent(found),
+        refers=tuple(_refers(found)),
+        unknown=tuple(_unknown(found)),
+        blocks=frozenset(block.name for block in found.of(nodes.Block)),
+        sets=frozenset(_sets(found)),
+        free=() if key.startswith("_") else tuple(_free(found)),
+    )
+
+
+class _Nodes:
+    """The nodes of a template in the order of its text, found by one walk: walking is what takes time."""
+
+    def __init__(self, tree: nodes.Template) -> None:
+        self.tree = tree
+        self._all = tuple(tree.find_all(nodes.Node))
+
+    def of(self, *kinds: type[_Node]) -> Iterator[_Node]:
+        return (node for node in self._all if isinstance(node, kinds))
+
+
+@cache
+def _parser() -> Sandbox:
+    return Sandbox(DictLoader({}))
+
+
+def _parent(found: _Nodes) -> str | None:
+    extends = next(found.of(nodes.Extends), None)
+    return str(extends.template.value) if extends and isinstance(extends.template, nodes.Const) else None
+
+
+def _refers(found: _Nodes) -> Iterator[tuple[int, str | None]]:
+    for node in found.of(nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport):
+        wanted = getattr(node, "template", None)
+        yield node.lineno, str(wanted.value) if isinstance(wanted, nodes.Const) else BY_EXPRESSION
+
+
+def _unknown(found: _Nodes) -> Iterator[tuple[int, str]]:
+    """Jinja itself finds these when it compiles, but for those behind an `if`."""
+    for filter_ in found.of(nodes.Filter):
+        if filter_.name not in _parser().filters:
+            yield filter_.lineno, f"unknown filter {filter_.name!r}"
+    for test in found.of(nodes.Test):
+        if test.name not in _parser().tests:
+            yield test.lineno, f"unknown test {test.name!r}"
+
+
+def _sets(found: _Nodes) -> Iterator[str]:
+    yield from (name.name for name in found.of(nodes.Name) if name.ctx == "store")
+    yield from (macro.name for macro in found.of(nodes.Macro))
+    yield from (imported.target for imported in found.of(nodes.Import))
+    for imported in found.of(nodes.FromImport):
+        yield from (name if isinstance(name, str) else name[1] for name in imported.names)
+
+
+def _free(found: _Nodes) -> Iterator[tuple[int, str]]:
+    """Each name that nothing declares, where it is first used."""
+    if any(filter_.name not in _parser().filters for filter_ in found.of(nodes.Filter)):
+        return  # a fault of its own, which would stop the search for these
+    given = CONTEXT_NAMES | _parser().globals.keys() | set(_sets(found))
+    read = [name for name in found.of(nodes.Name) if name.ctx == "load" and name.name not in given]
+    # Jinja finds these by compiling, which many templates can be spared: they read nothing but what is given.
+    free = find_undeclared_variables(found.tree) - given if read else set()
+    for name in read:
+        if name.name in free:
+            free.discard(name.name)
+            yield name.lineno, name.name

@@ -1,0 +1,238 @@
+"""Template files: which there are, whether they compile, and the sandbox they run in.
+
+A template is a set of files `NAME.LOCALE.txt` (the blocks `title`, `body`, `fields`, `action`) and, where a
+mail shall look other than usual, `NAME.LOCALE.html`. Files that begin with `_` are parts for others to extend
+or include. Every built-in file is also known as `builtin/FILE`, so that a file of its name can extend it.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from types import CodeType
+from typing import Final
+
+from attrs import frozen
+from jinja2 import (
+    BaseLoader,
+    BytecodeCache,
+    Environment,
+    Template,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+)
+from jinja2.bccache import Bucket
+
+from notifyd.errors import ConfigError, Fault
+from notifyd.plugin import TemplateSource
+from notifyd.render.locales import parse_locale, tag_of
+from notifyd.render.sandbox import Sandbox
+from notifyd.render.template_outline import BY_EXPRESSION, Outline, outline
+
+BUILT_IN: Final = TemplateSource("notifyd")
+"""The templates that come with notifyd: looked at last."""
+
+_ALIAS: Final = "builtin/"
+_FILE: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]*)\.(?P<locale>[A-Za-z0-9_-]+)\.(?P<kind>txt|html)")
+
+
+@frozen
+class TemplateFile:
+    """One file: `key` is what others extend it by, `path` what a person knows it by."""
+
+    key: str
+    path: str
+    text: str
+
+
+@frozen
+class Library:
+    """All templates, compiled: by name, then by locale tag. `parts` are in `environment` only."""
+
+    environment: Sandbox
+    texts: dict[str, dict[str, Template]]
+    pages: dict[str, dict[str, Template]]
+
+
+class _Files(BaseLoader):
+    def __init__(self, files: Mapping[str, TemplateFile]) -> None:
+        self._files = files
+
+    def get_source(
+        self, environment: Environment, template: str
+    ) -> tuple[str, str | None, Callable[[], bool] | None]:
+        if template not in self._files:
+            raise TemplateNotFound(template)
+        file = self._files[template]
+        return file.text, file.path, None
+
+
+class _CompiledBefore(BytecodeCache):
+    """Code of the files as they were at the last load: a reload compiles only what has changed."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, tuple[str, CodeType]] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        checksum, code = self._codes.get(bucket.key, ("", None))
+        if checksum == bucket.checksum:
+            bucket.code = code
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._codes[bucket.key] = bucket.checksum, bucket.code
+
+
+_COMPILED: Final = _CompiledBefore()
+
+
+def load_library(sources: Sequence[TemplateSource], dirs: Sequence[Path]) -> Library:
+    """Read and compile every file. Of two with one name the first is taken: `dirs`, `sources`, the built-ins.
+
+    Raises `ConfigError` with every fault of every file.
+    """
+    faults: list[Fault] = []
+    files: dict[str, TemplateFile] = {}
+    for file in _all_files(sources, dirs, faults):
+        files.setdefault(file.key, file)
+    environment = Sandbox(_Files(files), _COMPILED)
+    library = Library(environment, {}, {})
+    for file in files.values():
+        if file.key.startswith(_ALIAS):
+            continue
+        found = list(_check(environment, file, files))
+        faults += found
+        if not found:
+            _add(library, environment.get_template(file.key))
+    faults += _check_blocks(library, files)
+    if faults:
+        raise ConfigError(faults)
+    return library
+
+
+def _add(library: Library, template: Template) -> None:
+    match = _FILE.fullmatch(template.name or "")
+    locale = parse_locale(match["locale"]) if match else None
+    if match is None or locale is None:
+        return  # a part
+    kind = library.texts if match["kind"] == "txt" else library.pages
+    kind.setdefault(match["name"], {}).setdefault(tag_of(locale), template)
+
+
+def _all_files(
+    sources: Sequence[TemplateSource], dirs: Sequence[Path], faults: list[Fault]
+) -> Iterator[TemplateFile]:
+    for index, folder in enumerate(dirs):
+        if folder.is_dir():
+            yield from _read(folder, str(folder), faults)
+        else:
+            faults.append(Fault(f"templates.dirs[{index}]", f"{folder} is not a folder"))
+    for source in (*sources, BUILT_IN):
+        where = f"{source.package}/{source.path}"
+        try:
+            folder_ = importlib.resources.files(source.package).joinpath(source.path)
+        except (ModuleNotFoundError, TypeError):
+            faults.append(Fault(where, "is not in any package that can be imported"))
+            continue
+        for file in _read(folder_, where, faults):
+            yield file
+            if source == BUILT_IN:
+                yield TemplateFile(_ALIAS + file.key, file.path, file.text)
+
+
+def _read(folder: Traversable, where: str, faults: list[Fault]) -> Iterator[TemplateFile]:
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        faults.append(Fault(where, f"cannot be read: {error.strerror}"))
+        return
+    for entry in entries:
+        path = f"{where}/{entry.name}"
+        if not entry.name.endswith((".txt", ".html")) or entry.name.startswith("."):
+            continue
+        if not entry.name.startswith("_") and (fault := _name_fault(entry.name)):
+            faults.append(Fault(path, fault))
+            continue
+        try:
+            yield TemplateFile(entry.name, path, entry.read_text("utf-8"))
+        except OSError as error:
+            faults.append(Fault(path, f"cannot be read: {error.strerror}"))
+        except UnicodeDecodeError as error:
+            faults.append(Fault(path, f"is not UTF-8, at byte {error.start}"))
+
+
+def _name_fault(name: str) -> str | None:
+    match = _FILE.fullmatch(name)
+    if match is None:
+        return "must be named NAME.LOCALE.txt or NAME.LOCALE.html, or begin with _ where it is a part"
+    return None if parse_locale(match["locale"]) else f"{match['locale']!r} is not a locale"
+
+
+# --- checking ----------------------------------------------------------------------------------------------
+
+
+def _check(environment: Sandbox, file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator[Fault]:
+    """What is wrong with one file, without running it. A file without a fault is compiled."""
+    try:
+        seen = outline(file.key, file.path, file.text)
+        found = sorted({*seen.unknown, *_bad_references(seen, file, files)})
+        found = found or list(_unknown_names(seen, file, files))
+        yield from (Fault(f"{file.path}:{line}", what) for line, what in found)
+        if not found:
+            environment.get_template(file.key)
+    except TemplateSyntaxError as error:
+        yield Fault(f"{file.path}:{error.lineno}", error.message or "does not compile")
+    except TemplateError as error:
+        yield Fault(file.path, error.message or "does not compile")
+
+
+def _bad_references(
+    seen: Outline, file: TemplateFile, files: Mapping[str, TemplateFile]
+) -> Iterator[tuple[int, str]]:
+    for line, wanted in seen.refers:
+        if wanted is BY_EXPRESSION:
+            yield line, "names a template by an expression: name it in quotes"
+        elif wanted == file.key:
+            yield line, f"refers to itself: a built-in of this name is '{_ALIAS}{file.key}'"
+        elif wanted not in files:
+            yield line, f"there is no template file {wanted!r}"
+
+
+def _unknown_names(
+    seen: Outline, file: TemplateFile, files: Mapping[str, TemplateFile]
+) -> Iterator[tuple[int, str]]:
+    if file.key.startswith("_"):
+        return  # a part may use what the files that include it have set
+    known = {name for one in _ancestry(file, files) for name in one.sets}
+    yield from ((line, f"unknown name {name!r}") for line, name in seen.free if name not in known)
+
+
+def _check_blocks(library: Library, files: Mapping[str, TemplateFile]) -> Iterator[Fault]:
+    for by_locale in library.texts.values():
+        for template in by_locale.values():
+            file = files[template.name or ""]
+            blocks = {name for one in _ancestry(file, files) for name in one.blocks}
+            for name in sorted({"title", "body"} - blocks):
+                yield Fault(file.path, f"has no block {name!r}")
+    for name in library.pages.keys() - library.texts.keys() - {"mail"}:
+        for template in library.pages[name].values():
+            path = files[template.name or ""].path
+            yield Fault(path, f"there is no text for it: a file {name}.LOCALE.txt")
+
+
+def _ancestry(file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator[Outline]:
+    """The outlines of a file and of those that it extends. One that does not parse is told of elsewhere."""
+    seen: set[str] = set()
+    key: str | None = file.key
+    while key is not None and key in files and key not in seen:
+        seen.add(key)
+        try:
+            found = outline(key, files[key].path, files[key].text)
+        except TemplateSyntaxError:
+            return
+        yield found
+        key = found.parent

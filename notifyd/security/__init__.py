@@ -1,0 +1,4 @@
+"""Secrets, keys, signatures, sealed links and tokens, redaction, and the names of actors.
+
+In: secrets and keys of the configuration, texts to protect. Out: signed, sealed or redacted texts.
+"""

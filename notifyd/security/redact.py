@@ -1,0 +1,239 @@
+"""Redaction: what names itself a secret, and every configured secret's value, is written as `***`.
+
+Applied to stored events, messages, logs, the audit, error texts and stored answers of receivers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
+
+import orjson
+
+from notifyd.security.secrets import HIDDEN, Secret
+from notifyd.security.signing import PREFIX
+
+MIN_SEARCHED: Final = 6
+"""Values shorter than this are not searched for: they occur in ordinary words, and would shred texts."""
+
+# --- names -------------------------------------------------------------------------------------------------
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_WORDS: Final = _words(
+    "authorization bearer cookie credential jwe jwt kennwort passcode passphrase passwd password passwort"
+    " pw pwd secret token"
+)
+_BEFORE_KEY: Final = _words(
+    "access account api auth encryption hmac master private seal secret service session shared signing ssh"
+)
+# `pass` alone is more often a result ("12 pass") than a password.
+_BEFORE_PASS: Final = _words(
+    "admin auth database db email ftp http imap ldap login mail mongo proxy redis root smtp sql ssh user"
+)
+_PHRASES: Final = (
+    {(word, "key") for word in _BEFORE_KEY} | {(word, "pass") for word in _BEFORE_PASS} | {("session", "id")}
+)
+# Two words that somebody wrote as one, such as `apikey` and `accesstoken`.
+_GLUED: Final = {first + second for first, second in _PHRASES} | {
+    first + second
+    for first in _words(
+        "access api auth bearer bot client csrf db id mysql oauth pg refresh resume session user webhook xsrf"
+    )
+    for second in ("passwd", "password", "secret", "token")
+}
+_SECRETS: Final = _WORDS | _GLUED
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_RUN: Final = re.compile(r"[A-Za-z]+")
+
+
+def names_secret(key: str) -> bool:
+    """Does a whole word of `key` (snake, kebab or camel case), or a phrase such as `api key`, name a secret?
+
+    `db_password`, `apiToken`, `X-Api-Key` and `tokens2` do; `tokenizer`, `secretary` and `monkey` do not.
+    """
+    return _remembered(key) if len(key) <= _REMEMBERED else _names_secret(key)
+
+
+def _names_secret(key: str) -> bool:
+    return any(_tells(words) for words in (_WORD.findall(key), _RUN.findall(key)))
+
+
+_remembered: Final = lru_cache(maxsize=1024)(_names_secret)
+_REMEMBERED: Final = 500
+"""Up to how many characters of names are remembered: senders choose them, and must not fill the memory."""
+
+
+def _tells(words: list[str]) -> bool:
+    words = [word.lower() for word in words]
+    singular = [_singular(word) for word in words]
+    return not (_SECRETS.isdisjoint(singular) and _PHRASES.isdisjoint(zip(words, singular[1:], strict=False)))
+
+
+def _singular(word: str) -> str:
+    return word.removesuffix("s") if len(word) > 3 and not word.endswith("ss") else word
+
+
+# --- texts -------------------------------------------------------------------------------------------------
+
+_LINK: Final = re.compile(r"(/approvals/)[A-Za-z0-9_.~%-]{16,}")
+_SIGNING_SECRET: Final = re.compile(rf"{PREFIX}[A-Za-z0-9+/_-]+=*")
+_SCHEME: Final = re.compile(r"\b(Bearer|Basic)(\s+)[A-Za-z0-9._~+/-]{6,}=*", re.IGNORECASE)
+_USERINFO: Final = re.compile(r"(://)[^\s/@?#]+@")
+_HEADER: Final = re.compile(r"\b((?:Proxy-)?Authorization|(?:Set-)?Cookie)(\s*:\s*)[^\r\n]+", re.IGNORECASE)
+_JSON_MEMBER: Final = re.compile(
+    r'(?P<head>(?P<quote>\\?["\'])(?P<key>[\w.-]{1,100})(?P=quote)\s*:\s*)'
+    r'(?P<value>"(?:[^"\\]|\\.)*(?:"|\\?\Z)|\\"(?:[^"\\]|\\[^"])*\\"|\'[^\']*\'|[^\s,}\]]+)'
+)
+_PAIR: Final = re.compile(
+    r'(?P<head>(?<![\w./-])(?P<key>[\w.-]{1,100})=)(?P<value>"[^"]*"|[^\s&;,"\'<>)\]}]+)'
+)
+_FIELD: Final = re.compile(r"(?P<head>(?<![\w./-])(?P<key>[\w-]{1,100}):[ \t]+)(?P<value>\S+)")
+# A bare `token: expired` is prose; a name of several parts, or one that is only a password's, is a field.
+_FIELD_WORDS: Final = frozenset({"password", "passphrase", "passwd", "passwort", "pwd"})
+
+
+def _mask_member(match: re.Match[str]) -> str:
+    if not names_secret(match["key"]):
+        return match[0]
+    value = match["value"]
+    mark = value[:2] if value.startswith("\\") else value[:1] if value[:1] in "\"'" else ""
+    return f"{match['head']}{mark}{HIDDEN}{mark}"
+
+
+def _mask_field(match: re.Match[str]) -> str:
+    key = match["key"]
+    compound = "-" in key or "_" in key or key.lower() in _FIELD_WORDS
+    return f"{match['head']}{HIDDEN}" if compound and names_secret(key) else match[0]
+
+
+_RULES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]] = (
+    # a cheap test, what to look for, what to write
+    ("/approvals/", _LINK, r"\1…"),
+    (PREFIX, _SIGNING_SECRET, PREFIX + HIDDEN),
+    ("", _HEADER, rf"\1\2{HIDDEN}"),
+    ("", _SCHEME, rf"\1\2{HIDDEN}"),
+    ("@", _USERINFO, rf"\1{HIDDEN}@"),
+    (":", _JSON_MEMBER, _mask_member),
+    ("=", _PAIR, _mask_member),
+    (": ", _FIELD, _mask_field),
+)
+
+
+def _spellings(value: str) -> set[str]:
+    """A value as it is, and as JSON, a URL and a form write it."""
+    in_json = (json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    in_urls = (quote(value, safe, errors="replace") for safe in ("", "/"))
+    spellings = {value, *in_json, *in_urls, quote_plus(value, errors="replace"), value.removeprefix(PREFIX)}
+    return {spelling for spelling in spellings if len(spelling) >= MIN_SEARCHED}
+
+
+class Redactor:
+    """Knows every configured secret; made anew at each reload."""
+
+    def __init__(self, values: Iterable[Secret] = ()) -> None:
+        spellings = {spelling for value in values for spelling in _spellings(value.reveal())}
+        # The longest first, so that a secret that begins with another is hidden whole.
+        self._values = tuple(sorted(spellings, key=lambda value: (-len(value), value)))
+        self._in_json = tuple(_as_json(value)[1:-1] for value in self._values)
+        self._pattern = re.compile("|".join(map(re.escape, self._values))) if self._values else None
+
+    def __repr__(self) -> str:
+        return f"Redactor({len(self._values)} values)"
+
+    def tree(self, value: Any) -> Any:
+        """A JSON value without what its members' names or its strings' contents give away.
+
+        Where that is nothing, as it nearly always is, it is `value` itself.
+        """
+        if _names_any(value):
+            value = _without_named(value)
+        # One text for all strings. JSON escapes each character by itself, so what a string holds shows there.
+        text = _as_json(value)
+        return self._without_values(value) if any(held in text for held in self._in_json) else value
+
+    def text(self, text: str, *, cut: bool = False) -> str:
+        """`text` without configured secrets, approvers' links, and what has the form of a credential.
+
+        `cut` says that the text was cut to a length, perhaps in the middle of a secret.
+        """
+        text = self._hide_values(text)
+        if cut:
+            text = self._hide_cut_value(text)
+        for hint, pattern, replacement in _RULES:
+            if hint in text:
+                text = pattern.sub(replacement, text)
+        return text
+
+    def _holds_value(self, text: str) -> bool:
+        return any(value in text for value in self._values)
+
+    def _hide_values(self, text: str) -> str:
+        return self._pattern.sub(HIDDEN, text) if self._pattern and self._holds_value(text) else text
+
+    def _hide_cut_value(self, text: str) -> str:
+        for value in self._values:
+            tail = text[-len(value) :]
+            for start in range(len(tail) - MIN_SEARCHED + 1) if value[:MIN_SEARCHED] in tail else ():
+                if value.startswith(tail[start:]):
+                    return text[: len(text) - len(tail) + start] + HIDDEN
+        return text
+
+    def _without_values(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return self._hide_values(value)
+        if isinstance(value, dict):
+            return {self._hide_values(key): self._without_values(member) for key, member in value.items()}
+        if isinstance(value, list | tuple):
+            return [self._without_values(item) for item in value]
+        return value
+
+
+def _as_json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
+        return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+def _names_any(value: Any) -> bool:
+    """Does the name of any member tell of a secret, or is any value one?"""
+    nodes = [value]
+    for node in nodes:  # grows while it is walked
+        kind = type(node)
+        if kind is dict:
+            if _tell(tuple(node)):
+                return True
+            nodes += node.values()
+        elif kind is list or kind is tuple:
+            nodes += node
+        elif kind is Secret:
+            return True
+    return False
+
+
+def _tell(names: tuple[str, ...]) -> bool:
+    return _remembered_all(names) if len("".join(names)) <= _REMEMBERED else any(map(names_secret, names))
+
+
+@lru_cache(maxsize=1024)
+def _remembered_all(names: tuple[str, ...]) -> bool:
+    """Objects of one sort have the same names, mostly in the same order."""
+    return any(map(names_secret, names))
+
+
+def _without_named(value: Any) -> Any:
+    """A deep copy without the members whose name tells of a secret."""
+    kind = type(value)
+    if kind is dict:
+        return {key: HIDDEN if names_secret(key) else _without_named(member) for key, member in value.items()}
+    if kind is list or kind is tuple:
+        return [_without_named(item) for item in value]
+    return HIDDEN if kind is Secret else value

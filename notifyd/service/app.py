@@ -1,0 +1,310 @@
+"""The composition root: the one place that joins the steps. Build, start, reload by one swap, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from aiohttp import web
+
+from notifyd.approval.notices import NOTIFYD
+from notifyd.config.load import frozen_changes
+from notifyd.config.settings import Settings
+from notifyd.errors import ConfigError, StoreError
+from notifyd.flow.decide import Decisions
+from notifyd.flow.digest import Digests
+from notifyd.flow.dispatch import Dispatcher
+from notifyd.flow.expire import Expiry
+from notifyd.flow.ingest import Ingest
+from notifyd.flow.nodes import BEAT, Nodes
+from notifyd.flow.plan import Planner, rendered_again
+from notifyd.flow.resume import Effects, callback_ended
+from notifyd.flow.retention import Retention
+from notifyd.flow.storm import Budgets
+from notifyd.metrics import Metrics
+from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
+from notifyd.registry.discovery import Discovered
+from notifyd.registry.registry import Current, Registry, open_registry
+from notifyd.service.watchdog import Watchdog
+from notifyd.store import Store
+from notifyd.store.open import open_store
+from notifyd.web import create_app, create_runner
+from notifyd.web.services import Services
+from notifyd.wire.codec import derived_id
+
+log = logging.getLogger(__name__)
+
+_DRAIN: Final = 8.0
+"""Seconds that attempts under way are given at the end, so that the whole stop fits into 10."""
+
+_SWEEP: Final = 1.0
+"""Seconds between the sweeps for what a node that died, or a full queue, has left over."""
+
+_COUNT: Final = 30.0
+"""Seconds between countings of the pending approvals."""
+
+_RETENTION: Final = 3600.0
+_RETENTION_FIRST: Final = 60.0
+"""Seconds between removals by age, and from the start to the first."""
+
+_BACKLOG: Final = 1024
+"""Connections that may wait to be accepted."""
+
+OpenStore: TypeAlias = Callable[[Settings, Metrics, Clock], Awaitable[Store]]
+
+
+def wall_clock() -> Instant:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+async def open_configured_store(settings: Settings, metrics: Metrics, clock: Clock) -> Store:
+    return await open_store(
+        settings.store.url,
+        node=settings.server.node,
+        clock=clock,
+        timeout=settings.store.timeout / SECOND,
+        observer=metrics,
+        clock_skew=settings.dispatch.clock_skew / SECOND,
+        driver=settings.store.driver,
+    )
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    discovered: Discovered,
+    *,
+    clock: Clock = wall_clock,
+    open_store: OpenStore = open_configured_store,
+    listener: socket.socket | None = None,
+) -> AsyncIterator[App]:
+    """A started notifyd, drained and stopped when the block is left.
+
+    `listener` is a socket that listens already, in place of one at `server.listen`; it is closed at the end.
+    Raises `ConfigError`, `StoreError`, `StoreInUseError`, or OSError where the address cannot be had.
+    """
+    metrics = Metrics()
+    async with AsyncExitStack() as resources:
+        current = Current(await open_registry(settings, discovered, clock))
+        resources.push_async_callback(current.aclose)
+        store = await open_store(settings, metrics, clock)
+        resources.push_async_callback(store.aclose)
+        app = App(current, store, metrics, clock)
+        try:
+            await app.start(resources, listener)
+            yield app
+        finally:
+            await app.drain()
+
+
+class App:
+    """A running notifyd. `address` is where it listens; `failed` is done once a step has broken."""
+
+    def __init__(self, current: Current, store: Store, metrics: Metrics, clock: Clock) -> None:
+        self._current = current
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._draining = False
+        self._closing: set[asyncio.Task[None]] = set()
+        self.address: tuple[str, int] = ("", 0)
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._join(current().settings.server.node)
+
+    def _join(self, node: str) -> None:
+        """Build the steps, each given the next one's door."""
+        shared: dict[str, Any] = {"store": self._store, "current": self._current, "clock": self._clock}
+        counted = shared | {"metrics": self._metrics}
+        self._nodes = Nodes(store=self._store, clock=self._clock)
+        self._dispatcher = Dispatcher(
+            **counted,
+            callback_ended=partial(callback_ended, self._store),
+            accepted=lambda event: self._planner.offer(event),
+            render=rendered_again,
+            node=node,
+            nodes=self._nodes,
+        )
+        budgets = Budgets(self._store, self._nodes)
+        self._planner = Planner(**counted, outbox=self._dispatcher, budgets=budgets, node=node)
+        self._digests = Digests(**counted, outbox=self._dispatcher, budgets=budgets)
+        accepted = self._planner.offer
+        self._effects = Effects(**shared, accepted=accepted, outbox=self._dispatcher)
+        recorded = self._effects.offer
+        self._expiry = Expiry(store=self._store, recorded=recorded, metrics=self._metrics, clock=self._clock)
+        self._retention = Retention(
+            store=self._store,
+            settings=lambda: self._current().settings,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
+        self._services = Services(
+            **counted,
+            ingest=Ingest(**counted, admit=self._admit, accepted=accepted),
+            decisions=Decisions(**counted, recorded=recorded),
+            dispatcher=self._dispatcher,
+            retention=self._retention,
+            ready=self._store.probe,
+            draining=lambda: self._draining,
+        )
+
+    def _admit(self) -> bool:
+        self._dispatcher.admit(self._planner.waiting)
+        return self._planner.has_room
+
+    # -- start and stop -----------------------------------------------------------------------------------
+
+    async def start(self, resources: AsyncExitStack, listener: socket.socket | None = None) -> None:
+        """Take up what an earlier life left, start the steps, and listen last."""
+        self._note_config()
+        await self._nodes.beat()
+        await resources.enter_async_context(Watchdog(self._current, self._metrics))
+        await self._count_outstanding()
+        await self._dispatcher.open()
+        for name, step in (
+            ("heartbeat", self._sweep(self._nodes.beat, again=False, every=BEAT)),
+            ("dispatch", self._dispatcher.run()),
+            ("plan", self._planner.run()),
+            ("effects", self._effects.run()),
+            ("planning sweep", self._sweep(self._planner.sweep)),
+            ("digest sweep", self._sweep(self._digests.sweep)),
+            ("effects sweep", self._sweep(self._effects.sweep, again=False)),
+            ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),
+            ("count", self._sweep(self._count_outstanding, again=False, every=_COUNT)),
+            (
+                "retention",
+                self._sweep(self._retention.sweep, again=False, every=_RETENTION, first=_RETENTION_FIRST),
+            ),
+        ):
+            resources.push_async_callback(_cancelled, self._supervised(name, step))
+        await self._listen(resources, listener)
+
+    async def _listen(self, resources: AsyncExitStack, listener: socket.socket | None) -> None:
+        runner = create_runner(create_app(self._services))
+        await runner.setup()
+        resources.push_async_callback(runner.cleanup)
+        site = web.SockSite(runner, listener, backlog=_BACKLOG) if listener else self._site(runner)
+        await site.start()
+        self.address = runner.addresses[0][:2]
+        log.info("listening on %s port %s", *self.address)
+
+    def _site(self, runner: web.AppRunner) -> web.BaseSite:
+        listen = self._current().settings.server.listen
+        return web.TCPSite(runner, listen.host, listen.port, backlog=_BACKLOG)
+
+    def _supervised(self, name: str, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run a step for ever. One that breaks ends the daemon, whose manager starts it anew."""
+        task = asyncio.create_task(step, name=name)
+        task.add_done_callback(self._on_step_end)
+        return task
+
+    def _on_step_end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and not self.failed.done():
+            log.critical("the step %r has broken", task.get_name(), exc_info=task.exception())
+            self.failed.set_result(None)
+
+    async def drain(self) -> None:
+        """Refuse what is new, let attempts under way end, and give the rest back."""
+        self._draining = True
+        await self._dispatcher.drain(_DRAIN)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _count_outstanding(self) -> int:
+        """Counted in between as events and decisions come; the store knows of what other nodes do."""
+        pending = await self._store.outstanding()
+        self._metrics.set_outstanding(pending)
+        return len(pending)
+
+    async def _sweep(
+        self,
+        sweep: Callable[[], Awaitable[int]],
+        *,
+        again: bool = True,
+        every: float = _SWEEP,
+        first: float = 0.0,
+    ) -> None:
+        """Find what memory does not know of and is due: plans, windows, effects, expiries, or what is old.
+
+        `again`: at once after a sweep that found something, as what it found is not found twice. `every` and
+        `first` are the seconds between sweeps and before the first.
+        """
+        await asyncio.sleep(first)
+        while True:
+            found = 0
+            try:
+                found = await sweep()
+            except StoreError as error:
+                log.warning("sweeping waits for the store: %s", error)
+            if not (found and again):
+                await asyncio.sleep(every)
+
+    # -- reload -------------------------------------------------------------------------------------------
+
+    async def reload(self, load: Callable[[], tuple[Settings, Discovered]], source: str = "config") -> bool:
+        """Swap in what `load` gives. Where it, or opening it, fails, only a gauge and the log change.
+
+        `source` is what the log calls the configuration: its file.
+        """
+        try:
+            settings, discovered = load()
+            fresh = await open_registry(settings, discovered, self._clock)
+        except ConfigError as error:
+            self._metrics.reload_ok.set(0)
+            for fault in error.faults:
+                log.error("%s is not reloaded: %s", source, fault)
+            return False
+        except Exception:
+            self._metrics.reload_ok.set(0)
+            raise
+        for key in frozen_changes(self._current().settings, settings):
+            log.warning("%s cannot change while the service runs: restart it", key)
+        old = self._current.swap(fresh)
+        self._note_config()
+        self._dispatcher.wake()
+        task = asyncio.create_task(self._close_after_use(old))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        await self._store.write_audit([self._reloaded()])
+        log.info("%s is reloaded", source)
+        return True
+
+    async def _close_after_use(self, old: Registry) -> None:
+        await self._dispatcher.settled()
+        await old.aclose()
+
+    def _note_config(self) -> None:
+        settings = self._current().settings
+        self._metrics.name_kinds(named_kinds(settings))
+        self._metrics.name_channels(self._current().channels)
+        self._metrics.reload_ok.set(1)
+        self._metrics.reload_time.set(self._clock() / SECOND)
+
+    def _reloaded(self) -> AuditRecord:
+        now = self._clock()
+        node = self._current().settings.server.node
+        audit_id = derived_id("audit", "", AuditName.CONFIG_RELOADED.value, node, now)
+        return AuditRecord(audit_id, "", AuditName.CONFIG_RELOADED, now, NOTIFYD, correlation_id="")
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancel until it has ended: `asyncio.wait_for`, which drivers use, can lose a cancellation that meets its end
+    (https://github.com/python/cpython/issues/86296)."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=1.0)
+
+
+_KIND: Final = re.compile(r"""event\.kind\s*==\s*["']([^"']{1,100})["']""")
+
+
+def named_kinds(settings: Settings) -> set[str]:
+    """The kinds that rules compare with: those that may be a metric's label."""
+    return {kind for rule in settings.rules for kind in _KIND.findall(rule.when)}

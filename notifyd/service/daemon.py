@@ -1,0 +1,189 @@
+"""The daemon as a process: start, signals, reload, and an end within ten seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from notifyd import __version__
+from notifyd.config.describe import secrets
+from notifyd.config.load import load
+from notifyd.config.settings import Settings
+from notifyd.errors import NotifydError
+from notifyd.registry.discovery import Discovered, discover
+from notifyd.service.app import App, running
+from notifyd.service.logs import Redaction, logging_to
+from notifyd.service.systemd import Notifier, inherited_socket
+
+log = logging.getLogger(__name__)
+
+_PATIENCE: Final = 9.5
+"""Seconds from the first signal to the end of the process, whatever still holds it up: all is durable."""
+
+_LAST_WORDS: Final = 0.5
+"""Seconds that tasks which plugins have left running are given to end."""
+
+_INTERRUPTED: Final = 128 + signal.SIGINT
+
+
+def serve(path: Path, level: str) -> int:
+    """Run until a signal, or until a step breaks; the exit code, 0 or 1. Logs to standard output.
+
+    Raises what keeps the service from starting: `ConfigError`, `StoreError`, `StoreInUseError`, OSError.
+    """
+    redaction = Redaction()
+    with logging_to(1, level, redaction), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        code = runner.run(Daemon(path, redaction, Notifier.from_environ()).run())
+        runner.run(_end_strays(code))
+    return code
+
+
+async def _end_strays(code: int) -> None:
+    """Cancel what plugins have left running. Where that does not end, end without it: all is durable."""
+    strays = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in strays:
+        task.cancel()
+    if strays and (await asyncio.wait(strays, timeout=_LAST_WORDS))[1]:
+        _end_now(code)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+def _rest_collector() -> None:
+    """Leave what the start has made out of every garbage collection, and collect less often from now on.
+
+    An event is a few hundred objects without cycles, which counting frees at once; searching them, and all that
+    waits in memory, for cycles took a third of the time of a saturated daemon.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
+
+
+class Daemon:
+    """One life of the service, under the configuration at `path`."""
+
+    def __init__(self, path: Path, redaction: Redaction, notifier: Notifier) -> None:
+        self._path = path
+        self._redaction = redaction
+        self._notifier = notifier
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._code = 0
+        # A thread, in case the loop itself is stuck.
+        self._deadline = threading.Timer(_PATIENCE, lambda: _end_now(self._code))
+        self._deadline.daemon = True
+
+    async def run(self) -> int:
+        """The exit code. Raises as `serve` does."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        settings, discovered = self._load()
+        listener = _listener(settings)
+        log.info("notifyd %s starts with %s", __version__, self._path)
+        try:
+            async with running(settings, discovered, listener=listener) as app:
+                _rest_collector()
+                await self._live(app)
+        finally:
+            self._deadline.cancel()
+        log.info("stopped")
+        return self._code
+
+    def _load(self) -> tuple[Settings, Discovered]:
+        """Raises `ConfigError`."""
+        discovered = discover()
+        for fault in discovered.faults:
+            log.error("%s", fault)
+        settings = load(self._path, discovered.channel_types)
+        # Before anything is done with them, so that not even a fault in doing it can show them.
+        self._redaction.learn(secrets(settings))
+        return settings, discovered
+
+    # -- its life -----------------------------------------------------------------------------------------
+
+    async def _live(self, app: App) -> None:
+        """From ready to a signal, or to a broken step."""
+        status = "Listening on {} port {}".format(*app.address)
+        self._notifier.ready(status)
+        app.failed.add_done_callback(lambda _: self._begin_stop(1))
+        helpers = [asyncio.create_task(step) for step in (self._notifier.watch(), self._reloads(app, status))]
+        try:
+            await self._stop.wait()
+        finally:
+            for task in helpers:
+                task.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+        self._notifier.stopping("Finishing the attempts under way")
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if not self._stop.is_set():
+            log.info("stopping on %s", number.name)
+            self._begin_stop(0)
+        elif number is signal.SIGINT:
+            _end_now(_INTERRUPTED)
+
+    def _begin_stop(self, code: int) -> None:
+        self._code = max(code, self._code)
+        if not self._stop.is_set():
+            self._stop.set()
+            self._deadline.start()
+
+    # -- reload -------------------------------------------------------------------------------------------
+
+    async def _reloads(self, app: App, status: str) -> None:
+        """Reload at each SIGHUP, one after the other; those that come during a reload are one more."""
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            self._notifier.reloading()
+            taken = await self._reload_once(app)
+            self._notifier.ready(status if taken else f"{status}; the last reload was refused, see the log")
+
+    async def _reload_once(self, app: App) -> bool:
+        loading = asyncio.get_running_loop().run_in_executor(None, self._load)
+        await asyncio.wait([loading])
+        try:
+            return await app.reload(loading.result, str(self._path))
+        except NotifydError as error:
+            log.error("%s is reloaded, and not on record: %s", self._path, error)
+            return True
+        except Exception:
+            log.exception("%s is not reloaded", self._path)
+            return False
+
+
+def _listener(settings: Settings) -> socket.socket | None:
+    """The socket that systemd has opened, if it has. Raises OSError where it cannot be used."""
+    listener = inherited_socket()
+    if listener is not None:
+        host, port = listener.getsockname()[:2]
+        said = settings.server.listen
+        if (host, port) != (said.host, said.port):
+            log.warning("systemd listens on %s port %s, and server.listen says %s", host, port, said)
+    return listener
+
+
+def _end_now(code: int) -> None:
+    """End without another step. What is not finished is durable, and taken up at the next start."""
+    log.warning("ending at once, with work under way")
+    logging.shutdown()
+    os._exit(code)

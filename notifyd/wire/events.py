@@ -1,0 +1,368 @@
+"""What comes in over HTTP, as frozen records, validated in full: Task Runner's events, acks, CloudEvents.
+
+The records' docstrings and types are the contract's source. A member that is not required may be left out;
+one whose type allows None may also be null.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+import attrs
+from attrs import field, frozen
+
+from notifyd.errors import Fault, InvalidError
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, Choice, Instant, Status
+from notifyd.security.secrets import Secret
+from notifyd.wire import codec
+from notifyd.wire.records import Check, between, choice, expected, listed, matching, string, wire_name
+
+MAX_BATCH: Final = 100
+"""How many CloudEvents one batch may hold."""
+
+# --- members -----------------------------------------------------------------------------------------------
+
+_LOCALE: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str or not value:
+        string(value)
+        raise ValueError("must not be empty")
+    return value
+
+
+def _instant(value: Any) -> Instant:
+    return codec.parse_instant(string(value))
+
+
+def _locale(value: Any) -> str | None:
+    return str(value) if _LOCALE.fullmatch(string(value)) else None
+
+
+_ID_FORM: Final = "1 to 200 characters of A-Z a-z 0-9 . _ : @ + - and not dots alone"
+_PACK_ID_FORM: Final = "1 to 200 characters of A-Z a-z 0-9 . _ : @ + - / and not dots alone"
+
+Id: TypeAlias = Annotated[str, matching(r"\.*[A-Za-z0-9_:@+-][A-Za-z0-9._:@+-]*", _ID_FORM, max_length=200)]
+PackId: TypeAlias = Annotated[
+    str, matching(r"\.*[A-Za-z0-9_:@+/-][A-Za-z0-9._:@+/-]*", _PACK_ID_FORM, max_length=200)
+]
+PlanHash: TypeAlias = Annotated[
+    str, matching("sha256:[0-9a-f]{64}", "sha256: and 64 lower-case hexadecimal digits")
+]
+Text: TypeAlias = Annotated[str, Check(_text, {"type": "string", "minLength": 1})]
+Time: TypeAlias = Annotated[
+    Instant, Check(_instant, {"type": "string", "format": "date-time", "pattern": f"^{codec.RFC3339}$"})
+]
+Count: TypeAlias = Annotated[int, between(1, 100)]
+EndStatus: TypeAlias = Annotated[Status, choice(s for s in Status if s.ended)]
+Decision: TypeAlias = Annotated[Choice, choice(Choice)]
+
+Locale: TypeAlias = Annotated[
+    str,
+    Check(_locale, {"type": "string", "description": "A wish: what is no BCP 47 tag is read as no wish."}),
+]
+
+
+@frozen
+class Tenant:
+    """Whom the run belongs to; `project` is for rules and readers."""
+
+    id: Id
+    project: str | None = None
+
+
+@frozen
+class Step:
+    """One step of the plan that waits."""
+
+    id: Text
+    name: str | None = None
+
+
+@frozen
+class MessageWish:
+    """What the sender would have people told: a template's name, a locale, and texts of its own."""
+
+    template: str | None = None
+    locale: Locale | None = None
+    title: str | None = None
+    summary: str | None = None
+
+
+@frozen
+class Policy:
+    """The policy that asks for approval, or holds a run, and what it has to say."""
+
+    id: Text
+    version: str | None = None
+    messages: tuple[str, ...] = ()
+
+
+@frozen
+class Resume:
+    """Where the decision is to be posted, and the secret that the runner wants back with it."""
+
+    callback_url: Text
+    token: Secret
+
+
+# --- Task Runner's events ----------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class PackEvent:
+    """What Task Runner's events have in common."""
+
+    type: str
+    event_id: Id
+    occurred_at: Time
+    tenant: Tenant
+    run_id: Id
+    approval_id: Id
+    plan_hash: PlanHash
+    pack_id: PackId | None = None
+    required_grants: tuple[Text, ...] = ()
+    required_approvals: Count = 1
+    steps: tuple[Step, ...] = ()
+    requested_by: Text | None = None
+    expires_at: Time | None = None
+    message: MessageWish = MessageWish()
+    labels: Mapping[str, str] = field(factory=dict)
+    parameters: Mapping[str, Any] = field(factory=dict)
+    policy: Policy | None = None
+    resume: Resume | None = None
+
+
+@frozen(kw_only=True)
+class PackApprovalRequested(PackEvent):
+    """People are asked to approve a plan."""
+
+    type: Literal["PackApprovalRequested"] = "PackApprovalRequested"
+    resume: Resume
+
+
+@frozen(kw_only=True)
+class PackApprovalUpdated(PackEvent):
+    """An approval ended elsewhere."""
+
+    type: Literal["PackApprovalUpdated"] = "PackApprovalUpdated"
+    status: EndStatus
+    decided_by: Text
+
+
+@frozen(kw_only=True)
+class PackPolicyHold(PackEvent):
+    """A policy stopped a run."""
+
+    type: Literal["PackPolicyHold"] = "PackPolicyHold"
+    policy: Policy
+
+
+@frozen(kw_only=True)
+class PackPolicyReleased(PackEvent):
+    """A policy lets a run go on."""
+
+    type: Literal["PackPolicyReleased"] = "PackPolicyReleased"
+    policy: Policy
+
+
+PACK_EVENTS: Final[Mapping[str, type[PackEvent]]] = {
+    cls.__name__: cls
+    for cls in (PackApprovalRequested, PackApprovalUpdated, PackPolicyHold, PackPolicyReleased)
+}
+"""The records by `type`."""
+
+_TYPES: Final = listed(PACK_EVENTS)
+_OWN_MEMBERS: Final = frozenset({"status", "decidedBy"})
+
+
+def parse_pack_event(document: Any) -> PackEvent:
+    """The record of one of Task Runner's events. Raises `InvalidError` with every fault."""
+    if type(document) is not dict:
+        raise InvalidError([Fault("", str(expected("an object", document)))])
+    cls = PACK_EVENTS.get(document["type"]) if type(document.get("type")) is str else None
+    if cls is None:
+        raise codec.invalid(_faults_without_type(document))
+    return codec.structure(document, cls)
+
+
+def _faults_without_type(document: dict[str, Any]) -> list[Fault]:
+    """The type's own fault, and those of the members that every type has."""
+    common = {name: value for name, value in document.items() if name not in _OWN_MEMBERS} | {"type": ""}
+    faults = [Fault("/type", "is required" if "type" not in document else f"must be {_TYPES}")]
+    try:
+        codec.structure(common, PackEvent)
+    except InvalidError as error:
+        faults += error.faults
+    return faults
+
+
+# --- decisions ---------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class AckRequest:
+    """A decision. `tenant`, `runId` and `approvalId` are required where the body is signed."""
+
+    decision: Decision
+    plan_hash: PlanHash
+    actor: Text | None = None
+    comment: str | None = None
+    tenant: Tenant | None = None
+    run_id: Id | None = None
+    approval_id: Id | None = None
+
+
+def parse_ack(document: Any) -> AckRequest:
+    """The record of an ack's body. Raises `InvalidError` with every fault."""
+    return codec.structure(document, AckRequest)
+
+
+# --- CloudEvents 1.0 ---------------------------------------------------------------------------------------
+
+EXTENSION_NAME: Final = "[a-z0-9]{1,100}"
+EXTENSION_RANGE: Final = (-(2**31), 2**31 - 1)
+"""An extension's name, and the integers it may be."""
+
+_EXTENSION_NAME: Final = re.compile(EXTENSION_NAME)
+_RESERVED_KINDS: Final = (APPROVAL_KIND, POLICY_KIND)
+
+Base64: TypeAlias = Annotated[
+    str,
+    matching("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", "base64"),
+]
+
+
+def _kind(value: Any) -> str:
+    if _text(value) in _RESERVED_KINDS:
+        raise ValueError("must not be a kind that Task Runner's events have")
+    return str(value)
+
+
+Kind: TypeAlias = Annotated[
+    str, Check(_kind, {"type": "string", "minLength": 1, "not": {"enum": list(_RESERVED_KINDS)}})
+]
+
+
+@frozen(kw_only=True)
+class CloudEvent:
+    """One event in the JSON format (https://github.com/cloudevents/spec, version 1.0.2).
+
+    `data_base64` is kept as it came. Attributes that the specification does not name are extensions: strings,
+    booleans and integers; but for `tenant` the record holds them in `extensions`. An attribute that is null
+    counts as left out.
+    """
+
+    specversion: Annotated[str, choice(["1.0"])]
+    id: Text
+    source: Text
+    type: Kind
+    subject: Text | None = None
+    time: Time | None = None
+    datacontenttype: Text | None = None
+    dataschema: Text | None = None
+    data: Any = None
+    data_base64: Base64 | None = field(default=None, metadata={"wire": "data_base64"})
+    tenant: Id | None = None
+    extensions: Mapping[str, Any] = field(factory=dict, metadata={"wire": "-"})
+
+
+_ATTRIBUTES: Final = frozenset(wire_name(a) for a in attrs.fields(CloudEvent)) - {"-"}
+_REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
+
+
+def parse_cloud_event(document: Any, base: str = "") -> CloudEvent:
+    """The record of an event in structured mode. Raises `InvalidError` with every fault, below `base`."""
+    if type(document) is not dict:
+        raise InvalidError([Fault(base, str(expected("an object", document)))])
+    core = {k: v for k, v in document.items() if k in _ATTRIBUTES and (v is not None or k in _REQUIRED)}
+    extensions = {k: v for k, v in document.items() if k not in _ATTRIBUTES and v is not None}
+    faults = [
+        Fault(base + codec.pointer(k), fault) for k, v in extensions.items() if (fault := _refuse(k, v))
+    ]
+    if "data" in core and "data_base64" in core:
+        faults.append(Fault(base + "/data_base64", "must not be given together with data"))
+    try:
+        event = codec.structure(core, CloudEvent, base)
+    except InvalidError as error:
+        faults += error.faults
+    if faults:
+        raise codec.invalid(faults)
+    return attrs.evolve(event, extensions=extensions) if extensions else event
+
+
+def _refuse(name: str, value: Any) -> str | None:
+    if not _EXTENSION_NAME.fullmatch(name):
+        return "is not a known member: an extension's name is lower-case letters and digits"
+    if type(value) is int and EXTENSION_RANGE[0] <= value <= EXTENSION_RANGE[1]:
+        return None
+    if type(value) not in (str, bool):
+        return "must be a string, a boolean or an integer of 32 bits"
+    return None
+
+
+def parse_cloud_events(document: Any) -> tuple[CloudEvent, ...]:
+    """The records of a batch. Raises `InvalidError` with every fault of every event."""
+    if type(document) is not list:
+        raise InvalidError([Fault("", str(expected("an array", document)))])
+    if len(document) > MAX_BATCH:
+        raise InvalidError([Fault("", f"must not hold more than {MAX_BATCH} events")])
+    events: list[CloudEvent] = []
+    faults: list[Fault] = []
+    for index, member in enumerate(document):
+        try:
+            events.append(parse_cloud_event(member, codec.pointer(index)))
+        except InvalidError as error:
+            faults += error.faults
+    if faults:
+        raise codec.invalid(faults)
+    return tuple(events)
+
+
+def structured_form(headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    """An event in binary mode (HTTP binding 1.0.2, section 3.1) as the document it is in structured mode.
+
+    Data is a JSON value where `Content-Type` is JSON or missing, text where it is `text/*` in UTF-8, else
+    base64. Raises `MalformedError` or `InvalidError` where the body is not the JSON it is said to be.
+    """
+    document: dict[str, Any] = {}
+    for name, value in headers.items():
+        if (lower := name.lower()).startswith("ce-"):
+            document[lower[3:]] = _header_text(value, lower[3:])
+    content_type = next((v for k, v in headers.items() if k.lower() == "content-type"), None)
+    if content_type is not None:
+        document["datacontenttype"] = _header_text(content_type, "datacontenttype")
+    if body:
+        name, data = _data(content_type or "application/json", body)
+        document[name] = data
+    return document
+
+
+def _header_text(value: str, name: str) -> str:
+    """A header's value, percent-decoded (section 3.1.3.2)."""
+    try:
+        return unquote_to_bytes(value).decode() if "%" in value else value.encode().decode()
+    except UnicodeError:
+        raise InvalidError([Fault(codec.pointer(name), "must be UTF-8, percent-encoded")]) from None
+
+
+def _data(content_type: str, body: bytes) -> tuple[str, Any]:
+    media = content_type.partition(";")[0].strip().lower()
+    if media == "application/json" or media.endswith("+json"):
+        return "data", codec.loads(body)
+    if media.startswith("text/"):
+        try:
+            return "data", body.decode()
+        except UnicodeDecodeError:
+            pass  # another charset: kept as the bytes it is
+    return "data_base64", base64.b64encode(body).decode()
+
+
+def cloud_event_from_headers(headers: Mapping[str, str], body: bytes) -> CloudEvent:
+    """The record of an event in binary mode. Raises as `structured_form` and `parse_cloud_event` do."""
+    return parse_cloud_event(structured_form(headers, body))

@@ -1,0 +1,369 @@
+"""The approval machine, as decisions move it: every state with every ballot, and the order of the checks."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import orjson
+import pytest
+import rfc8785
+from attrs import evolve
+
+from notifyd.approval.ballots import (
+    Ballot,
+    Canonical,
+    cast,
+    check_ballot,
+    check_grants,
+    decision_hash,
+    earlier_answer,
+    expire,
+    owed_row,
+)
+from notifyd.approval.rounds import Request, on_requested
+from notifyd.errors import GrantMissingError, NotifydError
+from notifyd.model import (
+    Applied,
+    Approval,
+    AuditName,
+    AuditRecord,
+    Choice,
+    EffectKind,
+    Event,
+    Outcome,
+    ResumeStatus,
+    Status,
+    Via,
+)
+from notifyd.security.actors import Actors
+from tests.store.makers import HOUR, MINUTE, NOW, approval, event
+
+PLAN = "sha256:" + "a" * 64
+OTHER = "sha256:" + "b" * 64
+ALICE, BOB, CI = "alice@acme.example", "bob@acme.example", "ci@acme.example"
+REQUEST = orjson.dumps(
+    {"type": "PackApprovalRequested", "planHash": PLAN, "labels": {"environment": "production"}}
+).decode()
+
+
+def ballot(**changes: Any) -> Ballot:
+    """Alice approves the plan."""
+    given = Ballot(
+        tenant="acme",
+        run_id="run-1",
+        approval_id="deploy",
+        choice=Choice.APPROVED,
+        plan_hash=PLAN,
+        actor=ALICE,
+        comment="looks good",
+        via=Via.CLIENT,
+        client="console",
+        grants=frozenset({"Packs.Approve", "prod"}),
+        correlation_id="corr-ballot",
+    )
+    return evolve(given, **changes)
+
+
+def rejects(**changes: Any) -> Ballot:
+    return ballot(choice=Choice.REJECTED, **changes)
+
+
+# --- states ------------------------------------------------------------------------------------------------
+
+
+def pending(**changes: Any) -> Approval:
+    grants, first = ("Packs.Approve", "prod"), Applied("first", 1, 1, Outcome.OPENED)
+    given = {"plan_hash": PLAN, "required_grants": grants, "request": REQUEST, "applied": (first,)}
+    return approval(**{**given, **changes})
+
+
+def replanned(stored: Approval, plan: str, number: int) -> Approval:
+    """`stored` with another round opened for `plan`."""
+    wanted = Request(
+        plan_hash=plan,
+        required_grants=stored.required_grants,
+        required_approvals=stored.required_approvals,
+        requested_by=stored.requested_by,
+        expires_at=NOW + HOUR,
+        callback_url="https://runner.acme.example/resume",
+        sealed_token="sealed",
+    )
+    asking = event(f"round-{number}", occurred_at=NOW + number, body=REQUEST)
+    after = on_requested(stored, asking, wanted, NOW).subject
+    assert isinstance(after, Approval)
+    return after
+
+
+def timed_out(stored: Approval) -> Approval:
+    after = expire(evolve(stored, expires_at=NOW), NOW)
+    assert after is not None
+    return after
+
+
+VOTED = cast(pending(required_approvals=2), ballot(), NOW - MINUTE)
+"""Two must approve, Alice has."""
+
+STATES: dict[str, Approval] = {
+    "pending": pending(),
+    "pending for two": pending(required_approvals=2),
+    "voted": VOTED,
+    "overdue": evolve(VOTED, expires_at=NOW),
+    "approved": cast(pending(), ballot(), NOW - MINUTE),
+    "rejected": cast(pending(), rejects(), NOW - MINUTE),
+    "expired": timed_out(VOTED),
+    "cancelled": evolve(VOTED, version=9, status=Status.CANCELLED, ended_at=NOW, ended_by=CI),
+    "replanned": replanned(VOTED, OTHER, 2),  # round 2 is for the other plan
+    "returned": replanned(replanned(VOTED, OTHER, 2), PLAN, 3),  # round 3 is for the first plan again
+}
+
+# --- ballots -----------------------------------------------------------------------------------------------
+
+BALLOTS: dict[str, Ballot] = {
+    "alice approves": ballot(),
+    "alice approves, in other words": ballot(comment="again", correlation_id="corr-2", via=Via.JWT),
+    "alice rejects": rejects(),
+    "bob approves": ballot(actor=BOB),
+    "bob rejects": rejects(actor=BOB),
+    "the requester approves": ballot(actor=CI),
+    "bob, without a grant": ballot(actor=BOB, grants=frozenset({"Packs.Approve"})),
+    "alice, without a grant": ballot(grants=frozenset()),
+    "bob approves the other plan": ballot(actor=BOB, plan_hash=OTHER),
+    "alice by the link of round 1": ballot(via=Via.LINK, round=1),
+    "bob by the link of round 1": ballot(via=Via.LINK, actor=BOB, round=1),
+    "bob by the link of round 2": ballot(via=Via.LINK, actor=BOB, round=2, plan_hash=OTHER),
+}
+
+ENDED = ("approved", "rejected", "cancelled", "expired")
+
+
+def verdict(stored: Approval, given: Ballot, *, allow_self: bool = False, canonical: Canonical = str) -> str:
+    """What becomes of a ballot, taken through the checks as a decision is."""
+    try:
+        check_grants(stored, given.grants)
+        if earlier_answer(stored, given) is not None:
+            return "repeat"
+        check_ballot(stored, given, NOW, allow_self=allow_self, canonical=canonical)
+    except NotifydError as error:
+        return error.code
+    return cast(stored, given, NOW).status.value
+
+
+def row(pending: str, two: str, voted: str, **others: str) -> dict[str, str]:
+    """By state: the first three, all that have ended or will, and what others differ in."""
+    closed = {"overdue": "expired", "expired": "expired"}
+    closed |= dict.fromkeys(("approved", "rejected", "cancelled"), "already_decided")
+    return {"pending": pending, "pending for two": two, "voted": voted} | closed | others
+
+
+REPEATED = dict.fromkeys(("voted", "overdue", "approved", "expired", "cancelled"), "repeat")
+
+TABLE: dict[str, dict[str, str]] = {
+    "alice approves": row("approved", "pending", **REPEATED, replanned="repeat", returned="pending"),
+    "alice approves, in other words": row(
+        "approved", "pending", **REPEATED, replanned="repeat", returned="pending"
+    ),
+    "alice rejects": row(
+        "rejected",
+        "rejected",
+        "already_voted",
+        rejected="repeat",
+        replanned="plan_changed",
+        returned="rejected",
+    ),
+    "bob approves": row("approved", "pending", "approved", replanned="plan_changed", returned="pending"),
+    "bob rejects": row("rejected", "rejected", "rejected", replanned="plan_changed", returned="rejected"),
+    "the requester approves": row(
+        "self_approval", "self_approval", "self_approval", replanned="plan_changed", returned="self_approval"
+    ),
+    "bob, without a grant": dict.fromkeys(STATES, "grant_missing"),
+    "alice, without a grant": dict.fromkeys(STATES, "grant_missing"),
+    "bob approves the other plan": row(
+        "plan_changed", "plan_changed", "plan_changed", replanned="pending", returned="plan_changed"
+    ),
+    "alice by the link of round 1": row(
+        "approved", "pending", **REPEATED, replanned="repeat", returned="repeat"
+    ),
+    "bob by the link of round 1": row(
+        "approved", "pending", "approved", replanned="plan_changed", returned="plan_changed"
+    ),
+    "bob by the link of round 2": row(
+        "plan_changed", "plan_changed", "plan_changed", replanned="pending", returned="plan_changed"
+    ),
+}
+
+
+def test_the_table_speaks_of_every_pair() -> None:
+    assert TABLE.keys() == BALLOTS.keys()
+    assert all(told.keys() == STATES.keys() for told in TABLE.values())
+
+
+@pytest.mark.parametrize(("name", "state"), [(name, state) for name in BALLOTS for state in STATES])
+def test_each_ballot_meets_in_each_state_what_the_table_says(name: str, state: str) -> None:
+    assert verdict(STATES[state], BALLOTS[name]) == TABLE[name][state]
+
+
+# --- the order of the checks -------------------------------------------------------------------------------
+
+OVERDUE = evolve(VOTED, expires_at=NOW)
+
+FIRST_OF_TWO: dict[str, tuple[Approval, Ballot, str]] = {
+    "a missing grant before a repeat": (VOTED, ballot(grants=frozenset()), "grant_missing"),
+    "a repeat before the end": (STATES["cancelled"], ballot(), "repeat"),
+    "a repeat before the expiry": (STATES["expired"], ballot(), "repeat"),
+    "a repeat before the clock": (OVERDUE, ballot(), "repeat"),
+    "a repeat before the plan": (STATES["replanned"], ballot(), "repeat"),
+    "the end before the clock": (
+        evolve(STATES["approved"], expires_at=NOW),
+        ballot(actor=BOB),
+        "already_decided",
+    ),
+    "the end before the plan": (STATES["approved"], ballot(plan_hash=OTHER), "already_decided"),
+    "the clock before the plan": (OVERDUE, ballot(plan_hash=OTHER), "expired"),
+    "the plan before the requester": (pending(), ballot(actor=CI, plan_hash=OTHER), "plan_changed"),
+    "the plan before another choice": (VOTED, rejects(plan_hash=OTHER), "plan_changed"),
+    "the requester before another choice": (
+        cast(pending(required_approvals=2), ballot(actor=CI), NOW),
+        rejects(actor=CI),
+        "self_approval",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FIRST_OF_TWO)
+def test_of_two_things_that_stand_against_a_ballot_the_first_in_the_contract_is_told(name: str) -> None:
+    stored, given, told = FIRST_OF_TWO[name]
+    assert verdict(stored, given) == told
+
+
+def test_the_requester_may_decide_where_the_config_allows_it() -> None:
+    assert verdict(pending(), ballot(actor=CI), allow_self=True) == "approved"
+
+
+RENAMED = Actors({ALICE: ["u02slack", "alice@old.example"]}).canonical
+"""Names that were not known to be Alice's when the request and the first decision came."""
+
+
+@pytest.mark.parametrize(
+    ("requester", "actor"),
+    [("u02slack", ALICE), (ALICE, "u02slack"), ("alice@old.example", "u02slack"), (ALICE, ALICE)],
+)
+def test_the_requester_is_known_by_names_that_the_config_has_since_learned(
+    requester: str, actor: str
+) -> None:
+    asked = pending(requested_by=requester)
+    assert verdict(asked, ballot(actor=actor), canonical=RENAMED) == "self_approval"
+    assert verdict(asked, ballot(actor=BOB), canonical=RENAMED) == "approved"
+    assert verdict(asked, ballot(actor=actor), canonical=RENAMED, allow_self=True) == "approved"
+
+
+def test_nobody_votes_a_second_time_under_a_name_that_the_config_has_since_learned() -> None:
+    voted = cast(pending(required_approvals=2), ballot(actor="u02slack"), NOW - MINUTE)
+    assert verdict(voted, ballot(actor=ALICE)) == "approved"
+    assert verdict(voted, ballot(actor=ALICE), canonical=RENAMED) == "already_voted"
+    assert verdict(voted, ballot(actor=BOB), canonical=RENAMED) == "approved"
+
+
+def test_the_missing_grants_are_named_and_the_ones_held_are_not() -> None:
+    with pytest.raises(GrantMissingError, match=r"grants prod, ops$"):
+        check_grants(pending(required_grants=("Packs.Approve", "prod", "ops")), frozenset({"Packs.Approve"}))
+
+
+# --- identity ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("actor", [ALICE, "client:console", 'Zoë 👩\u200d🚀 \\ " \u2028'])
+@pytest.mark.parametrize("choice", Choice)
+def test_a_decisions_hash_is_that_of_the_array_the_contract_names(actor: str, choice: Choice) -> None:
+    parts: list[str | int] = ["acme", "run-1", "deploy", 2, PLAN, choice.value, actor]
+    expected = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+    assert decision_hash(pending(), ballot(actor=actor, choice=choice), 2) == expected
+    recorded = cast(pending(round=2), ballot(actor=actor, choice=choice), NOW).decisions[-1]
+    assert recorded.decision_hash == expected
+
+
+def test_no_two_parts_of_the_identity_can_be_shifted_into_one_another() -> None:
+    one = decision_hash(pending(run_id="run", approval_id="1deploy"), ballot(), 1)
+    assert one != decision_hash(pending(run_id="run1", approval_id="deploy"), ballot(), 1)
+
+
+# --- what a ballot leaves ----------------------------------------------------------------------------------
+
+
+def test_a_recorded_decision_keeps_all_that_tells_who_how_and_when() -> None:
+    given = ballot(via=Via.LINK, client="", round=1)
+    recorded = cast(pending(), given, NOW).decisions[-1]
+    assert (recorded.actor, recorded.choice, recorded.comment) == (ALICE, Choice.APPROVED, "looks good")
+    assert (recorded.decided_at, recorded.round, recorded.plan_hash) == (NOW, 1, PLAN)
+    assert (recorded.via, recorded.client, recorded.correlation_id) == (Via.LINK, "", "corr-ballot")
+
+
+def test_the_last_needed_approval_ends_the_approval_and_queues_one_callback() -> None:
+    after = cast(VOTED, ballot(actor=BOB), NOW)
+    assert (after.status, after.ended_by, after.ended_at) == (Status.APPROVED, BOB, NOW)
+    assert after.resume is ResumeStatus.QUEUED
+    (resume,) = (effect for effect in after.effects if effect.kind is EffectKind.RESUME)
+    assert resume.id == after.resume_delivery
+    assert resume.data == {"decisionHash": after.decisions[-1].decision_hash, "version": after.version}
+
+
+def test_one_rejection_ends_the_approval_whatever_the_quorum() -> None:
+    after = cast(pending(required_approvals=9), rejects(), NOW)
+    assert (after.status, after.resume) == (Status.REJECTED, ResumeStatus.QUEUED)
+
+
+def test_an_approval_that_is_not_the_last_owes_a_notice_and_a_line_and_no_callback() -> None:
+    assert [effect.kind for effect in VOTED.effects] == [EffectKind.AUDIT, EffectKind.NOTICE]
+    assert (VOTED.resume, VOTED.resume_delivery) == (ResumeStatus.NONE, None)
+
+
+def test_an_approval_without_a_callback_owes_none() -> None:
+    after = cast(pending(callback_url=None, sealed_token=None), ballot(), NOW)
+    assert (after.status, after.resume) == (Status.APPROVED, ResumeStatus.NONE)
+    assert EffectKind.RESUME not in {effect.kind for effect in after.effects}
+
+
+def test_each_decision_owes_effects_of_its_own() -> None:
+    after = cast(VOTED, ballot(actor=BOB), NOW)
+    ids = [effect.id for effect in after.effects]
+    assert len(set(ids)) == len(ids) == 5
+
+
+def rows(after: Approval) -> dict[str, AuditRecord | Event]:
+    """The rows that are owed, as they come out of a store: their data read back from JSON."""
+    owed = [e for e in after.effects if e.kind is not EffectKind.RESUME]
+    return {e.kind.value: owed_row(evolve(e, data=orjson.loads(orjson.dumps(e.data)))) for e in owed}
+
+
+def test_the_owed_notice_tells_rules_of_the_request_and_the_decision() -> None:
+    notice = rows(cast(pending(required_approvals=2), ballot(), NOW))["notice"]
+    assert isinstance(notice, Event)
+    body = orjson.loads(notice.body)
+    assert (notice.kind, notice.action, notice.version) == ("pack.approval", "acknowledged", 2)
+    assert (body["kind"], body["action"], body["eventId"]) == ("pack.approval", "acknowledged", notice.key)
+    assert body["labels"] == {"environment": "production"}
+    assert "type" not in body
+    assert body["decision"]["actor"] == ALICE
+    assert body["decision"]["comment"] == "looks good"
+    assert body["approvals"] == {"required": 2, "received": 1}
+    assert body["status"] == "pending"
+
+
+def test_the_owed_audit_line_names_the_actor_and_the_way_and_repeats_no_comment() -> None:
+    line = rows(cast(pending(), ballot(via=Via.LINK), NOW))["audit"]
+    assert isinstance(line, AuditRecord)
+    assert (line.name, line.actor, line.at) == (AuditName.ACKNOWLEDGED, ALICE, NOW)
+    assert (line.data["via"], line.data["decision"]) == ("link", "approved")
+    assert "comment" not in line.data
+
+
+def test_what_is_owed_is_the_same_row_each_time_it_is_made() -> None:
+    assert rows(cast(pending(), ballot(), NOW)) == rows(cast(pending(), ballot(), NOW))
+    assert rows(timed_out(pending())) == rows(timed_out(pending()))
+
+
+def test_the_notice_of_an_expiry_tells_how_many_had_approved() -> None:
+    notice = [owed_row(e) for e in timed_out(VOTED).effects if e.kind is EffectKind.NOTICE][-1]
+    assert isinstance(notice, Event)
+    assert notice.action == "expired"
+    assert orjson.loads(notice.body)["approvals"] == {"required": 2, "received": 1}
