@@ -184,7 +184,7 @@ class EffectKind(StrEnum):
 
 @frozen
 class Effect:
-    """Something a change of an approval owes, struck off once its own row is durable.
+    """Something a change of an approval owes, completed once its own row is durable.
 
     `data` is all that its row is made from, so that doing it twice makes the same row.
     """
@@ -265,7 +265,7 @@ class Approval:
         """Pending, and past its expiry by the clock: it is over, though the timer has not come yet."""
         return not self.status.ended and self.expires_at is not None and self.expires_at <= now
 
-    def strike(self, effect_id: str) -> Approval:
+    def complete_effect(self, effect_id: str) -> Approval:
         return evolve(self, effects=tuple(e for e in self.effects if e.id != effect_id))
 
 
@@ -427,7 +427,7 @@ class Delivery:
     reason: Reason | None = None
     lease_owner: str | None = None
     lease_until: Instant = 0
-    lease_number: int = 0
+    fencing_token: int = 0
     folded_into: str | None = None
     window: str | None = None  # held in this window until `next_attempt_at`; see `flow/storm.py`
     window_start: Instant = 0

@@ -13,7 +13,7 @@ from attrs import define, evolve, field, frozen
 
 from notifyd.config import load as config
 from notifyd.config.settings import Settings
-from notifyd.flow.outbox import Ready
+from notifyd.flow.dispatch_queue import Ready
 from notifyd.model import SECOND, Delivery, Instant, Message, Principal, Receipt, Via
 from notifyd.plugin import ChannelContext, ChannelType, check_response, post
 from notifyd.registry.discovery import Discovered
@@ -241,15 +241,15 @@ async def sqlite(folder: Path, clock: Callable[[], Instant]) -> Store:
 
 
 @define
-class RecordingOutbox:
-    """An outbox that leases everything, and keeps what it is given."""
+class RecordingQueue:
+    """A queue that leases everything, and keeps what it is given."""
 
     taken: list[Ready] = field(factory=list)
     looked: list[tuple[str, str, int]] = field(factory=list)
 
     def lease(self, delivery: Delivery) -> Delivery:
         return evolve(
-            delivery, lease_owner=NODE, lease_until=delivery.created_at + 60 * SECOND, lease_number=1
+            delivery, lease_owner=NODE, lease_until=delivery.created_at + 60 * SECOND, fencing_token=1
         )
 
     def look(self, lane: str, channel: str, count: int) -> None:

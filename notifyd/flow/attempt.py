@@ -237,7 +237,7 @@ def _audit(
     if reason is not None:
         data["reason"] = reason.value
     # A delivery that died, was retried by hand and died again has two ends to tell of.
-    ends = [delivery.id, name.value, delivery.lease_number] if not sent else [delivery.id, name.value]
+    ends = [delivery.id, name.value, delivery.fencing_token] if not sent else [delivery.id, name.value]
     return AuditRecord(
         id=derived_id("audit", delivery.tenant, *ends),
         tenant=delivery.tenant,

@@ -23,7 +23,7 @@ from notifyd.wire.codec import rfc3339
 
 _RACES: Final = 20
 """How often a decision may lose to another write on the same approval, by another node or an effect that is
-struck off, before the caller is asked to wait."""
+completed, before the caller is asked to wait."""
 
 
 class Decisions:

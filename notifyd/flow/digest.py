@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from notifyd.config.settings import Rule
 from notifyd.errors import RenderError, SealError, StoreError
-from notifyd.flow.outbox import Outbox, Ready
+from notifyd.flow.dispatch_queue import DispatchQueue, Ready
 from notifyd.flow.storm import Budgets, is_request, quiet_until
 from notifyd.metrics import Metrics
 from notifyd.model import APPROVAL_KIND, SECOND, Clock, Delivery, Instant, Message, State
@@ -38,14 +38,14 @@ class Digests:
         *,
         store: Store,
         current: Callable[[], Registry],
-        outbox: Outbox,
+        dispatch_queue: DispatchQueue,
         budgets: Budgets,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._store = store
         self._current = current
-        self._outbox = outbox
+        self._dispatch_queue = dispatch_queue
         self._budgets = budgets
         self._metrics = metrics
         self._clock = clock
@@ -116,12 +116,12 @@ class Digests:
 
     async def _let_go(self, window: Window, first: Delivery) -> None:
         count = await self._store.let_go(window)
-        self._outbox.look(window.lane, window.channel, count)
+        self._dispatch_queue.look(window.lane, window.channel, count)
         self._count_queued(first, count)
 
     async def _fold(self, content: _Content, registry: Registry, now: Instant) -> None:
         ready = content.ready(registry, now)
-        ready = evolve(ready, delivery=self._outbox.lease(ready.delivery))
+        ready = evolve(ready, delivery=self._dispatch_queue.lease(ready.delivery))
         self._count_folded(
             content.window, await self._store.fold(content.window, ready.delivery, content.ids)
         )
@@ -129,7 +129,7 @@ class Digests:
         # Another node may have been quicker with its own: then that one is stored, and that node sends it.
         if stored is not None and stored.message == ready.delivery.message:
             self._count_queued(ready.delivery, 1)
-            self._outbox.take([ready])
+            self._dispatch_queue.take([ready])
 
     def _count_folded(self, window: Window, folded: int) -> None:
         self._metrics.deliveries.labels(window.channel, State.FOLDED.value).inc(folded)

@@ -22,9 +22,9 @@ from notifyd.errors import (
     UnavailableError,
 )
 from notifyd.flow.attempt import attempt, conclude, too_old
+from notifyd.flow.dispatch_queue import Ready
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
 from notifyd.flow.leases import Leases
-from notifyd.flow.outbox import Ready
 from notifyd.flow.tally import Tally
 from notifyd.metrics import Metrics
 from notifyd.model import (

@@ -33,7 +33,7 @@ class Leases:
     def give(self, delivery: Delivery) -> Delivery:
         """A delivery that is not in the store yet, as leased to this node."""
         until = self.end(self._clock())
-        return evolve(delivery, lease_owner=self._node, lease_until=until, lease_number=1)
+        return evolve(delivery, lease_owner=self._node, lease_until=until, fencing_token=1)
 
     async def keep(self, lanes: Collection[Lane]) -> None:
         """Renew every lease well before it ends, and show slow attempts as what they are: being sent."""
@@ -41,18 +41,18 @@ class Leases:
         # A clock that was set back must not stop the renewing.
         fresh = 0 <= now - self._renewed < self._length // 3
         if not fresh:
-            await self.hold_queued(lanes)
+            await self.renew_queued(lanes)
         running = [job for lane in lanes for job in lane.running.values()]
         slow = [job for job in running if not fresh or (not job.shown and job.started + _SLOW < now)]
         await self.show(slow, lanes)
         if not fresh:
             self._renewed = now
 
-    async def hold_queued(self, lanes: Collection[Lane]) -> None:
+    async def renew_queued(self, lanes: Collection[Lane]) -> None:
         """Renew the leases of what waits in memory. What is not held is somebody else's, and is forgotten."""
         queued = [job.delivery for lane in lanes for job in lane.queue]
         until = self.end(self._clock())
-        held = await self._store.hold(queued, until, sending=False)
+        held = await self._store.renew_leases(queued, until, sending=False)
         asked = {delivery.id for delivery in queued}
         for lane in lanes:
             lane.queue.renew(asked, held, until)
@@ -61,7 +61,7 @@ class Leases:
         """Renew the leases of attempts that are under way, and show them as being sent."""
         if jobs:
             until = self.end(self._clock())
-            held = await self._store.hold([job.delivery for job in jobs], until, sending=True)
+            held = await self._store.renew_leases([job.delivery for job in jobs], until, sending=True)
             for lane in lanes:
                 lane.show(held, until)
 

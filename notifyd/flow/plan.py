@@ -14,8 +14,8 @@ from attrs import evolve
 from notifyd.config.settings import LinkMode, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
-from notifyd.flow.outbox import Outbox, Ready
-from notifyd.flow.storm import Budgets, budget_key, hold_of, is_request
+from notifyd.flow.dispatch_queue import DispatchQueue, Ready
+from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
 from notifyd.metrics import Metrics
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, Clock, Delivery, Event, Message, PlanEntry, State
 from notifyd.registry.registry import OpenChannel, Registry
@@ -208,7 +208,7 @@ class Planner:
         *,
         store: Store,
         current: Callable[[], Registry],
-        outbox: Outbox,
+        dispatch_queue: DispatchQueue,
         budgets: Budgets,
         metrics: Metrics,
         clock: Clock,
@@ -216,7 +216,7 @@ class Planner:
     ) -> None:
         self._store = store
         self._current = current
-        self._outbox = outbox
+        self._dispatch_queue = dispatch_queue
         self._budgets = budgets
         self._metrics = metrics
         self._clock = clock
@@ -360,18 +360,20 @@ class Planner:
         """`row` held in a window where its rule's storm control says so, else leased if there is room."""
         rule, now = registry.rule(entry.rule), row.created_at
         if rule is None:
-            return self._outbox.lease(row)
+            return self._dispatch_queue.lease(row)
         throttled = rule.throttle if not is_request(event.kind, event.action) else None
         if throttled:
             row = evolve(row, budget=budget_key(event.tenant, entry))
             await self._budgets.load(event.tenant, row.budget or "", throttled, now)
-        hold = hold_of(rule, entry, event, seen, self._budgets, now)
-        if hold is not None:
-            until, deadline = hold.closes_at, hold.closes_at + registry.settings.dispatch.max_age
-            return evolve(row, window=hold.key, window_start=now, next_attempt_at=until, deadline=deadline)
+        deferral = deferral_of(rule, entry, event, seen, self._budgets, now)
+        if deferral is not None:
+            until, deadline = deferral.closes_at, deferral.closes_at + registry.settings.dispatch.max_age
+            return evolve(
+                row, window=deferral.key, window_start=now, next_attempt_at=until, deadline=deadline
+            )
         if row.budget is not None:
             self._budgets.spend(row.budget, now)
-        return self._outbox.lease(row)
+        return self._dispatch_queue.lease(row)
 
     async def _hand_over(
         self, rows: Sequence[Delivery], inserted: frozenset[str], ready: Mapping[str, Ready]
@@ -380,7 +382,7 @@ class Planner:
         # What is held is queued when its window closes: as itself, or as a part of its digest.
         queued = (row for row in new if row.window is None and row.state is State.PENDING)
         self._metrics.approvals_queued.inc(sum(row.kind == APPROVAL_KIND for row in queued))
-        self._outbox.take([ready[row.id] for row in new if row.id in ready])
+        self._dispatch_queue.take([ready[row.id] for row in new if row.id in ready])
         await self._tell_of_dead([row for row in new if row.state is State.DEAD])
 
     async def _tell_of_dead(self, rows: Sequence[Delivery]) -> None:

@@ -13,7 +13,7 @@ from yarl import URL
 from notifyd.approval.ballots import owed_row
 from notifyd.approval.notices import own_event, progress
 from notifyd.errors import Reason, SealError, StoreError
-from notifyd.flow.outbox import Outbox, Ready
+from notifyd.flow.dispatch_queue import DispatchQueue, Ready
 from notifyd.model import (
     APPROVAL_KIND,
     RESUME_CHANNEL,
@@ -45,7 +45,7 @@ _BATCH: Final = 100
 class Effects:
     """Settles what approvals owe: at once for the decisions of this node, by sweep for what was left over.
 
-    `accepted` is told of each new event, `outbox` of each new callback.
+    `accepted` is told of each new event, `dispatch_queue` of each new callback.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Effects:
         store: Store,
         current: Callable[[], Registry],
         accepted: Callable[[Event], None],
-        outbox: Outbox,
+        dispatch_queue: DispatchQueue,
         clock: Clock,
     ) -> None:
         self._store = store
         self._current = current
         self._accepted = accepted
-        self._outbox = outbox
+        self._dispatch_queue = dispatch_queue
         self._clock = clock
         self._queue: asyncio.Queue[Approval] = asyncio.Queue(_BATCH)
 
@@ -96,10 +96,10 @@ class Effects:
         return False
 
     async def settle(self, approval: Approval) -> None:
-        """Do each effect, then strike it off. Doing one again makes the same row under the same id."""
+        """Do each effect, then complete it. Doing one again makes the same row under the same id."""
         for effect in approval.effects:
             await self._do(approval, effect)
-            await self._store.strike_effect(approval.key, effect.id)
+            await self._store.complete_effect(approval.key, effect.id)
 
     async def _do(self, approval: Approval, effect: Effect) -> None:
         if effect.kind is EffectKind.RESUME:
@@ -118,9 +118,9 @@ class Effects:
         registry = self._current()
         message = callback_message(approval, effect, registry)
         row = _callback_delivery(approval, effect, message, registry, self._clock())
-        leased = self._outbox.lease(row)
+        leased = self._dispatch_queue.lease(row)
         if leased.id in await self._store.insert_deliveries(None, [leased]):
-            self._outbox.take([Ready(leased, message)])
+            self._dispatch_queue.take([Ready(leased, message)])
 
 
 async def callback_ended(
@@ -148,7 +148,7 @@ async def callback_ended(
         facts=facts,
         version=delivery.seq + 1,
         # A row that was retried by hand has lost its place in the order, and may fail a second time.
-        life=0 if delivery.seq else delivery.lease_number,
+        life=0 if delivery.seq else delivery.fencing_token,
     )
 
 

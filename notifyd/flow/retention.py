@@ -16,7 +16,7 @@ from notifyd.errors import JobTakenError
 from notifyd.flow.jobs import JobLease
 from notifyd.metrics import Metrics
 from notifyd.model import Clock, Instant
-from notifyd.store import Aged, CollectionName, Hold, Job, Store
+from notifyd.store import Aged, CollectionName, Job, LegalHold, Store
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ class Retention:
     async def _batch(self, at: Place, dry_run: bool) -> tuple[Batch, float]:
         settings, size = self._settings(), _LARGEST if dry_run else self._size
         before = bounds(settings, self._clock())[at.collection]
-        aged = Aged(at.collection, before, Hold.parse(settings.retention.hold_label))
+        aged = Aged(at.collection, before, LegalHold.parse(settings.retention.hold_label))
         done = await self._store.purge(aged, size, at.after, dry_run=dry_run)
         if done.removed and not dry_run:
             self._size = next_size(done.examined, done.seconds)

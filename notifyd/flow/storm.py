@@ -26,7 +26,7 @@ _MINUTE: Final = 60 * SECOND
 
 
 @frozen
-class Hold:
+class Deferral:
     """A delivery is to wait in the window `key`, which closes at `closes_at` if this opens it."""
 
     key: str
@@ -136,22 +136,22 @@ class Budgets:
         self._owing.clear()
 
 
-def hold_of(
+def deferral_of(
     rule: Rule, entry: PlanEntry, event: Event, seen: Mapping[str, Any], budgets: Budgets, now: Instant
-) -> Hold | None:
+) -> Deferral | None:
     """The window this delivery has to wait in, None where it may go. The longest wait comes first."""
     request = is_request(event.kind, event.action)
     if rule.quiet_hours and not request and (ends := quiet_until(rule.quiet_hours, now)) is not None:
-        return Hold(window_key("quiet", event.tenant, entry), ends)
+        return Deferral(window_key("quiet", event.tenant, entry), ends)
     if rule.group_by and rule.group_wait is not None:
         group = ["requests" if request else "", *group_of(rule, seen)]
-        return Hold(window_key("group", event.tenant, entry, *group), now + rule.group_wait)
+        return Deferral(window_key("group", event.tenant, entry, *group), now + rule.group_wait)
     if rule.throttle and not request:
         budget = budget_key(event.tenant, entry)
         full_until = budgets.full_until(budget, rule.throttle, now)
         if full_until is not None:
             budgets.owe(budget)
-            return Hold(window_key("throttle", event.tenant, entry), full_until)
+            return Deferral(window_key("throttle", event.tenant, entry), full_until)
     return None
 
 

@@ -19,7 +19,7 @@ from notifyd.errors import ConfigError, Fault
 from notifyd.model import RESUME_CHANNEL, SECOND, Clock
 from notifyd.plugin import Channel, ChannelContext
 from notifyd.registry.callback import CallbackChannel
-from notifyd.registry.clients import Clients, build_clients
+from notifyd.registry.credentials import Clients, build_clients
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, open_session
 from notifyd.render.render import TemplateSet

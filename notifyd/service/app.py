@@ -133,10 +133,10 @@ class App:
             nodes=self._nodes,
         )
         budgets = Budgets(self._store, self._nodes)
-        self._planner = Planner(**counted, outbox=self._dispatcher, budgets=budgets, node=node)
-        self._digests = Digests(**counted, outbox=self._dispatcher, budgets=budgets)
+        self._planner = Planner(**counted, dispatch_queue=self._dispatcher, budgets=budgets, node=node)
+        self._digests = Digests(**counted, dispatch_queue=self._dispatcher, budgets=budgets)
         accepted = self._planner.offer
-        self._effects = Effects(**shared, accepted=accepted, outbox=self._dispatcher)
+        self._effects = Effects(**shared, accepted=accepted, dispatch_queue=self._dispatcher)
         recorded = self._effects.offer
         self._expiry = Expiry(store=self._store, recorded=recorded, metrics=self._metrics, clock=self._clock)
         self._retention = Retention(

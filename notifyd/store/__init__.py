@@ -32,7 +32,17 @@ from notifyd.model import (
     State,
     Status,
 )
-from notifyd.store.upkeep import Aged, CollectionName, Hold, Job, Purged, Stored, StoredEvent, Turn, Upkeep
+from notifyd.store.upkeep import (
+    Aged,
+    CollectionName,
+    Job,
+    LegalHold,
+    Purged,
+    Stored,
+    StoredEvent,
+    Turn,
+    Upkeep,
+)
 
 __all__ = [
     "MAX_ATTEMPTS_KEPT",
@@ -48,9 +58,9 @@ __all__ = [
     "CollectionName",
     "CommitObserver",
     "DeliveryFilter",
-    "Hold",
     "Job",
     "LaneBacklog",
+    "LegalHold",
     "Page",
     "PlanFixed",
     "Planned",
@@ -270,7 +280,9 @@ class Store(Upkeep, Protocol):
         """
         ...
 
-    async def hold(self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool) -> frozenset[str]:
+    async def renew_leases(
+        self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
+    ) -> frozenset[str]:
         """Renew leases, show the rows as sending if they are, and answer the ids still held."""
         ...
 
@@ -342,10 +354,10 @@ class Store(Upkeep, Protocol):
         ...
 
     async def owing_approvals(self, limit: int) -> list[Approval]:
-        """Approvals with effects not yet struck off."""
+        """Approvals with effects not yet completed."""
         ...
 
-    async def strike_effect(self, key: ApprovalKey, effect_id: str) -> None:
+    async def complete_effect(self, key: ApprovalKey, effect_id: str) -> None:
         """Strike one effect off, whatever the approval's version is by now."""
         ...
 

@@ -37,7 +37,7 @@ Stored: TypeAlias = StoredEvent | Approval | Incident | Delivery | AuditRecord
 
 
 @frozen
-class Hold:
+class LegalHold:
     """A legal hold: what carries the label `key`, with `value` unless that is None, is not removed.
 
     The label stands in the `labels` of the event that an approval's present round, or an incident, was made
@@ -48,7 +48,7 @@ class Hold:
     value: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Hold | None:
+    def parse(cls, text: str) -> LegalHold | None:
         """From `retention.hold_label`: `key` or `key=value`, "" for none."""
         key, equals, value = text.partition("=")
         return cls(key, value if equals else None) if key else None
@@ -72,7 +72,7 @@ class Aged:
 
     collection: CollectionName
     before: Instant
-    hold: Hold | None = None
+    hold: LegalHold | None = None
 
 
 @frozen

@@ -23,7 +23,7 @@ from notifyd.errors import (
     UnauthenticatedError,
 )
 from notifyd.model import SECOND, Instant, Principal
-from notifyd.registry.clients import Clients
+from notifyd.registry.credentials import Clients
 from notifyd.registry.registry import Registry
 from notifyd.security.signing import verify
 from notifyd.web.services import SERVICES

@@ -37,7 +37,7 @@ STEPS = frozenset(
         "record",
         "release",
         "replace_approval",
-        "strike_effect",
+        "complete_effect",
         "write_audit",
     }
 )

@@ -36,11 +36,11 @@ POINTS = [
     ("record", 1),  # the notification was sent
     ("replace_approval", 1),  # the decision
     ("write_audit", 1),  # its first effect
-    ("strike_effect", 1),
+    ("complete_effect", 1),
     ("append", 2),  # its second: the notice
-    ("strike_effect", 2),
+    ("complete_effect", 2),
     ("insert_deliveries", 1),  # its third: the callback
-    ("strike_effect", 3),
+    ("complete_effect", 3),
     ("fix_plans", 2),  # the notice's plan
     ("record", 2),  # the callback, or the notice
     ("record", 3),  # the other

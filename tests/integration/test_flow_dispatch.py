@@ -643,7 +643,7 @@ async def test_what_somebody_else_has_leased_by_now_is_not_sent_from_memory(tmp_
         waiting = [job.delivery for job in lane.queue]
         assert len(waiting) == 2
         await way.store.release(waiting)  # as if another node had taken them over
-        await way.app._dispatcher._leases.hold_queued([lane])
+        await way.app._dispatcher._leases.renew_queued([lane])
         assert list(lane.queue) == []
         gate.open()
 

@@ -323,7 +323,7 @@ async def test_without_a_secret_to_sign_with_a_callback_is_not_sent(tmp_path: Pa
 # --- effects, however the daemon ends ----------------------------------------------------------------------
 
 STEPS = list(range(7))
-"""How many of the six steps were done before the crash: three effects, each done and then struck off."""
+"""How many of the six steps were done before the crash: three effects, each done and then completed."""
 
 
 @pytest.mark.parametrize("done", STEPS)
@@ -357,7 +357,7 @@ async def test_effects_are_finished_by_the_next_life_wherever_the_last_one_ended
 def _steps(way: Flow, approval: Approval) -> Any:
     for effect in approval.effects:
         yield way.app._effects._do(approval, effect)
-        yield way.store.strike_effect(approval.key, effect.id)
+        yield way.store.complete_effect(approval.key, effect.id)
 
 
 async def test_settling_twice_at_once_makes_each_row_once(way: Flow, runner: Sink) -> None:
@@ -373,7 +373,7 @@ async def test_settling_twice_at_once_makes_each_row_once(way: Flow, runner: Sin
     assert trail.count(AuditName.ACKNOWLEDGED) == 1
 
 
-@pytest.mark.parametrize("operation", ["write_audit", "append", "insert_deliveries", "strike_effect"])
+@pytest.mark.parametrize("operation", ["write_audit", "append", "insert_deliveries", "complete_effect"])
 @pytest.mark.parametrize("after", [False, True])
 async def test_a_store_that_fails_between_two_effects_delays_them(
     tmp_path: Path, runner: Sink, operation: str, after: bool

@@ -144,7 +144,7 @@ def delivery(delivery_id: str = "d1", **changes: Any) -> Delivery:
 
 def leased(delivery_id: str = "d1", **changes: Any) -> Delivery:
     """An open delivery that its planner dispatches from memory."""
-    lease = {"lease_owner": NODE, "lease_until": NOW + MINUTE, "lease_number": 1}
+    lease = {"lease_owner": NODE, "lease_until": NOW + MINUTE, "fencing_token": 1}
     return delivery(delivery_id, **{**lease, **changes})
 
 

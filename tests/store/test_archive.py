@@ -45,7 +45,7 @@ ROWS: list[Stored] = [
     approval(sealed_token=sealed("token"), effects=(effect("x"),)),
     approval(run_id="r2", sealed_token=None, status=Status.EXPIRED, ended_at=NOW, resume=ResumeStatus.FAILED),
     incident(),
-    delivery("d1", message=CLEAR, attempts=(attempt(),), tries=1, lease_number=2),
+    delivery("d1", message=CLEAR, attempts=(attempt(),), tries=1, fencing_token=2),
     delivery("d2", message=sealed("link"), sealed=True, state=State.DEAD, ended_at=NOW),
     delivery("d3", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE),
     audit_record("a1"),

@@ -64,25 +64,25 @@ async def test_an_approval_owes_until_its_last_effect_is_struck_off(store: Store
     await open_approval(store, approval(effects=(effect("x1"), effect("x2"))))
     await open_approval(store, approval(run_id="run-2"))
     assert [a.run_id for a in await store.owing_approvals(10)] == ["run-1"]
-    await store.strike_effect(approval().key, "x1")
+    await store.complete_effect(approval().key, "x1")
     (owing,) = await store.owing_approvals(10)
     assert owing.effects == (effect("x2"),)
-    await store.strike_effect(approval().key, "x2")
+    await store.complete_effect(approval().key, "x2")
     assert await store.owing_approvals(10) == []
 
 
 async def test_striking_an_effect_twice_or_an_unknown_one_changes_nothing(store: Store) -> None:
     await open_approval(store, approval(effects=(effect("x1"), effect("x2"))))
-    await store.strike_effect(approval().key, "x1")
+    await store.complete_effect(approval().key, "x1")
     before = await find_approval(store)
-    await store.strike_effect(approval().key, "x1")
-    await store.strike_effect(approval(run_id="unknown").key, "x1")
+    await store.complete_effect(approval().key, "x1")
+    await store.complete_effect(approval(run_id="unknown").key, "x1")
     assert await find_approval(store) == before
 
 
 async def test_striking_counts_as_a_write_so_that_it_cannot_be_undone_unseen(store: Store) -> None:
     await open_approval(store, approval(effects=(effect("x1"),)))
-    await store.strike_effect(approval().key, "x1")
+    await store.complete_effect(approval().key, "x1")
     assert (await find_approval(store)).version == 2
     assert not await store.replace_approval(approval(version=2, effects=(effect("x1"),), ended_by="late"))
 

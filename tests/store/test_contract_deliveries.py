@@ -54,7 +54,7 @@ async def claim_one(store: Store, given: Delivery) -> Delivery:
 
 async def test_a_due_delivery_is_claimed_with_a_lease_of_a_new_number(store: Store) -> None:
     claimed = await claim_one(store, delivery())
-    lease: dict[str, Any] = {"lease_owner": NODE, "lease_until": NOW + MINUTE, "lease_number": 1}
+    lease: dict[str, Any] = {"lease_owner": NODE, "lease_until": NOW + MINUTE, "fencing_token": 1}
     assert claimed == delivery(**lease)
     assert await get(store, claimed) == claimed
     assert await claim(store) == []
@@ -63,13 +63,13 @@ async def test_a_due_delivery_is_claimed_with_a_lease_of_a_new_number(store: Sto
 async def test_a_lease_that_is_over_is_claimed_with_the_next_number(store: Store) -> None:
     await claim_one(store, delivery())
     (again,) = await claim(store, NOW + MINUTE)
-    assert again.lease_number == 2
+    assert again.fencing_token == 2
     assert again.lease_until == NOW + 2 * MINUTE
 
 
 async def test_a_delivery_that_was_being_sent_is_pending_when_it_is_claimed(store: Store) -> None:
     claimed = await claim_one(store, delivery())
-    await store.hold([claimed], NOW + MINUTE, sending=True)
+    await store.renew_leases([claimed], NOW + MINUTE, sending=True)
     (again,) = await claim(store, NOW + MINUTE)
     assert again.state is State.PENDING
 
@@ -157,7 +157,7 @@ async def test_leases_are_void_after_a_restart(store: Store, reopen: Reopen) -> 
 async def test_a_lease_of_an_earlier_life_neither_holds_nor_records(store: Store, reopen: Reopen) -> None:
     claimed = await claim_one(store, delivery())
     again = await reopen()
-    assert await again.hold([claimed], NOW + HOUR, sending=True) == frozenset()
+    assert await again.renew_leases([claimed], NOW + HOUR, sending=True) == frozenset()
     assert not await again.record(ended(claimed))
     assert (await get(again, claimed)).state is State.PENDING
 
@@ -181,22 +181,22 @@ async def test_ended_deliveries_are_not_claimed(store: Store) -> None:
 
 async def test_holding_renews_the_lease_and_shows_the_row_as_sending(store: Store) -> None:
     claimed = await claim_one(store, delivery())
-    assert await store.hold([claimed], NOW + HOUR, sending=True) == {"d1"}
+    assert await store.renew_leases([claimed], NOW + HOUR, sending=True) == {"d1"}
     assert await get(store, claimed) == evolve(claimed, state=State.SENDING, lease_until=NOW + HOUR)
     assert await claim(store, NOW + 2 * MINUTE) == []
 
 
 async def test_holding_a_row_that_waits_in_memory_leaves_it_pending(store: Store) -> None:
     claimed = await claim_one(store, delivery())
-    assert await store.hold([claimed], NOW + HOUR, sending=False) == {"d1"}
+    assert await store.renew_leases([claimed], NOW + HOUR, sending=False) == {"d1"}
     assert await get(store, claimed) == evolve(claimed, lease_until=NOW + HOUR)
 
 
 async def test_holding_answers_only_the_rows_still_held(store: Store) -> None:
     await insert(store, *(leased(f"d{n}") for n in range(100)), leased("lost"), leased("ended"))
     await store.record(ended(leased("ended")))
-    stranger = leased("lost", lease_number=7)
-    held = await store.hold(
+    stranger = leased("lost", fencing_token=7)
+    held = await store.renew_leases(
         [*(leased(f"d{n}") for n in range(100)), stranger, leased("ended"), leased("unknown")],
         NOW + HOUR,
         sending=True,
@@ -206,11 +206,11 @@ async def test_holding_answers_only_the_rows_still_held(store: Store) -> None:
 
 async def test_a_released_row_can_be_claimed_when_it_is_due(store: Store) -> None:
     claimed = await claim_one(store, delivery())
-    await store.hold([claimed], NOW + HOUR, sending=True)
+    await store.renew_leases([claimed], NOW + HOUR, sending=True)
     waiting = evolve(claimed, next_attempt_at=NOW + MINUTE, reason=Reason.CHANNEL_MISSING)
     await store.release([waiting])
     assert await get(store, claimed) == delivery(
-        next_attempt_at=NOW + MINUTE, reason=Reason.CHANNEL_MISSING, lease_number=1
+        next_attempt_at=NOW + MINUTE, reason=Reason.CHANNEL_MISSING, fencing_token=1
     )
     assert await claim(store, NOW + MINUTE - 1) == []
     assert await claim_ids(store, NOW + MINUTE) == ["d1"]
@@ -229,7 +229,7 @@ async def test_releasing_a_lease_that_was_lost_changes_nothing(store: Store) -> 
 async def test_a_sent_delivery_ends_with_its_attempt_and_without_a_lease(store: Store) -> None:
     await insert(store, leased())
     assert await store.record(ended(leased()))
-    expected = delivery(state=State.SENT, tries=1, attempts=(sent(),), ended_at=NOW, lease_number=1)
+    expected = delivery(state=State.SENT, tries=1, attempts=(sent(),), ended_at=NOW, fencing_token=1)
     assert await get(store, leased()) == expected
 
 
@@ -403,7 +403,7 @@ async def test_a_page_goes_on_where_it_ended_though_rows_came_since(store: Store
 
 async def test_deliveries_are_listed_by_state_and_channel(store: Store) -> None:
     await insert(store, *(leased(f"d{n}") for n in range(4)), leased("m0", channel="mail", lane="mail"))
-    await store.hold([leased("d1")], NOW + MINUTE, sending=True)
+    await store.renew_leases([leased("d1")], NOW + MINUTE, sending=True)
     await store.record(ended(leased("d2")))
     await store.record(ended(leased("d3"), State.DEAD))
     await store.record(ended(leased("m0", channel="mail", lane="mail"), State.DEAD))

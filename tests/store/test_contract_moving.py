@@ -58,7 +58,7 @@ async def fill(store: Store) -> None:
     await store.fix_plans([Planned(event("planned"), (plan_entry(),), (leased(),))])
     await insert(store, leased("sending"), leased("dead"), leased("retried"), delivery("waits"))
     await insert(store, delivery("held", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE))
-    await store.hold([leased("sending")], NOW + MINUTE, sending=True)
+    await store.renew_leases([leased("sending")], NOW + MINUTE, sending=True)
     await store.record(ended(leased("dead"), State.DEAD))
     await store.record(retried(leased("retried"), NOW + MINUTE))
     await store.write_audit([audit_record("a1"), audit_record("a2", run_id=None, approval_id=None)])
@@ -87,7 +87,7 @@ async def test_a_delivery_is_dumped_as_nobody_s_with_its_message_and_attempts(st
     await fill(store)
     rows = {row.id: row for row in await dump(store, DELIVERIES) if isinstance(row, Delivery)}
     assert {row.lease_owner for row in rows.values()} == {None}
-    assert rows["sending"] == delivery("sending", lease_number=1)
+    assert rows["sending"] == delivery("sending", fencing_token=1)
     assert (rows["dead"].state, len(rows["dead"].attempts)) == (State.DEAD, 1)
     assert rows["waits"].message == delivery().message
 
@@ -100,7 +100,7 @@ RECORDS: list[Stored] = [
     approval(effects=(effect("x"),)),
     approval(run_id="run-2", status=Status.REJECTED, ended_at=NOW, ended_by="alice"),
     incident(),
-    delivery("d1", lease_number=3, tries=2),
+    delivery("d1", fencing_token=3, tries=2),
     delivery("d2", state=State.DEAD, ended_at=NOW),
     delivery("d3", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE),
     audit_record("a1"),
@@ -133,7 +133,7 @@ async def test_restored_events_whose_planning_is_not_finished_are_planned_and_no
 async def test_restored_deliveries_are_due_and_held_ones_wait_for_their_window(store: Store) -> None:
     await store.restore(RECORDS)
     claimed = await store.claim_due("slack", NODE, NOW, NOW + MINUTE, 10)
-    assert [(one.id, one.lease_number, one.tries) for one in claimed] == [("d1", 4, 2)]
+    assert [(one.id, one.fencing_token, one.tries) for one in claimed] == [("d1", 4, 2)]
     (window,) = await store.due_windows(NOW + MINUTE, 10)
     assert (window.key, window.start, window.count) == ("w", NOW, 1)
     assert await store.dead_letters() == {"slack": 1}

@@ -16,8 +16,8 @@ from notifyd.store import (
     AuditFilter,
     CollectionName,
     DeliveryFilter,
-    Hold,
     Job,
+    LegalHold,
     Page,
     Planned,
     Store,
@@ -56,7 +56,7 @@ async def purge(
     """Remove all that is over, two rows a call; answers how many."""
     removed, after = 0, ""
     for _ in range(50):
-        done = await store.purge(Aged(collection, before, Hold.parse(hold)), 2, after, **options)
+        done = await store.purge(Aged(collection, before, LegalHold.parse(hold)), 2, after, **options)
         removed += done.removed
         if done.after is None:
             return removed
@@ -122,7 +122,7 @@ async def test_the_events_of_a_pending_approval_stay_and_go_after_its_end(store:
     ended_now = evolve(given, version=2, status=Status.REJECTED, ended_at=NOW, effects=(effect("x"),))
     assert await store.replace_approval(ended_now)
     assert await purge(store, EVENTS) == 0, "it owes an effect"
-    await store.strike_effect(given.key, "x")
+    await store.complete_effect(given.key, "x")
     assert await purge(store, EVENTS) == 1
 
 
@@ -203,7 +203,7 @@ async def test_a_delivery_stays_while_making_its_row_again_is_due(store: Store) 
         given = leased(delivery_id) if delivery_id == "d1" else leased(delivery_id, event_key="")
         await store.record(ended(given))
     assert await purge(store, DELIVERIES) == 0
-    await store.strike_effect(approval().key, "callback")
+    await store.complete_effect(approval().key, "callback")
     assert await purge(store, DELIVERIES) == 1, "the event of the other is not planned yet"
     await finish_all(store)
     assert await purge(store, DELIVERIES) == 1
@@ -305,7 +305,7 @@ async def test_a_call_looks_at_no_more_rows_than_it_may_and_goes_on_past_those_i
     for number in range(4):
         await open_approval(store, over(run_id=f"run-{number}", request=HELD, ended_at=NOW - MINUTE))
     await open_approval(store, over(run_id="run-last"))
-    aged = Aged(APPROVALS, LATER, Hold("case"))
+    aged = Aged(APPROVALS, LATER, LegalHold("case"))
     first = await store.purge(aged, 3)
     assert (first.examined, first.removed) == (3, 0)
     assert first.after is not None

@@ -245,7 +245,7 @@ async def test_a_life_that_was_killed_is_succeeded_and_is_told_so_should_it_wake
     assert await again.beat(NOW, NOW + HOUR) == 1
     with pytest.raises(StoreInUseError):
         await killed.beat(NOW, NOW + HOUR)
-    assert await killed.hold([row], NOW + HOUR, sending=False) == frozenset()
+    assert await killed.renew_leases([row], NOW + HOUR, sending=False) == frozenset()
     await killed.aclose()
     assert await again.beat(NOW, NOW + HOUR) == 1
 
@@ -270,7 +270,7 @@ class Timer:
         clock = TurnableClock()
         self.store = store
         self.effects = Effects(
-            store=store, current=current, accepted=accepted.append, outbox=nothing, clock=clock
+            store=store, current=current, accepted=accepted.append, dispatch_queue=nothing, clock=clock
         )
         self.expiry = Expiry(store=store, recorded=self.effects.offer, metrics=Metrics(), clock=clock)
 

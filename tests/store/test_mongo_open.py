@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 from notifyd.config.settings import StoreDriver
 from notifyd.errors import ConfigError, StoreError
 from notifyd.model import SECOND, ResumeStatus, State
-from notifyd.store import Aged, ApprovalFilter, AuditFilter, CollectionName, DeliveryFilter, Hold, Page
+from notifyd.store import Aged, ApprovalFilter, AuditFilter, CollectionName, DeliveryFilter, LegalHold, Page
 from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.mongo.claims import Queue
 from notifyd.store.mongo.driver import connect
@@ -287,7 +287,7 @@ async def every_operation(store: MongoStore) -> None:
     await insert(
         store, delivery("w1", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE, budget="b")
     )
-    await store.hold([leased("d1")], NOW + HOUR, sending=True)
+    await store.renew_leases([leased("d1")], NOW + HOUR, sending=True)
     await store.record(ended(leased("d1"), State.DEAD, resume=ResumeStatus.FAILED))
     await store.revive(TENANT, "d1", NOW, NOW + HOUR)
     await store.claim_unplanned(NODE, NOW, NOW + MINUTE, 5)
@@ -300,7 +300,7 @@ async def every_operation(store: MongoStore) -> None:
     await store.let_go(window)
     await store.due_approvals(NOW, 5)
     await store.owing_approvals(5)
-    await store.strike_effect(approval().key, "x1")
+    await store.complete_effect(approval().key, "x1")
     for state in (None, State.DEAD):
         await store.deliveries(TENANT, DeliveryFilter(state), Page(5, 2**60))
     await store.approvals(TENANT, ApprovalFilter(), Page(5))
@@ -308,7 +308,7 @@ async def every_operation(store: MongoStore) -> None:
     await store.audit(TENANT, AuditFilter("run-1"), Page(5))
     await store.audit(TENANT, AuditFilter(), Page(5))
     for collection in CollectionName:
-        aged = Aged(collection, NOW + 2 * HOUR, Hold("case"))
+        aged = Aged(collection, NOW + 2 * HOUR, LegalHold("case"))
         done = await store.purge(aged, 1, dry_run=True)
         await store.purge(aged, 1, done.after or "")
         await store.dump(collection, "", 5)

@@ -120,7 +120,7 @@ async def test_deliveries_and_audit_records_are_written_once_wherever_their_keys
         await insert(store, *given)
         await merged(store)
     assert await store.count(CollectionName.AUDIT) == await store.count(CollectionName.DELIVERIES) == 150
-    assert await store.hold(given, NOW + HOUR, sending=True) == {one.id for one in given}
+    assert await store.renew_leases(given, NOW + HOUR, sending=True) == {one.id for one in given}
     assert all([await store.record(ended(one)) for one in given])
     found = [await store.delivery(TENANT, one.id) for one in given]
     assert [one and one.state for one in found] == [State.SENT] * 150

@@ -17,7 +17,7 @@ from notifyd.store import (
     AuditFilter,
     CollectionName,
     DeliveryFilter,
-    Hold,
+    LegalHold,
     Page,
     Window,
 )
@@ -85,13 +85,13 @@ def search_approvals(status: Status | None, run_id: str | None = None) -> Query:
 
 
 def looking_for_old(collection: CollectionName, label: str = "") -> Query:
-    aged = Aged(collection, NOW, Hold.parse(label))
+    aged = Aged(collection, NOW, LegalHold.parse(label))
     return lambda db: retention.candidates(db, aged, 10, "9:9")
 
 
 def removing_old(collection: CollectionName, label: str = "") -> Query:
     found = [retention.Candidate(1, NOW, True)]
-    return lambda db: retention.remove(db, Aged(collection, NOW, Hold.parse(label)), found)
+    return lambda db: retention.remove(db, Aged(collection, NOW, LegalHold.parse(label)), found)
 
 
 def dumping(collection: CollectionName) -> Query:
@@ -113,7 +113,10 @@ HOT: dict[str, tuple[Query, set[str]]] = {
         {"events_keys", "deliveries_keys"},
     ),
     "record": (lambda db: deliveries.record(db, 1, ended(leased())), {"deliveries_keys"}),
-    "hold": (lambda db: deliveries.hold(db, 1, [leased()], NOW, sending=True), {"deliveries_keys"}),
+    "renew_leases": (
+        lambda db: deliveries.renew_leases(db, 1, [leased()], NOW, sending=True),
+        {"deliveries_keys"},
+    ),
     "release": (lambda db: deliveries.release(db, 1, [leased()]), {"deliveries_keys"}),
     "due": (
         lambda db: deliveries.due(db, 1, "slack", NOW, 10, ["d1"], overdue_only=False),
@@ -136,7 +139,7 @@ HOT: dict[str, tuple[Query, set[str]]] = {
     "postpone": (lambda db: windows.postpone(db, WINDOW, NOW + HOUR), {"deliveries_window"}),
     "spent": (lambda db: windows.spent(db, TENANT, "b", NOW, 10), {"deliveries_budget"}),
     "replace_approval": (lambda db: approvals.replace(db, approval(version=2)), {"approvals_key"}),
-    "strike_effect": (lambda db: approvals.strike(db, approval().key, "x"), {"approvals_key"}),
+    "complete_effect": (lambda db: approvals.complete_effect(db, approval().key, "x"), {"approvals_key"}),
     "due_approvals": (lambda db: approvals.due(db, NOW, 10), {"approvals_due"}),
     "deliveries": (search_deliveries(None), {"deliveries_by_tenant"}),
     "deliveries sent": (search_deliveries(State.SENT, "slack"), {"deliveries_by_tenant"}),

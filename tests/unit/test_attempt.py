@@ -370,10 +370,10 @@ def test_the_end_of_a_callback_is_told_to_its_approval(
 
 
 def test_an_audit_line_of_an_end_is_one_however_often_it_is_made_and_two_for_two_lives() -> None:
-    first, again = concluded(GONE, lease_number=1), concluded(GONE, lease_number=1)
+    first, again = concluded(GONE, fencing_token=1), concluded(GONE, fencing_token=1)
     assert first.audit[0].id == again.audit[0].id
-    assert concluded(GONE, lease_number=2).audit[0].id != first.audit[0].id
-    assert concluded(SENT, lease_number=1).audit[0].id == concluded(SENT, lease_number=2).audit[0].id
+    assert concluded(GONE, fencing_token=2).audit[0].id != first.audit[0].id
+    assert concluded(SENT, fencing_token=1).audit[0].id == concluded(SENT, fencing_token=2).audit[0].id
 
 
 def test_an_audit_line_tells_the_recipient_and_reason_and_no_texts() -> None:

@@ -19,7 +19,7 @@ from notifyd.errors import (
     UnauthenticatedError,
 )
 from notifyd.model import SECOND, Principal, Via
-from notifyd.registry.clients import build_clients
+from notifyd.registry.credentials import build_clients
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
 from notifyd.web.auth import Call, Caller, Signature, claimed_tenant, identify, named_tenant

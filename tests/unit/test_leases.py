@@ -27,7 +27,9 @@ class Holds:
     asked: list[tuple[list[str], Instant, bool]] = field(factory=list)
     fault: StoreError | None = None
 
-    async def hold(self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool) -> frozenset[str]:
+    async def renew_leases(
+        self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
+    ) -> frozenset[str]:
         ids = [one.id for one in deliveries]
         self.asked.append((ids, until, sending))
         if self.fault is not None:
@@ -56,7 +58,7 @@ class Bench:
 
 def test_what_is_given_is_leased_to_this_node_for_the_first_time() -> None:
     given = Bench().open().give(delivery())
-    assert (given.lease_owner, given.lease_until, given.lease_number) == ("a", NOW + LENGTH, 1)
+    assert (given.lease_owner, given.lease_until, given.fencing_token) == ("a", NOW + LENGTH, 1)
 
 
 async def test_leases_are_renewed_once_a_third_of_their_time_is_over() -> None:
@@ -93,7 +95,7 @@ async def test_an_attempt_that_is_slow_is_shown_as_being_sent_once() -> None:
 
 async def test_what_somebody_else_holds_by_now_is_forgotten() -> None:
     bench = Bench(holds=Holds(lost={"waits"}))
-    await bench.open().hold_queued([bench.lane])
+    await bench.open().renew_queued([bench.lane])
     assert list(bench.lane.queue) == []
 
 

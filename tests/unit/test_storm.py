@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 
 from notifyd.config.settings import QuietHours, Rate, Rule
 from notifyd.config.units import HOUR, Duration
-from notifyd.flow.storm import Budgets, Hold, budget_key, group_of, hold_of, is_request, quiet_until
+from notifyd.flow.storm import Budgets, Deferral, budget_key, deferral_of, group_of, is_request, quiet_until
 from notifyd.model import SECOND, Instant
 from tests.store.makers import NOW, TENANT, event, plan_entry
 
@@ -246,11 +246,13 @@ FULL = Rate(1, HOUR)
 SEEN = {"runId": "run-1"}
 
 
-async def hold(given: Rule, one: Any = STAGE, now: Instant = LOUD_NOW, *, full: bool = False) -> Hold | None:
+async def hold(
+    given: Rule, one: Any = STAGE, now: Instant = LOUD_NOW, *, full: bool = False
+) -> Deferral | None:
     ledger: Any = Ledger([now] if full else [])
     loaded = Budgets(ledger)
     await loaded.load(TENANT, budget_key(TENANT, ENTRY), FULL, now)
-    return hold_of(given, ENTRY, one, SEEN, loaded, now)
+    return deferral_of(given, ENTRY, one, SEEN, loaded, now)
 
 
 async def closes_at(given: Rule, one: Any = STAGE, now: Instant = LOUD_NOW, *, full: bool = False) -> Any:
@@ -305,7 +307,7 @@ async def test_each_tenant_rule_channel_type_recipient_and_group_has_windows_of_
         evolve(ENTRY, recipient="alice@acme.example"),
     ]
     given, none = rule(**_group()), Budgets(Ledger())  # type: ignore[arg-type]
-    windows = [hold_of(given, entry, STAGE, SEEN, none, NOW) for entry in entries]
-    windows.append(hold_of(given, ENTRY, evolve(STAGE, tenant="globex"), SEEN, none, NOW))
-    windows.append(hold_of(given, ENTRY, STAGE, {"runId": "run-2"}, none, NOW))
+    windows = [deferral_of(given, entry, STAGE, SEEN, none, NOW) for entry in entries]
+    windows.append(deferral_of(given, ENTRY, evolve(STAGE, tenant="globex"), SEEN, none, NOW))
+    windows.append(deferral_of(given, ENTRY, STAGE, {"runId": "run-2"}, none, NOW))
     assert len({one.key for one in windows if one is not None}) == 7

@@ -95,7 +95,7 @@ async def replace(base: Base, approval: Approval) -> bool:
     return await find(base, approval.key) == approval
 
 
-async def strike(base: Base, key: ApprovalKey, effect_id: str) -> None:
+async def complete_effect(base: Base, key: ApprovalKey, effect_id: str) -> None:
     where = by_key(key) | {"effects.id": effect_id}
     change = {"$pull": {"effects": {"id": effect_id}}, "$inc": {"version": 1}}
     await base.approvals.update_one(where, change)

@@ -62,23 +62,23 @@ async def insert(base: Base, deliveries: Sequence[Delivery]) -> frozenset[str]:
 
 async def claim_due(base: Base, queue: Queue, wanted: Wanted, owner: str, until: Instant) -> list[Delivery]:
     lease = {"lease_owner": owner, "lease_until": until, **base.lease(until)}
-    change = {"$set": {"state": State.PENDING.value, **lease}, "$inc": {"lease_number": 1}}
+    change = {"$set": {"state": State.PENDING.value, **lease}, "$inc": {"fencing_token": 1}}
     return [record_of(document, Delivery) for document in await queue.claim(wanted, change)]
 
 
-async def hold(
+async def renew_leases(
     base: Base, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
 ) -> frozenset[str]:
     """One update for all rows of a tenant whose leases have the same number: nearly always one or two."""
     groups: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
     for row in deliveries:
         if row.lease_owner is not None:
-            groups[row.tenant, row.lease_owner, row.lease_number].append(row.id)
+            groups[row.tenant, row.lease_owner, row.fencing_token].append(row.id)
     renewed = {"lease_until": until, **base.lease(until)}
     change = {"$set": renewed | ({"state": State.SENDING.value} if sending else {})}
     held: set[str] = set()
     for (tenant, owner, number), ids in groups.items():
-        ours = {"tenant": tenant, "id": {"$in": ids}, "lease_owner": owner, "lease_number": number}
+        ours = {"tenant": tenant, "id": {"$in": ids}, "lease_owner": owner, "fencing_token": number}
         count = await base.deliveries.update_many({**ours, **CLAIMABLE}, change)
         if count == len(ids):
             held.update(ids)
@@ -90,7 +90,7 @@ async def hold(
 
 def _ours(delivery: Delivery) -> Document:
     """The condition that a row is open, and leased as `delivery` says."""
-    lease = {"lease_owner": delivery.lease_owner, "lease_number": delivery.lease_number}
+    lease = {"lease_owner": delivery.lease_owner, "fencing_token": delivery.fencing_token}
     return {**by_id(delivery.tenant, delivery.id), **lease, **CLAIMABLE}
 
 
@@ -124,7 +124,7 @@ async def record_end(base: Base, given: AttemptRecord) -> bool:
 async def _stands(base: Base, given: AttemptRecord) -> bool:
     """Is the row leased as it was for this attempt, or has the attempt's end been written already?"""
     row = await base.deliveries.find_one(by_id(given.delivery.tenant, given.delivery.id))
-    if row is None or row["lease_number"] != given.delivery.lease_number:
+    if row is None or row["fencing_token"] != given.delivery.fencing_token:
         return False
     if row["lease_owner"] is not None:
         return bool(row["lease_owner"] == given.delivery.lease_owner)
@@ -133,7 +133,7 @@ async def _stands(base: Base, given: AttemptRecord) -> bool:
 
 def _was_written(row: Document, given: AttemptRecord) -> bool:
     kept = given.attempt is None or part_of(given.attempt) in row["attempts"]
-    same_number = row["lease_number"] == given.delivery.lease_number
+    same_number = row["fencing_token"] == given.delivery.fencing_token
     return kept and same_number and row["lease_owner"] is None and row["state"] == given.state.value
 
 

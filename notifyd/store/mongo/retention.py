@@ -16,7 +16,7 @@ from bson import ObjectId
 from bson.errors import InvalidId
 
 from notifyd.model import ResumeStatus, Status
-from notifyd.store import Aged, CollectionName, Hold, Purged
+from notifyd.store import Aged, CollectionName, LegalHold, Purged
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.driver import Collection, Document
 
@@ -143,7 +143,7 @@ def _by_tenant(keys: Iterable[_Key]) -> dict[str, set[_Key]]:
     return tenants
 
 
-async def _subjects(base: Base, hold: Hold | None, keys: Iterable[_Key]) -> dict[_Key, _Subject]:
+async def _subjects(base: Base, hold: LegalHold | None, keys: Iterable[_Key]) -> dict[_Key, _Subject]:
     """What the approvals and incidents under these keys say, by key."""
     subjects: dict[_Key, _Subject] = {}
     for tenant, wanted in _by_tenant(keys).items():
@@ -161,7 +161,7 @@ async def _subjects(base: Base, hold: Hold | None, keys: Iterable[_Key]) -> dict
     return subjects
 
 
-def _is_held(one: Document, hold: Hold | None) -> bool:
+def _is_held(one: Document, hold: LegalHold | None) -> bool:
     if hold is None:
         return False
     labels = orjson.loads(one["request"]).get("labels")

@@ -122,7 +122,14 @@ async def _third(connection: Connection) -> None:
     await nodes.update_many({"forgotten_at": None}, {"$set": {"forgotten_at": later}})
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third)
+async def _fourth(connection: Connection) -> None:
+    """A delivery's lease number is called its fencing token."""
+    await connection.collection("deliveries").update_many(
+        {"lease_number": {"$exists": True}}, {"$rename": {"lease_number": "fencing_token"}}
+    )
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth)
 """Oldest first; the version document counts those the database has been through. Only ever append.
 
 Several nodes may run one at the same time, and one that stopped half-way is run again: each is idempotent.

@@ -133,8 +133,10 @@ class MongoStore:
             return []
         return await delivery_steps.claim_due(self._base, self._deliveries, wanted, owner, until)
 
-    async def hold(self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool) -> frozenset[str]:
-        return await self._run(delivery_steps.hold(self._base, deliveries, until, sending=sending))
+    async def renew_leases(
+        self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
+    ) -> frozenset[str]:
+        return await self._run(delivery_steps.renew_leases(self._base, deliveries, until, sending=sending))
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         await self._run(delivery_steps.release(self._base, deliveries))
@@ -188,8 +190,8 @@ class MongoStore:
     async def owing_approvals(self, limit: int) -> list[Approval]:
         return await self._run(approval_steps.owing(self._base, limit))
 
-    async def strike_effect(self, key: ApprovalKey, effect_id: str) -> None:
-        await self._run(approval_steps.strike(self._base, key, effect_id))
+    async def complete_effect(self, key: ApprovalKey, effect_id: str) -> None:
+        await self._run(approval_steps.complete_effect(self._base, key, effect_id))
 
     async def approvals(
         self, tenant: str, where: ApprovalFilter, page: Page

@@ -79,11 +79,11 @@ def replace(db: Connection, approval: Approval) -> bool:
     return row[0] == approval.version and find(db, approval.key) == approval
 
 
-def strike(db: Connection, key: ApprovalKey, effect_id: str) -> None:
+def complete_effect(db: Connection, key: ApprovalKey, effect_id: str) -> None:
     approval = find(db, key)
     if approval is None or all(effect.id != effect_id for effect in approval.effects):
         return
-    save(db, evolve(approval.strike(effect_id), version=approval.version + 1))
+    save(db, evolve(approval.complete_effect(effect_id), version=approval.version + 1))
 
 
 def set_resume(db: Connection, delivery: Delivery, status: ResumeStatus) -> None:

@@ -50,11 +50,11 @@ _NO_LEASE: Final = "lease_owner = NULL, lease_until = 0, life = 0"
 _BEARING: Final = sql("WHERE", bearing("deliveries", ":tenant", ":id"))
 _OURS: Final = sql(
     _BEARING,
-    "AND due_at IS NOT NULL AND lease_owner = :owner AND lease_number = :number AND life = :life",
+    "AND due_at IS NOT NULL AND lease_owner = :owner AND fencing_token = :number AND life = :life",
 )
 _CLAIM: Final = sql(
     "UPDATE deliveries SET state = 'pending', lease_owner = :owner, lease_until = :until, life = :life,",
-    "lease_number = lease_number + 1",
+    "fencing_token = fencing_token + 1",
     "WHERE rowid = :rowid AND (due_at <= :now OR due_at > :horizon OR",
     _AHEAD,
     ") AND",
@@ -68,7 +68,7 @@ _RELEASE: Final = sql(
     _OURS,
 )
 _STANDING: Final = sql(
-    "SELECT rowid, state, tries, attempts, lease_owner, lease_number, life FROM deliveries WHERE",
+    "SELECT rowid, state, tries, attempts, lease_owner, fencing_token, life FROM deliveries WHERE",
     bearing("deliveries", "?1", "?2"),
 )
 _RECORD: Final = sql(
@@ -205,12 +205,12 @@ def _lease_of(delivery: Delivery, life: int) -> dict[str, Any]:
         "tenant": delivery.tenant,
         "id": delivery.id,
         "owner": delivery.lease_owner,
-        "number": delivery.lease_number,
+        "number": delivery.fencing_token,
         "life": life,
     }
 
 
-def hold(
+def renew_leases(
     db: Database, life: int, deliveries: Sequence[Delivery], until: Instant, sending: bool
 ) -> frozenset[str]:
     statement = _HOLD_SENDING if sending else _HOLD
@@ -241,7 +241,7 @@ def record(db: Database, life: int, given: AttemptRecord) -> bool:
         return False
     rowid, state, tries, text, owner, number, lease_life = row
     attempts, fresh = _with_attempt(text, given.attempt)
-    same_number = number == delivery.lease_number
+    same_number = number == delivery.fencing_token
     if same_number and owner is not None and owner == delivery.lease_owner and lease_life == life:
         _write_end(db, rowid, given, tries + (given.attempt is not None), attempts)
         return True

@@ -17,7 +17,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from notifyd.model import Instant
-from notifyd.store import Aged, CollectionName, Hold
+from notifyd.store import Aged, CollectionName, LegalHold
 from notifyd.store.sqlite.keys import bearing, entry_of_old
 from notifyd.store.sqlite.rows import sql
 
@@ -158,7 +158,7 @@ def _terms(aged: Aged) -> dict[str, Any]:
     return terms if aged.hold is None else terms | _label(aged.hold)
 
 
-def _label(hold: Hold) -> dict[str, Any]:
+def _label(hold: LegalHold) -> dict[str, Any]:
     return {"hold_key": hold.key, "hold_value": hold.value}
 
 

@@ -54,7 +54,7 @@ INCIDENT: Final = (
 DELIVERY: Final = (
     "tenant", "id", "event_key", "kind", "action", "rule", "channel", "channel_type", "lane", "recipient",
     "sealed", "correlation_id", "created_at", "next_attempt_at", "deadline", "run_id", "approval_id", "seq",
-    "state", "tries", "attempts", "ended_at", "reason", "lease_owner", "lease_until", "lease_number",
+    "state", "tries", "attempts", "ended_at", "reason", "lease_owner", "lease_until", "fencing_token",
     "folded_into", "window", "window_start", "budget",
 )  # fmt: skip
 AUDIT: Final = (
@@ -170,7 +170,7 @@ def delivery_row(d: Delivery) -> Row:
         d.tenant, d.id, d.event_key, d.kind, d.action, d.rule, d.channel, d.channel_type, d.lane, d.recipient,
         int(d.sealed), d.correlation_id, d.created_at, d.next_attempt_at, d.deadline, d.run_id, d.approval_id,
         d.seq, d.state.value, d.tries, _many(d.attempts), d.ended_at, value_of(d.reason), d.lease_owner,
-        d.lease_until, d.lease_number, d.folded_into, d.window, d.window_start, d.budget,
+        d.lease_until, d.fencing_token, d.folded_into, d.window, d.window_start, d.budget,
     )  # fmt: skip
 
 

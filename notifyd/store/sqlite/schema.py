@@ -121,7 +121,9 @@ _THIRD: Final = "\n".join(
     ]
 )
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD)
+_FOURTH: Final = "ALTER TABLE deliveries RENAME COLUMN lease_number TO fencing_token;"
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
 

@@ -143,9 +143,11 @@ class SqliteStore:
         steps = (partial(claim, candidates=chunk) for chunk in _chunks(candidates))
         return list(chain.from_iterable(await self._write_all(steps)))
 
-    async def hold(self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool) -> frozenset[str]:
-        hold = partial(delivery_steps.hold, life=self._life, until=until, sending=sending)
-        steps = (partial(hold, deliveries=chunk) for chunk in _chunks(deliveries))
+    async def renew_leases(
+        self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
+    ) -> frozenset[str]:
+        renew = partial(delivery_steps.renew_leases, life=self._life, until=until, sending=sending)
+        steps = (partial(renew, deliveries=chunk) for chunk in _chunks(deliveries))
         return frozenset(chain.from_iterable(await self._write_all(steps)))
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -216,8 +218,8 @@ class SqliteStore:
     async def owing_approvals(self, limit: int) -> list[Approval]:
         return await self._read(lambda db: approval_steps.owing(db, limit))
 
-    async def strike_effect(self, key: ApprovalKey, effect_id: str) -> None:
-        await self._writer.submit(lambda db: approval_steps.strike(db, key, effect_id))
+    async def complete_effect(self, key: ApprovalKey, effect_id: str) -> None:
+        await self._writer.submit(lambda db: approval_steps.complete_effect(db, key, effect_id))
 
     async def approvals(
         self, tenant: str, where: ApprovalFilter, page: Page

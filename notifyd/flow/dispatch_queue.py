@@ -18,7 +18,7 @@ class Ready:
     message: Message
 
 
-class Outbox(Protocol):
+class DispatchQueue(Protocol):
     """Where new deliveries go: the dispatcher, as its suppliers see it."""
 
     def lease(self, delivery: Delivery) -> Delivery:
