@@ -514,7 +514,7 @@ async def test_what_was_sent_is_on_record_once_where_the_answer_was_lost(tmp_pat
 
 
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize("operation", ["claim_due", "hold", "backlog", "has_earlier", "release"])
+@pytest.mark.parametrize("operation", ["claim_due", "renew_leases", "backlog", "has_earlier", "release"])
 async def test_a_store_that_fails_for_a_while_delays_and_loses_nothing(
     tmp_path: Path, operation: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -603,11 +603,11 @@ async def test_a_slow_attempt_is_shown_as_being_sent_once(tmp_path: Path) -> Non
         assert row.state is State.PENDING
         way.turn(1)
         await way.becomes(row.id, State.SENDING)
-        held = way.store.asked.count("hold")
+        held = way.store.asked.count("renew_leases")
         for _ in range(3):
             way.turn(1)
             await looked(way)
-        assert way.store.asked.count("hold") == held
+        assert way.store.asked.count("renew_leases") == held
         gate.open()
         await way.becomes(row.id, State.SENT)
 
@@ -660,13 +660,13 @@ async def test_what_was_leased_before_a_pause_goes_only_where_the_store_says_it_
         lane = way.app._dispatcher._lanes["team"]
         await until(lambda: gate.waiting == 4)
         way.turn(120)
-        way.store.fail("hold", 2)
+        way.store.fail("renew_leases", 2)
         if lost:
             now = way.clock()
             await way.store.claim_due("team", "other", now, now + 60 * SECOND, 10, held=set(lane.running))
         gate.open()
         await until(lambda: not lane.queue and not lane.running)
-        assert way.store.calls.count("hold") == 4
+        assert way.store.calls.count("renew_leases") == 4
         assert len(way.channel().ids) == len(set(way.channel().ids)) == (4 if lost else 6)
 
 
