@@ -13,8 +13,8 @@ from attrs import define, evolve, field, frozen
 
 from notifyd.config import load as config
 from notifyd.config.settings import Settings
-from notifyd.flow.dispatch_queue import Ready
-from notifyd.model import SECOND, Delivery, Instant, Message, Principal, Receipt, Via
+from notifyd.flow.queues import Insert, Ready
+from notifyd.model import SECOND, Approval, Delivery, Instant, Message, Principal, Receipt, Via
 from notifyd.plugin import ChannelContext, ChannelType, check_response, post
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.registry import OpenChannel, Registry, open_registry
@@ -247,7 +247,13 @@ class RecordingQueue:
     taken: list[Ready] = field(factory=list)
     looked: list[tuple[str, str, int]] = field(factory=list)
 
-    def lease(self, delivery: Delivery) -> Delivery:
+    async def enqueue(self, ready: Sequence[Ready], insert: Insert) -> None:
+        leased = [Ready(self._leased(one.delivery), one.message) for one in ready]
+        inserted = await insert([one.delivery for one in leased])
+        self.taken.extend(one for one in leased if one.delivery.id in inserted)
+
+    @staticmethod
+    def _leased(delivery: Delivery) -> Delivery:
         return evolve(
             delivery, lease_owner=NODE, lease_until=delivery.created_at + 60 * SECOND, fencing_token=1
         )
@@ -255,8 +261,15 @@ class RecordingQueue:
     def look(self, lane: str, channel: str, count: int) -> None:
         self.looked.append((lane, channel, count))
 
-    def take(self, ready: Sequence[Ready]) -> None:
-        self.taken.extend(ready)
+
+@define
+class RecordingEffects:
+    """An effect queue that keeps what it is given, and settles nothing."""
+
+    offered: list[Approval] = field(factory=list)
+
+    def offer(self, approval: Approval) -> None:
+        self.offered.append(approval)
 
 
 def principal(name: str = "task-runner", **changes: Any) -> Principal:

@@ -14,6 +14,7 @@ from notifyd.approval.ballots import Ballot, cast, check_ballot, check_grants, e
 from notifyd.approval.notices import progress
 from notifyd.config.settings import ResumeTokenMode
 from notifyd.errors import NotFoundError, StoreError
+from notifyd.flow.queues import EffectQueue
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Instant
 from notifyd.registry.registry import Registry
@@ -27,20 +28,20 @@ completed, before the caller is asked to wait."""
 
 
 class Decisions:
-    """`recorded` is told of each approval that owes new effects."""
+    """Approvals that owe new effects go to `effect_queue`."""
 
     def __init__(
         self,
         *,
         store: Store,
         current: Callable[[], Registry],
-        recorded: Callable[[Approval], None],
+        effect_queue: EffectQueue,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._store = store
         self._current = current
-        self._recorded = recorded
+        self._effect_queue = effect_queue
         self._metrics = metrics
         self._clock = clock
         self._turns: WeakValueDictionary[ApprovalKey, asyncio.Lock] = WeakValueDictionary()
@@ -82,7 +83,7 @@ class Decisions:
         if not await self._store.replace_approval(written):
             return None
         self._measure(written, now)
-        self._recorded(written)
+        self._effect_queue.offer(written)
         return answer
 
     def _measure(self, approval: Approval, now: Instant) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from notifyd.config.settings import Rule
 from notifyd.errors import RenderError, SealError, StoreError
-from notifyd.flow.dispatch_queue import DispatchQueue, Ready
+from notifyd.flow.queues import DispatchQueue, Ready
 from notifyd.flow.storm import Budgets, is_request, quiet_until
 from notifyd.metrics import Metrics
 from notifyd.model import APPROVAL_KIND, SECOND, Clock, Delivery, Instant, Message, State
@@ -120,16 +120,17 @@ class Digests:
         self._count_queued(first, count)
 
     async def _fold(self, content: _Content, registry: Registry, now: Instant) -> None:
-        ready = content.ready(registry, now)
-        ready = evolve(ready, delivery=self._dispatch_queue.lease(ready.delivery))
-        self._count_folded(
-            content.window, await self._store.fold(content.window, ready.delivery, content.ids)
-        )
-        stored = await self._store.delivery(content.window.tenant, content.id)
-        # Another node may have been quicker with its own: then that one is stored, and that node sends it.
-        if stored is not None and stored.message == ready.delivery.message:
-            self._count_queued(ready.delivery, 1)
-            self._dispatch_queue.take([ready])
+        async def fold(queued: Sequence[Delivery]) -> Collection[str]:
+            (digest,) = queued
+            self._count_folded(content.window, await self._store.fold(content.window, digest, content.ids))
+            stored = await self._store.delivery(digest.tenant, digest.id)
+            # Another node may have been quicker with its own: then that one is stored, and that node sends it.
+            if stored is None or stored.message != digest.message:
+                return ()
+            self._count_queued(digest, 1)
+            return (digest.id,)
+
+        await self._dispatch_queue.enqueue([content.ready(registry, now)], fold)
 
     def _count_folded(self, window: Window, folded: int) -> None:
         self._metrics.deliveries.labels(window.channel, State.FOLDED.value).inc(folded)

@@ -22,9 +22,9 @@ from notifyd.errors import (
     UnavailableError,
 )
 from notifyd.flow.attempt import attempt, conclude, too_old
-from notifyd.flow.dispatch_queue import Ready
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
 from notifyd.flow.leases import Leases
+from notifyd.flow.queues import Insert, PlanningQueue, Ready
 from notifyd.flow.tally import Tally
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -76,7 +76,7 @@ Render: TypeAlias = Callable[[Delivery, Event, Registry], Delivery]
 class Dispatcher:
     """Owns the lanes of this node.
 
-    `callback_ended` gives the event that the end of a resume callback raises, and `accepted` is told of it
+    `callback_ended` gives the event that the end of a resume callback raises, which goes to `planning_queue`
     once it is durable. `render` is asked where a delivery that could not be rendered is retried. `nodes`
     counts those alive, which divide each channel's rate limit among them.
     """
@@ -87,7 +87,7 @@ class Dispatcher:
         store: Store,
         current: Callable[[], Registry],
         callback_ended: CallbackEnded,
-        accepted: Callable[[Event], None],
+        planning_queue: PlanningQueue,
         render: Render,
         metrics: Metrics,
         clock: Clock,
@@ -98,7 +98,7 @@ class Dispatcher:
         self._store = store
         self._current = current
         self._callback_ended = callback_ended
-        self._accepted = accepted
+        self._planning_queue = planning_queue
         self._render = render
         self._metrics = metrics
         self._tally = Tally(metrics)
@@ -121,19 +121,27 @@ class Dispatcher:
         """Open deliveries, over all lanes."""
         return sum(lane.backlog for lane in self._lanes.values())
 
-    def admit(self, unplanned: int) -> None:
-        """Raises `OverloadedError` while open deliveries and events to plan reach `max_backlog`."""
+    def admit(self) -> bool:
+        """See `queues.Admission`: the backlog is open deliveries and events to plan, up to `max_backlog`."""
         limit = self._current().settings.dispatch.max_backlog
-        waiting = self.backlog + unplanned
+        waiting = self.backlog + self._planning_queue.waiting
         if waiting >= limit:
             retry_after = self._tally.retry_after(waiting, limit)
             raise OverloadedError(f"{waiting} deliveries are waiting", retry_after=retry_after)
+        return self._planning_queue.has_room
 
-    def lease(self, delivery: Delivery) -> Delivery:
-        """`delivery` leased to this node where its lane has room in memory, else as it is."""
-        if self._draining or not self._lane(delivery).room((delivery.tenant, delivery.rule)):
-            return delivery
-        return self._leases.give(delivery)
+    async def enqueue(self, ready: Sequence[Ready], insert: Insert) -> None:
+        """See `queues.DispatchQueue`."""
+        leased = [self._leased(one) for one in ready]
+        inserted = await insert([one.delivery for one in leased])
+        self._take([one for one in leased if one.delivery.id in inserted])
+
+    def _leased(self, ready: Ready) -> Ready:
+        """`ready` leased to this node where its lane has room in memory, else as it is."""
+        row = ready.delivery
+        if self._draining or not self._lane(row).room((row.tenant, row.rule)):
+            return ready
+        return Ready(self._leases.give(row), ready.message)
 
     def look(self, lane: str, channel: str, count: int) -> None:
         """The store has so many more deliveries of this lane that are due now."""
@@ -141,12 +149,10 @@ class Dispatcher:
         known.backlog += count
         self._due(known, self._clock())
 
-    def take(self, ready: Sequence[Ready]) -> None:
+    def _take(self, ready: Sequence[Ready]) -> None:
         """Rows that this node's insert reported as new: the leased ones are dispatched from memory."""
         lanes = {}
         for one in ready:
-            if one.delivery.window is not None:
-                continue  # held: it is nobody's work until its window closes
             lane = lanes[one.delivery.lane] = self._lane(one.delivery)
             lane.backlog += 1
             if one.delivery.lease_owner is not None:
@@ -422,7 +428,7 @@ class Dispatcher:
             lane.backlog = max(0, lane.backlog - 1)
             self._tally.end(delivery, record, self._clock())
         if record.event is not None:
-            self._accepted(record.event)
+            self._planning_queue.offer(record.event)
 
     async def _patiently(self, step: Callable[[], Awaitable[_T]]) -> _T:
         """Repeat a step until the store takes it: what was sent is not sent again for want of a record."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
 
 from notifyd.approval.ballots import expire
+from notifyd.flow.queues import EffectQueue
 from notifyd.metrics import Metrics
 from notifyd.model import Approval, Clock, Instant
 from notifyd.store import Store
@@ -15,13 +15,11 @@ _BATCH: Final = 100
 
 
 class Expiry:
-    """Ends what is due. `recorded` is told of each approval that owes new effects."""
+    """Ends what is due. Approvals that owe new effects go to `effect_queue`."""
 
-    def __init__(
-        self, *, store: Store, recorded: Callable[[Approval], None], metrics: Metrics, clock: Clock
-    ) -> None:
+    def __init__(self, *, store: Store, effect_queue: EffectQueue, metrics: Metrics, clock: Clock) -> None:
         self._store = store
-        self._recorded = recorded
+        self._effect_queue = effect_queue
         self._metrics = metrics
         self._clock = clock
 
@@ -42,5 +40,5 @@ class Expiry:
         if expired is None or not await self._store.replace_approval(expired):
             return False
         self._metrics.outstanding.labels(approval.tenant).dec()
-        self._recorded(expired)
+        self._effect_queue.offer(expired)
         return True

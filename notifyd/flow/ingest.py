@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import unquote
 
 import orjson
@@ -12,6 +12,7 @@ from attrs import frozen
 from notifyd.approval.holds import on_hold, on_released
 from notifyd.approval.rounds import Request, Update, on_requested, on_updated
 from notifyd.errors import EventIdConflictError, Fault, InvalidError, TooOldError
+from notifyd.flow.queues import Admission, PlanningQueue
 from notifyd.metrics import Metrics
 from notifyd.model import (
     APPROVAL_KIND,
@@ -50,12 +51,6 @@ _MEANING: Final[Mapping[type[PackEvent], tuple[str, str]]] = {
 }
 
 
-class Planning(Protocol):
-    """The planner's door, as ingest sees it."""
-
-    def __call__(self, event: Event, *, leased: bool = True) -> None: ...
-
-
 @frozen
 class Accepted:
     """`fresh`: 202, else 200 with the first answer again. `answer` is the response's body."""
@@ -65,26 +60,22 @@ class Accepted:
 
 
 class Ingest:
-    """Makes events durable and hands the new ones on.
-
-    `admit` raises `OverloadedError` while the backlog is full, and tells whether the planner's memory has room
-    for one more; `accepted` is told of each event that is new.
-    """
+    """Makes events durable, as far as `admission` allows, and hands the new ones to `planning_queue`."""
 
     def __init__(
         self,
         *,
         store: Store,
         current: Callable[[], Registry],
-        admit: Callable[[], bool],
-        accepted: Planning,
+        admission: Admission,
+        planning_queue: PlanningQueue,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._store = store
         self._current = current
-        self._admit = admit
-        self._accepted = accepted
+        self._admission = admission
+        self._planning_queue = planning_queue
         self._metrics = metrics
         self._clock = clock
 
@@ -97,7 +88,7 @@ class Ingest:
         nothing is stored, but for a `StoreError`, after which the same event can be sent again.
         """
         registry, now = self._current(), self._clock()
-        leased = self._admit()
+        leased = self._admission.admit()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
         _check_callback(event, registry)
         content = canonical(document)
@@ -118,7 +109,7 @@ class Ingest:
     ) -> Accepted:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
-        leased = self._admit()
+        leased = self._admission.admit()
         self.check_time(event)
         content = canonical(document)
         identity = registry.keyring.identify(_CONTENT, content)
@@ -140,7 +131,7 @@ class Ingest:
         kind = self._metrics.kind(row.kind)
         if appended.fresh:
             self._count_outstanding(stored)
-            self._accepted(stored, leased=append.leased)
+            self._planning_queue.offer(stored, leased=append.leased)
         # Also of one that is new: an acceptance that broke off is finished as it was begun, with its own content.
         if stored.content_id != row.content_id and not keyring.same(_CONTENT, content, stored.content_id):
             self._metrics.event(kind, "conflict").inc()

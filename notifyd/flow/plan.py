@@ -14,20 +14,19 @@ from attrs import evolve
 from notifyd.config.settings import LinkMode, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
-from notifyd.flow.dispatch_queue import DispatchQueue, Ready
+from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
 from notifyd.metrics import Metrics
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, Clock, Delivery, Event, Message, PlanEntry, State
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import wrap
 from notifyd.security.links import Link
-from notifyd.store import Planned, Store
+from notifyd.store import PlanFixed, Planned, Store
 from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 64
-_QUEUE: Final = 4096
 _TURN: Final = 0.001
 """Seconds of planning after which requests go in between: rendering a message takes a tenth of them."""
 _PAUSE: Final = 0.5
@@ -208,6 +207,7 @@ class Planner:
         *,
         store: Store,
         current: Callable[[], Registry],
+        planning_queue: PlanningQueue,
         dispatch_queue: DispatchQueue,
         budgets: Budgets,
         metrics: Metrics,
@@ -216,43 +216,20 @@ class Planner:
     ) -> None:
         self._store = store
         self._current = current
+        self._planning_queue = planning_queue
         self._dispatch_queue = dispatch_queue
         self._budgets = budgets
         self._metrics = metrics
         self._clock = clock
         self._node = node
-        self._queue: asyncio.Queue[Event] = asyncio.Queue()
-        self._left_behind = 0
-
-    @property
-    def waiting(self) -> int:
-        """How many accepted events this node has yet to plan, in memory or not."""
-        return self._queue.qsize() + self._left_behind
-
-    @property
-    def has_room(self) -> bool:
-        """May the next event be planned from memory?"""
-        return self._queue.qsize() < _QUEUE
-
-    def offer(self, event: Event, *, leased: bool = True) -> None:
-        """Plan this accepted event soon: from memory where this node has leased it, else from the store."""
-        if not event.notify:
-            return
-        if leased:
-            self._queue.put_nowait(event)
-        else:
-            self._left_behind += 1
 
     async def run(self) -> None:
         """Plan what is offered, and then what memory had no room for, until cancelled."""
         while True:
-            if self._left_behind and self._queue.empty():
+            if self._planning_queue.only_left_behind:
                 await self._catch_up()
-                continue
-            batch = [await self._queue.get()]
-            while len(batch) < _BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            await self._patiently(batch)
+            else:
+                await self._patiently(await self._planning_queue.take(_BATCH))
 
     async def _catch_up(self) -> None:
         try:
@@ -261,8 +238,7 @@ class Planner:
             log.warning("planning waits for the store: %s", error)
             await asyncio.sleep(_PAUSE)
             return
-        # Finding none, other nodes or the sweeper have been quicker.
-        self._left_behind = max(0, self._left_behind - found) if found else 0
+        self._planning_queue.caught_up(found)
 
     async def sweep(self) -> int:
         """Plan what was accepted and never planned, by a node that died or a queue that was full."""
@@ -304,11 +280,21 @@ class Planner:
             if time.perf_counter() - turn >= _TURN:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
-        for one, fixed in zip(planned, await self._store.fix_plans(planned), strict=True):
-            if not fixed.won:
-                await self._finish(evolve(one.event, plan=fixed.plan), registry)
+        for one, fixed in zip(planned, await self._fix(planned, ready), strict=True):
+            if fixed.won:
+                await self._count([row for row in one.deliveries if row.id in fixed.inserted])
             else:
-                await self._hand_over(one.deliveries, fixed.inserted, ready)
+                await self._finish(evolve(one.event, plan=fixed.plan), registry)
+
+    async def _fix(self, planned: Sequence[Planned], ready: Mapping[str, Ready]) -> Sequence[PlanFixed]:
+        fixed: list[PlanFixed] = []
+
+        async def insert(queued: Sequence[Delivery]) -> frozenset[str]:
+            fixed.extend(await self._store.fix_plans(_with(planned, queued)))
+            return frozenset().union(*(one.inserted for one in fixed))
+
+        await self._dispatch_queue.enqueue(tuple(ready.values()), insert)
+        return fixed
 
     async def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         plan = event.plan
@@ -329,8 +315,17 @@ class Planner:
         """Insert what an earlier life, or another node, has planned and may not have inserted."""
         ready: dict[str, Ready] = {}
         plan, now = event.plan or (), self._clock()
-        rows = await self._render(event, plan, view(event), registry, now, ready)
-        await self._hand_over(rows, await self._store.insert_deliveries(event, rows), ready)
+        rows = {row.id: row for row in await self._render(event, plan, view(event), registry, now, ready)}
+        inserted: frozenset[str] = frozenset()
+
+        async def insert(queued: Sequence[Delivery]) -> frozenset[str]:
+            nonlocal inserted
+            leased = rows | {row.id: row for row in queued}
+            inserted = await self._store.insert_deliveries(event, tuple(leased.values()))
+            return inserted
+
+        await self._dispatch_queue.enqueue(tuple(ready.values()), insert)
+        await self._count([row for row in rows.values() if row.id in inserted])
 
     async def _render(
         self,
@@ -349,18 +344,19 @@ class Planner:
                 log.error("delivery %s cannot be rendered: %s", entry.delivery_id, error)
                 rows.append(_stillborn(event, entry, registry, now))
                 continue
-            row = await self._held_or_leased(made.delivery, entry, event, seen, registry)
-            ready[row.id] = Ready(row, made.message)
+            row = await self._deferred(made.delivery, entry, event, seen, registry)
+            if row.window is None:
+                ready[row.id] = Ready(row, made.message)
             rows.append(row)
         return tuple(rows)
 
-    async def _held_or_leased(
+    async def _deferred(
         self, row: Delivery, entry: PlanEntry, event: Event, seen: Mapping[str, Any], registry: Registry
     ) -> Delivery:
-        """`row` held in a window where its rule's storm control says so, else leased if there is room."""
+        """`row` as it is, or deferred to the end of a window where its rule's storm control says so."""
         rule, now = registry.rule(entry.rule), row.created_at
         if rule is None:
-            return self._dispatch_queue.lease(row)
+            return row
         throttled = rule.throttle if not is_request(event.kind, event.action) else None
         if throttled:
             row = evolve(row, budget=budget_key(event.tenant, entry))
@@ -373,16 +369,12 @@ class Planner:
             )
         if row.budget is not None:
             self._budgets.spend(row.budget, now)
-        return self._dispatch_queue.lease(row)
+        return row
 
-    async def _hand_over(
-        self, rows: Sequence[Delivery], inserted: frozenset[str], ready: Mapping[str, Ready]
-    ) -> None:
-        new = [row for row in rows if row.id in inserted]
-        # What is held is queued when its window closes: as itself, or as a part of its digest.
+    async def _count(self, new: Sequence[Delivery]) -> None:
+        # What is deferred is queued when its window closes: as itself, or as a part of its digest.
         queued = (row for row in new if row.window is None and row.state is State.PENDING)
         self._metrics.approvals_queued.inc(sum(row.kind == APPROVAL_KIND for row in queued))
-        self._dispatch_queue.take([ready[row.id] for row in new if row.id in ready])
         await self._tell_of_dead([row for row in new if row.state is State.DEAD])
 
     async def _tell_of_dead(self, rows: Sequence[Delivery]) -> None:
@@ -391,6 +383,17 @@ class Planner:
             self._metrics.dead_letters.labels(row.channel).inc()
         if rows:
             await self._store.write_audit([unrendered(row, row.created_at) for row in rows])
+
+
+def _with(planned: Sequence[Planned], queued: Sequence[Delivery]) -> list[Planned]:
+    """`planned`, its deliveries leased as they are in `queued`."""
+    leased = {row.id: row for row in queued}
+    return [
+        evolve(one, deliveries=tuple(leased.get(row.id, row) for row in one.deliveries))
+        if one.deliveries
+        else one
+        for one in planned
+    ]
 
 
 def _stillborn(event: Event, entry: PlanEntry, registry: Registry, now: int) -> Delivery:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -13,7 +14,7 @@ from yarl import URL
 from notifyd.approval.ballots import owed_row
 from notifyd.approval.notices import own_event, progress
 from notifyd.errors import Reason, SealError, StoreError
-from notifyd.flow.dispatch_queue import DispatchQueue, Ready
+from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.model import (
     APPROVAL_KIND,
     RESUME_CHANNEL,
@@ -45,7 +46,7 @@ _BATCH: Final = 100
 class Effects:
     """Settles what approvals owe: at once for the decisions of this node, by sweep for what was left over.
 
-    `accepted` is told of each new event, `dispatch_queue` of each new callback.
+    Events it raises go to `planning_queue`, callbacks to `dispatch_queue`.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class Effects:
         *,
         store: Store,
         current: Callable[[], Registry],
-        accepted: Callable[[Event], None],
+        planning_queue: PlanningQueue,
         dispatch_queue: DispatchQueue,
         clock: Clock,
     ) -> None:
         self._store = store
         self._current = current
-        self._accepted = accepted
+        self._planning_queue = planning_queue
         self._dispatch_queue = dispatch_queue
         self._clock = clock
         self._queue: asyncio.Queue[Approval] = asyncio.Queue(_BATCH)
@@ -112,15 +113,15 @@ class Effects:
         lease = self._current().settings.dispatch.lease
         appended = await self._store.append(append_as_is(row, lease=lease))
         if appended.fresh:
-            self._accepted(appended.event)
+            self._planning_queue.offer(appended.event)
 
     async def _queue_callback(self, approval: Approval, effect: Effect) -> None:
         registry = self._current()
         message = callback_message(approval, effect, registry)
         row = _callback_delivery(approval, effect, message, registry, self._clock())
-        leased = self._dispatch_queue.lease(row)
-        if leased.id in await self._store.insert_deliveries(None, [leased]):
-            self._dispatch_queue.take([Ready(leased, message)])
+        await self._dispatch_queue.enqueue(
+            [Ready(row, message)], partial(self._store.insert_deliveries, None)
+        )
 
 
 async def callback_ended(

@@ -25,6 +25,7 @@ from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.nodes import BEAT, Nodes
 from notifyd.flow.plan import Planner, rendered_again
+from notifyd.flow.queues import PlanningQueue
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
 from notifyd.flow.storm import Budgets
@@ -124,21 +125,23 @@ class App:
         shared: dict[str, Any] = {"store": self._store, "current": self._current, "clock": self._clock}
         counted = shared | {"metrics": self._metrics}
         self._nodes = Nodes(store=self._store, clock=self._clock)
+        planning: dict[str, Any] = {"planning_queue": PlanningQueue()}
         self._dispatcher = Dispatcher(
             **counted,
+            **planning,
             callback_ended=partial(callback_ended, self._store),
-            accepted=lambda event: self._planner.offer(event),
             render=rendered_again,
             node=node,
             nodes=self._nodes,
         )
         budgets = Budgets(self._store, self._nodes)
-        self._planner = Planner(**counted, dispatch_queue=self._dispatcher, budgets=budgets, node=node)
-        self._digests = Digests(**counted, dispatch_queue=self._dispatcher, budgets=budgets)
-        accepted = self._planner.offer
-        self._effects = Effects(**shared, accepted=accepted, dispatch_queue=self._dispatcher)
-        recorded = self._effects.offer
-        self._expiry = Expiry(store=self._store, recorded=recorded, metrics=self._metrics, clock=self._clock)
+        sending: dict[str, Any] = {"dispatch_queue": self._dispatcher}
+        self._planner = Planner(**counted, **planning, **sending, budgets=budgets, node=node)
+        self._digests = Digests(**counted, **sending, budgets=budgets)
+        self._effects = Effects(**shared, **planning, **sending)
+        self._expiry = Expiry(
+            store=self._store, effect_queue=self._effects, metrics=self._metrics, clock=self._clock
+        )
         self._retention = Retention(
             store=self._store,
             settings=lambda: self._current().settings,
@@ -147,17 +150,13 @@ class App:
         )
         self._services = Services(
             **counted,
-            ingest=Ingest(**counted, admit=self._admit, accepted=accepted),
-            decisions=Decisions(**counted, recorded=recorded),
+            ingest=Ingest(**counted, **planning, admission=self._dispatcher),
+            decisions=Decisions(**counted, effect_queue=self._effects),
             dispatcher=self._dispatcher,
             retention=self._retention,
             ready=self._store.probe,
             draining=lambda: self._draining,
         )
-
-    def _admit(self) -> bool:
-        self._dispatcher.admit(self._planner.waiting)
-        return self._planner.has_room
 
     # -- start and stop -----------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from notifyd.security.signing import secret_bytes
 from notifyd.store import Store
 from notifyd.wire.codec import rfc3339
 from tests import events
-from tests.fakes import RUNNER, TOKEN, TurnableClock, principal
+from tests.fakes import RUNNER, TOKEN, RecordingEffects, TurnableClock, principal
 from tests.flows import RULES, Flow, flow
 
 OTHER_PLAN = "sha256:" + "b" * 64
@@ -306,7 +306,7 @@ async def test_decisions_by_two_nodes_on_one_store_count_as_if_by_one(way: Flow)
     other = Decisions(
         store=cast(Store, way.store),
         current=way.current,
-        recorded=lambda _: None,
+        effect_queue=RecordingEffects(),
         metrics=way.metrics,
         clock=way.clock,
     )

@@ -15,6 +15,7 @@ from bson import ObjectId
 from notifyd.config.settings import Settings
 from notifyd.errors import StoreError, StoreInUseError, TooLargeError
 from notifyd.flow.expire import Expiry
+from notifyd.flow.queues import PlanningQueue
 from notifyd.flow.resume import Effects
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -264,15 +265,15 @@ async def test_of_processes_that_start_under_one_name_at_once_one_lives(node: Op
 class Timer:
     """What a node does about expiry: ending what is due, and settling what that sets off."""
 
-    def __init__(self, store: MongoStore, accepted: list[Event]) -> None:
+    def __init__(self, store: MongoStore, planning_queue: PlanningQueue) -> None:
         nothing: Any = None  # it owes no callback
         current: Any = lambda: SimpleNamespace(settings=Settings())  # noqa: E731 - all of a registry that it needs
         clock = TurnableClock()
         self.store = store
         self.effects = Effects(
-            store=store, current=current, accepted=accepted.append, dispatch_queue=nothing, clock=clock
+            store=store, current=current, planning_queue=planning_queue, dispatch_queue=nothing, clock=clock
         )
-        self.expiry = Expiry(store=store, recorded=self.effects.offer, metrics=Metrics(), clock=clock)
+        self.expiry = Expiry(store=store, effect_queue=self.effects, metrics=Metrics(), clock=clock)
 
     async def sweep(self) -> None:
         await self.expiry.sweep()
@@ -285,7 +286,7 @@ async def expiries(store: MongoStore) -> list[str]:
 
 
 async def test_approvals_that_nodes_find_expired_at_once_expire_once_each(node: Open) -> None:
-    accepted: list[Event] = []
+    accepted = PlanningQueue()
     timers = [Timer(await node(name), accepted) for name in ("a", "b", "c")]
     runs = [f"run-{number}" for number in range(4)]
     for run in runs:
@@ -295,22 +296,23 @@ async def test_approvals_that_nodes_find_expired_at_once_expire_once_each(node: 
         found = await find_approval(timers[1].store, ApprovalKey(TENANT, run, "deploy"))
         assert (found.status, found.effects) == (Status.EXPIRED, ())
     assert await expiries(timers[0].store) == runs
-    assert sorted(str(one.run_id) for one in accepted) == runs
-    assert {one.action for one in accepted} == {"expired"}
+    raised = await accepted.take(100)
+    assert sorted(str(one.run_id) for one in raised) == runs
+    assert {one.action for one in raised} == {"expired"}
 
 
 async def test_an_expiry_that_its_node_did_not_live_to_settle_is_settled_once_by_the_others(
     node: Open,
 ) -> None:
-    accepted: list[Event] = []
+    accepted = PlanningQueue()
     killed, *others = [Timer(await node(name), accepted) for name in ("a", "b", "c")]
     await open_approval(killed.store, approval(expires_at=NOW))
     assert await killed.expiry.sweep() == 1
-    assert accepted == []
+    assert accepted.waiting == 0
     await asyncio.gather(*(timer.sweep() for timer in others))
     await killed.sweep()
     assert await expiries(killed.store) == ["run-1"]
-    assert [one.action for one in accepted] == ["expired"]
+    assert [one.action for one in await accepted.take(100)] == ["expired"]
 
 
 async def test_what_two_nodes_remove_by_age_at_once_is_removed_and_counted_once(node: Open) -> None:

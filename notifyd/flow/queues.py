@@ -1,0 +1,102 @@
+"""What one step hands to the next: each queue named for the step behind it, as the steps before it see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from attrs import frozen
+
+from notifyd.model import Approval, Delivery, Event, Message
+
+PLANNING_CAPACITY: Final = 4096
+"""How many accepted events wait in memory for their plan. The rest waits in the store."""
+
+
+class Admission(Protocol):
+    """Whether a new event may come in: the backlog, as ingest sees it."""
+
+    def admit(self) -> bool:
+        """May the event be planned from memory? Raises `OverloadedError` while the backlog is full."""
+        ...
+
+
+class PlanningQueue:
+    """Accepted events that wait for their plan: in memory those this node leased, counted those in the store."""
+
+    def __init__(self) -> None:
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._left_behind = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many accepted events this node has yet to plan, in memory or not."""
+        return self._events.qsize() + self._left_behind
+
+    @property
+    def has_room(self) -> bool:
+        """May the next event be planned from memory?"""
+        return self._events.qsize() < PLANNING_CAPACITY
+
+    @property
+    def only_left_behind(self) -> bool:
+        """Is memory empty while the store holds events that it had no room for?"""
+        return self._left_behind > 0 and self._events.empty()
+
+    def offer(self, event: Event, *, leased: bool = True) -> None:
+        """Plan this accepted event soon: from memory where this node has leased it, else from the store."""
+        if not event.notify:
+            return
+        if leased:
+            self._events.put_nowait(event)
+        else:
+            self._left_behind += 1
+
+    async def take(self, limit: int) -> list[Event]:
+        """Up to `limit` events from memory, the first come first; waits for one."""
+        batch = [await self._events.get()]
+        while len(batch) < limit and not self._events.empty():
+            batch.append(self._events.get_nowait())
+        return batch
+
+    def caught_up(self, found: int) -> None:
+        """`found` events left behind were taken up. None found: other nodes or the sweep were quicker."""
+        self._left_behind = max(0, self._left_behind - found) if found else 0
+
+
+class EffectQueue(Protocol):
+    """Where approvals go that owe effects: `flow/resume.py`, as the steps that end approvals see it."""
+
+    def offer(self, approval: Approval) -> None:
+        """Settle soon what this approval owes."""
+        ...
+
+
+@frozen
+class Ready:
+    """A delivery with its message at hand, so that the node that made it need not read it back."""
+
+    delivery: Delivery
+    message: Message
+
+
+Insert: TypeAlias = Callable[[Sequence[Delivery]], Awaitable[Collection[str]]]
+"""Makes deliveries durable, leased or not as each says; answers the ids of those that were not stored before."""
+
+
+class DispatchQueue(Protocol):
+    """Where new deliveries go: the dispatcher, as the steps that make deliveries see it."""
+
+    async def enqueue(self, ready: Sequence[Ready], insert: Insert) -> None:
+        """Make deliveries durable by `insert`, and dispatch those that are new.
+
+        What has room in memory is leased to this node before it is inserted, and sent from memory afterwards;
+        the rest is claimed from the store when its turn comes. Raises what `insert` raises; then nothing is
+        dispatched.
+        """
+        ...
+
+    def look(self, lane: str, channel: str, count: int) -> None:
+        """The store has so many more deliveries of this lane that are due now."""
+        ...
