@@ -4,6 +4,8 @@ Each operation is one idempotent step, named for what it means, and needs no tra
 database with transactions does all of a step's writes in one; another does the main conditional write and
 then repeats the rest, idempotently, until it is done. Repeating any operation changes nothing.
 
+In: a step of the flow with its records. Out: the step made durable, or what is stored.
+
 Every operation may raise `StoreError`: the step may or may not have happened, and may be repeated.
 """
 

@@ -1,4 +1,7 @@
-"""The aiohttp application: one file for each resource, one middleware around them all."""
+"""The aiohttp application: one file for each resource, one middleware around them all.
+
+In: HTTP requests. Out: answers as the contract says, problem documents, the approver's pages.
+"""
 
 from __future__ import annotations
 
