@@ -6,7 +6,7 @@ PLUGINS := $(wildcard plugins/notifyd-*)
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench bench-peers
+.PHONY: help run test lint contract bench bench-peers
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -33,6 +33,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter, deptry
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry notifyd
+
+contract: $(STAMP) ## write the files of the contract anew, from the records, routes and faults
+	@$(BIN)/python -m tests.contract
 
 bench: $(STAMP) ## measure against bare handlers in the same run
 	@$(BIN)/python -m compileall -q notifyd plugins tests

@@ -8,18 +8,15 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
 
-from notifyd.web.contract.document import document, openapi_json
+from tests.contract.files import SHIPPED
 
-FOLDER: Final = Path(__file__).parents[1] / "docs" / "contract"
-
-DOCUMENT: Final[Any] = json.loads(openapi_json())
+DOCUMENT: Final[Any] = json.loads((SHIPPED / "openapi.json").read_bytes())
 """The contract as it is served."""
 
 _FORMATS: Final = FormatChecker(formats=())
@@ -55,7 +52,7 @@ def closed(node: Any) -> Any:
 
 @cache
 def _components(*, strict: bool) -> Any:
-    schemas = copy.deepcopy(dict(document()["components"]["schemas"]))
+    schemas = copy.deepcopy(DOCUMENT["components"]["schemas"])
     return {"schemas": closed(schemas) if strict else schemas}
 
 

@@ -1,49 +1,26 @@
-"""`notifyd contract`: what callers are promised, as OpenAPI and as models in Go and C#."""
+"""`notifyd contract`: what callers are promised, as OpenAPI and as models in Go and C#.
+
+The files come with the package as they were released; `make contract` writes them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Final
 
 import click
-from attrs import frozen
 
 from notifyd.cli.common import Failure, json_option, needless_config_option, print_json
 
-
-@frozen
-class _Format:
-    file: str
-    make: Callable[[], str]
+FORMATS: Final[Mapping[str, str]] = {"openapi": "openapi.yaml", "go": "models.go", "csharp": "Models.cs"}
+"""The file of each format."""
 
 
-def _openapi() -> str:
-    from notifyd.web.contract.document import document
-    from notifyd.web.contract.yaml_text import to_yaml
-
-    return to_yaml(document())
-
-
-def _go() -> str:
-    from notifyd.web.contract.document import types
-    from notifyd.web.contract.golang import go_models
-
-    return go_models(types())
-
-
-def _csharp() -> str:
-    from notifyd.web.contract.csharp import csharp_models
-    from notifyd.web.contract.document import types
-
-    return csharp_models(types())
-
-
-FORMATS: Final[Mapping[str, _Format]] = {
-    "openapi": _Format("openapi.yaml", _openapi),
-    "go": _Format("models.go", _go),
-    "csharp": _Format("Models.cs", _csharp),
-}
+def _text(file: str) -> str:
+    return (resources.files("notifyd") / "contract" / file).read_text("utf-8")
 
 
 @click.command()
@@ -64,11 +41,9 @@ def contract(chosen: str | None, out: Path | None, as_json: bool) -> None:
             "--json prints the OpenAPI document: it goes with no --out and no other --format"
         )
     if as_json:
-        from notifyd.web.contract.document import document
-
-        print_json(document())
+        print_json(json.loads(_text("openapi.json")))
     elif out is None:
-        click.echo(FORMATS[chosen or "openapi"].make(), nl=False)
+        click.echo(_text(FORMATS[chosen or "openapi"]), nl=False)
     else:
         _write(out, [chosen] if chosen else list(FORMATS))
 
@@ -77,8 +52,8 @@ def _write(folder: Path, names: list[str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in names:
-            target = folder / FORMATS[name].file
-            target.write_text(FORMATS[name].make(), encoding="utf-8")
+            target = folder / FORMATS[name]
+            target.write_text(_text(FORMATS[name]), encoding="utf-8")
             click.echo(target)
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from importlib import resources
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -19,6 +20,8 @@ from notifyd.web.services import SERVICES
 
 PROBE_LIFE: Final = 1.0
 """Seconds a probe's result is reused: this endpoint is open, and a probe writes to the disk."""
+
+_CONTRACT: Final = resources.files("notifyd") / "contract" / "openapi.json"
 
 routes = web.RouteTableDef()
 
@@ -78,14 +81,7 @@ async def get_metrics(request: web.Request) -> web.Response:
 
 @routes.get("/openapi.json")
 async def get_contract(request: web.Request) -> web.Response:
-    return json_bytes(await asyncio.to_thread(_contract))
-
-
-def _contract() -> bytes:
-    """Made when it is first asked for: no start waits for it, and no other request for the imports."""
-    from notifyd.web.contract.document import openapi_json
-
-    return openapi_json()
+    return json_bytes(await asyncio.to_thread(_CONTRACT.read_bytes))
 
 
 @routes.get("/api/v1/audit")

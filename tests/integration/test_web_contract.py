@@ -16,8 +16,8 @@ from notifyd.plugin import PermanentError
 from notifyd.render.render import TemplateSet
 from notifyd.testing import Received
 from notifyd.web.auth import Signature
-from notifyd.web.contract.operations import OPERATIONS, Operation
 from tests import events, openapi
+from tests.contract.operations import OPERATIONS, Operation
 from tests.daemon import CALLBACK, CONFIG, Answer, Daemon, bearer, daemon
 from tests.openapi import DOCUMENT
 from tests.sinks import HttpSink

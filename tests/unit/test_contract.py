@@ -23,17 +23,17 @@ from notifyd.cli.contract import FORMATS
 from notifyd.errors import InvalidError
 from notifyd.web import approvals, channels, deliveries, ingest, ops, pages, problems, purge
 from notifyd.web.auth import Signature
-from notifyd.web.contract import answers
-from notifyd.web.contract.document import RECORDS, RETRIED, document, types
-from notifyd.web.contract.operations import OPERATIONS
-from notifyd.web.contract.shapes import Kind, known_types, members_of, shape_of
-from notifyd.web.contract.texts import TEXTS
-from notifyd.web.contract.yaml_text import to_yaml
 from notifyd.wire import codec
 from notifyd.wire import events as wire
 from notifyd.wire.records import structure
 from tests import events, openapi
-from tests.openapi import DOCUMENT, FOLDER
+from tests.contract import answers
+from tests.contract.document import RECORDS, RETRIED, types
+from tests.contract.files import FILES, SHIPPED, SHOWN
+from tests.contract.operations import OPERATIONS
+from tests.contract.shapes import Kind, known_types, members_of, shape_of
+from tests.contract.texts import TEXTS
+from tests.openapi import DOCUMENT
 
 PARSERS: Final[dict[str, Callable[[Any], Any]]] = {
     "PackEvent": wire.parse_pack_event,
@@ -44,6 +44,10 @@ PARSERS: Final[dict[str, Callable[[Any], Any]]] = {
     "PurgeRequest": lambda read: structure(read, purge.PurgeRequest),
 }
 """Who reads what comes in, by its schema."""
+
+
+def shipped(name: str) -> str:
+    return (SHIPPED / name).read_text(encoding="utf-8")
 
 
 def accepted(name: str, value: Any) -> bool:
@@ -57,15 +61,23 @@ def accepted(name: str, value: Any) -> bool:
 # --- what is published -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_published_file_is_what_the_records_make_now(name: str) -> None:
-    """If this fails, run `notifyd contract --out docs/contract` and look at the difference."""
-    chosen = FORMATS[name]
-    assert (FOLDER / chosen.file).read_text(encoding="utf-8") == chosen.make()
+@pytest.mark.parametrize("name", FILES)
+def test_a_shipped_file_is_what_the_records_make_now(name: str) -> None:
+    """If this fails, run `make contract` and look at the difference."""
+    assert shipped(name) == FILES[name]()
+
+
+@pytest.mark.parametrize("name", FORMATS.values())
+def test_a_file_that_readers_are_shown_is_the_one_that_is_shipped(name: str) -> None:
+    assert (SHOWN / name).read_text(encoding="utf-8") == shipped(name)
+
+
+def test_every_file_has_a_maker_and_all_but_the_one_that_is_served_a_format_of_the_command() -> None:
+    assert {*FORMATS.values(), "openapi.json"} == set(FILES) == {path.name for path in SHIPPED.iterdir()}
 
 
 def test_the_yaml_says_what_is_served() -> None:
-    assert yaml.safe_load((FOLDER / "openapi.yaml").read_text(encoding="utf-8")) == DOCUMENT
+    assert yaml.safe_load((SHOWN / "openapi.yaml").read_text(encoding="utf-8")) == DOCUMENT
 
 
 def test_the_document_is_valid_openapi() -> None:
@@ -143,7 +155,7 @@ def test_every_answer_that_is_refused_says_whether_to_send_again() -> None:
 
 
 def test_what_to_send_again_is_what_the_page_on_events_says() -> None:
-    page = (FOLDER.parent / "events.md").read_text(encoding="utf-8")
+    page = (SHOWN.parent / "events.md").read_text(encoding="utf-8")
     table = dict(re.findall(r"^\| (\d{3}) \|[^|]*\| (yes|no) \|$", page, re.MULTILINE))
     acknowledgement = DOCUMENT["x-acknowledgement"]
     assert {status for status, again in table.items() if again == "yes"} == {*acknowledgement["retry"]} - {
@@ -168,7 +180,7 @@ def test_what_needs_a_signature_takes_no_bearer_alone() -> None:
 
 # --- examples ----------------------------------------------------------------------------------------------
 
-EXAMPLES: Final = {path.stem: path for path in sorted((FOLDER / "examples").glob("*.json"))}
+EXAMPLES: Final = {path.stem: path for path in sorted((SHOWN / "examples").glob("*.json"))}
 
 
 def test_everything_that_comes_in_or_goes_out_has_an_example() -> None:
@@ -367,7 +379,7 @@ def balanced(text: str) -> bool:
 
 
 def test_the_go_models_are_balanced_and_declare_each_name_once() -> None:
-    text = (FOLDER / "models.go").read_text(encoding="utf-8")
+    text = (SHOWN / "models.go").read_text(encoding="utf-8")
     assert balanced(text)
     declared = re.findall(r"^(?:type|const) (\w+)", text, re.MULTILINE)
     declared += [
@@ -383,7 +395,7 @@ def test_the_go_models_are_balanced_and_declare_each_name_once() -> None:
 
 
 def test_the_go_models_name_no_type_that_is_not_there() -> None:
-    text = (FOLDER / "models.go").read_text(encoding="utf-8")
+    text = (SHOWN / "models.go").read_text(encoding="utf-8")
     known = set(re.findall(r"^type (\w+)", text, re.MULTILINE)) | {
         "string",
         "int64",
@@ -397,7 +409,7 @@ def test_the_go_models_name_no_type_that_is_not_there() -> None:
 
 
 def test_the_csharp_models_are_balanced_and_declare_each_name_once() -> None:
-    text = (FOLDER / "Models.cs").read_text(encoding="utf-8")
+    text = (SHOWN / "Models.cs").read_text(encoding="utf-8")
     assert balanced(text)
     declared = re.findall(r"^public (?:sealed record|enum|interface) (\w+)", text, re.MULTILINE)
     assert len(declared) > 50
@@ -411,7 +423,7 @@ def test_the_csharp_models_are_balanced_and_declare_each_name_once() -> None:
 
 
 def test_the_csharp_models_name_no_type_that_is_not_there() -> None:
-    text = (FOLDER / "Models.cs").read_text(encoding="utf-8")
+    text = (SHOWN / "Models.cs").read_text(encoding="utf-8")
     known = set(re.findall(r"^public (?:sealed record|enum|interface) (\w+)", text, re.MULTILINE))
     library = {"string", "long", "double", "bool", "DateTimeOffset", "JsonElement"}
     library |= {"IReadOnlyList", "IReadOnlyDictionary", "IDictionary"}
@@ -424,7 +436,7 @@ def test_the_csharp_models_name_no_type_that_is_not_there() -> None:
 
 
 def test_the_languages_types_of_the_schemas_are_those_of_the_models() -> None:
-    go, csharp = ((FOLDER / name).read_text(encoding="utf-8") for name in ("models.go", "Models.cs"))
+    go, csharp = ((SHOWN / name).read_text(encoding="utf-8") for name in ("models.go", "Models.cs"))
     records = [shape for shape in types() if shape.kind in (Kind.RECORD, Kind.ENUMERATION)]
     schemas = DOCUMENT["components"]["schemas"]
     for shape in records:
@@ -456,29 +468,6 @@ def test_two_types_cannot_share_a_name() -> None:
         known_types([wire.AckRequest, Tenant])
 
 
-STRINGS: Final = st.one_of(
-    st.text(max_size=150),
-    st.sampled_from(
-        ["yes", "no", "null", "~", "1.0", "0x1f", "1e3", "2026-11-04", "a: b", "a #b", "- a", "=", "<<"]
-    ),
-    st.lists(st.sampled_from(["word", "# it", "- it", "a:", "`x`", "", "\n", "\n\n", '"']), max_size=60).map(
-        " ".join
-    ),
-    st.lists(st.text("ab:#-", min_size=1, max_size=30), min_size=4, max_size=9).map("\n".join),
-)
-
-
-@given(
-    st.recursive(
-        st.one_of(st.none(), st.booleans(), st.integers(), STRINGS),
-        lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(STRINGS, inner, max_size=4)),
-        max_leaves=12,
-    )
-)
-def test_yaml_reads_back_as_what_it_was(value: Any) -> None:
-    assert yaml.safe_load(to_yaml(value)) == value
-
-
 # --- the command -------------------------------------------------------------------------------------------
 
 
@@ -489,25 +478,26 @@ def run(*arguments: str) -> tuple[int, str]:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_command_prints_a_format(name: str) -> None:
-    assert run("--format", name) == (0, FORMATS[name].make())
+    assert run("--format", name) == (0, shipped(FORMATS[name]))
 
 
 def test_the_command_prints_openapi_unless_told_otherwise() -> None:
-    assert run() == (0, FORMATS["openapi"].make())
+    assert run() == (0, shipped("openapi.yaml"))
 
 
 def test_the_command_prints_the_document_as_json() -> None:
     code, output = run("--json")
-    assert (code, json.loads(output)) == (0, json.loads(orjson.dumps(document())))
+    assert (code, json.loads(output)) == (0, DOCUMENT)
 
 
 def test_the_command_writes_all_files_into_a_folder_that_need_not_exist(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "contract"
     code, output = run("--out", str(folder))
     assert code == 0
-    assert output.split() == [str(folder / chosen.file) for chosen in FORMATS.values()]
-    for chosen in FORMATS.values():
-        assert (folder / chosen.file).read_text(encoding="utf-8") == chosen.make()
+    assert output.split() == [str(folder / name) for name in FORMATS.values()]
+    assert {path.name: path.read_text(encoding="utf-8") for path in folder.iterdir()} == {
+        name: shipped(name) for name in FORMATS.values()
+    }
 
 
 def test_the_command_writes_one_file_where_one_is_asked_for(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from notifyd.web.contract import answers
-from notifyd.web.contract.csharp import csharp_type
-from notifyd.web.contract.golang import go_type
-from notifyd.web.contract.shapes import Kind, Member, Shape, members_of, text_of
 from notifyd.wire import codec
 from notifyd.wire.events import EXTENSION_NAME, EXTENSION_RANGE, PACK_EVENTS
+from tests.contract import answers
+from tests.contract.csharp import csharp_type
+from tests.contract.golang import go_type
+from tests.contract.shapes import Kind, Member, Shape, members_of, text_of
 
 Schema = dict[str, Any]
 

@@ -12,9 +12,9 @@ import attrs
 from attrs import evolve, field, frozen
 
 from notifyd.security.secrets import Secret
-from notifyd.web.contract.texts import member_text
 from notifyd.wire import events
 from notifyd.wire.records import Check, wire_name
+from tests.contract.texts import member_text
 
 
 class Kind(Enum):

@@ -7,8 +7,6 @@ from functools import cache
 from itertools import groupby
 from typing import Any, Final
 
-import orjson
-
 from notifyd import __version__
 from notifyd.config.settings import Scope
 from notifyd.errors import UnauthenticatedError, UnavailableError
@@ -16,14 +14,14 @@ from notifyd.web import correlation, problems
 from notifyd.web.auth import CLIENT_HEADER, SIGNATURE_HEADER, TENANT_HEADERS, Signature
 from notifyd.web.body import JSON
 from notifyd.web.channels import TrialRequest
-from notifyd.web.contract import answers
-from notifyd.web.contract.operations import HTML, OPERATIONS, Answer, Faults, Operation, Query
-from notifyd.web.contract.schemas import Schema, array_of, components, reference
-from notifyd.web.contract.shapes import Shape, known_types
 from notifyd.web.lists import DEFAULT_LIMIT, MAX_LIMIT
 from notifyd.web.purge import PurgeRequest
 from notifyd.wire import codec
 from notifyd.wire.events import MAX_BATCH, PACK_EVENTS, AckRequest, CloudEvent
+from tests.contract import answers
+from tests.contract.operations import HTML, OPERATIONS, Answer, Faults, Operation, Query
+from tests.contract.schemas import Schema, array_of, components, reference
+from tests.contract.shapes import Shape, known_types
 
 RECORDS: Final[tuple[type[Any], ...]] = (
     *PACK_EVENTS.values(),
@@ -80,12 +78,6 @@ def document() -> Mapping[str, Any]:
             "securitySchemes": _SECURITY,
         },
     }
-
-
-@cache
-def openapi_json() -> bytes:
-    """The document as it is served."""
-    return orjson.dumps(document())
 
 
 def _acknowledgement() -> dict[str, list[str]]:
