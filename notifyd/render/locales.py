@@ -6,7 +6,6 @@ A locale is named by a BCP 47 tag (`de-CH`); `de_CH` is read too. Data are those
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -16,15 +15,26 @@ from zoneinfo import ZoneInfo
 from attrs import define, field
 from babel import Locale, UnknownLocaleError
 from babel.dates import DateTimePattern, get_timezone_name, parse_pattern
-from babel.lists import format_list
-from babel.numbers import format_decimal
+from babel.numbers import format_decimal, get_group_symbol
 from babel.units import format_unit
 
 from notifyd.model import SECOND
 
 _TAG: Final = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
+_DIGITS: Final = re.compile(r"[0-9]+")
+# From here on JavaScript writes an exponent too; Babel fails where more than 28 digits are to be kept.
+_LARGEST: Final = 10**21
 _UNITS: Final = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
 _UTC: Final = ZoneInfo("UTC")
+# What sets off thousands in Switzerland and Liechtenstein, in every language. CLDR's data changed with release 48
+# (CLDR-13542) from U+2019, or a narrow space in French, to the ASCII apostrophe. Babel takes two of those for the
+# quotes of a pattern and drops them: 1'234'567 becomes 1234567. So groups are made here.
+_APOSTROPHE: Final = "\N{RIGHT SINGLE QUOTATION MARK}"
+_APOSTROPHE_TERRITORIES: Final = ("CH", "LI")
+# Where a locale's data lack a form, CLDR's root says which one to take instead, in this order. Babel does not
+# always do so: two units were a KeyError in Spanish, three in Arabic; a Japanese day was a "duration-day".
+_LENGTHS: Final = ("long", "short", "narrow")
+_LIST_STYLES: Final = ("unit", "unit-short", "standard")
 
 
 @lru_cache(maxsize=256)
@@ -61,8 +71,29 @@ def _zone(name: str) -> ZoneInfo:
         return _UTC
 
 
+def _group_symbol(locale: Locale) -> str:
+    symbol = get_group_symbol(locale)
+    if symbol == "'" or locale.territory in _APOSTROPHE_TERRITORIES:
+        return _APOSTROPHE
+    return symbol
+
+
+def _pair_pattern(locale: Locale) -> str:
+    """How two quantities are joined: `{0}, {1}`."""
+    patterns = (locale.list_patterns.get(style, {}) for style in _LIST_STYLES)
+    return str(next((pattern["2"] for pattern in patterns if "2" in pattern), "{0}, {1}"))
+
+
+def _format_unit(count: int, unit: str, locale: Locale) -> str:
+    """`3 Tage`, its number without groups; the unit's own name where the locale has no word for it."""
+    written = (format_unit(count, unit, length, format="0", locale=locale) for length in _LENGTHS)
+    return next((text for text in written if unit not in text), f"{count} {unit.partition('-')[2]}")
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | Decimal) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return False
+    return value == value and -_LARGEST < value < _LARGEST  # a NaN differs from itself
 
 
 @lru_cache(maxsize=256)
@@ -85,6 +116,9 @@ class Formats:
     _date: DateTimePattern = field(init=False)
     _time: DateTimePattern = field(init=False)
     _glue: str = field(init=False)
+    _group_sizes: tuple[int, int] = field(init=False)
+    _group_symbol: str = field(init=False)
+    _pair: str = field(init=False)
     _zone_names: dict[tuple[str | None, dt.timedelta | None], str] = field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
@@ -92,6 +126,9 @@ class Formats:
         self._date = parse_pattern(self.locale.date_formats["long"])
         self._time = parse_pattern(self.locale.time_formats["short"])
         self._glue = str(self.locale.datetime_formats["long"]).replace("'", "")
+        self._group_sizes = self.locale.decimal_formats[None].grouping
+        self._group_symbol = _group_symbol(self.locale)
+        self._pair = _pair_pattern(self.locale)
 
     def datetime(self, value: Any) -> str:
         """Date, time to the minute, and the zone's name: `2. November 2026, 09:15 MEZ`."""
@@ -118,7 +155,7 @@ class Formats:
     def number(self, value: Any) -> str:
         if not _is_number(value):
             return str(value)
-        return format_decimal(value, locale=self.locale)
+        return self._grouped(format_decimal(value, locale=self.locale, group_separator=False))
 
     def duration(self, value: Any) -> str:
         """Seconds (or a timedelta) in its two largest units: `1 Stunde, 30 Minuten`."""
@@ -130,15 +167,31 @@ class Formats:
         for unit, seconds in _UNITS:
             count, rest = divmod(rest, seconds)
             if count:
-                parts.append(format_unit(count, f"duration-{unit}", locale=self.locale))
-        return format_list(parts[:2] or [self._no_time()], style="unit", locale=self.locale)
+                parts.append(self._quantity(count, unit))
+        if len(parts) > 1:
+            return self._pair.format(*parts[:2])
+        return parts[0] if parts else self._quantity(0, "second")
 
     def to_the_minute(self, moment: dt.datetime) -> str:
         """What `datetime` writes of a time in this zone."""
         return self._glue.format(self._clock(moment), self._day(moment))
 
-    def _no_time(self) -> str:
-        return format_unit(0, "duration-second", locale=self.locale)
+    def _quantity(self, count: int, unit: str) -> str:
+        return self._grouped(_format_unit(count, f"duration-{unit}", self.locale))
+
+    def _grouped(self, text: str) -> str:
+        """`text` with its first run of digits, a number's whole part, in groups."""
+        return _DIGITS.sub(lambda run: self._in_groups(run.group()), text, count=1)
+
+    def _in_groups(self, digits: str) -> str:
+        """The last group has a size of its own: `12,34,567` in India."""
+        size, further = self._group_sizes
+        groups: list[str] = []
+        while len(digits) > size:
+            digits, group = digits[:-size], digits[-size:]
+            groups.insert(0, group)
+            size = further
+        return self._group_symbol.join([digits, *groups])
 
     def _day(self, moment: dt.date) -> str:
         return self._date.apply(moment, self.locale)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from notifyd.render.locales import fallbacks, formats_for, parse_locale, tag_of
+from notifyd.render import locales
+from notifyd.render.locales import Formats, fallbacks, formats_for, parse_locale, tag_of
 
 MORNING = "2026-11-04T08:15:30.5Z"
 INSTANT = 1_793_780_130_500_000  # the same in microseconds
@@ -114,6 +118,13 @@ def test_what_is_no_time_is_given_back_as_text(value: Any) -> None:
         ("en", 1234567.891, "1,234,567.891"),
         ("de", 1234567.891, "1.234.567,891"),
         ("de-CH", 1234567.891, "1’234’567.891"),
+        ("en-IN", 1234567.891, "12,34,567.891"),
+        ("en", 999, "999"),
+        ("en", -1000, "-1,000"),
+        ("en", Decimal("1234.50"), "1,234.5"),
+        ("en", 10**20, "100,000,000,000,000,000,000"),
+        ("en", 1e26, "1e+26"),
+        ("en", 10**400, str(10**400)),
         ("de", 3, "3"),
         ("de", True, "True"),
         ("de", "3.5", "3.5"),
@@ -122,6 +133,49 @@ def test_what_is_no_time_is_given_back_as_text(value: Any) -> None:
 )
 def test_numbers(tag: str, value: Any, text: str) -> None:
     assert formats_for(tag, "UTC").number(value) == text
+
+
+@pytest.mark.parametrize("symbol", ["'", "’", "\u202f"])  # what CLDR 45 to 48 have for Swiss locales
+@pytest.mark.parametrize(
+    ("tag", "text"),
+    [
+        ("de-CH", "1’234’567.5"),
+        ("it-CH", "1’234’567.5"),
+        ("en-CH", "1’234’567.5"),
+        ("de-LI", "1’234’567.5"),
+        ("fr-CH", "1’234’567,5"),
+    ],
+)
+def test_swiss_numbers_are_grouped_alike_whatever_the_data_say(
+    tag: str, text: str, symbol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locales, "get_group_symbol", lambda _: symbol)
+    locale = parse_locale(tag)
+    assert locale is not None
+    assert Formats(locale, ZoneInfo("UTC")).number(1234567.5) == text
+
+
+# Languages of which some release of Babel has lost a word, a list or a group.
+LANGUAGES = (
+    "ar bg cs da de de-CH en es es-MX fa fi fr fr-CH he hi it it-CH ja ko nl pl pt pt-CH rm ru sv tr zh zh-TW"
+)
+
+
+@pytest.mark.parametrize("tag", LANGUAGES.split())
+def test_every_language_groups_numbers_and_has_words_for_durations(tag: str) -> None:
+    formats = formats_for(tag, "UTC")
+    groups = re.findall("[0-9]+", formats.number(1_234_567))
+    assert "".join(groups) == "1234567"
+    assert len(groups) > 2
+    days, hours = formats.duration(3 * 86_400), formats.duration(5 * 3600)
+    assert formats.duration(3 * 86_400 + 5 * 3600 + 7).count("5") == 1
+    assert days in formats.duration(3 * 86_400 + 5 * 3600)
+    assert hours in formats.duration(3 * 86_400 + 5 * 3600)
+    assert not re.search("duration|day|hour", days + hours) or tag == "en"
+
+
+def test_long_durations_are_grouped_as_numbers_are() -> None:
+    assert formats_for("de-CH", "UTC").duration(1_234_567 * 86_400) == "1’234’567 Tage"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +187,10 @@ def test_numbers(tag: str, value: Any, text: str) -> None:
         ("de", 90_061, "1 Tag, 1 Stunde"),
         ("en", dt.timedelta(seconds=61), "1 minute, 1 second"),
         ("en", -30.9, "30 seconds"),
+        ("es-ES", 5400, "1 hora y 30 minutos"),
+        ("it", 90_061, "1 giorno e 1 ora"),
+        ("ar", 90_060, "يوم وساعة"),
+        ("en", 1e26, "1e+26"),
         ("en", "soon", "soon"),
         ("en", float("nan"), "nan"),
     ],
