@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 from attrs import field, frozen
 
 from notifyd.errors import NotifydError
+from notifyd.hosts import ascii_host
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
 
@@ -150,7 +151,7 @@ class Client:
 
     def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         base = urlsplit(self.url)
-        connection = self._connection(base.scheme, base.hostname or "", base.port)
+        connection = self._connection(base.scheme, ascii_host(base.hostname or ""), base.port)
         try:
             connection.request(method, base.path.rstrip("/") + path, body, headers)
             response = connection.getresponse()
@@ -174,10 +175,10 @@ def is_address(url: str) -> bool:
     """Is this an http or https address that a `Client` can call?"""
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _ = parts.port, ascii_host(parts.hostname or "")
     except ValueError:
         return False
-    return bool(re.fullmatch(r"https?", parts.scheme) and parts.hostname and not parts.query)
+    return bool(re.fullmatch(r"https?", parts.scheme) and not parts.query)
 
 
 def _parse(raw: bytes) -> Any:

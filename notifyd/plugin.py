@@ -16,6 +16,7 @@ import pluggy
 from attrs import frozen
 
 from notifyd.errors import PermanentError, Reason, TransientError
+from notifyd.hosts import ascii_host
 from notifyd.model import SECOND, Action, Clock, Field, Level, Message, Receipt
 from notifyd.post import Answer, check_response, hide, http_url, post
 from notifyd.security.secrets import Secret
@@ -40,6 +41,7 @@ __all__ = [
     "Secret",
     "TemplateSource",
     "TransientError",
+    "ascii_host",
     "check_response",
     "clean",
     "fit",

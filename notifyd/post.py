@@ -20,6 +20,7 @@ import aiohttp
 from attrs import frozen
 
 from notifyd.errors import PermanentError, Reason, TransientError
+from notifyd.hosts import ascii_host
 from notifyd.model import SECOND, Receipt
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.text import fit, one_line
@@ -36,7 +37,9 @@ def http_url(instance: object, attribute: object, value: Secret) -> None:
     text = value.reveal()
     try:
         parts = urlsplit(text)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        good = (
+            parts.scheme in ("http", "https") and bool(ascii_host(parts.hostname or "")) and parts.port != 0
+        )
     except ValueError:
         good = False
     if not good or not text.isprintable() or " " in text:

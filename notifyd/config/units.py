@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from attrs import frozen
 from babel import Locale, UnknownLocaleError
 
+from notifyd.hosts import ascii_host
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.security.signing import secret_bytes
 
@@ -189,10 +190,9 @@ def show_backoff(backoff: Backoff) -> str:
 
 # --- where things are -------------------------------------------------------------------------------------
 
-_LABEL: Final = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_HOST: Final = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 _LISTEN: Final = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([^\[\]:\s]+)):(\d{1,5})", re.ASCII)
-_STORE: Final = re.compile(r"sqlite:///[^?#]+|mongodb(\+srv)?://[^/\s]+(/\S*)?")
+_SQLITE: Final = re.compile(r"sqlite:///[^?#]+")
+_MONGODB: Final = re.compile(r"(mongodb(?:\+srv)?://(?:[^/\s]*@)?)([^/?@\s]+)((?:/\S*)?)")
 _DEFAULT_PORTS: Final = MappingProxyType({"http": 80, "https": 443})
 
 
@@ -202,9 +202,9 @@ def parse_listen(text: str) -> Listen:
         raise ValueError('must be host:port, such as "127.0.0.1:8686" or "[::1]:8686"')
     if found[1]:
         return Listen(_ipv6(found[1]), int(found[3]))
-    if not _HOST.fullmatch(found[2]):
-        raise ValueError("the part before the port must be an address or a host name")
-    return Listen(found[2], int(found[3]))
+    return Listen(
+        _host(found[2], "the part before the port must be an address or a host name"), int(found[3])
+    )
 
 
 def _ipv6(text: str) -> str:
@@ -226,16 +226,14 @@ def parse_network(text: str) -> Network:
 
 
 def parse_network_or_host(text: str) -> Network | str:
-    """A network, or a host name in lower case."""
+    """A network, or a host name in its ASCII form."""
     if re.fullmatch(r"[0-9./]+|.*[:/].*", text):
         return parse_network(text)
-    if not _HOST.fullmatch(text):
-        raise ValueError("must be an IP network or a host name")
-    return text.lower()
+    return _host(text, "must be an IP network or a host name")
 
 
 def parse_origin(text: str) -> str:
-    """`scheme://host[:port]` in lower case, without the scheme's own port (RFC 6454, section 6.2)."""
+    """`scheme://host[:port]` in lower case and ASCII, without the scheme's own port (RFC 6454, section 6.2)."""
     origin, rest = _split_origin(text)
     if rest:
         raise ValueError("must be scheme://host or scheme://host:port and nothing more")
@@ -257,11 +255,11 @@ def _split_origin(text: str) -> tuple[str, str]:
     )
     if not found:
         raise ValueError('must be an http or https address, such as "https://runner.acme.example"')
-    scheme, host, port = found[1].lower(), found[2].lower(), int(found[3] or 0)
+    scheme, host, port = found[1].lower(), found[2], int(found[3] or 0)
     if host.startswith("["):
         host = f"[{_ipv6(host[1:-1])}]"
-    elif not _HOST.fullmatch(host):
-        raise ValueError("its host is neither an address nor a host name")
+    else:
+        host = _host(host, "its host is neither an address nor a host name")
     if found[3] and not 0 < port <= 65535:
         raise ValueError("its port must be from 1 to 65535")
     suffix = f":{port}" if port and port != _DEFAULT_PORTS[scheme] else ""
@@ -269,9 +267,24 @@ def _split_origin(text: str) -> tuple[str, str]:
 
 
 def parse_store_url(text: str) -> str:
-    if not _STORE.fullmatch(text):
+    """The URL as it is, but for the hosts of a MongoDB, which a driver would read by an older IDNA."""
+    found = _MONGODB.fullmatch(text)
+    if not found and not _SQLITE.fullmatch(text):
         raise ValueError('must be "sqlite:///PATH" or "mongodb://HOST/DATABASE"')
-    return text
+    return found[1] + ",".join(map(_member, found[2].split(","))) + found[3] if found else text
+
+
+def _member(text: str) -> str:
+    """One `host[:port]` of a replica set."""
+    host, colon, port = text.partition(":")
+    return text if text.isascii() else f"{_host(host, 'names a host that is no host name')}{colon}{port}"
+
+
+def _host(text: str, fault: str) -> str:
+    try:
+        return ascii_host(text)
+    except ValueError:
+        raise ValueError(fault) from None
 
 
 def url_password(url: str) -> str:
