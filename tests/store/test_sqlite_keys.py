@@ -1,15 +1,11 @@
-"""Keys: found wherever they are, in memory or in the file, and after whatever ended the life before."""
+"""Keys: the database itself lets none in twice, of whatever form, and a file of any older schema keeps its own."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import shutil
-import signal
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,39 +14,41 @@ import pytest
 
 from notifyd.errors import StoreError
 from notifyd.model import AuditRecord, Outcome, State
-from notifyd.store import Advance, Aged, CollectionName
-from notifyd.store.sqlite import SqliteStore, keys, open_sqlite, rows
-from notifyd.store.sqlite.files import connect, open_writer
-from notifyd.store.sqlite.keys import KeyIndex, Keys, begin
-from notifyd.store.sqlite.schema import MIGRATIONS, migrate
-from notifyd.store.sqlite.writer import Limits, commit
+from notifyd.store import Advance, Aged, AuditFilter, CollectionName, Page
+from notifyd.store.sqlite import SqliteStore, open_sqlite, rows
+from notifyd.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from notifyd.store.sqlite.writer import commit
 from tests.store.makers import (
-    HOUR,
     NODE,
     NOW,
     TENANT,
     TurnableClock,
     append_of,
+    approval,
     audit_record,
     delivery,
-    ended,
     event,
+    incident,
     insert,
-    leased,
 )
 
-ROOT = Path(__file__).parents[2]
-TABLES = ("events", "deliveries", "audit")
+HASH = sha256(b"e").hexdigest()
+NO_HASHES = (
+    "",
+    "-1",
+    " 7",
+    "é" * 64,
+    HASH[:32],  # what the index holds of HASH
+    HASH[:63],
+    HASH.upper(),
+    f"{HASH}0",
+    "order-" + "0" * 57 + "1",  # 64 characters each, the first 32 the same
+    "order-" + "0" * 57 + "2",
+)
 
 
 async def opened(folder: Path, **options: Any) -> SqliteStore:
     return await open_sqlite(folder / "notifyd.db", node=NODE, clock=TurnableClock(), **options)
-
-
-@pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that is full with a few keys."""
-    monkeypatch.setattr(keys, "KEPT", 40)
 
 
 async def append(store: SqliteStore, names: Sequence[str]) -> list[bool]:
@@ -64,120 +62,72 @@ def named(prefix: str, count: int) -> list[str]:
     return [sha256(f"{prefix}{number}".encode()).hexdigest() for number in range(count)]
 
 
-async def merged(store: SqliteStore) -> None:
-    """Wait until memory holds no more than it may."""
-    async with asyncio.timeout(20):
-        while any(index.full for index in store._writer._db.keys):
-            await store.probe()
+# --- of whatever form --------------------------------------------------------------------------------------
 
 
-def in_file(folder: Path, table: str) -> int:
-    with sqlite3.connect(folder / "notifyd.db") as db:
-        (count,) = db.execute(f"SELECT count(*) FROM {table}_keys").fetchone()  # noqa: S608 - a table of TABLES
-    db.close()
-    return int(count)
-
-
-def in_memory(store: SqliteStore, table: str) -> int:
-    return next(index.count for index in store._writer._db.keys if index.table == table)
-
-
-def crashed(folder: Path) -> Path:
-    """A copy of the files as they are, which is what a process killed at this moment leaves."""
-    copy = folder / "crashed"
-    copy.mkdir()
-    for name in ("notifyd.db", "notifyd.db-wal"):
-        shutil.copy(folder / name, copy / name)
-    return copy
-
-
-# --- wherever a key is -------------------------------------------------------------------------------------
-
-
-async def test_a_repetition_is_known_while_its_key_is_in_memory_in_the_file_and_after_a_restart(
-    tmp_path: Path, small: None
-) -> None:
-    store, names = await opened(tmp_path), named("e", 300)
-    assert all(await append(store, names))
-    assert not any(await append(store, names))
-    await merged(store)
-    assert (in_memory(store, "events"), in_file(tmp_path, "events")) > (0, 200)
-    assert in_memory(store, "events") + in_file(tmp_path, "events") == 300
-    assert not any(await append(store, names))
-    await store.aclose()
-    store = await opened(tmp_path)
-    assert not any(await append(store, names))
+async def test_keys_of_any_form_are_told_apart_and_known_again(tmp_path: Path) -> None:
+    """What another system exported may bear any."""
+    store, names = await opened(tmp_path), [*NO_HASHES[:4], *NO_HASHES[5:], HASH, *named("e", 50)]
+    deliveries = [delivery(name) for name in names]
+    for fresh in (True, False):
+        assert await append(store, names) == [fresh] * len(names)
+        assert await store.insert_deliveries(None, deliveries) == (set(names) if fresh else set())
+        await store.write_audit([audit_record(name) for name in names])
+    assert [await store.delivery(TENANT, name) for name in names] == deliveries
+    found = [await store.event(TENANT, name) for name in names]
+    assert [one and one.key for one in found] == names
+    records, _ = await store.audit(TENANT, AuditFilter(), Page(limit=100))
+    assert sorted(one.id for one in records) == sorted(names)
     await store.aclose()
 
 
-async def test_deliveries_and_audit_records_are_written_once_wherever_their_keys_are(
-    tmp_path: Path, small: None
-) -> None:
+async def test_one_key_of_two_tenants_is_two_rows(tmp_path: Path) -> None:
     store = await opened(tmp_path)
-    records, given = [audit_record(name) for name in named("a", 150)], [leased(n) for n in named("d", 150)]
-    for _ in range(2):
-        await store.write_audit(records)
-        await insert(store, *given)
-        await merged(store)
-    assert await store.count(CollectionName.AUDIT) == await store.count(CollectionName.DELIVERIES) == 150
-    assert await store.renew_leases(given, NOW + HOUR, sending=True) == {one.id for one in given}
-    assert all([await store.record(ended(one)) for one in given])
-    found = [await store.delivery(TENANT, one.id) for one in given]
-    assert [one and one.state for one in found] == [State.SENT] * 150
-    assert min(in_file(tmp_path, "audit"), in_file(tmp_path, "deliveries")) > 100
-    await store.aclose()
-
-
-async def test_one_key_of_two_tenants_is_two_rows(tmp_path: Path, small: None) -> None:
-    store = await opened(tmp_path)
-    both = [delivery(name, tenant=tenant) for name in named("d", 60) for tenant in ("acme", "globex")]
+    both = [delivery(name, tenant=tenant) for name in named("d", 20) for tenant in ("acme", "globex")]
     for _ in range(2):
         await insert(store, *both)
-        await merged(store)
-    assert await store.count(CollectionName.DELIVERIES) == 120
+    assert await store.count(CollectionName.DELIVERIES) == 40
     assert [await store.delivery(one.tenant, one.id) for one in both] == both
-    assert await store.delivery("initech", "d1") is None
+    assert await store.delivery("initech", both[0].id) is None
     await store.aclose()
 
 
-async def test_keys_that_share_a_hash_are_told_apart(
-    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+async def test_an_event_that_the_index_takes_for_another_is_refused_and_not_acknowledged(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(keys, "hash_of", lambda key: len(key))
-    store, names = await opened(tmp_path), named("e", 200)
-    for fresh in (True, False, False):
-        assert await append(store, names) == [fresh] * 200
-        await merged(store)
-    await store.aclose()
+    """Half of a hash is all that the index holds: that two share it must not lose one in silence."""
     store = await opened(tmp_path)
-    assert not any(await append(store, names))
+    assert await append(store, [HASH]) == [True]
+    with pytest.raises(StoreError, match="UNIQUE constraint failed"):
+        await append(store, [HASH[:32]])
+    assert await store.event(TENANT, HASH[:32]) is None
+    assert await append(store, [HASH]) == [False]
     await store.aclose()
 
 
-async def test_a_delivery_whose_key_a_reader_missed_on_its_way_to_the_file_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_indexes_over_derived_keys_hold_half_of_each(tmp_path: Path) -> None:
     store = await opened(tmp_path)
-    await insert(store, delivery())
-    monkeypatch.setattr(store._readers, "run", _finding_nothing)
-    assert await store.delivery(TENANT, "d1") == delivery()
-    monkeypatch.undo()
+    await append(store, [HASH])
+    found = await store._read(lambda db: db.execute("SELECT short_key FROM events").fetchall())
+    assert found == [(HASH[:32],)]
     await store.aclose()
 
 
-async def test_a_key_that_is_no_hash_is_merged_and_found_like_any_other(tmp_path: Path) -> None:
-    """What another system exported may bear any; and to Python "-1" is a hexadecimal number."""
-    names = ["-1", "order-10000000000", "1_0", " 7", "é", "", *(f"-{number:x}" for number in range(2, 60))]
+@pytest.mark.parametrize("table", ["events", "deliveries", "audit"])
+async def test_no_program_can_write_a_key_of_a_tenant_twice(tmp_path: Path, table: str) -> None:
     store = await opened(tmp_path)
-    assert all(await append(store, names))
-    await merge(store, store._writer._db.keys.events, 128)
-    assert (in_memory(store, "events"), in_file(tmp_path, "events")) == (0, len(names))
-    assert not any(await append(store, names))
+    await append(store, [HASH])
+    await insert(store, delivery(HASH))
+    await store.write_audit([audit_record(HASH)])
     await store.aclose()
-
-
-async def _finding_nothing(query: Callable[..., Any]) -> None:
-    del query
+    with closing(sqlite3.connect(tmp_path / "notifyd.db")) as db:
+        db.execute(f"CREATE TEMP TABLE copy AS SELECT * FROM {table}")  # noqa: S608 - one of the three
+        columns = {"events": rows.EVENT, "deliveries": (*rows.DELIVERY, "life"), "audit": rows.AUDIT}[table]
+        again = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {', '.join(columns)} FROM copy"  # noqa: S608
+        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE constraint failed"):
+            db.execute(again)
+        db.execute("UPDATE copy SET tenant = 'globex'")
+        assert db.execute(again).rowcount == 1
 
 
 # --- rolled back -------------------------------------------------------------------------------------------
@@ -196,17 +146,14 @@ class FailingCommits:
 
 async def test_a_batch_that_was_rolled_back_leaves_no_key_behind(tmp_path: Path) -> None:
     commits = FailingCommits()
-    store = await opened(tmp_path, commit=commits)
+    store, names = await opened(tmp_path, commit=commits), named("e", 10)
     await append(store, ["before"])
     commits.failing = True
-    for attempt in range(20):
-        failed = [store.append(append_of(event(name))) for name in named("e", 10)]
-        failed += [store.append(append_of(event(f"other{attempt}")))]
-        assert {type(end) for end in await asyncio.gather(*failed, return_exceptions=True)} == {StoreError}
+    failed = [store.append(append_of(event(name))) for name in names]
+    assert {type(end) for end in await asyncio.gather(*failed, return_exceptions=True)} == {StoreError}
     commits.failing = False
-    assert await append(store, ["before", *named("e", 10)]) == [False, *[True] * 10]
-    assert in_memory(store, "events") == 11
-    assert await append(store, ["before", *named("e", 10)]) == [False] * 11
+    assert await append(store, ["before", *names]) == [False, *[True] * 10]
+    assert await append(store, ["before", *names]) == [False] * 11
     await store.aclose()
 
 
@@ -227,307 +174,95 @@ def accepted_with(broken: AuditRecord) -> Advance:
     return Advance(None, Outcome.ACCEPTED, True, audit=(broken,))
 
 
-async def test_a_merge_that_could_not_be_committed_is_repeated(
-    tmp_path: Path, small: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    commits = FailingCommits()
-    store, names = await opened(tmp_path, commit=commits), named("e", 60)
-    await append(store, names)
-    commits.failing = True  # before the merge that this commit called for has had its turn
-    assert store._merger._task is not None
-    with caplog.at_level(logging.WARNING, "notifyd.store"):
-        await store._merger._task
-    assert "their merge will be repeated" in caplog.text
-    assert (in_memory(store, "events"), in_file(tmp_path, "events")) == (60, 0)
-    commits.failing = False
-    assert not any(await append(store, names))
-    await merged(store)
-    assert in_file(tmp_path, "events") > 0
-    assert not any(await append(store, names))
-    await store.aclose()
-
-
-async def test_a_store_that_closes_amid_a_merge_says_nothing_of_it(
-    tmp_path: Path, small: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = await opened(tmp_path)
-    given = [asyncio.ensure_future(store.append(append_of(event(name)))) for name in named("e", 500)]
-    await asyncio.sleep(0)
-    await store.aclose()
-    assert all([(await one).fresh for one in given])
-    assert caplog.text == ""
-
-
-# --- killed ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("steps", [0, 1, 60, 128, 200])
-async def test_a_life_that_ends_between_two_steps_of_a_merge_leaves_every_key_to_the_next(
-    tmp_path: Path, steps: int
-) -> None:
-    store, names = await opened(tmp_path), named("e", 500)
-    await append(store, names)
-    await merge(store, store._writer._db.keys.events, steps)
-    assert all(await append(store, ["later"]))
-    copy = crashed(tmp_path)
-    await store.aclose()
-    store = await opened(copy)
-    assert not any(await append(store, [*names, "later"]))
-    await merge(store, store._writer._db.keys.events, 128)
-    assert in_file(copy, "events") == 501
-    assert not any(await append(store, [*names, "later"]))
-    await store.aclose()
-
-
-async def merge(store: SqliteStore, index: KeyIndex, steps: int) -> None:
-    for _ in range(steps):
-        index.merged(await store._writer.submit(index.merge))
-
-
-async def test_a_start_reads_only_the_keys_that_no_merge_has_written(tmp_path: Path) -> None:
-    store = await opened(tmp_path)
-    await append(store, named("e", 300))
-    await merge(store, store._writer._db.keys.events, 128)
-    await append(store, named("later", 20))
-    await store.aclose()
-    store = await opened(tmp_path)
-    assert in_memory(store, "events") == 20
-    await store.aclose()
-
-
-APPEND_AND_MERGE = """
-import asyncio, sys
-from hashlib import sha256
-from pathlib import Path
-from notifyd.store.sqlite import keys, open_sqlite
-from tests.store.makers import append_of, event
-
-keys.KEPT = 60
-
-async def caller(store, number):
-    count = 0
-    while True:
-        key = sha256(f"{number}-{count}".encode()).hexdigest()
-        await store.append(append_of(event(key)))
-        print(key, flush=True)
-        count += 1
-
-async def main():
-    store = await open_sqlite(Path(sys.argv[1]), node="n", clock=lambda: 0)
-    await asyncio.gather(*(caller(store, number) for number in range(32)))
-
-asyncio.run(main())
-"""
-
-
-def acknowledged_until_killed(folder: Path, count: int) -> list[str]:
-    """The keys that a process acknowledged, killed once there are `count`."""
-    command = [sys.executable, "-c", APPEND_AND_MERGE, str(folder / "notifyd.db")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(count)]
-        process.send_signal(signal.SIGKILL)
-        lines += process.stdout.readlines()
-    return [line.strip() for line in lines if line.endswith("\n")]
-
-
-@pytest.mark.parametrize("count", [500, 977])
-async def test_every_key_that_was_acknowledged_survives_kill_9_amid_merges(
-    tmp_path: Path, count: int
-) -> None:
-    acknowledged = acknowledged_until_killed(tmp_path, count)
-    assert in_file(tmp_path, "events") > 0
-    store = await opened(tmp_path)
-    assert not any(await append(store, acknowledged))
-    await store.aclose()
-
-
-# --- removed -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("steps", [0, 20, 128])
-async def test_a_removed_row_takes_its_key_along_and_may_come_again(tmp_path: Path, steps: int) -> None:
-    store, names = await opened(tmp_path), named("a", 100)
-    index = store._writer._db.keys.audit
-    await store.write_audit([audit_record(name) for name in names])
-    await merge(store, index, steps)
+async def test_the_key_of_a_removed_row_may_come_again(tmp_path: Path) -> None:
+    store, records = await opened(tmp_path), [audit_record(name) for name in named("a", 20)]
+    await store.write_audit(records)
     while await store.count(CollectionName.AUDIT):
         await store.purge(Aged(CollectionName.AUDIT, NOW + 1), 1000)
-    assert in_file(tmp_path, "audit") == 0
-    await merge(store, index, 128)
-    assert in_file(tmp_path, "audit") == 0
-    await store.write_audit([audit_record(name) for name in names])
-    await store.write_audit([audit_record(name) for name in names])
-    assert await store.count(CollectionName.AUDIT) == 100
-    copy = crashed(tmp_path)
-    await store.aclose()
-    store = await opened(copy)
-    await store.write_audit([audit_record(name) for name in names])
-    assert await store.count(CollectionName.AUDIT) == 100
+    for _ in range(2):
+        await store.write_audit(records)
+        assert await store.count(CollectionName.AUDIT) == 20
     await store.aclose()
 
 
-async def test_the_number_of_a_removed_row_is_given_to_no_other(tmp_path: Path) -> None:
-    """The key of a row below the mark would be missed by the next life."""
+# --- a file of before --------------------------------------------------------------------------------------
+
+OLD = Path(__file__).with_name("schema4.sql").read_text()
+"""A file as schema 4 left it: some keys are in its tables of keys, some are in the rows alone."""
+
+
+def old_file(folder: Path, schema: int) -> Path:
+    """A file of that schema with the rows of `OLD`."""
+    script = OLD
+    if schema == 3:
+        script += "ALTER TABLE deliveries RENAME COLUMN fencing_token TO lease_number;"
+    elif schema < 3:
+        inserts = [line for line in OLD.splitlines() if line.startswith("INSERT")]
+        ours = [line for line in inserts if '_keys"' not in line and '"key_marks"' not in line]
+        script = "\n".join([*MIGRATIONS[:schema], "DELETE FROM store;", *ours])
+    script += f"PRAGMA user_version = {schema}; PRAGMA application_id = {APPLICATION_ID};"
+    path = folder / "notifyd.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(script)
+    return path
+
+
+@pytest.mark.parametrize("schema", [1, 2, 3, 4])
+async def test_a_file_of_an_older_schema_keeps_its_rows_and_knows_their_keys(
+    tmp_path: Path, schema: int
+) -> None:
+    path = old_file(tmp_path, schema)
+    events, ids = named("e", 4), named("d", 4)
     store = await opened(tmp_path)
-    await store.write_audit([audit_record("a"), audit_record("b")])
-    await merge(store, store._writer._db.keys.audit, 128)
-    await store.purge(Aged(CollectionName.AUDIT, NOW + 1), 10)
+    assert await append(store, [*events, "e1", "x" * 64, "x" * 63 + "y", "hold"]) == [False] * 8
+    assert await store.insert_deliveries(None, [delivery(one) for one in [*ids, "d1"]]) == set()
+    await store.write_audit([audit_record(one) for one in [*named("a", 2), "a1"]])
+    assert await store.count(CollectionName.AUDIT) == 4
+    found = [await store.delivery(TENANT, one) for one in ids]
+    assert [one and one.state for one in found] == [State.SENT, *[State.PENDING] * 3]
+    assert [one and len(one.attempts) for one in found] == [1, 1, 0, 0]
+    assert await store.approval(approval(run_id="run-1").key) == approval(run_id="run-1")
+    assert await store.count(CollectionName.INCIDENTS) == 1
+    assert incident() in (await store.dump(CollectionName.INCIDENTS, "", 10))[0]
+    assert len(await store.claim_unplanned(NODE, NOW, NOW + 1, 10)) == 5
+    assert await append(store, ["new"]) == [True]
     await store.aclose()
-    store = await opened(tmp_path)
-    await store.write_audit([audit_record("c")])
-    with sqlite3.connect(tmp_path / "notifyd.db") as db:
-        assert db.execute("SELECT rowid, id FROM audit").fetchall() == [(3, "c")]
-    db.close()
-    await store.aclose()
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
 
 
-# --- how much at once --------------------------------------------------------------------------------------
+@pytest.mark.parametrize("schema", [1, 4])
+async def test_a_file_of_an_older_schema_becomes_what_a_new_one_is(tmp_path: Path, schema: int) -> None:
+    old_file(tmp_path, schema)
+    (tmp_path / "new").mkdir()
+    for folder in (tmp_path, tmp_path / "new"):
+        await (await opened(folder)).aclose()
+    assert shape_of(tmp_path) == shape_of(tmp_path / "new")
 
 
-def filled(folder: Path, count: int) -> tuple[keys.Database, KeyIndex]:
-    """The keys of a file into which another program put very many rows."""
-    db = open_writer(folder / "notifyd.db")
-    migrate(db, folder)
-    statement = rows.insert("audit", ("rowid", *rows.AUDIT))
-    given = (
-        (number, *rows.audit_row(audit_record(name))) for number, name in enumerate(named("a", count), 1)
-    )
-    db.execute("BEGIN")
-    db.executemany(statement, given)
-    db.execute("COMMIT")
-    begin(db, Keys())
-    return db, db.keys.audit
+def shape_of(folder: Path) -> set[tuple[str, ...]]:
+    """The tables, their columns and the indexes of a file."""
+    with closing(sqlite3.connect(folder / "notifyd.db")) as db:
+        found = set(db.execute("SELECT type, name, tbl_name FROM sqlite_master").fetchall())
+        for _, name, _ in sorted(found):
+            found |= {
+                (name, *row) for row in db.execute("SELECT name, type FROM pragma_table_xinfo(?)", (name,))
+            }
+    return found
 
 
-def test_a_step_merges_a_bounded_number_of_keys_however_many_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_a_file_in_which_a_key_stands_twice_is_refused_by_name_and_left_as_it_was(
+    tmp_path: Path,
 ) -> None:
-    """A step runs on the event loop: what it does is counted in keys, as its time is the machine's."""
-    monkeypatch.setattr(keys, "AT_ONCE", 20)
-    db, index = filled(tmp_path, 4_000)
-    written = []
-    db.execute("BEGIN")
-    while index.count:
-        before = db.total_changes
-        index.merged(index.merge(db))
-        written.append(db.total_changes - before - 1)  # the mark is the one
-    assert max(written) == 20
-    assert sum(written) == 4_000
-    assert db.execute("SELECT row FROM key_marks WHERE name = 'audit'").fetchone() == (4_000,)
-    db.execute("COMMIT")
-    db.close()
-
-
-def test_under_constant_load_each_step_merges_a_share_of_the_keys_and_memory_stays_bounded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(keys, "KEPT", 2_000)
-    db, index = filled(tmp_path, 0)
-    statement, written = rows.insert("audit", ("rowid", *rows.AUDIT)), []
-    db.execute("BEGIN")
-    for name in named("a", 10_000):
-        index.insert(db, statement, rows.audit_row(audit_record(name)))
-        while index.full:
-            before = db.total_changes
-            index.merged(index.merge(db))
-            written.append(db.total_changes - before - 1)
-        assert index.count <= 2_000
-    db.execute("COMMIT")
-    steady = written[len(written) // 2 :]
-    assert (
-        20 < sum(steady) / len(steady) < 50
-    )  # a bucket of 128 has filled to twice its mean when its turn comes
-    assert max(steady) < 80
-    db.close()
-
-
-def test_no_key_is_passed_over_for_ever_by_newer_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Buckets that fill as fast as they are merged: what memory holds is of the newest rows alone."""
-    monkeypatch.setattr(keys, "AT_ONCE", 10)
-    db, index = filled(tmp_path, 3_000)
-    statement = rows.insert("audit", ("rowid", *rows.AUDIT))
-    db.execute("BEGIN")
-    for number, name in enumerate(named("b", 20_000)):
-        index.insert(db, statement, rows.audit_row(audit_record(name)))
-        if number % 10 == 0:
-            index.merged(index.merge(db))
-    db.execute("COMMIT")
-    (mark,) = db.execute("SELECT row FROM key_marks WHERE name = 'audit'").fetchone()
-    assert mark > 23_000 - 3 * index.count
-    db.close()
-
-
-async def test_memory_stays_bounded_however_many_callers_wait(tmp_path: Path, small: None) -> None:
-    counts = []
-
-    class Counts:
-        def commit(self, seconds: float, rows: int) -> None:
-            counts.append(in_memory(store, "events") + in_memory(store, "audit"))
-
-    store = await opened(tmp_path, observer=Counts(), limits=Limits(batch_steps=8))
-    records = [[audit_record(name)] for name in named("a", 1_000)]
-    given = [store.append(append_of(event(name))) for name in named("e", 1_000)]
-    await asyncio.gather(*given, *map(store.write_audit, records))
-    assert max(counts) < 1_300
-    await store.aclose()
-
-
-OPEN_AND_WEIGH = """
-import re, sys
-from pathlib import Path
-from notifyd.store.sqlite.files import open_writer
-from notifyd.store.sqlite.keys import Keys, begin
-
-def peak():
-    return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])
-
-db = open_writer(Path(sys.argv[1]))
-before = peak()
-begin(db, Keys())
-print(db.keys.audit.count, peak() - before, db.execute("PRAGMA cache_size").fetchone()[0])
-"""
-
-LARGE_ROWS = """
-WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 8000)
-INSERT INTO audit (rowid, tenant, id, name, at, actor, correlation_id, data)
-SELECT number, 'acme', number, 'auth.refused', 0, '', '', hex(zeroblob(1500)) FROM numbers
-"""
-
-
-def test_a_start_that_reads_many_rows_for_their_keys_keeps_none_of_them_in_memory(tmp_path: Path) -> None:
-    db, _ = filled(tmp_path, 0)
-    db.execute(LARGE_ROWS)  # 32 MB
-    db.close()
-    command = [sys.executable, "-c", OPEN_AND_WEIGH, str(tmp_path / "notifyd.db")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
-    count, kilobytes, cache = map(int, done.stdout.split())
-    assert (count, cache) == (8000, -65536)
-    assert kilobytes < 10_000
-
-
-# --- an older file -----------------------------------------------------------------------------------------
-
-
-async def test_the_keys_of_a_file_from_before_are_kept_and_its_old_indexes_go(tmp_path: Path) -> None:
-    db = connect(tmp_path / "notifyd.db")
-    migrate(db, tmp_path, MIGRATIONS[:2])
-    for number in range(1, 101):
+    path = old_file(tmp_path, 4)
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute(
-            rows.insert("events", ("rowid", *rows.EVENT)), (number, *rows.event_row(event(f"e{number}")))
+            "INSERT INTO audit SELECT 99, tenant, id, name, at, actor, '', NULL, NULL, data FROM audit LIMIT 1"
         )
-        given = (number, *rows.delivery_row(delivery(f"d{number}")), NOW, 0)
-        db.execute(rows.insert("deliveries", ("rowid", *rows.DELIVERY, "due_at", "life")), given)
-        db.execute("INSERT INTO messages (delivery, message) VALUES (?, '{}')", (number,))
-    db.close()
-    store = await opened(tmp_path)
-    assert [in_file(tmp_path, table) for table in TABLES] == [100, 100, 0]
-    assert [in_memory(store, table) for table in TABLES] == [0, 0, 0]
-    assert await append(store, ["e1", "e100", "e101"]) == [False, False, True]
-    assert await store.delivery(TENANT, "d100") is not None
-    assert await store.insert_deliveries(None, [delivery("d1"), delivery("d101")]) == {"d101"}
-    indexes = await store._read(lambda db: set(db.execute("SELECT name FROM sqlite_master")))
-    assert not indexes & {("events_key",), ("deliveries_id",), ("audit_id",)}
-    await store.aclose()
+    with pytest.raises(StoreError, match=r"notifyd\.db: UNIQUE constraint failed: audit"):
+        await opened(tmp_path)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (4,)
+        assert db.execute("SELECT count(*) FROM key_marks").fetchone() == (3,)
+        assert db.execute("SELECT count(*) FROM audit").fetchone() == (5,)

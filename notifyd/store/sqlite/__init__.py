@@ -1,8 +1,7 @@
 """The store over one SQLite file, for one daemon on one machine.
 
 `store` is the whole; `writer` and `readers` are its two ways to the file; `events`, `approvals`,
-`deliveries` and `audit` are the steps and queries; `keys` tells which row bears a key, and `merger` writes that
-down; the rest is what these are made of.
+`deliveries` and `audit` are the steps and queries; the rest is what these are made of.
 """
 
 from notifyd.store.sqlite.store import SqliteStore, open_sqlite

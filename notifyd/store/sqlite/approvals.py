@@ -31,14 +31,14 @@ _FIND: Final = sql(_SELECT, _BY_KEY)
 DUE: Final = sql(_SELECT, "status = 'pending' AND expires_at <= ? ORDER BY expires_at LIMIT ?")
 OWING: Final = sql(_SELECT, "effects <> '[]' LIMIT ?")
 _SAVE: Final = rows.upsert("approvals", rows.APPROVAL, _KEY)
-_RESTORE: Final = rows.insert_if_new("approvals", rows.APPROVAL, ", ".join(_KEY))
+_RESTORE: Final = rows.insert_if_new("approvals", rows.APPROVAL)
 _VERSION: Final = sql("SELECT version FROM approvals WHERE", _BY_KEY)
 OUTSTANDING: Final = "SELECT tenant, count(*) FROM approvals WHERE status = 'pending' GROUP BY tenant"
 
 _SELECT_INCIDENT: Final = sql("SELECT", ", ".join(rows.INCIDENT), "FROM incidents WHERE")
 _FIND_INCIDENT: Final = sql(_SELECT_INCIDENT, _BY_KEY, "AND policy_id = ?")
 _SAVE_INCIDENT: Final = rows.upsert("incidents", rows.INCIDENT, _INCIDENT_KEY)
-_RESTORE_INCIDENT: Final = rows.insert_if_new("incidents", rows.INCIDENT, ", ".join(_INCIDENT_KEY))
+_RESTORE_INCIDENT: Final = rows.insert_if_new("incidents", rows.INCIDENT)
 
 
 def find(db: Connection, key: ApprovalKey) -> Approval | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice, zip_longest
+from sqlite3 import Connection
 from typing import Any, Final
 
 import orjson
@@ -17,16 +18,15 @@ from attrs import evolve
 from notifyd.model import Attempt, Delivery, Instant, State
 from notifyd.store import MAX_ATTEMPTS_KEPT, AttemptRecord, DeliveryFilter, LaneBacklog, Page
 from notifyd.store.sqlite import rows
-from notifyd.store.sqlite.keys import Database, bearing
 from notifyd.store.sqlite.paging import Source, newest_first
-from notifyd.store.sqlite.rows import sql
+from notifyd.store.sqlite.rows import has_key, sql
 
 _COLUMNS: Final = (*rows.DELIVERY, "message")
 _MESSAGE: Final = "JOIN messages ON messages.delivery = deliveries.rowid"
 _SELECT: Final = sql("SELECT", ", ".join(_COLUMNS), "FROM deliveries", _MESSAGE)
 _BY_ROWID: Final = sql(_SELECT, "WHERE deliveries.rowid = ?")
-_BY_ID: Final = sql(_SELECT, "WHERE", bearing("deliveries", "?1", "?2"))
-_INSERT: Final = rows.insert("deliveries", ("rowid", *rows.DELIVERY, "due_at", "life"))
+_BY_ID: Final = sql(_SELECT, "WHERE", has_key("deliveries", "?1", "?2"))
+_INSERT: Final = rows.insert_if_new("deliveries", (*rows.DELIVERY, "due_at", "life"))
 _INSERT_MESSAGE: Final = "INSERT INTO messages (delivery, message) VALUES (?, ?)"
 
 _FREE: Final = "NOT (life = :life AND lease_until > :now AND lease_until <= :ceiling)"
@@ -47,9 +47,9 @@ ORDER BY tenant, rule LIMIT 1
 _NEVER: Final = 2**62
 
 _NO_LEASE: Final = "lease_owner = NULL, lease_until = 0, life = 0"
-_BEARING: Final = sql("WHERE", bearing("deliveries", ":tenant", ":id"))
+_HAS_KEY: Final = sql("WHERE", has_key("deliveries", ":tenant", ":id"))
 _OURS: Final = sql(
-    _BEARING,
+    _HAS_KEY,
     "AND due_at IS NOT NULL AND lease_owner = :owner AND fencing_token = :number AND life = :life",
 )
 _CLAIM: Final = sql(
@@ -69,7 +69,7 @@ _RELEASE: Final = sql(
 )
 _STANDING: Final = sql(
     "SELECT rowid, state, tries, attempts, lease_owner, fencing_token, life FROM deliveries WHERE",
-    bearing("deliveries", "?1", "?2"),
+    has_key("deliveries", "?1", "?2"),
 )
 _RECORD: Final = sql(
     "UPDATE deliveries SET state = ?, tries = ?, attempts = ?, next_attempt_at = ?, due_at = ?,",
@@ -83,10 +83,12 @@ _REVIVE: Final = sql(
     "deadline = :deadline, ended_at = NULL, reason = NULL,",
     "sealed = CASE WHEN :message IS NULL THEN sealed ELSE :sealed END,",
     _NO_LEASE,
-    _BEARING,
+    _HAS_KEY,
     "AND state = 'dead' AND (reason IS 'render_failed') = (:message IS NOT NULL)",
 )
-_GIVE_MESSAGE: Final = "UPDATE messages SET message = ? WHERE delivery = ?"
+_GIVE_MESSAGE: Final = sql(
+    "UPDATE messages SET message = :message WHERE delivery = (SELECT rowid FROM deliveries", _HAS_KEY, ")"
+)
 EARLIER: Final = """
 SELECT EXISTS (
     SELECT 1 FROM deliveries WHERE tenant = ? AND run_id = ? AND approval_id = ? AND due_at IS NOT NULL
@@ -115,7 +117,7 @@ def _due_at(state: State, next_attempt_at: Instant, delivery: Delivery) -> Insta
 # --- queue -------------------------------------------------------------------------------------------------
 
 
-def insert(db: Database, life: int, deliveries: Sequence[Delivery]) -> frozenset[str]:
+def insert(db: Connection, life: int, deliveries: Sequence[Delivery]) -> frozenset[str]:
     """Insert the rows that are not there yet, leased in this life if they name an owner; answer their ids."""
     inserted = []
     for delivery in deliveries:
@@ -127,16 +129,16 @@ def insert(db: Database, life: int, deliveries: Sequence[Delivery]) -> frozenset
     return frozenset(inserted)
 
 
-def insert_row(db: Database, leased: int, delivery: Delivery) -> bool:
+def insert_row(db: Connection, leased: int, delivery: Delivery) -> bool:
     """Insert one row as it is, unless its id is there; `leased` is the life of its lease, 0 for none."""
     due = _due_at(delivery.state, delivery.next_attempt_at, delivery)
-    row = db.keys.deliveries.insert(db, _INSERT, (*rows.delivery_row(delivery), due, leased))
+    row = rows.inserted(db.execute(_INSERT, (*rows.delivery_row(delivery), due, leased)))
     if row is not None:
         db.execute(_INSERT_MESSAGE, (row, delivery.message))
     return row is not None
 
 
-def _joined(db: Database, delivery: Delivery) -> Delivery:
+def _joined(db: Connection, delivery: Delivery) -> Delivery:
     """`delivery` in the window that is open under its key, or opening it."""
     found = db.execute(OPEN_WINDOW, (delivery.tenant, delivery.window, delivery.created_at)).fetchone()
     if found is None:
@@ -146,7 +148,7 @@ def _joined(db: Database, delivery: Delivery) -> Delivery:
 
 
 def due(
-    db: Database,
+    db: Connection,
     life: int,
     lane: str,
     now: Instant,
@@ -172,7 +174,7 @@ def due(
     return list(islice((rowid for rowid in in_turn if rowid is not None), limit))
 
 
-def _flows(db: Database, lane: str) -> Iterator[tuple[str, str]]:
+def _flows(db: Connection, lane: str) -> Iterator[tuple[str, str]]:
     """Each tenant and rule with open rows in a lane: a step over the index for each, not for each row."""
     flow = ("", "")
     while (found := db.execute(NEXT_FLOW, (lane, *flow)).fetchone()) is not None:
@@ -181,7 +183,7 @@ def _flows(db: Database, lane: str) -> Iterator[tuple[str, str]]:
 
 
 def claim(
-    db: Database,
+    db: Connection,
     life: int,
     owner: str,
     now: Instant,
@@ -211,7 +213,7 @@ def _lease_of(delivery: Delivery, life: int) -> dict[str, Any]:
 
 
 def renew_leases(
-    db: Database, life: int, deliveries: Sequence[Delivery], until: Instant, sending: bool
+    db: Connection, life: int, deliveries: Sequence[Delivery], until: Instant, sending: bool
 ) -> frozenset[str]:
     statement = _HOLD_SENDING if sending else _HOLD
     return frozenset(
@@ -219,7 +221,7 @@ def renew_leases(
     )
 
 
-def release(db: Database, life: int, deliveries: Sequence[Delivery]) -> None:
+def release(db: Connection, life: int, deliveries: Sequence[Delivery]) -> None:
     for delivery in deliveries:
         terms = {
             **_lease_of(delivery, life),
@@ -230,7 +232,7 @@ def release(db: Database, life: int, deliveries: Sequence[Delivery]) -> None:
         db.execute(_RELEASE, terms)
 
 
-def record(db: Database, life: int, given: AttemptRecord) -> bool:
+def record(db: Connection, life: int, given: AttemptRecord) -> bool:
     """Write the end of an attempt, or, where the lease was lost, the attempt alone.
 
     A repetition of a record that was written is True again, and changes nothing.
@@ -251,7 +253,7 @@ def record(db: Database, life: int, given: AttemptRecord) -> bool:
     return same_number and owner is None and state == given.state
 
 
-def _write_end(db: Database, rowid: int, given: AttemptRecord, tries: int, attempts: str) -> None:
+def _write_end(db: Connection, rowid: int, given: AttemptRecord, tries: int, attempts: str) -> None:
     due = _due_at(given.state, given.next_attempt_at, given.delivery)
     reason, folded_into = rows.value_of(given.reason), given.delivery.folded_into
     end = (
@@ -277,24 +279,26 @@ def _with_attempt(text: str, attempt: Attempt | None) -> tuple[str, bool]:
     return rows.dump([*attempts, item][-MAX_ATTEMPTS_KEPT:]), True
 
 
-def has_earlier(db: Database, d: Delivery) -> bool:
+def has_earlier(db: Connection, d: Delivery) -> bool:
     found = db.execute(EARLIER, (d.tenant, d.run_id, d.approval_id, d.seq, d.channel, d.recipient)).fetchone()
     return bool(found[0])
 
 
-def backlog(db: Database) -> list[LaneBacklog]:
+def backlog(db: Connection) -> list[LaneBacklog]:
     return [LaneBacklog(*row) for row in db.execute(BACKLOG).fetchall()]
 
 
 # --- ledger ------------------------------------------------------------------------------------------------
 
 
-def find(db: Database, tenant: str, delivery_id: str) -> Delivery | None:
+def find(db: Connection, tenant: str, delivery_id: str) -> Delivery | None:
     row = db.execute(_BY_ID, (tenant, delivery_id)).fetchone()
     return None if row is None else rows.delivery_of(row)
 
 
-def search(db: Database, tenant: str, where: DeliveryFilter, page: Page) -> tuple[list[Delivery], int | None]:
+def search(
+    db: Connection, tenant: str, where: DeliveryFilter, page: Page
+) -> tuple[list[Delivery], int | None]:
     found, after = newest_first(db, _source(where.state), {"tenant": tenant, "channel": where.channel}, page)
     return [rows.delivery_of(row) for row in found], after
 
@@ -311,7 +315,7 @@ def _source(state: State | None) -> Source:
 
 
 def revive(
-    db: Database,
+    db: Connection,
     tenant: str,
     delivery_id: str,
     now: Instant,
@@ -327,9 +331,9 @@ def revive(
     if not db.execute(_REVIVE, {**terms, "message": message, "sealed": int(sealed)}).rowcount:
         return None
     if message is not None:
-        db.execute(_GIVE_MESSAGE, (message, db.keys.deliveries.find(db, tenant, delivery_id)))
+        db.execute(_GIVE_MESSAGE, {"tenant": tenant, "id": delivery_id, "message": message})
     return find(db, tenant, delivery_id)
 
 
-def dead_letters(db: Database) -> dict[str, int]:
+def dead_letters(db: Connection) -> dict[str, int]:
     return dict(db.execute(DEAD_LETTERS).fetchall())

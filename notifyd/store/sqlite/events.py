@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sqlite3 import Connection
 from typing import Final
 
 from attrs import evolve
@@ -11,14 +12,15 @@ from notifyd.errors import NotFoundError
 from notifyd.model import Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
 from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, StoredEvent, Subject
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
-from notifyd.store.sqlite.keys import Database, bearing
-from notifyd.store.sqlite.rows import sql
+from notifyd.store.sqlite.rows import has_key, sql
 
 _FROM: Final = ", plan FROM events LEFT JOIN plans ON plans.event = events.rowid"
 _SELECT: Final = sql("SELECT", ", ".join(rows.EVENT), _FROM)
 _BY_ROWID: Final = sql(_SELECT, "WHERE events.rowid = ?")
-_BY_KEY: Final = sql(_SELECT, "WHERE", bearing("events", "?1", "?2"))
-_INSERT: Final = rows.insert("events", ("rowid", *rows.EVENT))
+_BY_KEY: Final = sql(_SELECT, "WHERE", has_key("events", "?1", "?2"))
+_ROWID: Final = sql("SELECT rowid FROM events WHERE", has_key("events", "?1", "?2"))
+_INSERT: Final = rows.insert("events", rows.EVENT)
+_INSERT_IF_NEW: Final = rows.insert_if_new("events", rows.EVENT)
 _QUEUE: Final = "INSERT INTO planning (event, life, until) VALUES (?, ?, ?)"
 _FINISH: Final = "DELETE FROM planning WHERE event = ?"
 _FIX: Final = "INSERT INTO plans (event, plan) VALUES (?, ?) ON CONFLICT (event) DO NOTHING"
@@ -27,21 +29,21 @@ UNPLANNED: Final = sql("SELECT event FROM planning WHERE", _FREE, "ORDER BY even
 _LEASE: Final = sql("UPDATE planning SET life = :life, until = :until WHERE event = :event AND", _FREE)
 
 
-def find(db: Database, tenant: str, key: str) -> Event | None:
+def find(db: Connection, tenant: str, key: str) -> Event | None:
     row = db.execute(_BY_KEY, (tenant, key)).fetchone()
     return None if row is None else rows.event_of(row)
 
 
-def append(db: Database, life: int, request: Append) -> Appended:
+def append(db: Connection, life: int, request: Append) -> Appended:
     given = request.event
-    stored = db.keys.events.find(db, given.tenant, given.key)
+    stored = _find_rowid(db, given)
     if stored is not None:
         return Appended(_by_rowid(db, stored), fresh=False)
     advance = request.advance(_subject(db, request.subject))
     event = _accepted(given, advance)
     if advance.subject is not None:
         _save_subject(db, advance.subject)
-    row = db.keys.events.insert_new(db, _INSERT, rows.event_row(event))
+    row = db.execute(_INSERT, rows.event_row(event)).lastrowid
     _queue(db, life, row, event, event.received_at + request.lease if request.leased else 0)
     audit.write(db, advance.audit)
     return Appended(event, fresh=True)
@@ -56,35 +58,35 @@ def _accepted(given: Event, advance: Advance) -> Event:
     )
 
 
-def _subject(db: Database, key: ApprovalKey | IncidentKey | None) -> Subject | None:
+def _subject(db: Connection, key: ApprovalKey | IncidentKey | None) -> Subject | None:
     if isinstance(key, ApprovalKey):
         return approvals.find(db, key)
     return None if key is None else approvals.find_incident(db, key)
 
 
-def _save_subject(db: Database, subject: Subject) -> None:
+def _save_subject(db: Connection, subject: Subject) -> None:
     if isinstance(subject, Approval):
         approvals.save(db, subject)
     else:
         approvals.save_incident(db, subject)
 
 
-def insert(db: Database, life: int, event: Event, leased_until: Instant) -> None:
+def insert(db: Connection, life: int, event: Event, leased_until: Instant) -> None:
     """Insert an event, if its key is new, with its planning due, which is this node's until then."""
-    row = db.keys.events.insert(db, _INSERT, rows.event_row(event))
+    row = rows.inserted(db.execute(_INSERT_IF_NEW, rows.event_row(event)))
     if row is not None:
         _queue(db, life, row, event, leased_until)
 
 
-def _queue(db: Database, life: int, row: int, event: Event, leased_until: Instant) -> None:
+def _queue(db: Connection, life: int, row: int | None, event: Event, leased_until: Instant) -> None:
     if event.notify:
         db.execute(_QUEUE, (row, life, leased_until))
 
 
-def restore(db: Database, given: StoredEvent) -> bool:
+def restore(db: Connection, given: StoredEvent) -> bool:
     """Insert an event of another store, if its key is new, its planning due at once unless it is finished."""
     event = given.event
-    row = db.keys.events.insert(db, _INSERT, rows.event_row(event))
+    row = rows.inserted(db.execute(_INSERT_IF_NEW, rows.event_row(event)))
     if row is None:
         return False
     if event.plan is not None:
@@ -94,14 +96,14 @@ def restore(db: Database, given: StoredEvent) -> bool:
     return True
 
 
-def unplanned(db: Database, life: int, now: Instant, limit: int) -> list[int]:
+def unplanned(db: Connection, life: int, now: Instant, limit: int) -> list[int]:
     """The rowids of events that can be claimed for planning, oldest first."""
     terms = {**rows.lease_terms(life, now), "limit": limit}
     return [event for (event,) in db.execute(UNPLANNED, terms)]
 
 
 def claim_unplanned(
-    db: Database, life: int, now: Instant, until: Instant, candidates: Sequence[int]
+    db: Connection, life: int, now: Instant, until: Instant, candidates: Sequence[int]
 ) -> list[Event]:
     """Lease those of `candidates` that are free still."""
     terms = {**rows.lease_terms(life, now), "until": until}
@@ -109,11 +111,11 @@ def claim_unplanned(
     return [_by_rowid(db, event) for event in claimed]
 
 
-def fix_plans(db: Database, life: int, planned: Sequence[Planned]) -> list[PlanFixed]:
+def fix_plans(db: Connection, life: int, planned: Sequence[Planned]) -> list[PlanFixed]:
     return [_fix_plan(db, life, one) for one in planned]
 
 
-def _fix_plan(db: Database, life: int, planned: Planned) -> PlanFixed:
+def _fix_plan(db: Connection, life: int, planned: Planned) -> PlanFixed:
     event = _rowid(db, planned.event)
     if not db.execute(_FIX, (event, rows.plan_text(planned.plan))).rowcount:
         return PlanFixed(_plan(db, event), won=False, inserted=frozenset())
@@ -122,20 +124,25 @@ def _fix_plan(db: Database, life: int, planned: Planned) -> PlanFixed:
     return PlanFixed(planned.plan, won=True, inserted=inserted)
 
 
-def finish(db: Database, event: Event) -> None:
+def finish(db: Connection, event: Event) -> None:
     db.execute(_FINISH, (_rowid(db, event),))
 
 
-def _plan(db: Database, event: int) -> tuple[PlanEntry, ...]:
+def _plan(db: Connection, event: int) -> tuple[PlanEntry, ...]:
     return rows.plan_of(db.execute("SELECT plan FROM plans WHERE event = ?", (event,)).fetchone()[0])
 
 
-def _by_rowid(db: Database, row: int) -> Event:
+def _by_rowid(db: Connection, row: int) -> Event:
     return rows.event_of(db.execute(_BY_ROWID, (row,)).fetchone())
 
 
-def _rowid(db: Database, event: Event) -> int:
-    row = db.keys.events.find(db, event.tenant, event.key)
+def _rowid(db: Connection, event: Event) -> int:
+    row = _find_rowid(db, event)
     if row is None:
         raise NotFoundError(f"no event {event.key} of tenant {event.tenant} is stored")
     return row
+
+
+def _find_rowid(db: Connection, event: Event) -> int | None:
+    found = db.execute(_ROWID, (event.tenant, event.key)).fetchone()
+    return None if found is None else int(found[0])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from notifyd.errors import StoreError, StoreInUseError
-from notifyd.store.sqlite.keys import Database, Keys, attach
 
 _FAULTS: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -101,17 +100,17 @@ def ensure_file(path: Path) -> None:
         os.close(folder)
 
 
-def connect(path: Path, *, timeout: float = 0.0) -> Database:
+def connect(path: Path, *, timeout: float = 0.0) -> sqlite3.Connection:
     """A connection in which every transaction is begun by hand, for use from any one thread at a time.
 
     `timeout` is how long a statement waits for another program's lock, in seconds.
     """
-    return Database(
+    return sqlite3.connect(
         path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
     )
 
 
-def open_writer(path: Path) -> Database:
+def open_writer(path: Path) -> sqlite3.Connection:
     """The writing connection. A step must find its pages in memory, since it runs on the event loop.
 
     Nothing spills to disk before the commit, and checkpoints are the writer's own.
@@ -136,9 +135,8 @@ def open_writer(path: Path) -> Database:
     return db
 
 
-def open_reader(path: Path, timeout: float, keys: Keys) -> Database:
+def open_reader(path: Path, timeout: float) -> sqlite3.Connection:
     db = connect(path, timeout=timeout)
-    attach(db, keys)
     db.execute("PRAGMA query_only = ON")
     db.execute("PRAGMA temp_store = MEMORY")
     return db

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from sqlite3 import Connection
 from typing import Final
 
 from attrs import evolve, frozen
@@ -10,7 +11,6 @@ from attrs import evolve, frozen
 from notifyd.model import Approval, AuditRecord, Delivery, Incident, State
 from notifyd.store import CollectionName, Stored, StoredEvent
 from notifyd.store.sqlite import approvals, audit, deliveries, events, rows
-from notifyd.store.sqlite.keys import Database
 from notifyd.store.sqlite.rows import Row, sql
 
 
@@ -50,13 +50,15 @@ _KINDS: Final[Mapping[CollectionName, _Kind]] = {
 }
 
 
-def count(db: Database, collection: CollectionName) -> int:
+def count(db: Connection, collection: CollectionName) -> int:
     (found,) = db.execute(f"SELECT count(*) FROM {collection}").fetchone()  # noqa: S608 - a name of our own
     number: int = found
     return number
 
 
-def dump(db: Database, collection: CollectionName, after: str, limit: int) -> tuple[list[Stored], str | None]:
+def dump(
+    db: Connection, collection: CollectionName, after: str, limit: int
+) -> tuple[list[Stored], str | None]:
     kind = _KINDS[collection]
     query = sql(
         f"SELECT {collection}.rowid,",
@@ -69,11 +71,11 @@ def dump(db: Database, collection: CollectionName, after: str, limit: int) -> tu
     return [kind.record(row[1:]) for row in found], str(found[-1][0]) if len(found) == limit else None
 
 
-def restore(db: Database, given: Sequence[Stored]) -> int:
+def restore(db: Connection, given: Sequence[Stored]) -> int:
     return sum(_restore(db, row) for row in given)
 
 
-def _restore(db: Database, row: Stored) -> bool:
+def _restore(db: Connection, row: Stored) -> bool:
     """Insert one row; False where its key is there already."""
     match row:
         case StoredEvent():

@@ -11,7 +11,6 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from notifyd.store.sqlite.files import open_reader, store_error
-from notifyd.store.sqlite.keys import Database, Keys
 
 T = TypeVar("T")
 
@@ -19,18 +18,18 @@ T = TypeVar("T")
 class Readers:
     """As many connections as threads, so that a long list does not hold up a short look-up."""
 
-    def __init__(self, path: Path, keys: Keys, *, count: int, timeout: float) -> None:
+    def __init__(self, path: Path, *, count: int, timeout: float) -> None:
         self._path = path
-        self._free: SimpleQueue[Database] = SimpleQueue()
+        self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         for _ in range(count):
-            self._free.put(open_reader(path, timeout, keys))
+            self._free.put(open_reader(path, timeout))
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="store-read")
 
-    async def run(self, query: Callable[[Database], T]) -> T:
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """What `query` answers, over all that was committed before. Raises `StoreError`."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, query)
 
-    def _run(self, query: Callable[[Database], T]) -> T:
+    def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
         db = self._free.get()
         try:
             return query(db)

@@ -18,8 +18,7 @@ from attrs import frozen
 
 from notifyd.model import Instant
 from notifyd.store import Aged, CollectionName, LegalHold
-from notifyd.store.sqlite.keys import bearing, entry_of_old
-from notifyd.store.sqlite.rows import sql
+from notifyd.store.sqlite.rows import has_key, sql
 
 STEP_SECONDS: Final = 0.005
 """How long one removal may hold the event loop, on which it runs; what is left over is for the next one."""
@@ -41,7 +40,7 @@ _WANTED: Final = sql(
 _UNPLANNED: Final = "EXISTS (SELECT 1 FROM planning WHERE planning.event = old.rowid)"
 _UNPLANNED_EVENT: Final = sql(
     "EXISTS (SELECT 1 FROM events JOIN planning ON planning.event = events.rowid WHERE",
-    bearing("events", "old.tenant", "old.event_key"),
+    has_key("events", "old.tenant", "old.event_key"),
     ")",
 )
 _LABELLED: Final = """
@@ -197,7 +196,7 @@ def _reads(db: Connection, collection: CollectionName) -> list[str]:
 def _places(db: Connection, table: str) -> list[str]:
     """For each index of a table what goes to the place of `old` in it, if it has one there."""
     indexes = "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND tbl_name = ?"
-    places = entry_of_old(table)
+    places = []
     for name, text in db.execute(indexes, (table,)).fetchall():
         partial = text.partition(" WHERE ")[2] or "1"
         columns = db.execute("SELECT name FROM pragma_index_info(?)", (name,))

@@ -6,6 +6,7 @@ What is searched is a column; tuples of records inside a record are one column o
 from __future__ import annotations
 
 from collections.abc import Mapping
+from sqlite3 import Cursor
 from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
@@ -31,6 +32,7 @@ from notifyd.model import (
     State,
     Status,
 )
+from notifyd.store.sqlite.schema import short_key
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
@@ -61,6 +63,9 @@ AUDIT: Final = (
     "tenant", "id", "name", "at", "actor", "correlation_id", "run_id", "approval_id", "data",
 )  # fmt: skip
 
+_KEYS: Final = {"events": "key", "deliveries": "id", "audit": "id"}
+"""The tables whose keys are derived ids, and the column of each."""
+
 
 def sql(*parts: str) -> str:
     """One statement of constant parts."""
@@ -73,9 +78,22 @@ def insert(table: str, columns: tuple[str, ...]) -> str:
     return sql("INSERT INTO", table, f"({names}) VALUES ({marks})")
 
 
-def insert_if_new(table: str, columns: tuple[str, ...], key: str) -> str:
-    """The statement that inserts a row, or does nothing where `key` is there already."""
-    return sql(insert(table, columns), f"ON CONFLICT ({key}) DO NOTHING")
+def insert_if_new(table: str, columns: tuple[str, ...]) -> str:
+    """The statement that inserts a row, or does nothing where its key is there already."""
+    return sql(insert(table, columns), "ON CONFLICT DO NOTHING")
+
+
+def inserted(done: Cursor) -> int | None:
+    """The rowid that `insert_if_new` gave the row, None where its key is there."""
+    return done.lastrowid if done.rowcount else None
+
+
+def has_key(table: str, tenant: str, key: str) -> str:
+    """The condition that a row of `table` has a tenant's key, each a parameter or a column."""
+    return (
+        f"{table}.tenant = {tenant} AND {table}.short_key = {short_key(key)}"
+        f" AND {table}.{_KEYS[table]} = {key}"
+    )
 
 
 def upsert(table: str, columns: tuple[str, ...], key: tuple[str, ...]) -> str:

@@ -1,7 +1,7 @@
 """The tables, and how an older file becomes a newer one.
 
-Rowid tables with narrow unique keys: a row's body never takes part in a search, so a body must not sit in the
-tree that is searched. What changes often lives apart from what is written once: `planning` beside `events`,
+Rowid tables with narrow unique indexes: a row's body never takes part in a search, so a body must not sit in
+the tree that is searched. What changes often lives apart from what is written once: `planning` beside `events`,
 `messages` beside `deliveries`. `due_at` and `life` are this module's own: see `deliveries.py`.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from sqlite3 import Connection, Error
 from typing import Final
+from zlib import crc32
 
 from notifyd.errors import StoreError
-from notifyd.store.sqlite.keys import register
 
 APPLICATION_ID: Final = 0x6E746664
 """Marks a file as notifyd's: "ntfd", in the header's application id (https://www.sqlite.org/fileformat2.html)."""
@@ -114,7 +114,7 @@ DROP INDEX {2};
 """
 _THIRD: Final = "\n".join(
     [
-        "CREATE TABLE key_marks (name TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;  -- see keys.py",
+        "CREATE TABLE key_marks (name TEXT PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;",
         _KEYS_OF.format("events", "key", "events_key"),
         _KEYS_OF.format("deliveries", "id", "deliveries_id"),
         _KEYS_OF.format("audit", "id", "audit_id"),
@@ -123,7 +123,31 @@ _THIRD: Final = "\n".join(
 
 _FOURTH: Final = "ALTER TABLE deliveries RENAME COLUMN lease_number TO fencing_token;"
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+
+def short_key(key: str) -> str:
+    """What the unique indexes hold of a derived id, as SQL over a parameter or a column.
+
+    Half of a hex SHA-256, which is 128 bits; an id of any other form whole.
+    """
+    derived = f"length({key}) = 64 AND {key} NOT GLOB '*[^0-9a-f]*'"
+    return f"CASE WHEN {derived} THEN substr({key}, 1, 32) ELSE {key} END"
+
+
+_INDEX_OF: Final = """
+ALTER TABLE {0} ADD COLUMN short_key TEXT AS ({1}) VIRTUAL;
+CREATE UNIQUE INDEX {2} ON {0} (tenant, short_key);
+DROP TABLE {0}_keys;
+"""
+_FIFTH: Final = "\n".join(
+    [
+        _INDEX_OF.format("events", short_key("key"), "events_key"),
+        _INDEX_OF.format("deliveries", short_key("id"), "deliveries_id"),
+        _INDEX_OF.format("audit", short_key("id"), "audit_id"),
+        "DROP TABLE key_marks;",
+    ]
+)
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
 
@@ -132,7 +156,7 @@ def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIO
 
     Raises `StoreError` for a file that a newer notifyd wrote, or that is another program's.
     """
-    register(db)
+    db.create_function("key_hash", 1, _key_hash, deterministic=True)
     version = _version(db, path)
     if version > len(migrations):
         raise StoreError(
@@ -141,6 +165,14 @@ def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIO
         )
     for number, script in enumerate(migrations[version:], start=version + 1):
         _step(db, number, script)
+
+
+def _key_hash(key: str) -> int:
+    """What schemas 3 and 4 looked a key up by."""
+    try:
+        return int(key[-12:], 16) & (1 << 48) - 1
+    except ValueError:
+        return crc32(key.encode()) << 16
 
 
 def _version(db: Connection, path: object) -> int:

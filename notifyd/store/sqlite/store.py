@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from sqlite3 import Error
+from sqlite3 import Connection, Error
 from time import perf_counter
 from typing import Final, TypeVar, cast
 
@@ -45,8 +45,6 @@ from notifyd.store.sqlite import moving as moving_steps
 from notifyd.store.sqlite import retention as retention_steps
 from notifyd.store.sqlite import windows as window_steps
 from notifyd.store.sqlite.files import FileLock, ensure_file, open_writer, store_error
-from notifyd.store.sqlite.keys import Database, Keys, begin
-from notifyd.store.sqlite.merger import Merger
 from notifyd.store.sqlite.readers import Readers
 from notifyd.store.sqlite.schema import migrate
 from notifyd.store.sqlite.writer import Commit, GroupWriter, Limits, commit
@@ -64,7 +62,7 @@ class _Parts:
 
     path: Path
     lock: FileLock
-    db: Database
+    db: Connection
     readers: Readers
     life: int
 
@@ -72,15 +70,12 @@ class _Parts:
 class SqliteStore:
     """Implements `notifyd.store.Store`. Made by `open_sqlite`, used and closed on the same event loop."""
 
-    def __init__(
-        self, parts: _Parts, writer: GroupWriter, merger: Merger, worker: ThreadPoolExecutor, clock: Clock
-    ) -> None:
+    def __init__(self, parts: _Parts, writer: GroupWriter, worker: ThreadPoolExecutor, clock: Clock) -> None:
         self._path = parts.path
         self._lock = parts.lock
         self._readers = parts.readers
         self._life = parts.life
         self._writer = writer
-        self._merger = merger
         self._worker = worker
         self._clock = clock
         self._closing: asyncio.Task[None] | None = None
@@ -91,10 +86,7 @@ class SqliteStore:
         return await self._writer.submit(lambda db: event_steps.append(db, self._life, append))
 
     async def event(self, tenant: str, key: str) -> Event | None:
-        found = await self._read(lambda db: event_steps.find(db, tenant, key))
-        if found is None:  # a reader may have missed a key on its way from memory to the file
-            found = await self._writer.submit(lambda db: event_steps.find(db, tenant, key))
-        return found
+        return await self._read(lambda db: event_steps.find(db, tenant, key))
 
     async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
         del owner  # one process owns the file, so a lease needs no name
@@ -111,7 +103,7 @@ class SqliteStore:
     async def insert_deliveries(self, event: Event | None, deliveries: Sequence[Delivery]) -> frozenset[str]:
         return await self._writer.submit(lambda db: self._insert(db, event, deliveries))
 
-    def _insert(self, db: Database, event: Event | None, rows: Sequence[Delivery]) -> frozenset[str]:
+    def _insert(self, db: Connection, event: Event | None, rows: Sequence[Delivery]) -> frozenset[str]:
         inserted = delivery_steps.insert(db, self._life, rows)
         if event is not None:
             event_steps.finish(db, event)
@@ -157,7 +149,7 @@ class SqliteStore:
     async def record(self, record: AttemptRecord) -> bool:
         return await self._writer.submit(lambda db: self._record(db, record))
 
-    def _record(self, db: Database, record: AttemptRecord) -> bool:
+    def _record(self, db: Connection, record: AttemptRecord) -> bool:
         won = delivery_steps.record(db, self._life, record)
         audit_steps.write(db, record.audit)
         if record.event is not None:
@@ -195,7 +187,7 @@ class SqliteStore:
     async def postpone(self, window: Window, closes_at: Instant) -> None:
         await self._change_window(lambda db: window_steps.postpone(db, window, closes_at))
 
-    async def _change_window(self, step: Callable[[Database], int]) -> int:
+    async def _change_window(self, step: Callable[[Connection], int]) -> int:
         """Repeat a step that changes some of a window's rows until there are no more; how many it was."""
         total = 0
         while True:
@@ -232,10 +224,7 @@ class SqliteStore:
     # -- the ledger ---------------------------------------------------------------------------------------
 
     async def delivery(self, tenant: str, delivery_id: str) -> Delivery | None:
-        found = await self._read(lambda db: delivery_steps.find(db, tenant, delivery_id))
-        if found is None:  # a reader may have missed a key on its way from memory to the file
-            found = await self._writer.submit(lambda db: delivery_steps.find(db, tenant, delivery_id))
-        return found
+        return await self._read(lambda db: delivery_steps.find(db, tenant, delivery_id))
 
     async def deliveries(
         self, tenant: str, where: DeliveryFilter, page: Page
@@ -327,18 +316,17 @@ class SqliteStore:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._worker, self._readers.close)
-            await self._merger.aclose()
             await self._writer.aclose()
         finally:
             self._worker.shutdown(wait=False)
             self._lock.release()
 
-    async def _read(self, query: Callable[[Database], T]) -> T:
+    async def _read(self, query: Callable[[Connection], T]) -> T:
         if self._closing is not None:
             raise StoreError(f"{self._path}: the store is closed")
         return await self._readers.run(query)
 
-    async def _write_all(self, steps: Iterator[Callable[[Database], T]]) -> list[T]:
+    async def _write_all(self, steps: Iterator[Callable[[Connection], T]]) -> list[T]:
         """Hand in all the steps, and wait for every one of them even if one fails."""
         results = await asyncio.gather(*map(self._writer.submit, steps), return_exceptions=True)
         for result in results:
@@ -376,7 +364,6 @@ async def open_sqlite(
     except BaseException:
         worker.shutdown(wait=False)
         raise
-    merger = Merger(parts.db.keys)
     writer = GroupWriter(
         parts.db,
         parts.path,
@@ -384,9 +371,8 @@ async def open_sqlite(
         observer=observer,
         limits=limits,
         commit=commit,
-        committed=merger.look,
     )
-    return SqliteStore(parts, writer, merger, worker, clock)
+    return SqliteStore(parts, writer, worker, clock)
 
 
 def _open(path: Path, node: str, timeout: float) -> _Parts:
@@ -399,16 +385,15 @@ def _open(path: Path, node: str, timeout: float) -> _Parts:
             db = open_writer(path)
             undo.callback(db.close)
             migrate(db, path)
-            life, keys = _begin_life(db), Keys()
-            begin(db, keys)
-            readers = Readers(path, keys, count=_READERS, timeout=timeout)
+            life = _begin_life(db)
+            readers = Readers(path, count=_READERS, timeout=timeout)
         except (OSError, Error) as error:
             raise store_error(path, error) from error
         undo.pop_all()
         return _Parts(path, lock, db, readers, life)
 
 
-def _begin_life(db: Database) -> int:
+def _begin_life(db: Connection) -> int:
     """Void every lease there is, by counting one life on: a lease of an earlier one is not looked at."""
     db.execute("UPDATE store SET life = life + 1")
     life: int = db.execute("SELECT life FROM store").fetchone()[0]

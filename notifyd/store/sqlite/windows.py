@@ -6,6 +6,7 @@ A held row's `due_at` is NULL, so that it is in none of the queue's indexes; `cl
 from __future__ import annotations
 
 from collections.abc import Collection
+from sqlite3 import Connection
 from typing import Any, Final
 
 import orjson
@@ -13,7 +14,6 @@ import orjson
 from notifyd.model import Delivery, Instant
 from notifyd.store import WINDOW_AHEAD, Window
 from notifyd.store.sqlite import deliveries, rows
-from notifyd.store.sqlite.keys import Database
 from notifyd.store.sqlite.rows import sql
 
 AT_ONCE: Final = 256
@@ -66,21 +66,21 @@ HELD: Final = sql(
 )
 
 
-def spent(db: Database, tenant: str, budget: str, since: Instant, limit: int) -> list[Instant]:
+def spent(db: Connection, tenant: str, budget: str, since: Instant, limit: int) -> list[Instant]:
     return [at for (at,) in db.execute(SPENT, (tenant, budget, since, limit))]
 
 
-def due(db: Database, now: Instant, limit: int) -> list[Window]:
+def due(db: Connection, now: Instant, limit: int) -> list[Window]:
     terms = {"now": now, "ahead": now + WINDOW_AHEAD, "limit": limit}
     return [Window(*row) for row in db.execute(DUE_WINDOWS, terms)]
 
 
-def held(db: Database, window: Window, limit: int) -> list[Delivery]:
+def held(db: Connection, window: Window, limit: int) -> list[Delivery]:
     return [rows.delivery_of(row) for row in db.execute(HELD, _terms(window) | {"limit": limit})]
 
 
 def fold(
-    db: Database, life: int, window: Window, digest: Delivery, ids: Collection[str] | None, now: Instant
+    db: Connection, life: int, window: Window, digest: Delivery, ids: Collection[str] | None, now: Instant
 ) -> int:
     """Insert the digest, if it is not there, and mark the first `AT_ONCE` of the rows it stands for."""
     deliveries.insert(db, life, [digest])
@@ -89,11 +89,11 @@ def fold(
     return db.execute(_FOLD, terms).rowcount
 
 
-def let_go(db: Database, window: Window, now: Instant) -> int:
+def let_go(db: Connection, window: Window, now: Instant) -> int:
     return db.execute(_LET_GO, {**_terms(window), "now": now}).rowcount
 
 
-def postpone(db: Database, window: Window, closes_at: Instant) -> int:
+def postpone(db: Connection, window: Window, closes_at: Instant) -> int:
     return db.execute(_POSTPONE, {**_terms(window), "closes_at": closes_at}).rowcount
 
 

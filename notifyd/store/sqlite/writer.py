@@ -24,7 +24,6 @@ from attrs import define, frozen
 from notifyd.errors import StoreError
 from notifyd.store import CommitObserver
 from notifyd.store.sqlite.files import STEP_CODES, primary_code, store_error
-from notifyd.store.sqlite.keys import Database
 from notifyd.store.sqlite.wal import WalGauge
 
 T = TypeVar("T")
@@ -51,7 +50,7 @@ class Limits:
 
 @define(eq=False)
 class _Step(Generic[T]):
-    run: Callable[[Database], T]
+    run: Callable[[sqlite3.Connection], T]
     future: asyncio.Future[T]
     result: Any = None
     error: Exception | None = None
@@ -80,14 +79,13 @@ class GroupWriter:
 
     def __init__(
         self,
-        db: Database,
+        db: sqlite3.Connection,
         path: Path,
         *,
         worker: ThreadPoolExecutor,
         observer: CommitObserver | None = None,
         limits: Limits | None = None,
         commit: Commit = commit,
-        committed: Callable[[GroupWriter], None] = lambda _: None,
     ) -> None:
         self._db = db
         self._path = path
@@ -95,7 +93,6 @@ class GroupWriter:
         self._observer = observer
         self._limits = limits or Limits()
         self._commit = commit
-        self._committed = committed  # called on the loop after each commit
         self._wal = WalGauge(path)
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Step[Any]] = deque()
@@ -108,8 +105,8 @@ class GroupWriter:
         self._checkpoint_wanted = False
         self._checkpoint_fault = ""
 
-    def submit(self, run: Callable[[Database], T], *, first: bool = False) -> asyncio.Future[T]:
-        """The future result of a step, which comes once it is durable. `first` puts it before all that wait.
+    def submit(self, run: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """The future result of a step, which comes once it is durable.
 
         `run` may be called twice, the first call's writes undone. Its exception reaches this caller alone.
         A future that is cancelled before its step's turn withdraws the step.
@@ -117,10 +114,7 @@ class GroupWriter:
         if self._closed:
             raise StoreError(f"{self._path}: the store is closed")
         step = _Step(run, self._loop.create_future())
-        if first:
-            self._waiting.appendleft(step)
-        else:
-            self._waiting.append(step)
+        self._waiting.append(step)
         if not self._busy:
             self._busy = True
             self._rest.clear()
@@ -234,10 +228,8 @@ class GroupWriter:
                 step.settle(fault)
         finally:  # the turn comes after the callers just woken, so that their next steps join the batch
             self._loop.call_soon(self._turn)
-        if fault is None:
-            self._committed(self)
-            if self._observer is not None:
-                self._observer.commit(seconds, len(batch))
+        if fault is None and self._observer is not None:
+            self._observer.commit(seconds, len(batch))
 
     def _checkpoint_due(self) -> bool:
         limit = self._limits.busy_checkpoint if self._waiting else self._limits.idle_checkpoint
@@ -259,7 +251,6 @@ class GroupWriter:
     def _start_transaction(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
-        self._db.keys.undo()  # what no commit has settled was rolled back
         self._db.execute("BEGIN IMMEDIATE")
 
     def _begin_patiently(self) -> None:
@@ -277,7 +268,6 @@ class GroupWriter:
         fault = None
         try:
             self._commit(self._db)
-            self._db.keys.settle()
         except Exception as error:  # noqa: BLE001 - each caller is told; a worker that died would leave them waiting
             fault = store_error(self._path, error)
             self._roll_back()
