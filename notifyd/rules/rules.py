@@ -17,12 +17,9 @@ from attrs import evolve, frozen
 
 from notifyd.config.settings import Rule
 from notifyd.errors import ConfigError, Fault
-from notifyd.lean import without
+from notifyd.rules.evaluator import cel
 from notifyd.rules.expression import EVENT, Source, conjuncts, kind_of
 from notifyd.text import fit
-
-with without("cel.cli"):  # the library's command line: 250 modules and 10 MB for a prompt that nobody sees
-    import cel
 
 MAX_LENGTH: Final = 4000
 """Characters of a `when`. The parser recurses on the C stack, which a very long expression would exhaust."""

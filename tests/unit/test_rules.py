@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -331,3 +333,19 @@ def test_members_that_no_rule_reads_cost_nothing() -> None:
         return time.perf_counter() - started
 
     assert cost(narrow) * 10 < cost(whole)
+
+
+# --- the library -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from notifyd.rules.evaluator import cel as ours; import cel",
+        "import cel; from notifyd.rules.evaluator import cel as ours",
+    ],
+)
+def test_whoever_imports_the_librarys_package_before_or_after_gets_the_same_module(imports: str) -> None:
+    code = f"{imports}; assert cel.Program is ours.Program; print(cel.evaluate('1 + 1'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("2\n", "")
