@@ -4,20 +4,36 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/notifyd-*)
 STAMP := $(VENV)/.installed
+TESTS ?=
+
+# Errors only: pip's warnings are about the machine and not about notifyd.
+PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
+PROJECTS := -e '.[demo,dev]' $(addprefix -e ./,$(PLUGINS))
+
+# Resolves for all Pythons at once, and measures with the newest and the lowest versions.
+UV := .venv-tools/bin/uv
+LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint contract bench bench-peers
+.PHONY: help run test test-latest test-lowest lint lock upgrade bench bench-peers
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("notifyd needs Python 3.11 or later: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
-# Plugins install beside the server in one call, so that their dependency on it is met from this checkout.
-$(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,dev]' $(addprefix -e ./,$(PLUGINS))
+$(STAMP): pyproject.toml $(wildcard plugins/*/pyproject.toml requirements/*.txt) | $(BIN)/python
+	@echo "Installing what requirements/dev.txt names into $(VENV): about a minute, the first time only"
+	@$(PIP) --require-hashes --no-deps -r requirements/build.txt
+	@$(PIP) --require-hashes --no-deps --no-build-isolation -r requirements/dev.txt
+	@$(PIP) --no-deps --no-build-isolation $(PROJECTS)
 	@touch $@
+
+$(UV):
+	@$(PYTHON) -m venv .venv-tools
+	@.venv-tools/bin/python -m pip --disable-pip-version-check install -qq uv
 
 run: $(STAMP) ## start the daemon with an example config and play one approval from event to resume
 	@$(BIN)/notifyd demo
@@ -25,7 +41,25 @@ run: $(STAMP) ## start the daemon with an example config and play one approval f
 # Tests start hundreds of processes; where Python is told to write no bytecode, each would compile everything again.
 test: $(STAMP) ## run all tests
 	@$(BIN)/python -m compileall -q notifyd plugins tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+
+test-latest: $(UV) ## run all tests with the newest versions of everything
+	@$(PYTHON) -m venv --clear .venv-latest
+	@$(UV) pip install --quiet --python .venv-latest $(PROJECTS)
+	@.venv-latest/bin/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+
+test-lowest: $(UV) ## run all tests with the lowest versions that pyproject.toml allows
+	@$(PYTHON) -m venv --clear .venv-lowest
+	@$(UV) pip install --quiet --python .venv-lowest --resolution lowest-direct $(PROJECTS)
+	@.venv-lowest/bin/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+
+lock: $(UV) ## resolve what pyproject.toml asks for anew; what requirements/ has already stays
+	@{ echo '-e .[demo,dev]'; printf -- '-e ./%s\n' $(PLUGINS); } | $(LOCK) $(LOCK_OPTIONS) -o requirements/dev.txt -
+	@{ echo '-e .'; printf -- '-e ./%s\n' $(PLUGINS); } | $(LOCK) -c requirements/dev.txt -o requirements/production.txt -
+	@printf '%s\n' hatchling editables setuptools | $(LOCK) -c requirements/dev.txt -o requirements/build.txt -
+
+upgrade: LOCK_OPTIONS := --upgrade
+upgrade: lock ## take the newest versions into requirements/
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter, deptry
 	$(BIN)/ruff format --check .

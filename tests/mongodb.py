@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
+import pytest
 from attrs import define
 
 from tests.ports import free_port
@@ -49,7 +50,9 @@ class MongoServer:
 
 @contextmanager
 def secantus(port: int | None = None, storage: str = ":memory:") -> Iterator[MongoServer]:
-    """A SecantusDB of one's own."""
+    """A SecantusDB of one's own. It has no wheel for Python 3.14 and later."""
+    if sys.version_info >= (3, 14) and not _PROGRAM.exists():
+        pytest.skip(f"there is no SecantusDB for this Python: {SERVER} may name a server")
     port = port or free_port()
     command = [str(_PROGRAM), "--port", str(port), "--storage-path", storage]
     options = ["--cache-size", "64M", "--log-level", "ERROR"]
