@@ -257,11 +257,14 @@ class Reason(StrEnum):
     THROTTLED = "throttled"
     SERVER_ERROR = "server_error"
     CHANNEL_FAULT = "channel_fault"
+    MAILBOX_FULL = "mailbox_full"
 
     REJECTED = "rejected"
     UNAUTHORIZED = "unauthorized"
     NOT_FOUND = "not_found"
     TOO_LARGE = "too_large"
+    POLICY = "policy"
+    UNSUPPORTED = "unsupported"
     EGRESS_REFUSED = "egress_refused"
 
     MAX_ATTEMPTS = "max_attempts"

@@ -302,10 +302,14 @@ class Level(StrEnum):
 
 @frozen
 class Field:
-    """A short labelled fact of a message, such as ("Environment", "production"). Plain text, both."""
+    """A short labelled fact of a message, such as ("Environment", "production"). Plain text, both.
+
+    `lead` is set on what a reader must see first, such as a deadline: a channel may put it above the text.
+    """
 
     name: str
     value: str
+    lead: bool = False
 
 
 @frozen

@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 from attrs import define, evolve, field, frozen
 
 from notifyd.config.settings import Backoff, Rate
+from notifyd.errors import Reason
 from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message
 
 BREAKER_THRESHOLD: Final = 5
@@ -225,8 +226,11 @@ class Lane:
         return LaneSnapshot(self.backlog, len(self.running), state, self.last_success, self.last_failure)
 
     def judge(self, made: Attempt, now: Instant) -> None:
-        """Let the breaker learn from an attempt. A permanent failure is a message's fault, not the channel's."""
-        if made.outcome is AttemptOutcome.TRANSIENT:
+        """Let the breaker learn from an attempt.
+
+        A permanent failure is a message's fault, not the channel's, and a full mailbox its owner's.
+        """
+        if made.outcome is AttemptOutcome.TRANSIENT and made.reason is not Reason.MAILBOX_FULL:
             self.breaker.failed(now)
         else:
             self.breaker.succeeded()

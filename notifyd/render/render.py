@@ -187,7 +187,7 @@ class TemplateSet:
             body=draft.body,
             html=_page_text(chosen.page, variables, draft, locale) if html else None,
             level=level,
-            fields=tuple(Field(fact.name, fact.value) for fact in draft.facts),
+            fields=tuple(Field(fact.name, fact.value, fact.lead) for fact in draft.facts),
             actions=draft.actions,
             locale=locale,
         )
@@ -371,7 +371,7 @@ def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, loca
     message = {
         "title": draft.title,
         "blocks": list(_blocks(draft.text)),
-        "facts": [{"name": f.name, "value": f.value, "code": f.code} for f in draft.facts],
+        "facts": [{"name": f.name, "value": f.value, "code": f.code, "lead": f.lead} for f in draft.facts],
         "action": {"label": action.label, "url": action.url} if action else None,
         "note": draft.note,
     }

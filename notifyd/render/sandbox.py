@@ -137,11 +137,13 @@ def _finalize(value: Any) -> Any:
 
 @frozen
 class Fact:
-    """A field of a message; `code` where it is set in monospace, as far as a channel can."""
+    """A field of a message; `code` where it is set in monospace, `lead` where above the text, as far as a
+    channel can."""
 
     name: str
     value: str
     code: bool
+    lead: bool
 
 
 class Facts:
@@ -150,12 +152,12 @@ class Facts:
     def __init__(self) -> None:
         self.found: list[Fact] = []
 
-    def __call__(self, name: Any, value: Any, code: bool = False) -> str:
+    def __call__(self, name: Any, value: Any, code: bool = False, lead: bool = False) -> str:
         if value is None or len(self.found) >= FIELDS_LIMIT:
             return ""
         text = value_line(value, FIELD_VALUE_LIMIT)
         if text:
-            self.found.append(Fact(line(name, FIELD_NAME_LIMIT), text, bool(code)))
+            self.found.append(Fact(line(name, FIELD_NAME_LIMIT), text, bool(code), bool(lead)))
         return ""
 
 

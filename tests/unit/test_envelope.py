@@ -16,7 +16,7 @@ MESSAGE = Message(
     title="Approve 🚀",
     body="line\nline",
     level=Level.WARNING,
-    fields=(Field("Environment", "production"), Field("Empty", "")),
+    fields=(Field("Environment", "production"), Field("Empty", "", lead=True)),
     actions=(Action("Review", "https://notify.acme.example/approvals/x"),),
     locale="de-CH",
     html="<html lang='de'></html>",

@@ -339,6 +339,13 @@ def test_the_breaker_learns_from_transient_failures_and_not_from_a_messages_own_
     assert made.snapshot(NOW).last_success is None
 
 
+def test_full_mailboxes_do_not_open_the_breaker_of_a_channel_that_works() -> None:
+    made = lane()
+    for _ in range(BREAKER_THRESHOLD):
+        made.judge(Attempt(NOW, 1.0, AttemptOutcome.TRANSIENT, Reason.MAILBOX_FULL), NOW)
+    assert not made.breaker.open
+
+
 def test_a_lane_whose_breaker_is_open_lets_one_probe_through_at_a_time() -> None:
     made, later = lane("a", "b", "c"), NOW + BREAKER_INTERVAL
     for _ in range(BREAKER_THRESHOLD):

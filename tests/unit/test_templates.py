@@ -163,6 +163,24 @@ def test_html_twin_says_what_the_text_says_and_nothing_else(name: str, locale: s
     assert page.values("href") == [LINK]
 
 
+@pytest.mark.parametrize(
+    ("locale", "zone", "words"),
+    [
+        ("de-CH", "Europe/Zurich", "Frist 5. November 2026, 10:30 MEZ"),
+        ("en", "America/New_York", "Decide by November 5, 2026, 4:30 AM EST"),
+    ],
+)
+def test_a_mail_shows_the_deadline_in_the_readers_zone_beside_the_subject_and_above_the_text(
+    locale: str, zone: str, words: str
+) -> None:
+    html = (render("requested-en", locale, zone=zone).html or "").replace("\u202f", " ")
+    preview = html[html.index("display:none") : html.index("<table")]
+    assert f"{words} · ci@acme.example" in preview
+    text = Page(html).text
+    assert text.count(words) == 2
+    assert text.rindex(words) < text.index("instant transfers")
+
+
 @pytest.mark.parametrize(("name", "locale"), CASES)
 def test_html_is_safe_whatever_the_event_says(name: str, locale: str) -> None:
     """Only the layout's own tags and attributes, no address but the link, nothing that is loaded."""

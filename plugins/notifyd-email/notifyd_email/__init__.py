@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import attrs
 from attrs import field, frozen
 from attrs.validators import ge, in_, le, optional
 
-from notifyd.plugin import Channel, ChannelContext, ChannelType, Secret, hookimpl
-from notifyd_email.mail import mailbox
+from notifyd.plugin import Channel, ChannelContext, ChannelType, Secret, ascii_host, hookimpl
+from notifyd_email.addresses import mailbox
 
 # RFC 8314, 3 and 7.3: submission with STARTTLS, submission over TLS, plain SMTP.
 _PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def _is_mailbox(config: EmailConfig, attribute: attrs.Attribute[str], value: str) -> None:
+def _is_mailbox(config: EmailConfig, attribute: attrs.Attribute[Any], value: str) -> None:
     mailbox(value)
 
 
 def _is_host(config: EmailConfig, attribute: attrs.Attribute[str], value: str) -> None:
-    if not value or not value.isprintable() or any(char in value for char in " /@"):
-        raise ValueError("not a host name or address")
+    ascii_host(value)
 
 
 @frozen
 class EmailConfig:
-    """`from_` is written `from` in TOML: an address, or `Name <address>`.
+    """`from_` is written `from` in TOML: an address, or `Name <address>`. `reply_to` is one too.
 
     `tls` is `starttls` (port 587, and refused where the server does not offer it), `tls` (port 465) or `none`
     (port 25). A server's certificate is checked against the system's authorities.
@@ -39,6 +38,7 @@ class EmailConfig:
     tls: str = field(default="starttls", validator=in_(tuple(_PORTS)))
     username: str | None = None
     password: Secret | None = None
+    reply_to: str | None = field(default=None, validator=optional(_is_mailbox))
 
     def __attrs_post_init__(self) -> None:
         if (self.username is None) != (self.password is None):

@@ -18,24 +18,17 @@ from notifyd.plugin import (
     Receipt,
     Secret,
     TransientError,
+    ascii_host,
     clean,
     fit,
     hide,
 )
 from notifyd_email import EmailConfig
-from notifyd_email.mail import Mail, compose, mailbox
+from notifyd_email.addresses import mailbox
+from notifyd_email.answers import About, read
+from notifyd_email.mail import Letterhead, Mail, compose
 
 EXCERPT_LIMIT: Final = 500
-
-_PERMANENT: Final = {
-    523: Reason.TOO_LARGE,
-    530: Reason.UNAUTHORIZED,
-    534: Reason.UNAUTHORIZED,
-    535: Reason.UNAUTHORIZED,
-    538: Reason.UNAUTHORIZED,
-    552: Reason.TOO_LARGE,
-}
-"""RFC 5321, 4.2.3 and RFC 4954, 6; any other 5yz is a plain refusal."""
 
 
 async def open_channel(config: EmailConfig, context: ChannelContext) -> EmailChannel:
@@ -49,7 +42,8 @@ class EmailChannel:
         self._config = config
         self._context = context
         self._trust = trust
-        self._sender = mailbox(config.from_)
+        reply_to = None if config.reply_to is None else mailbox(config.reply_to)
+        self._letterhead = Letterhead(mailbox(config.from_), context.name, reply_to)
 
     async def send(self, message: Message) -> Receipt:
         mail = self._compose(message)
@@ -66,7 +60,7 @@ class EmailChannel:
             recipient = mailbox(message.recipient)
         except ValueError as error:
             raise PermanentError(f"the recipient is {error}") from None
-        return compose(message, self._sender, recipient, self._context.clock())
+        return compose(message, self._letterhead, recipient, self._context.clock())
 
     async def _transfer(self, mail: Mail) -> str:
         """Hand the mail to the server over a connection of its own, and give the server's last words."""
@@ -87,7 +81,7 @@ class EmailChannel:
     def _client(self) -> aiosmtplib.SMTP:
         config = self._config
         return aiosmtplib.SMTP(
-            hostname=config.host,
+            hostname=ascii_host(config.host),
             port=config.effective_port,
             username=config.username,
             password=None if config.password is None else config.password.reveal(),
@@ -103,17 +97,23 @@ class EmailChannel:
         if isinstance(error, aiosmtplib.SMTPResponseException):
             return self._answered(error)
         if isinstance(error, aiosmtplib.SMTPNotSupported):
-            return PermanentError("the mail server does not take addresses that are not ASCII (SMTPUTF8)")
+            return PermanentError(
+                "the mail server takes no address that is not ASCII before the @ (it lacks SMTPUTF8)",
+                reason=Reason.UNSUPPORTED,
+            )
         if isinstance(error, TimeoutError):
             return TransientError("the mail server gave no answer in time", reason=Reason.TIMEOUT)
         return TransientError(f"the mail server cannot be used: {_kind(error)}", reason=Reason.NETWORK)
 
     def _answered(self, error: aiosmtplib.SMTPResponseException) -> TransientError | PermanentError:
-        detail, excerpt = f"the mail server answered {error.code}", self._shown(error.message)
-        if error.code >= 500:
-            reason = _PERMANENT.get(error.code, Reason.REJECTED)
-            return PermanentError(detail, reason=reason, status=error.code, excerpt=excerpt)
-        return TransientError(detail, reason=Reason.SERVER_ERROR, status=error.code, excerpt=excerpt)
+        answer = read(error.code, error.message, _about(error))
+        verdict = TransientError if answer.transient else PermanentError
+        return verdict(
+            f"the mail server answered {answer.said}",
+            reason=answer.reason,
+            status=error.code,
+            excerpt=self._shown(error.message),
+        )
 
     def _shown(self, text: str) -> str:
         secrets: tuple[Secret, ...] = () if self._config.password is None else (self._config.password,)
@@ -121,6 +121,12 @@ class EmailChannel:
 
     async def aclose(self) -> None:
         """Nothing is held: each mail has a connection of its own."""
+
+
+def _about(error: aiosmtplib.SMTPResponseException) -> About:
+    if isinstance(error, aiosmtplib.SMTPSenderRefused):
+        return About.SENDER
+    return About.RECIPIENT if isinstance(error, aiosmtplib.SMTPRecipientRefused) else About.OTHER
 
 
 def _greeting() -> str:

@@ -2,60 +2,38 @@
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from email.errors import NonASCIILocalPartDefect
-from email.headerregistry import Address, BaseHeader, HeaderRegistry, MessageIDHeader
-from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
-from typing import Any, Final, cast
+from email.utils import format_datetime
+from typing import Any, Final
 
 from attrs import frozen
 
-from notifyd.plugin import SECOND, Message, clean, fit, one_line
+from notifyd.plugin import SECOND, Field, Message, clean, fit, one_line
+from notifyd_email.addresses import Mailbox
+from notifyd_email.headers import address_field, text_field, token_field
 
 SUBJECT_LIMIT: Final = 250
 
-_HEADERS: Final = HeaderRegistry()
-for _name in ("references", "in-reply-to"):
-    # As any other header a long id would be folded into an encoded word, and no reader would know it again.
-    _HEADERS.map_to_type(_name, cast("type[BaseHeader]", MessageIDHeader))
+_LANGUAGE: Final = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8}){0,9}")  # RFC 5646, 2.1
 
 
 @frozen
-class Mailbox:
-    """An address that can stand in a header and on the wire. `domain` is in its ASCII form."""
+class Letterhead:
+    """What all mails of a channel have in common."""
 
-    name: str
-    local: str
-    domain: str
-
-    @property
-    def address(self) -> str:
-        return Address(username=self.local, domain=self.domain).addr_spec
+    sender: Mailbox
+    channel: str
+    reply_to: Mailbox | None = None
 
     @property
-    def header(self) -> Address:
-        return Address(self.name, self.local, self.domain)
-
-
-def mailbox(text: str) -> Mailbox:
-    """The one address in `text`, which may be `Name <address>`. Raises ValueError where there is none."""
-    fault = ValueError("not one e-mail address")
-    if not text.isprintable() or len(text) > 500:
-        raise fault
-    try:
-        parsed: Any = HeaderRegistry()("to", text)
-        (address,) = parsed.addresses
-        domain = address.domain.encode("idna").decode()
-    except (IndexError, ValueError):  # the parser's own faults at odd input are IndexErrors
-        raise fault from None
-    defects = [d for d in parsed.defects if not isinstance(d, NonASCIILocalPartDefect)]
-    if defects or ":" in text.partition("<")[0] or not address.username or not domain:
-        raise fault
-    return Mailbox(address.display_name, address.username, domain)
+    def list_id(self) -> str:
+        """By which a reader's filters know the channel (RFC 2919)."""
+        return f"<{self.channel}.{self.sender.domain}>"
 
 
 @frozen
@@ -66,41 +44,48 @@ class Mail:
 
     @property
     def needs_utf8(self) -> bool:
-        """Is an address not ASCII, so that the server must speak SMTPUTF8 (RFC 6531)?"""
-        return not (self.sender.local + self.recipient.local).isascii()
+        """Is an address in it not ASCII, so that the server must speak SMTPUTF8 (RFC 6531)?"""
+        return not self.content.isascii()
 
 
-def compose(message: Message, sender: Mailbox, recipient: Mailbox, now: int) -> Mail:
+def compose(message: Message, letterhead: Letterhead, recipient: Mailbox, now: int) -> Mail:
     """The mail for `message`. `now` (microseconds) dates it only where its event bears no time."""
-    mail = Mail(sender, recipient, b"")
-    policy = (SMTPUTF8 if mail.needs_utf8 else SMTP).clone(header_factory=_HEADERS)
-    content = EmailMessage(policy)
-    for name, value in _headers(message, mail, now).items():
-        content[name] = value
-    # Quoted-printable: no server may then change a line, and "=_" in a boundary cannot occur in any part.
-    content.set_content(_plain(message), cte="quoted-printable")
-    if message.html is not None:
-        content.add_alternative(_encodable(message.html), subtype="html", cte="quoted-printable")
-        content.set_boundary("=_" + _digest(["boundary", message.id]))
-    content["Content-Language"] = one_line(message.locale)  # last, else it would move into the first part
-    return Mail(sender, recipient, content.as_bytes())
+    subject = _subject(message)
+    head = b"".join(_headers(message, letterhead, recipient, subject, now))
+    return Mail(letterhead.sender, recipient, head + _body(message, subject))
 
 
-def _headers(message: Message, mail: Mail, now: int) -> dict[str, Any]:
-    domain = mail.sender.domain
-    headers = {
-        "From": mail.sender.header,
-        "To": mail.recipient.header,
-        # The library decodes what looks like an encoded word (RFC 2047), and a title must stay as it is read.
-        "Subject": fit(one_line(message.title).replace("=?", "= ?"), SUBJECT_LIMIT),
-        "Date": _date(message.event.get("occurredAt"), now),
-        "Message-ID": f"<{_safe_id(message.id)}@{domain}>",
-        "Auto-Submitted": "auto-generated",  # RFC 3834: no out-of-office reply
-        "X-Auto-Response-Suppress": "All",  # the same, for Exchange
-    }
+def _headers(
+    message: Message, letterhead: Letterhead, recipient: Mailbox, subject: str, now: int
+) -> Iterator[bytes]:
+    domain = letterhead.sender.domain
+    yield address_field("From", letterhead.sender)
+    yield address_field("To", recipient)
+    if letterhead.reply_to is not None:
+        yield address_field("Reply-To", letterhead.reply_to)
+    yield text_field("Subject", subject)
+    yield token_field("Date", format_datetime(_date(message.event.get("occurredAt"), now)))
+    yield token_field("Message-ID", f"<{_safe_id(message.id)}@{domain}>")
     if thread := _thread(message.event):
-        headers |= {"In-Reply-To": f"<{thread}@{domain}>", "References": f"<{thread}@{domain}>"}
-    return headers
+        yield token_field("In-Reply-To", f"<{thread}@{domain}>")
+        yield token_field("References", f"<{thread}@{domain}>")
+    yield token_field("List-Id", letterhead.list_id)
+    yield token_field("Auto-Submitted", "auto-generated")  # RFC 3834: no out-of-office reply
+    yield token_field("X-Auto-Response-Suppress", "All")  # the same, for Exchange
+    if _LANGUAGE.fullmatch(message.locale):
+        yield token_field("Content-Language", message.locale)
+    yield token_field("MIME-Version", "1.0")
+
+
+def _subject(message: Message) -> str:
+    """The title; of an approval what it is about, as mail programs take mails for a thread only while it stays."""
+    event = message.event
+    if _thread(event) is None:
+        return fit(one_line(message.title), SUBJECT_LIMIT)
+    told, mark = event.get("message"), f"[{fit(one_line(str(event['runId'])), SUBJECT_LIMIT // 2)}]"
+    title = told.get("title") if isinstance(told, Mapping) else None
+    about = one_line(str(title or event.get("packId") or ""))
+    return f"{fit(about, SUBJECT_LIMIT - len(mark) - 1)} {mark}" if about else mark
 
 
 def _date(occurred_at: object, now: int) -> datetime:
@@ -120,17 +105,55 @@ def _thread(event: Mapping[str, Any]) -> str | None:
     return _digest(["thread", tenant.get("id") if isinstance(tenant, Mapping) else tenant, run, approval])
 
 
-def _plain(message: Message) -> str:
+# --- the body ----------------------------------------------------------------------------------------------
+
+
+def _body(message: Message, subject: str) -> bytes:
+    plain = _part("text/plain", _plain(message, subject))
+    if message.html is None:
+        return plain
+    # "=_" cannot occur in a quoted-printable part, so that no text can end one. Short enough for one line: of
+    # a parameter that is continued on the next (RFC 2231) many programs read nothing.
+    boundary = "=_" + _digest(["boundary", message.id])[:24]
+    between = f"\r\n--{boundary}".encode()
+    return b"".join(
+        [
+            token_field("Content-Type", "multipart/alternative;", f'boundary="{boundary}"'),
+            between + b"\r\n" + plain,
+            between + b"\r\n" + _part("text/html", message.html),
+            between + b"--\r\n",
+        ]
+    )
+
+
+def _part(kind: str, text: str) -> bytes:
+    """Quoted-printable, so that no server on the way changes a line; it ends with a line's end."""
+    encoded = binascii.b2a_qp(clean(text).rstrip("\n").encode() + b"\n").replace(b"\n", b"\r\n")
+    return b"".join(
+        [
+            token_field("Content-Type", f"{kind};", "charset=utf-8"),
+            token_field("Content-Transfer-Encoding", "quoted-printable"),
+            b"\r\n",
+            encoded,
+        ]
+    )
+
+
+def _plain(message: Message, subject: str) -> str:
+    """Title and what a reader must see first, the text, the other facts, the links."""
+    title = one_line(message.title)
     blocks = [
+        title if title != subject else "",
+        _facts(f for f in message.fields if f.lead),
         clean(message.body).strip("\n"),
-        "\n".join(f"{one_line(f.name)}: {clean(f.value)}" for f in message.fields),
+        _facts(f for f in message.fields if not f.lead),
         "\n".join(f"{one_line(a.label)}:\n{one_line(a.url)}" for a in message.actions),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _encodable(html: str) -> str:
-    return html.encode("utf-8", "replace").decode()
+def _facts(fields: Iterable[Field]) -> str:
+    return "\n".join(f"{one_line(f.name)}: {clean(f.value)}" for f in fields)
 
 
 def _safe_id(message_id: str) -> str:

@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from notifyd_email import EmailConfig, notifyd_channel_types
-from notifyd_email.mail import compose, mailbox
+from notifyd_email.addresses import Mailbox, mailbox
+from notifyd_email.mail import Letterhead, compose
 
 from notifyd.plugin import PermanentError, Reason, Receipt, Secret, TransientError
 from notifyd.testing import (
@@ -102,7 +103,7 @@ def parsed(room: Mailroom) -> EmailMessage:
 
 class Conversation(SMTP):
     def __init__(self, room: Mailroom, **options: Any) -> None:
-        super().__init__(room, enable_SMTPUTF8=True, **options)
+        super().__init__(room, **options)
         self.over = asyncio.Event()
         self.over.set()  # until TLS has begun
 
@@ -116,12 +117,15 @@ class Conversation(SMTP):
 
 
 @asynccontextmanager
-async def mailroom(tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Mailroom]:
+async def mailroom(
+    tls: ssl.SSLContext | None = None, utf8: bool = True, **options: Any
+) -> AsyncIterator[Mailroom]:
     room, sessions = Mailroom(), list[Conversation]()
     loop = asyncio.get_running_loop()
 
     def conversation() -> SMTP:
-        sessions.append(Conversation(room, authenticator=room.authenticate, loop=loop, **options))
+        options.update(authenticator=room.authenticate, loop=loop, enable_SMTPUTF8=utf8)
+        sessions.append(Conversation(room, **options))
         return sessions[-1]
 
     server = await loop.create_server(conversation, "127.0.0.1", 0, ssl=tls)
@@ -183,14 +187,15 @@ async def test_a_mail_holds_the_text_and_the_html_under_the_documented_headers()
         receipt = await send(plain_config(room), html=HTML, locale="de-CH", title="Freigabe nötig: Zürich")
     mail, message = parsed(room), sample_message()
     assert (room.mails[0].mail_from, room.mails[0].rcpt_tos) == ("notifyd@acme.example", [TO])
-    assert (mail["From"], mail["To"], mail["Subject"]) == (FROM, TO, "Freigabe nötig: Zürich")
+    assert (mail["From"], mail["To"], mail["Reply-To"]) == (FROM, TO, None)
+    assert (mail["Subject"], mail["List-Id"]) == ("[run-0042]", "<under-test.acme.example>")
     assert mail["Date"].datetime == datetime(2026, 9, 21, 14, tzinfo=UTC)
     assert (mail["Auto-Submitted"], mail["Content-Language"]) == ("auto-generated", "de-CH")
     assert mail["Message-ID"] == f"<{message.id}@acme.example>"
     assert mail.get_content_type() == "multipart/alternative"
     text, html = (part.get_content().replace("\r\n", "\n") for part in mail.iter_parts())
     assert text == (
-        f"{message.body}\n\nEnvironment: production\nRequested by: ci@acme.example\n\n"
+        f"Freigabe nötig: Zürich\n\n{message.body}\n\nEnvironment: production\nRequested by: ci@acme.example\n\n"
         f"{message.actions[0].label}:\n{message.actions[0].url}\n"
     )
     assert html.strip() == HTML
@@ -203,8 +208,11 @@ async def test_a_message_without_html_is_one_plain_part() -> None:
     assert parsed(room).get_content_type() == "text/plain"
 
 
+LETTERHEAD = Letterhead(mailbox(FROM), "release-mail")
+
+
 def made(**changes: Any) -> EmailMessage:
-    mail = compose(sample_message(**changes), mailbox(FROM), mailbox(TO), NOW)
+    mail = compose(sample_message(**changes), LETTERHEAD, mailbox(TO), NOW)
     parsed = email.message_from_bytes(mail.content, policy=email.policy.default)
     assert isinstance(parsed, EmailMessage)
     return parsed
@@ -212,7 +220,7 @@ def made(**changes: Any) -> EmailMessage:
 
 def test_the_same_message_makes_the_same_bytes() -> None:
     message = sample_message(html=HTML)
-    first, again = (compose(message, mailbox(FROM), mailbox(TO), now).content for now in (NOW, NOW + 10**9))
+    first, again = (compose(message, LETTERHEAD, mailbox(TO), now).content for now in (NOW, NOW + 10**9))
     assert first == again
 
 
@@ -225,6 +233,15 @@ def test_all_mails_about_one_approval_refer_to_one_thread() -> None:
     assert other["References"] != requested["References"]
 
 
+def test_all_mails_about_one_approval_have_one_subject() -> None:
+    event = {**sample_message().event, "packId": "oci/payments@v3", "message": {"title": "Deploy v3"}}
+    titles = ("Approval needed: Deploy v3", "Approved: Deploy v3", "Freigegeben: Deploy v3")
+    assert {made(title=title, event=event)["Subject"] for title in titles} == {"Deploy v3 [run-0042]"}
+    assert made(event=event | {"message": None})["Subject"] == "oci/payments@v3 [run-0042]"
+    assert made(event=event | {"message": {"title": "x" * 300}})["Subject"].endswith("x… [run-0042]")
+    assert made(title="Three messages", event={"kind": "digest"})["Subject"] == "Three messages"
+
+
 def test_a_mail_about_no_approval_starts_no_thread_and_is_dated_by_the_clock() -> None:
     mail = made(event={})
     assert mail["References"] is None
@@ -233,7 +250,8 @@ def test_a_mail_about_no_approval_starts_no_thread_and_is_dated_by_the_clock() -
 
 def test_ids_of_a_long_domain_are_not_folded_into_another_id() -> None:
     domain = "mail." + "x" * 60 + ".acme.example"
-    mail = compose(sample_message(), mailbox("a@" + domain), mailbox(TO), NOW).content.decode()
+    letterhead = Letterhead(mailbox("a@" + domain), "mail")
+    mail = compose(sample_message(), letterhead, mailbox(TO), NOW).content.decode()
     for name in ("Message-ID", "References", "In-Reply-To"):
         (line,) = [line for line in mail.split("\r\n") if line.startswith(name + ":")]
         assert line.endswith(f"@{domain}>")
@@ -262,7 +280,7 @@ async def test_hostile_text_changes_no_header_and_adds_no_part_or_recipient(text
     assert "X-Evil" not in mail
     assert "Bcc" not in mail
     assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
-    assert text[:4] in mail["Subject"].replace("= ?", "=?")
+    assert mail["Subject"] == "[run-0042]"
     assert text[:4] in next(mail.iter_parts()).get_content()
 
 
@@ -288,30 +306,55 @@ async def test_an_address_that_is_not_ascii_travels_by_smtputf8_and_its_domain_i
         await send(plain_config(room), recipient="Jörg <jörg@exämple.ch>")
     assert room.mails[0].rcpt_tos == ["jörg@xn--exmple-cua.ch"]
     assert room.mails[0].smtp_utf8
-    assert "To: Jörg <jörg@xn--exmple-cua.ch>\r\n".encode() in content(room)
+    assert "To: =?utf-8?b?SsO2cmc=?= <jörg@xn--exmple-cua.ch>\r\n".encode() in content(room)
+
+
+async def test_a_server_without_smtputf8_gets_no_such_address_and_the_refusal_says_why() -> None:
+    async with mailroom(utf8=False) as room:
+        with pytest.raises(PermanentError, match="SMTPUTF8") as caught:
+            await send(plain_config(room), recipient="jörg@acme.example")
+        await send(plain_config(room), recipient="Jörg <joerg@exämple.ch>")
+    assert caught.value.reason is Reason.UNSUPPORTED
+    assert [mail.rcpt_tos for mail in room.mails] == [["joerg@xn--exmple-cua.ch"]]
+
+
+async def test_a_reply_goes_where_the_configuration_says() -> None:
+    async with mailroom() as room:
+        await send(plain_config(room, reply_to="Ops, 24/7: Team <ops@faß.example>"))
+    assert b'Reply-To: "Ops, 24/7: Team" <ops@xn--fa-hia.example>\r\n' in content(room)
 
 
 @pytest.mark.parametrize(
-    ("answer", "kind", "reason"),
+    ("text", "expected"),
     [
-        ("450 greylisted", TransientError, Reason.SERVER_ERROR),
-        ("421 shutting down", TransientError, Reason.SERVER_ERROR),
-        ("550 no such user", PermanentError, Reason.REJECTED),
-        ("552 too big", PermanentError, Reason.TOO_LARGE),
-        ("530 log in first", PermanentError, Reason.UNAUTHORIZED),
+        ("alice@acme.example", Mailbox("", "alice", "acme.example")),
+        ("<alice@acme.example>", Mailbox("", "alice", "acme.example")),
+        ("ACME Inc. <a@b.example>", Mailbox("ACME Inc.", "a", "b.example")),
+        ("Müller, Jörg: Ops <a@b.example>", Mailbox("Müller, Jörg: Ops", "a", "b.example")),
+        (r'"a \"b\" \\ <c@d>" <a@b.example>', Mailbox(r'a "b" \ <c@d>', "a", "b.example")),
+        ("a@Faß.Example", Mailbox("", "a", "xn--fa-hia.example")),
+        ("a@βόλος.example", Mailbox("", "a", "xn--nxasmm1c.example")),
+        ("jo\u0308rg@b.example", Mailbox("", "jörg", "b.example")),
+        ('"a b"@c.example', Mailbox("", '"a b"', "c.example")),
+        ("a@[192.0.2.1]", Mailbox("", "a", "[192.0.2.1]")),
+        ("a@[IPv6:2001:DB8::1]", Mailbox("", "a", "[IPv6:2001:db8::1]")),
     ],
 )
-@pytest.mark.parametrize("step", ["rcpt_answer", "data_answer"])
-async def test_the_servers_answer_decides_on_a_retry(
-    answer: str, kind: type[Exception], reason: Reason, step: str
-) -> None:
-    async with mailroom() as room:
-        setattr(room, step, answer)
-        with pytest.raises(kind) as caught:
-            await send(plain_config(room))
-    error = caught.value
-    assert isinstance(error, TransientError | PermanentError)
-    assert (error.reason, error.status, error.excerpt) == (reason, int(answer[:3]), answer[4:])
+def test_an_address_is_read_with_any_name(text: str, expected: Mailbox) -> None:
+    assert mailbox(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a@b.example, Bob <c@d.example>", "<a@b> c", 'a" <b@c>', "a <b@c", "a@☃.example", "a@b..c", "a@b.example.",
+        "a@::1", "a@[::1]", "a@[x]", ".a@b.c", "a.@b.c", "a@b@c", "@b", "x" * 65 + "@b.c",
+        "a\u202e@b.c", "a\u00a0@b.c",
+    ],
+)  # fmt: skip
+def test_what_is_not_one_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not one e-mail address"):
+        mailbox(text)
 
 
 LOGIN = {"username": "notifyd", "password": Secret(PASSWORD)}
