@@ -49,13 +49,16 @@ class MongoServer:
 
 
 @contextmanager
-def secantus(port: int | None = None, storage: str = ":memory:") -> Iterator[MongoServer]:
-    """A SecantusDB of one's own. It has no wheel for Python 3.14 and later."""
+def secantus(
+    port: int | None = None, storage: str = ":memory:", *, standalone: bool = False
+) -> Iterator[MongoServer]:
+    """A SecantusDB of one's own, which tests can let commands fail of. It has no wheel for Python 3.14 and later."""
     if sys.version_info >= (3, 14) and not _PROGRAM.exists():
         pytest.skip(f"there is no SecantusDB for this Python: {SERVER} may name a server")
     port = port or free_port()
     command = [str(_PROGRAM), "--port", str(port), "--storage-path", storage]
-    options = ["--cache-size", "64M", "--log-level", "ERROR"]
+    options = ["--cache-size", "64M", "--log-level", "ERROR", "--enable-test-commands"]
+    options += ["--standalone"] * standalone
     process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(port, process)

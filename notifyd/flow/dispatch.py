@@ -427,7 +427,7 @@ class Dispatcher:
         elif kept:
             lane.backlog = max(0, lane.backlog - 1)
             self._tally.end(delivery, record, self._clock())
-        if record.event is not None:
+        if kept and record.event is not None:
             self._planning_queue.offer(record.event)
 
     async def _patiently(self, step: Callable[[], Awaitable[_T]]) -> _T:

@@ -146,9 +146,9 @@ class AttemptRecord:
     """The end of one attempt, conditional on the lease: owner and number must still be the row's.
 
     `state` is what the delivery becomes. `audit` and `event` are what its end sets off (a delivery's audit
-    line; the `resumed` or `resume_failed` event); they are kept even where the lease was lost, because the
-    attempt did happen. Planning `event` is left to this node for as long as the delivery was. `resume`, for a
-    callback, is what the approval's resume status becomes.
+    line; the `resumed` or `resume_failed` event). `resume`, for a callback, is what the approval's resume status
+    becomes. All three are written with the end, or not at all: where the lease was lost, how the delivery ends
+    is for its new holder to say. Planning `event` is left to this node for as long as the delivery was.
     """
 
     delivery: Delivery  # as leased
@@ -293,7 +293,11 @@ class Store(Upkeep, Protocol):
         ...
 
     async def record(self, record: AttemptRecord) -> bool:
-        """Record how an attempt ended. False where the lease was lost: only the attempt is kept."""
+        """Record how an attempt ended, with what that sets off, in one step.
+
+        False where the lease was lost: then the attempt is added to the row, and nothing else is written.
+        A repetition of a record that was written is True again, and changes nothing.
+        """
         ...
 
     async def has_earlier(self, delivery: Delivery) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve
 
 from notifyd.errors import Reason
-from notifyd.model import RESUME_CHANNEL, SECOND, Delivery, Event, ResumeStatus, State
+from notifyd.model import RESUME_CHANNEL, SECOND, AttemptOutcome, Delivery, Event, ResumeStatus, State
 from notifyd.store import MAX_ATTEMPTS_KEPT, AuditFilter, DeliveryFilter, LaneBacklog, Page, Store
 from tests.store.conftest import Reopen
 from tests.store.makers import (
@@ -17,7 +17,6 @@ from tests.store.makers import (
     NODE,
     NOW,
     TENANT,
-    append_of,
     approval,
     attempt,
     audit_record,
@@ -263,17 +262,34 @@ async def test_only_the_newest_attempts_are_kept_and_every_try_is_counted(store:
     assert found.tries == MAX_ATTEMPTS_KEPT + 5
 
 
-async def test_who_lost_the_lease_records_the_attempt_and_what_it_set_off_only(store: Store) -> None:
+async def test_who_lost_the_lease_records_the_attempt_and_nothing_else(store: Store) -> None:
     await open_approval(store, approval(resume_delivery="d1"))
     first = await claim_one(store, delivery())
     (second,) = await claim(store, NOW + MINUTE)
     late = ended(first, audit=(audit_record(),), event=event("resumed"), resume=ResumeStatus.DELIVERED)
     assert not await store.record(late)
     assert await get(store, first) == evolve(second, attempts=(sent(),))
-    assert (await store.audit(TENANT, AuditFilter(), Page()))[0] == [audit_record()]
-    assert not (await store.append(append_of(event("resumed")))).fresh
+    assert (await store.audit(TENANT, AuditFilter(), Page()))[0] == []
+    assert await store.event(TENANT, "resumed") is None
     assert await find_approval(store) == approval(resume_delivery="d1")
-    assert await store.record(ended(second, attempt=attempt(NOW + 1)))
+
+
+async def test_of_two_that_end_a_delivery_the_holder_of_the_lease_says_how(store: Store) -> None:
+    """The audit trail would else tell of one delivery that it was sent and that it is dead."""
+    await open_approval(store, approval(resume_delivery="d1"))
+    first = await claim_one(store, delivery())
+    (second,) = await claim(store, NOW + MINUTE)
+    dead = ended(second, State.DEAD, audit=(audit_record("dead"),), event=event("failed"))
+    assert await store.record(evolve(dead, resume=ResumeStatus.FAILED))
+    late = ended(first, audit=(audit_record("sent"),), event=event("resumed"), resume=ResumeStatus.DELIVERED)
+    for _ in range(2):
+        assert not await store.record(late)
+    found = await get(store, first)
+    assert (found.state, found.tries) == (State.DEAD, 1)
+    assert {one.outcome for one in found.attempts} == {AttemptOutcome.PERMANENT, AttemptOutcome.SENT}
+    assert [one.id for one in (await store.audit(TENANT, AuditFilter(), Page()))[0]] == ["dead"]
+    assert await store.event(TENANT, "resumed") is None
+    assert (await find_approval(store)).resume is ResumeStatus.FAILED
 
 
 async def test_recording_twice_changes_nothing_and_answers_the_same(store: Store) -> None:
@@ -321,7 +337,7 @@ async def test_the_event_of_an_end_waits_for_planning_like_an_accepted_one(store
 
 async def test_recording_the_end_of_an_unknown_delivery_is_a_lost_lease(store: Store) -> None:
     assert not await store.record(ended(leased("gone"), audit=(audit_record(),)))
-    assert len((await store.audit(TENANT, AuditFilter(), Page()))[0]) == 1
+    assert (await store.audit(TENANT, AuditFilter(), Page()))[0] == []
 
 
 # --- order -------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from notifyd.errors import StoreError
-from notifyd.model import SECOND, IncidentKey, Outcome, Status
+from notifyd.model import SECOND, Approval, IncidentKey, Outcome, Status
 from notifyd.store import Advance, Append, ApprovalFilter, AuditFilter, Page, Store
 from tests.store.conftest import Reopen
 from tests.store.makers import (
@@ -94,6 +94,18 @@ async def test_advance_sees_the_stored_approval_and_none_for_an_unknown_one(stor
     await store.append(append_of(event("e2"), look))
     assert seen == [None, approval()]
     assert await find_approval(store) == approval()
+
+
+async def test_an_approval_takes_any_number_of_large_events_at_once(store: Store) -> None:
+    """Together they are larger than a document of MongoDB may be."""
+    await open_approval(store, approval())
+    body = "x" * 256 * 1024
+    appends = (store.append(append_of(event(f"e{n}", body=body), recording)) for n in range(70))
+    assert all(one.fresh for one in await asyncio.gather(*appends))
+
+
+def recording(stored: Approval) -> Advance:
+    return Advance(None, Outcome.RECORDED, False, stored.version, stored.round)
 
 
 async def test_an_event_that_moves_an_approval_replaces_it(store: Store) -> None:

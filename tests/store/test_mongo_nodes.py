@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +21,6 @@ from notifyd.metrics import Metrics
 from notifyd.model import (
     SECOND,
     Applied,
-    Approval,
     ApprovalKey,
     AuditName,
     Delivery,
@@ -31,11 +30,9 @@ from notifyd.model import (
     State,
     Status,
 )
-from notifyd.store import Advance, Aged, Append, AuditFilter, CollectionName, Page, Window
-from notifyd.store.mongo import MongoStore, approvals, windows
-from notifyd.store.mongo.approvals import find_subject
+from notifyd.store import Advance, Aged, AuditFilter, CollectionName, Page, Window
+from notifyd.store.mongo import MongoStore
 from notifyd.store.mongo.claims import Queue, Wanted
-from notifyd.store.mongo.deliveries import document
 from tests.store.conftest import Open
 from tests.store.makers import (
     HOUR,
@@ -58,22 +55,9 @@ from tests.store.makers import (
 )
 
 
-class BrokenInserter:
-    """Stands for a connection that is lost before an insert."""
-
-    async def insert(self, documents: Sequence[Any]) -> list[bool]:
-        raise StoreError("connection lost")
-
-    async def settled(self) -> None:
-        """Nothing is under way."""
-
-
-def broken(store: MongoStore, inserter: str) -> Any:
-    """`store` as it goes on when it can insert no more into a collection; and what it was before."""
-    before = store._base
-    replaced: dict[str, Any] = {inserter: BrokenInserter()}
-    store._base = evolve(before, **replaced)
-    return before
+async def broken(*_: object, **__: object) -> None:
+    """Stands for a connection that is lost before a write."""
+    raise StoreError("connection lost")
 
 
 def applying(given: Event) -> Callable[[Any], Advance]:
@@ -324,126 +308,7 @@ async def test_what_two_nodes_remove_by_age_at_once_is_removed_and_counted_once(
     assert await stores[0].count(CollectionName.AUDIT) == 0
 
 
-# --- what an event does, it does once ------------------------------------------------------------------------
-
-
-class HeldInserter:
-    """An inserter that is slow: it inserts once it is let go."""
-
-    def __init__(self, inserter: Any) -> None:
-        self._inserter = inserter
-        self.reached, self.let_go = asyncio.Event(), asyncio.Event()
-
-    async def insert(self, documents: Sequence[Any]) -> list[bool]:
-        self.reached.set()
-        await self.let_go.wait()
-        fresh: list[bool] = await self._inserter.insert(documents)
-        return fresh
-
-    async def settled(self) -> None:
-        """Nothing is under way."""
-
-
-def overtaking(given: Event) -> Append:
-    """Opens a round where the approval is in a later one than the first; in the first it is only recorded."""
-
-    def advance(stored: Approval) -> Advance:
-        if stored.round == 1:
-            return Advance(None, Outcome.RECORDED, False, stored.version, stored.round)
-        moved = evolve(stored, version=stored.version + 1, round=stored.round + 1)
-        return Advance(moved, Outcome.NEW_ROUND, True, moved.version, moved.round)
-
-    return append_of(given, advance)
-
-
-async def test_an_event_that_one_node_is_recording_is_not_acted_on_by_another(node: Open) -> None:
-    slow, other = await node("a"), await node("b")
-    await open_approval(slow, approval())
-    inserter = HeldInserter(slow._base.new_events)
-    held: dict[str, Any] = {"new_events": inserter}
-    slow._base = evolve(slow._base, **held)
-    recording = asyncio.create_task(slow.append(overtaking(event("b"))))
-    await inserter.reached.wait()
-    moved = approval(version=2, round=2)
-    assert await other.replace_approval(moved)
-    repeated = await other.append(overtaking(event("b")))
-    inserter.let_go.set()
-    first = await recording
-    assert (repeated.fresh, first.fresh) == (True, False)
-    assert (
-        first.event
-        == repeated.event
-        == evolve(event("b"), outcome=Outcome.RECORDED, notify=False, version=1, round=1)
-    )
-    assert await find_approval(other) == moved
-
-
-async def test_an_event_whose_recording_broke_off_is_recorded_by_a_sweep_whatever_is_new_since(
-    node: Open,
-) -> None:
-    store, other = await node("a"), await node("b")
-    await open_approval(store, approval())
-    broken(store, "new_events")
-    with pytest.raises(StoreError):
-        await store.append(overtaking(event("b")))
-    moved = approval(version=2, round=2)
-    assert await other.replace_approval(moved)
-    assert len(await other.claim_unplanned("b", NOW + HOUR, NOW + HOUR + MINUTE, 10)) == 1
-    again = await other.append(overtaking(event("b")))
-    assert (again.fresh, again.event.outcome) == (False, Outcome.RECORDED)
-    assert await find_approval(other) == moved
-
-
-async def test_an_approval_that_changes_while_an_event_is_recorded_is_looked_at_again(node: Open) -> None:
-    store, other = await node("a"), await node("b")
-    await open_approval(store, approval())
-    looked: list[int] = []
-
-    def advance(stored: Approval) -> Advance:
-        looked.append(stored.version)
-        return Advance(None, Outcome.RECORDED, False, stored.version)
-
-    async def late(base: Any, key: Any) -> Any:
-        found = await find_subject(base, key)
-        if not looked:
-            await other.replace_approval(approval(version=2, round=2))
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(approvals, "find_subject", late)
-        appended = await store.append(append_of(event("b"), advance))
-    assert looked == [1, 2]
-    assert appended.event.version == 2
-
-
-async def test_of_nodes_that_decide_on_an_event_at_once_and_differently_the_first_to_write_does(
-    node: Open,
-) -> None:
-    """As two configurations may have it, while a reload goes round the nodes."""
-    first, second = await node("a"), await node("b")
-    await open_approval(first, approval())
-    recording = append_of(event("b"), lambda _: Advance(None, Outcome.RECORDED, False, 1, 1))
-    moved = approval(version=2, round=2)
-    acting = append_of(event("b"), lambda _: Advance(moved, Outcome.NEW_ROUND, True, 2, 2))
-    inserter = HeldInserter(first._base.new_events)
-    held: dict[str, Any] = {"new_events": inserter}
-    first._base = evolve(first._base, **held)
-    tasks: list[asyncio.Task[Any]] = []
-
-    async def overtaken(base: Any, key: Any) -> Any:
-        found = await find_subject(base, key)
-        if base is second._base and not tasks:
-            tasks.append(asyncio.create_task(first.append(recording)))
-            await inserter.reached.wait()
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(approvals, "find_subject", overtaken)
-        appended = await second.append(acting)
-    inserter.let_go.set()
-    assert appended.event.outcome is Outcome.RECORDED
-    assert (await tasks[0]).event == appended.event
-    assert await find_approval(second) == approval()
+# --- whose planning it is -----------------------------------------------------------------------------------
 
 
 async def test_planning_is_left_to_the_node_that_accepted_an_event_for_as_long_as_it_was_leased(
@@ -479,80 +344,17 @@ async def test_planning_the_event_of_an_end_is_left_to_its_node_as_long_as_the_d
     assert found.key == "resumed"
 
 
-async def test_an_acceptance_that_broke_off_is_looked_for_after_the_lease(node: Open) -> None:
-    store, other = await node("a"), await node("b")
-    broken(store, "new_events")
-    with pytest.raises(StoreError):
-        await store.append(append_of(event(), applying(event())))
-    lease = 7 * SECOND
-    assert await other.claim_unplanned("b", NOW + lease, NOW + 2 * lease, 10) == []
-    (found,) = await other.claim_unplanned("b", NOW + lease + 1, NOW + 2 * lease + 1, 10)
-    assert found.key == "e1"
-
-
-# --- steps that were broken off ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("inserter", ["new_audit", "new_events"])
-async def test_an_acceptance_that_broke_off_is_finished_by_its_repetition(node: Open, inserter: str) -> None:
-    store, other = await node("a"), await node("b")
-    before = broken(store, inserter)
-    with pytest.raises(StoreError):
-        await store.append(append_of(event(), applying(event())))
-    store._base = before
-    appended = await other.append(append_of(event(), applying(event())))
-    assert appended.fresh
-    assert (appended.event.outcome, appended.event.version) == (Outcome.OPENED, 1)
-    assert not (await store.append(append_of(event(), applying(event())))).fresh
-    assert (await find_approval(store)).version == 1
-    assert len((await store.audit(TENANT, AuditFilter(), Page()))[0]) == 1
-
-
-@pytest.mark.parametrize("inserter", ["new_audit", "new_events"])
-async def test_an_acceptance_that_broke_off_and_is_not_repeated_is_finished_by_another_node(
-    node: Open, inserter: str
-) -> None:
-    store, other = await node("a"), await node("b")
-    await store.append(append_of(event("e0", run_id="run-0"), applying(event("e0", run_id="run-0"))))
-    broken(store, inserter)
-    with pytest.raises(StoreError):
-        await store.append(append_of(event(), applying(event())))
-    assert await other.claim_unplanned("b", NOW + MINUTE - 1, NOW + 2 * MINUTE - 1, 10) == []
-    found = await other.claim_unplanned("b", NOW + MINUTE + 1, NOW + 2 * MINUTE + 1, 10)
-    assert {(one.key, one.outcome, one.version) for one in found} == {
-        ("e0", Outcome.OPENED, 1),
-        ("e1", Outcome.OPENED, 1),
-    }
-    assert not (await other.append(append_of(event(), applying(event())))).fresh
-    lines, _ = await other.audit(TENANT, AuditFilter(), Page())
-    assert sorted(line.id for line in lines) == ["audit-e0", "audit-e1"]
-    assert await other._base.approvals.find({"accepting.at": {"$gt": 0}}) == []
-    assert (await find_approval(other)).version == 1
-
-
 async def test_a_plan_whose_deliveries_were_not_inserted_is_taken_up_by_another_node(node: Open) -> None:
     store, other = await node("a"), await node("b")
     await store.append(append_of(event()))
-    broken(store, "new_deliveries")
-    with pytest.raises(StoreError):
-        await store.fix_plans([planned(event(), delivery())])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("notifyd.store.mongo.deliveries.insert", broken)
+        with pytest.raises(StoreError):
+            await store.fix_plans([planned(event(), delivery())])
     (found,) = await other.claim_unplanned("b", NOW + HOUR, NOW + 2 * HOUR, 10)
     assert found.plan == planned(event(), delivery()).plan
     assert await other.insert_deliveries(found, [delivery()]) == {"d1"}
     assert await other.claim_unplanned("b", NOW + 9 * HOUR, NOW + 10 * HOUR, 10) == []
-
-
-async def test_an_end_whose_event_was_not_inserted_is_not_recorded(node: Open) -> None:
-    store = await node("a")
-    await insert(store, leased(lease_owner="a"))
-    record = ended(leased(lease_owner="a"), audit=(audit_record(),), event=event("resumed"))
-    before = broken(store, "new_events")
-    with pytest.raises(StoreError):
-        await store.record(record)
-    store._base = before
-    assert (await get(store, delivery())).state is State.PENDING
-    assert await store.record(record)
-    assert (await get(store, delivery())).state is State.SENT
 
 
 async def test_a_record_too_large_for_a_document_is_refused_and_spoils_no_other(node: Open) -> None:
@@ -574,11 +376,6 @@ def held(delivery_id: str, **changes: Any) -> Delivery:
     return delivery(delivery_id, **{"window": "w", "window_start": NOW, "next_attempt_at": CLOSES} | changes)
 
 
-async def insert_alone(store: MongoStore, row: Delivery) -> None:
-    """Insert a row and do nothing after it."""
-    assert await store._base.new_deliveries.insert([document(store._base, row)]) == [True]
-
-
 def digest_of(owner: str) -> Delivery:
     return leased("digest", lease_owner=owner, seq=0)
 
@@ -593,33 +390,6 @@ async def test_of_nodes_that_close_one_window_at_once_one_sends_the_digest(node:
     assert {(row.state, row.folded_into) for row in rows} == {(State.FOLDED, "digest")}
     loser = "b" if digest.lease_owner == "a" else "a"
     assert await (second if loser == "b" else first).fold(WINDOW, digest_of(loser), None) == 0
-
-
-async def test_a_row_whose_window_closes_while_it_is_inserted_moves_to_the_next(node: Open) -> None:
-    store = await node("a")
-    row = held("late", created_at=NOW + SECOND, window_start=NOW + SECOND, next_attempt_at=CLOSES + SECOND)
-    await insert(store, held("d1"), held("d2"))
-    (joined,) = await windows.join(store._base, [row])
-    assert joined.window_start == NOW
-    await insert_alone(store, joined)
-    await store.fold(WINDOW, digest_of("a"), {"d1", "d2"})
-    await windows.settle(store._base, [row], [joined], frozenset({"late"}))
-    moved = await get(store, row)
-    assert (moved.window_start, moved.next_attempt_at) == (NOW + SECOND, CLOSES + SECOND)
-
-
-async def test_a_row_that_a_dead_node_left_in_a_folded_window_is_sent_as_itself(node: Open) -> None:
-    store = await node("a")
-    await insert(store, held("d1"), held("d2"))
-    await store.fold(WINDOW, digest_of("a"), None)
-    late = held("late")
-    await insert_alone(store, late)
-    (window,) = await store.due_windows(CLOSES, 10)
-    assert (window.start, window.count) == (NOW, 1)
-    assert await store.fold(window, digest_of("b"), None) == 0
-    row = await get(store, late)
-    assert (row.state, row.window) == (State.PENDING, None)
-    assert "late" in [one.id for one in await claim(store, "a", CLOSES + HOUR)]
 
 
 async def test_the_key_of_an_approval_is_kept_whole(node: Open) -> None:

@@ -16,10 +16,11 @@ from attrs import define, evolve, field
 
 from notifyd.config.settings import StoreDriver
 from notifyd.errors import ConfigError, StoreError
-from notifyd.model import SECOND, ResumeStatus, State
-from notifyd.store import Aged, ApprovalFilter, AuditFilter, CollectionName, DeliveryFilter, LegalHold, Page
+from notifyd.model import SECOND
+from notifyd.store import CollectionName
 from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.mongo.claims import Queue
+from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import connect
 from notifyd.store.mongo.schema import INDEXES, MIGRATIONS, Index, migrate
 from notifyd.store.open import check_url, open_store
@@ -36,15 +37,9 @@ from tests.store.makers import (
     approval,
     audit_record,
     delivery,
-    effect,
-    ended,
     event,
-    insert,
-    leased,
-    open_approval,
-    opening,
-    planned,
 )
+from tests.store.operations import every_operation
 
 # PyMongo 4.20 forgets to close a socket whose connecting is cancelled, as closing a client does.
 FORGOTTEN = pytest.mark.filterwarnings(
@@ -139,6 +134,13 @@ async def test_a_cancellation_that_the_driver_turns_into_a_fault_of_its_own_is_w
             await task
     monkeypatch.undo()
     await store.aclose()
+
+
+@DRIVERS
+async def test_a_standalone_server_is_refused_as_it_has_no_transactions(driver: StoreDriver) -> None:
+    refused = pytest.raises(StoreError, match="notifyd needs a replica set, of one member at least")
+    with secantus(standalone=True) as server, refused:
+        await opened(server.database(), driver=driver)
 
 
 # --- the schema --------------------------------------------------------------------------------------------
@@ -237,6 +239,33 @@ async def test_a_node_that_was_gone_before_nodes_were_forgotten_is_forgotten_a_d
     await connection.aclose()
 
 
+async def test_a_database_whose_approvals_carry_events_is_given_those_that_are_not_stored(
+    mongo_server: MongoServer,
+) -> None:
+    """Up to schema 4 an event that was being accepted stood in its approval until it was sure to be stored."""
+    url = mongo_server.database()
+    connection = await connect(url, StoreDriver.PYMONGO, timeout=20)
+    await migrate(connection, MIGRATIONS[:4])
+    stored, broken = event("stored"), event("broken")
+    note: dict[str, Any] = {"at": NOW, "audit": [document_of(audit_record())]}
+    notes = [{**note, "key": one.key, "event": document_of(one)} for one in (stored, broken)]
+    subject = {**document_of(approval()), "position": 1, "accepting": notes}
+    await connection.collection("pack_approvals").insert_many([subject])
+    await connection.collection("events").insert_many([document_of(stored)])
+    await connection.collection("pack_approvals").create_index([("accepting.at", 1)], name="accepting")
+    await connection.aclose()
+    for _ in range(2):
+        store = await opened(url)
+        assert await store.event(TENANT, "broken") == broken
+        assert await store.claim_unplanned(NODE, NOW, NOW + HOUR, 5) == [broken]
+        assert await store.count(CollectionName.EVENTS) == 2
+        assert await store.count(CollectionName.AUDIT) == 1
+        (found,) = await store._base.approvals.find({})
+        assert "accepting" not in found
+        assert "accepting" not in await store._base.approvals.raw.index_information()
+        await store.aclose()
+
+
 # --- the indexes -------------------------------------------------------------------------------------------
 
 
@@ -251,9 +280,13 @@ class Recorder:
         self.filters.append((where, options.get("sort")))
         return self.raw.find(where, *args, **options)
 
-    async def find_one(self, where: dict[str, Any]) -> Any:
+    async def find_one(self, where: dict[str, Any], **options: Any) -> Any:
         self.filters.append((where, None))
-        return await self.raw.find_one(where)
+        return await self.raw.find_one(where, **options)
+
+    async def bulk_write(self, changes: list[Any], **options: Any) -> Any:
+        self.filters += [(change._filter, None) for change in changes]
+        return await self.raw.bulk_write(changes, **options)
 
     async def update_one(self, where: dict[str, Any], change: Any, **options: Any) -> Any:
         self.filters.append((where, None))
@@ -278,40 +311,6 @@ def recorded(store: MongoStore) -> dict[str, Recorder]:
     store._base = evolve(store._base, **spied)
     store._deliveries, store._events = Queue(store._base.deliveries), Queue(store._base.events)
     return recorders
-
-
-async def every_operation(store: MongoStore) -> None:
-    await open_approval(store, approval(effects=(effect("x1"),)))
-    await store.append(append_of(event(), opening(approval())))
-    await store.fix_plans([planned(event(), leased("d1"), delivery("d2"))])
-    await insert(
-        store, delivery("w1", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE, budget="b")
-    )
-    await store.renew_leases([leased("d1")], NOW + HOUR, sending=True)
-    await store.record(ended(leased("d1"), State.DEAD, resume=ResumeStatus.FAILED))
-    await store.revive(TENANT, "d1", NOW, NOW + HOUR)
-    await store.claim_unplanned(NODE, NOW, NOW + MINUTE, 5)
-    await store.claim_due("slack", NODE, NOW, NOW + MINUTE, 5, horizon=NOW + HOUR)
-    await store.has_earlier(delivery("d3", seq=3))
-    await store.spent(TENANT, "b", NOW - HOUR, 5)
-    (window,) = await store.due_windows(NOW + MINUTE, 5)
-    await store.window_rows(window, 5)
-    await store.postpone(window, NOW + HOUR)
-    await store.let_go(window)
-    await store.due_approvals(NOW, 5)
-    await store.owing_approvals(5)
-    await store.complete_effect(approval().key, "x1")
-    for state in (None, State.DEAD):
-        await store.deliveries(TENANT, DeliveryFilter(state), Page(5, 2**60))
-    await store.approvals(TENANT, ApprovalFilter(), Page(5))
-    await store.write_audit([audit_record()])
-    await store.audit(TENANT, AuditFilter("run-1"), Page(5))
-    await store.audit(TENANT, AuditFilter(), Page(5))
-    for collection in CollectionName:
-        aged = Aged(collection, NOW + 2 * HOUR, LegalHold("case"))
-        done = await store.purge(aged, 1, dry_run=True)
-        await store.purge(aged, 1, done.after or "")
-        await store.dump(collection, "", 5)
 
 
 def serves(index: Index, where: dict[str, Any]) -> bool:

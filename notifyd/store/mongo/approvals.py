@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from notifyd.errors import StoreError
 from notifyd.model import (
     Approval,
     ApprovalKey,
@@ -24,9 +22,6 @@ from notifyd.store.mongo.documents import document_of, record_of
 from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.paging import newest_first
 
-RACES: Final = 20
-"""How often a conditional write is tried anew over what another has written."""
-
 _OWING: Final = {"effects.id": {"$gt": ""}}
 
 
@@ -40,51 +35,21 @@ async def find(base: Base, key: ApprovalKey) -> Approval | None:
     return None if document is None else record_of(document, Approval)
 
 
-@frozen
-class StoredSubject:
-    """What is stored under a key, if anything is; `accepting` has the events that it still carries."""
-
-    subject: Subject | None
-    accepting: Sequence[Document] = ()
-
-    def note_of(self, event_key: str) -> Document | None:
-        return next((note for note in self.accepting if note["key"] == event_key), None)
+async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | None:
+    if isinstance(key, ApprovalKey):
+        return await find(base, key)
+    document = await base.incidents.find_one(by_key(key))
+    return None if document is None else record_of(document, Incident)
 
 
-async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> StoredSubject:
-    incident = isinstance(key, IncidentKey)
-    document = await (base.incidents if incident else base.approvals).find_one(by_key(key))
-    if document is None:
-        return StoredSubject(None)
-    subject: Subject = record_of(document, Incident) if incident else record_of(document, Approval)
-    return StoredSubject(subject, document.get("accepting", ()))
-
-
-async def move(
-    base: Base, stored: Subject | None, subject: Subject | None, *, accepting: Document | None = None
-) -> bool:
-    """Write `subject` over `stored`, or as new. False where the stored one is another by now.
-
-    `accepting` is kept with it: what the acceptance of an event has still to insert. That event may leave the
-    stored one as it is (`subject` None). False, too, where that event is being accepted already.
-    """
-    if stored is None:
-        return subject is not None and await _insert(base, subject, accepting)
-    where = by_key(stored.key) | {"version": stored.version}
-    change: Document = {} if subject is None else {"$set": document_of(subject)}
-    if accepting is not None:
-        where["accepting.key"] = {"$ne": accepting["key"]}
-        change["$push"] = {"accepting": accepting}
-    collection = base.incidents if isinstance(stored, Incident) else base.approvals
-    return await collection.update_one(where, change)
-
-
-async def _insert(base: Base, subject: Subject, accepting: Document | None) -> bool:
-    inserter = base.new_incidents if isinstance(subject, Incident) else base.new_approvals
-    notes = [] if accepting is None else [accepting]
-    fields = {"position": base.positions.next(), "accepting": notes}
-    (fresh,) = await inserter.insert([{**document_of(subject), **fields}])
-    return fresh
+async def put(base: Base, stored: Subject | None, subject: Subject) -> None:
+    """Write `subject` over `stored`, or as new, in the transaction that `stored` was read in."""
+    collection = base.incidents if isinstance(subject, Incident) else base.approvals
+    where, fields = by_key(subject.key), document_of(subject)
+    if stored is not None:
+        await collection.update_one(where, {"$set": fields})
+    else:
+        await collection.insert_missing([{**fields, "position": base.positions.next()}], *where)
 
 
 async def replace(base: Base, approval: Approval) -> bool:
@@ -102,16 +67,14 @@ async def complete_effect(base: Base, key: ApprovalKey, effect_id: str) -> None:
 
 
 async def set_resume(base: Base, delivery: Delivery, status: ResumeStatus) -> None:
-    """Tell the approval how its callback stands, if `delivery` is its callback."""
+    """Tell the approval, in a transaction, how its callback stands, if `delivery` is its callback."""
     key = delivery.approval_key
-    for _ in range(RACES):
-        approval = None if key is None else await find(base, key)
-        if approval is None or approval.resume_delivery not in (None, delivery.id):
-            return
-        changed = evolve(approval, resume=status, resume_delivery=delivery.id)
-        if changed == approval or await move(base, approval, evolve(changed, version=approval.version + 1)):
-            return
-    raise StoreError("too many writes to this approval at once")
+    approval = None if key is None else await find(base, key)
+    if approval is None or approval.resume_delivery not in (None, delivery.id):
+        return
+    changed = evolve(approval, resume=status, resume_delivery=delivery.id)
+    if changed != approval:
+        await put(base, approval, evolve(changed, version=approval.version + 1))
 
 
 async def due(base: Base, now: Instant, limit: int) -> list[Approval]:

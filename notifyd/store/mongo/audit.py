@@ -8,15 +8,23 @@ from notifyd.model import AuditRecord
 from notifyd.store import AuditFilter, Page
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import document_of, record_of
+from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.paging import newest_first
 
 
 async def write(base: Base, records: Sequence[AuditRecord]) -> None:
-    """Insert the records that are not there yet."""
+    """Insert the records that are not there yet, together with what others write."""
     if records:
-        await base.new_audit.insert(
-            [{**document_of(record), "position": base.positions.next()} for record in records]
-        )
+        await base.new_audit.insert(_documents(base, records))
+
+
+async def write_within(base: Base, records: Sequence[AuditRecord]) -> None:
+    """Insert the records that are not there yet, in a transaction."""
+    await base.audit.insert_missing(_documents(base, records), "tenant", "id")
+
+
+def _documents(base: Base, records: Sequence[AuditRecord]) -> list[Document]:
+    return [{**document_of(record), "position": base.positions.next()} for record in records]
 
 
 async def search(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from notifyd.model import SECOND, Clock, Instant
 from notifyd.store.mongo.driver import Collection, Connection, Document
@@ -23,6 +25,8 @@ _CHECK_EVERY: Final = 10.0
 _SALT_BITS: Final = 10
 
 _log = logging.getLogger("notifyd.store")
+
+T = TypeVar("T")
 
 
 def date_of(at: Instant) -> datetime:
@@ -115,12 +119,11 @@ class Base:
     timers: Collection
     nodes: Collection
     jobs: Collection
+    audit: Collection
     new_events: Inserter
-    new_approvals: Inserter
-    new_incidents: Inserter
     new_deliveries: Inserter
     new_audit: Inserter
-    audit: Collection
+    _turns: WeakValueDictionary[Hashable, asyncio.Lock] = field(factory=WeakValueDictionary)
     # This process, among those that have had the node's name.
     life: str = field(factory=lambda: secrets.token_hex(16))
 
@@ -147,8 +150,6 @@ class Base:
             jobs=collection("jobs"),
             audit=collection("audit"),
             new_events=inserter("events"),
-            new_approvals=inserter("pack_approvals"),
-            new_incidents=inserter("incidents"),
             new_deliveries=inserter("deliveries"),
             new_audit=inserter("audit"),
         )
@@ -158,13 +159,30 @@ class Base:
         end = self.server_clock.lease_end(until)
         return {"claim_at": end, "set_from": end - LEASE_CEILING}
 
+    async def transact(self, step: Callable[[Base], Awaitable[T]]) -> T:
+        """Run `step` in a transaction, given this with its collections in it: see `Connection.transact`.
+
+        The inserters stay outside: what they group has a commit of its own.
+        """
+        return await self.connection.transact(lambda session: step(self._within(session)))
+
+    def turn(self, subject: Hashable) -> asyncio.Lock:
+        """This node's transactions about one subject take turns: all but one would only have to be tried again."""
+        return self._turns.setdefault(subject, asyncio.Lock())
+
+    def _within(self, session: Any) -> Base:
+        return evolve(
+            self,
+            events=self.events.within(session),
+            approvals=self.approvals.within(session),
+            incidents=self.incidents.within(session),
+            deliveries=self.deliveries.within(session),
+            timers=self.timers.within(session),
+            audit=self.audit.within(session),
+        )
+
     async def settled(self) -> None:
         """Nothing that was handed in is under way any more."""
-        for inserter in (
-            self.new_events,
-            self.new_approvals,
-            self.new_incidents,
-            self.new_deliveries,
-            self.new_audit,
-        ):
+        for inserter in (self.new_events, self.new_deliveries, self.new_audit):
             await inserter.settled()
+        await self.connection.settled()

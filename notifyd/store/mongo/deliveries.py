@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from attrs import evolve
@@ -15,7 +16,7 @@ from attrs import evolve
 from notifyd.errors import Reason
 from notifyd.model import Delivery, Instant, State
 from notifyd.store import MAX_ATTEMPTS_KEPT, AttemptRecord, DeliveryFilter, LaneBacklog, Page
-from notifyd.store.mongo import approvals, windows
+from notifyd.store.mongo import windows
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.documents import document_of, part_of, record_of
@@ -50,14 +51,26 @@ def document(base: Base, delivery: Delivery) -> Document:
 
 
 async def insert(base: Base, deliveries: Sequence[Delivery]) -> frozenset[str]:
-    """Insert the rows that are not there yet; answer their ids."""
-    if not deliveries:
-        return frozenset()
-    joined = await windows.join(base, deliveries)
-    fresh = await base.new_deliveries.insert([document(base, row) for row in joined])
-    inserted = frozenset(row.id for row, new in zip(joined, fresh, strict=True) if new)
-    await windows.settle(base, deliveries, joined, inserted)
-    return inserted
+    """Insert the rows that are not there yet; answer their ids.
+
+    Those that wait in a window go into it in a transaction; the others together with what comes at once.
+    """
+    free = [row for row in deliveries if row.window is None]
+    held = [row for row in deliveries if row.window is not None]
+    fresh = await base.new_deliveries.insert([document(base, row) for row in free]) if free else []
+    if held:
+        async with base.turn("windows"):
+            fresh += await base.transact(partial(_insert_held, rows=held))
+    return frozenset(row.id for row, new in zip(free + held, fresh, strict=True) if new)
+
+
+async def _insert_held(base: Base, rows: Sequence[Delivery]) -> list[bool]:
+    return await insert_within(base, await windows.join(base, rows))
+
+
+async def insert_within(base: Base, rows: Sequence[Delivery]) -> list[bool]:
+    """Insert the rows that are not there yet, in a transaction; for each: was it new?"""
+    return await base.deliveries.insert_missing([document(base, row) for row in rows], "tenant", "id")
 
 
 async def claim_due(base: Base, queue: Queue, wanted: Wanted, owner: str, until: Instant) -> list[Delivery]:
@@ -110,25 +123,13 @@ def _released(delivery: Delivery) -> Document:
 async def record_end(base: Base, given: AttemptRecord) -> bool:
     """Write the end of an attempt, or, where the lease was lost, the attempt alone.
 
-    A repetition of a record that was written is True again, and changes nothing. A callback's end is told to
-    its approval before it is written, since nobody would come back to it afterwards.
+    A repetition of a record that was written is True again, and changes nothing.
     """
-    delivery = given.delivery
-    if given.resume is not None and await _stands(base, given):
-        await approvals.set_resume(base, delivery, given.resume)
-    if delivery.lease_owner is not None and await base.deliveries.update_one(_ours(delivery), _ended(given)):
+    if given.delivery.lease_owner is not None and await base.deliveries.update_one(
+        _ours(given.delivery), _ended(given)
+    ):
         return True
     return await _keep_attempt(base, given)
-
-
-async def _stands(base: Base, given: AttemptRecord) -> bool:
-    """Is the row leased as it was for this attempt, or has the attempt's end been written already?"""
-    row = await base.deliveries.find_one(by_id(given.delivery.tenant, given.delivery.id))
-    if row is None or row["fencing_token"] != given.delivery.fencing_token:
-        return False
-    if row["lease_owner"] is not None:
-        return bool(row["lease_owner"] == given.delivery.lease_owner)
-    return _was_written(row, given)
 
 
 def _was_written(row: Document, given: AttemptRecord) -> bool:

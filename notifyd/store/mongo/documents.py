@@ -8,8 +8,6 @@ stand the store's own fields, which reading a record passes over:
     claim_at   from when it may be claimed: due, or the end of its lease; absent where there is nothing to claim
     set_from   the earliest time at which anybody can have set that `claim_at`: further ahead, it is not meant
     claim      which claim took it
-    closing    which digest is about to stand for it
-    accepting  events that changed an approval or incident, until they are sure to be stored themselves
     planned    which planner fixed an event's plan
 """
 

@@ -1,20 +1,25 @@
 """The one file that knows which driver is in use: motor, or PyMongo's own asynchronous client.
 
-Both speak with nearly the same names. What differs, `aggregate` and `close`, is hidden here; so is what every
-operation has in common: write concern, read concern, the measuring of writes, and errors without a document's
-contents in them.
+Both speak with nearly the same names. What differs, `aggregate`, `close` and sessions, is hidden here; so is what
+every operation has in common: write concern, read concern, the measuring of writes, transactions, and errors
+without a document's contents in them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import Context
+from itertools import count
 from time import perf_counter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import pymongo
-from attrs import define, frozen
+from attrs import define, evolve, field, frozen
+from bson import ObjectId
 from pymongo.errors import (
     BulkWriteError,
     ConfigurationError,
@@ -33,12 +38,30 @@ from notifyd.store import CommitObserver
 Document: TypeAlias = dict[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
 Keys: TypeAlias = Sequence[tuple[str, int]]
+T = TypeVar("T")
+
+_DURABLE: Final = WriteConcern("majority", j=True)
+_TRANSACTION: Final[Mapping[str, Any]] = {
+    "read_concern": ReadConcern("snapshot"),
+    "write_concern": _DURABLE,
+    "read_preference": pymongo.ReadPreference.PRIMARY,
+}
+
+_SESSIONS: Final = 32
+"""How many transactions this process has open at once; more wait for their turn."""
+
+_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.2
+"""Seconds between tries of a transaction, with full jitter: up to the first, then 1.5 times as much each time."""
 
 DUPLICATE: Final = 11000
 """The server's code for a unique index that has the key already."""
 
 _TOO_LARGE: Final = frozenset({10334, 17280})
 """Server codes for a document, or an index key, that has outgrown its limit: BSONObjectTooLarge, KeyTooLong."""
+
+_NO_COLLECTION: Final = 26
+_NO_INDEX: Final = 27
 
 _SHOWN: Final = 200
 
@@ -88,6 +111,11 @@ class Collection:
     raw: Any
     driver: StoreDriver
     measure: Measure
+    session: Any = None
+
+    def within(self, session: Any) -> Collection:
+        """This collection, in the transaction of `session`: its writes are durable, and measured, with that."""
+        return evolve(self, session=session, measure=Measure(None))
 
     async def find(
         self,
@@ -97,11 +125,14 @@ class Collection:
         sort: Keys | None = None,
         limit: int = 0,
     ) -> list[Document]:
-        found: list[Document] = await self.raw.find(where, fields, sort=sort, limit=limit).to_list(None)
+        found: list[Document] = await self._find(where, fields, sort=sort, limit=limit).to_list(None)
         return found
 
+    def _find(self, *args: Any, **options: Any) -> Any:
+        return self.raw.find(*args, session=self.session, **options)
+
     async def find_one(self, where: Filter) -> Document | None:
-        found: Document | None = await self.raw.find_one(where)
+        found: Document | None = await self.raw.find_one(where, session=self.session)
         return found
 
     async def aggregate(self, *stages: Filter, hint: str | None = None) -> list[Document]:
@@ -113,7 +144,10 @@ class Collection:
         return found
 
     async def insert_many(self, documents: Sequence[Any]) -> dict[int, int]:
-        """Insert what can be; answers the error code of each one that could not, by its place."""
+        """Insert what can be; answers the error code of each one that could not, by its place.
+
+        Not for a transaction, which the first of these errors would end.
+        """
         with self.measure.write(len(documents)):
             try:
                 await self.raw.insert_many(documents, ordered=False)
@@ -123,15 +157,31 @@ class Collection:
                 return {fault["index"]: fault["code"] for fault in error.details["writeErrors"]}
         return {}
 
+    async def insert_missing(self, documents: Sequence[Document], *key: str) -> list[bool]:
+        """Insert the documents whose `key`, fields of a unique index, is not there yet; for each: was it new?"""
+        if not documents:
+            return []
+        upserts = [
+            pymongo.UpdateOne(
+                {name: document[name] for name in key},
+                {"$setOnInsert": {"_id": ObjectId(), **document}},
+                upsert=True,
+            )
+            for document in documents
+        ]
+        with self.measure.write(len(documents)):
+            result = await self.raw.bulk_write(upserts, session=self.session)
+        return [place in (result.upserted_ids or {}) for place in range(len(documents))]
+
     async def update_one(self, where: Filter, change: Filter, *, upsert: bool = False) -> bool:
         """Was there a document to change? An upsert that inserted says no."""
         with self.measure.write():
-            result = await self.raw.update_one(where, change, upsert=upsert)
+            result = await self.raw.update_one(where, change, upsert=upsert, session=self.session)
         return bool(result.matched_count)
 
     async def update_many(self, where: Filter, change: Filter, *, hint: str | None = None) -> int:
         with self.measure.write():
-            result = await self.raw.update_many(where, change, hint=hint)
+            result = await self.raw.update_many(where, change, hint=hint, session=self.session)
         return int(result.matched_count)
 
     async def update_each(self, changes: Sequence[tuple[Filter, Filter]]) -> int:
@@ -143,7 +193,7 @@ class Collection:
 
     async def delete_one(self, where: Filter) -> None:
         with self.measure.write():
-            await self.raw.delete_one(where)
+            await self.raw.delete_one(where, session=self.session)
 
     async def delete_many(self, where: Filter) -> int:
         with self.measure.write():
@@ -157,15 +207,27 @@ class Collection:
     async def create_index(self, keys: Keys, **options: Any) -> None:
         await self.raw.create_index(keys, **options)
 
+    async def drop_index(self, name: str) -> None:
+        """Remove an index, if it is there."""
+        try:
+            await self.raw.drop_index(name)
+        except OperationFailure as error:
+            if error.code not in (_NO_INDEX, _NO_COLLECTION):
+                raise
+
 
 @define(eq=False)
 class Connection:
-    """A client and the database that its URL names."""
+    """A client, the database that its URL names, and the sessions that its transactions take turns with."""
 
     client: Any
     database: Any
     driver: StoreDriver
     measure: Measure
+    timeout: float
+    _all: list[Any] = field(factory=list)
+    _free: asyncio.Queue[Any] = field(factory=asyncio.Queue)
+    _running: set[asyncio.Task[Any]] = field(factory=set)
 
     @property
     def name(self) -> str:
@@ -179,8 +241,105 @@ class Connection:
         answer: Document = await self.database.command("hello")
         return answer
 
+    async def open_sessions(self) -> None:
+        """Make ready for transactions. Raises `StoreError` where the server has none: a standalone one."""
+        answer = await self.hello()
+        if "setName" not in answer and answer.get("msg") != "isdbgrid":
+            raise StoreError(
+                f"MongoDB database {self.name}: the server is a standalone one, which has no transactions: "
+                "notifyd needs a replica set, of one member at least"
+            )
+        for _ in range(_SESSIONS):
+            session = self.client.start_session()
+            self._all.append(session if self.driver is StoreDriver.PYMONGO else await session)
+            self._free.put_nowait(self._all[-1])
+
+    @property
+    def session_ids(self) -> list[Document]:
+        """Those of this process's transactions, by which another can end them."""
+        return [session.session_id for session in self._all]
+
+    async def kill_sessions(self, ids: Sequence[Document]) -> None:
+        """Let the server abort what the transactions of a dead process hold.
+
+        It would do so by itself, `transactionLifetimeLimitSeconds` after their begin: 60 s, if not set otherwise
+        (https://www.mongodb.com/docs/manual/reference/command/killSessions/).
+        """
+        await self.client.admin.command("killSessions", list(ids))
+
+    async def transact(self, step: Callable[[Any], Awaitable[T]]) -> T:
+        """Run `step` in a transaction, given its session, again where others were in the way; answers as it does.
+
+        `step` does one operation after the other, all of them with the session, and must not mind being repeated.
+        Raises the driver's own errors: the transaction may be committed or not where its commit was not answered.
+
+        The transaction has a task and a time of its own, and goes on where its caller is cancelled: cut off in the
+        middle, it would hold what it has written against all others until the server's patience ends.
+        """
+        task = asyncio.create_task(self._transact(step), context=Context())
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _transact(self, step: Callable[[Any], Awaitable[T]]) -> T:
+        end = time.monotonic() + self.timeout
+        session = await self._free.get()
+        try:
+            for tries in count():
+                try:
+                    return await self._once(session, step, end)
+                except PyMongoError as error:
+                    longest = min(_PAUSE * 1.5**tries, _LONGEST_PAUSE)
+                    pause = random.uniform(0, longest)  # noqa: S311 - jitter, not a secret
+                    if not _passes(error) or time.monotonic() + pause >= end:
+                        raise
+                    await asyncio.sleep(pause)
+            raise AssertionError("not reached")
+        finally:
+            self._free.put_nowait(session)
+
+    async def _once(self, session: Any, step: Callable[[Any], Awaitable[T]], end: float) -> T:
+        started = session.start_transaction(**_TRANSACTION)
+        if self.driver is StoreDriver.PYMONGO:
+            await started
+        try:
+            with pymongo.timeout(max(0.001, end - time.monotonic())):
+                result = await step(session)
+                await self._commit(session, end)
+        except BaseException:
+            if session.in_transaction:
+                await session.abort_transaction()  # out of the deadline, which may be what ended it
+            raise
+        return result
+
+    async def _commit(self, session: Any, end: float) -> None:
+        """Commit, again where the answer is lost: a transaction is committed once."""
+        while True:
+            try:
+                with self.measure.write():
+                    await session.commit_transaction()
+            except PyMongoError as error:
+                lost = error.has_error_label("UnknownTransactionCommitResult")
+                if not lost or time.monotonic() + _PAUSE >= end:
+                    raise
+                await asyncio.sleep(_PAUSE)
+            else:
+                return
+
+    async def settled(self) -> None:
+        """No transaction is under way any more."""
+        if self._running:
+            await asyncio.wait(self._running)
+
     async def aclose(self) -> None:
+        for session in self._all:
+            await session.end_session()
         await _close(self.client, self.driver)
+
+
+def _passes(error: PyMongoError) -> bool:
+    """Is it worth trying a transaction again? A key that it did not see when it began is there the next time."""
+    return error.has_error_label("TransientTransactionError") or _code(error) == DUPLICATE
 
 
 async def _close(client: Any, driver: StoreDriver) -> None:
@@ -212,12 +371,12 @@ async def connect(
         database = client.get_default_database(
             read_concern=ReadConcern("majority"),
             read_preference=pymongo.ReadPreference.PRIMARY,
-            write_concern=WriteConcern("majority", j=True),
+            write_concern=_DURABLE,
         )
     except ConfigurationError:
         await _close(client, driver)
         raise _config_error("must name a database, as in mongodb://host/notifications") from None
-    return Connection(client, database, driver, Measure(observer))
+    return Connection(client, database, driver, Measure(observer), timeout)
 
 
 def _client(url: str, driver: StoreDriver, options: Mapping[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from attrs import evolve
 from bson import ObjectId
@@ -51,7 +52,9 @@ def _unleased(delivery: Delivery) -> Delivery:
 async def restore(base: Base, given: Sequence[Stored]) -> int:
     """One unordered insert for each collection; what is there already fails alone."""
     # Only so that the windows are open: each row stays in its own.
-    await windows.join(base, [row for row in given if isinstance(row, Delivery)])
+    held = [row for row in given if isinstance(row, Delivery) and row.window is not None]
+    if held:
+        await base.transact(partial(windows.join, deliveries=held))
     documents: dict[CollectionName, list[Document]] = {}
     for row in given:
         name, document = _document(base, row)

@@ -12,7 +12,7 @@ import logging
 import time
 from typing import Any, Final
 
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, OperationFailure
 
 from notifyd.errors import StoreInUseError
 from notifyd.model import SECOND, Instant
@@ -40,16 +40,19 @@ async def begin(base: Base) -> None:
     if found is not None:
         await _outlive(base, found)
     seen = _seen(found or {})
-    fresh = {"life": base.life, "beats": 0, "alive_until": 0, "probed_at": base.clock(), **_remembered(base)}
+    fresh = {"life": base.life, "beats": 0, "alive_until": 0, "probed_at": base.clock(), **_kept(base)}
     try:
         await base.nodes.update_one({"_id": base.node, **seen}, {"$set": fresh}, upsert=True)
     except DuplicateKeyError:
         raise _in_use(base) from None
+    if found is not None:
+        await _abort(base, found)
 
 
-def _remembered(base: Base) -> dict[str, Any]:
-    """The field of the TTL index: it moves along with each beat."""
-    return {"forgotten_at": date_of(base.server_clock.now()) + REMEMBERED}
+def _kept(base: Base) -> dict[str, Any]:
+    """What a node's document has of each beat: when it may be forgotten, and the sessions of its transactions."""
+    forgotten_at = date_of(base.server_clock.now()) + REMEMBERED
+    return {"forgotten_at": forgotten_at, "sessions": base.connection.session_ids}
 
 
 def _seen(found: Document) -> dict[str, Any]:
@@ -83,20 +86,40 @@ async def beat(base: Base, now: Instant, until: Instant) -> int:
     await base.server_clock.trusted()  # measures, from time to time
     mine = {"_id": base.node, "life": base.life}
     alive = {
-        "$set": {"alive_until": base.server_clock.by_server(until), **_remembered(base)},
+        "$set": {"alive_until": base.server_clock.by_server(until), **_kept(base)},
         "$inc": {"beats": 1},
     }
     try:
         await base.nodes.update_one(mine, alive, upsert=True)
     except DuplicateKeyError:
         raise _in_use(base) from None
+    await _abort_of_dead(base, now)
     living = {"alive_until": {"$gt": base.server_clock.by_server(now)}}
     return max(1, len(await base.nodes.find(living, fields=["_id"])))
 
 
+async def _abort_of_dead(base: Base, now: Instant) -> None:
+    """End the transactions of nodes that are dead, once: all others would wait for what those hold."""
+    dead = {
+        "alive_until": {"$gt": 0, "$lt": base.server_clock.by_server(now) + 1},
+        "sessions.id": {"$exists": True},
+    }
+    for found in await base.nodes.find(dead):
+        await _abort(base, found)
+        await base.nodes.update_one({"_id": found["_id"], **_seen(found)}, {"$unset": {"sessions": ""}})
+
+
+async def _abort(base: Base, found: Document) -> None:
+    """End the transactions of a life that is over. One that only slept tries its own again."""
+    try:
+        await base.connection.kill_sessions(found.get("sessions", []))
+    except OperationFailure as error:
+        _log.warning("the transactions of node %r are left to their time (code %s)", found["_id"], error.code)
+
+
 async def probe(base: Base) -> None:
     """Write something and see it durable."""
-    fresh = {"life": base.life, "beats": 0, **_remembered(base)}
+    fresh = {"life": base.life, "beats": 0, **_kept(base)}
     change = {"$set": {"probed_at": base.clock()}, "$setOnInsert": fresh}
     await base.nodes.update_one({"_id": base.node}, change, upsert=True)
 

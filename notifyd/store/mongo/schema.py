@@ -15,16 +15,13 @@ from attrs import frozen
 from pymongo.errors import DuplicateKeyError
 
 from notifyd.errors import StoreError
-from notifyd.store.mongo.driver import Connection, Keys
+from notifyd.store.mongo.driver import Connection, Document, Keys
 
 CLAIMABLE: Final[Mapping[str, Any]] = {"claim_at": {"$gte": 0}}
 """Documents of a queue. Every query of a queue has this condition, which a partial index needs to be used."""
 
 HELD: Final[Mapping[str, Any]] = {"window": {"$gt": ""}}
 """Deliveries that wait in a window."""
-
-ACCEPTING: Final[Mapping[str, Any]] = {"accepting.at": {"$gt": 0}}
-"""Approvals and incidents that carry an event which may not be stored yet."""
 
 REMEMBERED: Final = timedelta(days=1)
 """How long a node that is gone is remembered."""
@@ -72,9 +69,7 @@ INDEXES: Final = (
     _index("pack_approvals", "by_status", "tenant", "status", "position"),
     _partial("pack_approvals", "due", {"status": "pending"}, "status", "expires_at"),
     _partial("pack_approvals", "owing", {"effects.id": {"$gt": ""}}, "effects.id"),
-    _partial("pack_approvals", "accepting", ACCEPTING, "accepting.at"),
     _unique("incidents", *_APPROVAL, "policy_id"),
-    _partial("incidents", "accepting", ACCEPTING, "accepting.at"),
     _unique("deliveries", "tenant", "id"),
     _index("deliveries", "by_state", "tenant", "state", "position"),
     _partial("deliveries", QUEUE, CLAIMABLE, "lane", "claim_at", "position"),
@@ -129,7 +124,27 @@ async def _fourth(connection: Connection) -> None:
     )
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth)
+async def _fifth(connection: Connection) -> None:
+    """Approvals and incidents carry no events any more: those of acceptances that broke off are inserted."""
+    for name in ("pack_approvals", "incidents"):
+        subjects = connection.collection(name)
+        for one in await subjects.find({"accepting.at": {"$gt": 0}}, fields=["accepting"]):
+            for position, note in enumerate(one["accepting"]):
+                await _finish(connection, note, note["at"] << 10 | position)
+            done = {"accepting": {"key": {"$in": [note["key"] for note in one["accepting"]]}}}
+            await subjects.update_one({"_id": one["_id"]}, {"$pull": done})
+        await subjects.update_many({"accepting": []}, {"$unset": {"accepting": ""}})
+        await subjects.drop_index("accepting")
+
+
+async def _finish(connection: Connection, note: Document, position: int) -> None:
+    audit, events = connection.collection("audit"), connection.collection("events")
+    await audit.insert_missing([{**line, "position": position} for line in note["audit"]], "tenant", "id")
+    due = {"claim_at": 0, "set_from": 0} if note["event"]["notify"] else {}
+    await events.insert_missing([{**note["event"], "position": position, **due}], "tenant", "key")
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth, _fifth)
 """Oldest first; the version document counts those the database has been through. Only ever append.
 
 Several nodes may run one at the same time, and one that stopped half-way is run again: each is idempotent.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Collection as Ids
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import pymongo
@@ -145,10 +146,8 @@ class MongoStore:
         return await self._run(self._record(record))
 
     async def _record(self, record: AttemptRecord) -> bool:
-        """What the end sets off goes first: the attempt has happened, and the row is what is come back to."""
-        await audit_steps.write(self._base, record.audit)
-        if record.event is not None:
-            await event_steps.insert(self._base, record.event, record.delivery.lease_until)
+        if record.audit or record.event is not None or record.resume is not None:
+            return await self._base.transact(partial(_record_within, record=record))
         return await delivery_steps.record_end(self._base, record)
 
     async def has_earlier(self, delivery: Delivery) -> bool:
@@ -331,6 +330,17 @@ class MongoStore:
             raise TimeoutError from error
 
 
+async def _record_within(base: Base, record: AttemptRecord) -> bool:
+    if not await delivery_steps.record_end(base, record):
+        return False
+    await audit_steps.write_within(base, record.audit)
+    if record.event is not None:
+        await event_steps.insert_within(base, record.event, record.delivery.lease_until)
+    if record.resume is not None:
+        await approval_steps.set_resume(base, record.delivery, record.resume)
+    return True
+
+
 async def open_mongo(
     url: str,
     *,
@@ -363,7 +373,7 @@ async def open_mongo(
 
 async def _start(connection: Connection, store: MongoStore) -> None:
     try:
-        await connection.hello()
+        await connection.open_sessions()
         with pymongo.timeout(_START_UP):
             await migrate(connection)
             await store.begin()

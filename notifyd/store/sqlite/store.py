@@ -150,13 +150,14 @@ class SqliteStore:
         return await self._writer.submit(lambda db: self._record(db, record))
 
     def _record(self, db: Connection, record: AttemptRecord) -> bool:
-        won = delivery_steps.record(db, self._life, record)
+        if not delivery_steps.record(db, self._life, record):
+            return False
         audit_steps.write(db, record.audit)
         if record.event is not None:
             event_steps.insert(db, self._life, record.event, record.delivery.lease_until)
-        if won and record.resume is not None:
+        if record.resume is not None:
             approval_steps.set_resume(db, record.delivery, record.resume)
-        return won
+        return True
 
     async def has_earlier(self, delivery: Delivery) -> bool:
         if delivery.run_id is None or delivery.seq <= 1:

@@ -1,0 +1,86 @@
+"""All that a store is asked to do, once each."""
+
+from __future__ import annotations
+
+from notifyd.model import ResumeStatus, State
+from notifyd.store import (
+    Aged,
+    ApprovalFilter,
+    AuditFilter,
+    CollectionName,
+    DeliveryFilter,
+    Job,
+    LegalHold,
+    Page,
+    Store,
+)
+from tests.store.makers import (
+    HOUR,
+    MINUTE,
+    NODE,
+    NOW,
+    TENANT,
+    append_of,
+    approval,
+    audit_record,
+    delivery,
+    effect,
+    ended,
+    event,
+    incident,
+    insert,
+    leased,
+    open_approval,
+    open_incident,
+    opening,
+    planned,
+)
+
+
+async def every_operation(store: Store) -> None:
+    """Do each thing that a store can do, in a store that is empty."""
+    await open_approval(store, approval(effects=(effect("x1"),)))
+    await store.append(append_of(event(), opening(approval())))
+    await store.fix_plans([planned(event(), leased("d1"), delivery("d2"))])
+    await insert(
+        store, delivery("w1", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE, budget="b")
+    )
+    await store.renew_leases([leased("d1")], NOW + HOUR, sending=True)
+    audit, raised = (audit_record("dead"),), event("failed")
+    await store.record(ended(leased("d1"), State.DEAD, audit=audit, event=raised, resume=ResumeStatus.FAILED))
+    await store.record(ended(leased("gone")))
+    await store.release([leased("d1")])
+    await store.revive(TENANT, "d1", NOW, NOW + HOUR)
+    await store.claim_unplanned(NODE, NOW, NOW + MINUTE, 5)
+    await store.claim_due("slack", NODE, NOW, NOW + MINUTE, 5, horizon=NOW + HOUR)
+    await store.has_earlier(delivery("d3", seq=3))
+    await store.spent(TENANT, "b", NOW - HOUR, 5)
+    (window,) = await store.due_windows(NOW + MINUTE, 5)
+    await store.window_rows(window, 5)
+    await store.postpone(window, NOW + HOUR)
+    await store.fold(window, delivery("digest"), {"w1"})
+    await store.fold(window, delivery("digest"), None)
+    await store.let_go(window)
+    await store.due_approvals(NOW, 5)
+    await store.owing_approvals(5)
+    await store.complete_effect(approval().key, "x1")
+    await store.replace_approval(approval(version=9))
+    await open_incident(store, incident(), "hold")
+    await store.outstanding()
+    await store.dead_letters()
+    await store.backlog()
+    for state in (None, State.DEAD):
+        await store.deliveries(TENANT, DeliveryFilter(state), Page(5, 2**60))
+    await store.approvals(TENANT, ApprovalFilter(), Page(5))
+    await store.write_audit([audit_record()])
+    await store.audit(TENANT, AuditFilter("run-1"), Page(5))
+    await store.audit(TENANT, AuditFilter(), Page(5))
+    for collection in CollectionName:
+        aged = Aged(collection, NOW + 2 * HOUR, LegalHold("case"))
+        done = await store.purge(aged, 1, dry_run=True)
+        await store.purge(aged, 1, done.after or "")
+        await store.restore((await store.dump(collection, "", 5))[0])
+    await store.claim_job(Job.RETENTION, NOW, NOW + MINUTE)
+    await store.end_job(Job.RETENTION, NOW)
+    await store.beat(NOW, NOW + MINUTE)
+    await store.probe()

@@ -1,0 +1,95 @@
+"""What goes over the wire: writes wait for the majority and its journal, reads see what a majority has."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+from attrs import define, field
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+
+from notifyd.config.settings import StoreDriver
+from notifyd.store.mongo import driver as driver_module
+from notifyd.store.mongo import open_mongo
+from tests.mongodb import MongoServer
+from tests.store.makers import NODE, TurnableClock
+from tests.store.operations import every_operation
+
+_WRITES: Final = frozenset({"insert", "update", "delete", "createIndexes", "dropIndexes"})
+_READS: Final = frozenset({"find", "aggregate", "count"})
+_ENDS: Final = frozenset({"commitTransaction", "abortTransaction"})
+_NEITHER: Final = frozenset({"hello", "ismaster", "getMore", "killSessions", "endSessions", "ping"})
+_DURABLE: Final = {"w": "majority", "j": True}
+
+
+@define
+class Wire(CommandListener):
+    """Notes the commands that a driver sends."""
+
+    sent: list[dict[str, Any]] = field(factory=list)
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.sent.append({"name": event.command_name, **event.command})
+
+    def succeeded(self, event: object) -> None:
+        """Nothing to note."""
+
+    def failed(self, event: object) -> None:
+        """Nothing to note."""
+
+    def named(self, names: frozenset[str], *, within: bool | None = None) -> list[dict[str, Any]]:
+        """The commands of these names; those of transactions (`within`), the others, or both."""
+        found = [one for one in self.sent if one["name"] in names]
+        return found if within is None else [one for one in found if ("autocommit" in one) is within]
+
+
+@pytest.fixture
+def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
+    listening, connected = Wire(), driver_module._client
+
+    def client(url: str, driver: StoreDriver, options: dict[str, Any]) -> Any:
+        return connected(url, driver, {**options, "event_listeners": [listening]})
+
+    monkeypatch.setattr(driver_module, "_client", client)
+    return listening
+
+
+@pytest.mark.parametrize("driver", StoreDriver)
+async def test_every_write_is_durable_and_every_read_is_of_what_a_majority_has(
+    mongo_server: MongoServer, wire: Wire, driver: StoreDriver
+) -> None:
+    store = await open_mongo(
+        mongo_server.database(), node=NODE, clock=TurnableClock(), timeout=20, driver=driver
+    )
+    await every_operation(store)
+    await store.aclose()
+    assert {one["name"] for one in wire.sent} <= _WRITES | _READS | _ENDS | _NEITHER
+    writes, reads = wire.named(_WRITES, within=False), wire.named(_READS, within=False)
+    assert {one["name"] for one in writes} == _WRITES
+    assert {one["name"] for one in reads} >= {"find", "aggregate"}
+    assert [one for one in writes if one.get("writeConcern") != _DURABLE] == []
+    assert [one for one in reads if one.get("readConcern", {}).get("level") != "majority"] == []
+    assert [
+        one for one in reads if one.get("$readPreference", {"mode": "primary"})["mode"] != "primary"
+    ] == []
+
+
+@pytest.mark.parametrize("driver", StoreDriver)
+async def test_a_transaction_reads_one_snapshot_and_is_durable_when_it_is_committed(
+    mongo_server: MongoServer, wire: Wire, driver: StoreDriver
+) -> None:
+    store = await open_mongo(
+        mongo_server.database(), node=NODE, clock=TurnableClock(), timeout=20, driver=driver
+    )
+    await every_operation(store)
+    await store.aclose()
+    within = wire.named(_WRITES | _READS, within=True)
+    firsts = [one for one in within if "startTransaction" in one]
+    commits = wire.named(frozenset({"commitTransaction"}))
+    assert len(commits) >= 6
+    assert len(firsts) == len(commits)
+    assert {one["name"] for one in within} == {"find", "update", "delete"}
+    assert [one for one in firsts if one.get("readConcern", {}).get("level") != "snapshot"] == []
+    assert [one for one in commits if one.get("writeConcern") != _DURABLE] == []
+    written = {one["update"] for one in within if one["name"] == "update"}
+    assert written == {"events", "pack_approvals", "incidents", "deliveries", "audit", "timers"}
