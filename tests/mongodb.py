@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -23,7 +23,8 @@ from tests.ports import free_port
 SERVER: Final = "NOTIFYD_TEST_MONGODB_URL"
 """Names a real server, as mongodb://127.0.0.1/?replicaSet=rs0. Tests leave databases `notifyd_test_*` there."""
 
-_PROGRAM: Final = Path(sys.executable).parent / "secantusd-py"
+_PROGRAM: Final = (sys.executable, "-m", "tests.secantus_server")
+_ROOT: Final = Path(__file__).parents[1]
 _START: Final = 30.0
 
 
@@ -56,10 +57,11 @@ def secantus(
     if sys.version_info >= (3, 14) and not _PROGRAM.exists():
         pytest.skip(f"there is no SecantusDB for this Python: {SERVER} may name a server")
     port = port or free_port()
-    command = [str(_PROGRAM), "--port", str(port), "--storage-path", storage]
+    command = [*_PROGRAM, "--port", str(port), "--storage-path", storage]
     options = ["--cache-size", "64M", "--log-level", "ERROR", "--enable-test-commands"]
     options += ["--standalone"] * standalone
-    process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*command, *options], cwd=_ROOT, **quiet)
     try:
         _wait_for(port, process)
         yield MongoServer(f"mongodb://127.0.0.1:{port}/", process)

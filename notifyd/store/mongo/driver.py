@@ -278,8 +278,13 @@ class Connection:
         """
         task = asyncio.create_task(self._transact(step), context=Context())
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # has been looked at, though its caller may have gone away
 
     async def _transact(self, step: Callable[[Any], Awaitable[T]]) -> T:
         end = time.monotonic() + self.timeout
