@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -53,8 +54,8 @@ class MongoServer:
 def secantus(
     port: int | None = None, storage: str = ":memory:", *, standalone: bool = False
 ) -> Iterator[MongoServer]:
-    """A SecantusDB of one's own, which tests can let commands fail of. It has no wheel for Python 3.14 and later."""
-    if sys.version_info >= (3, 14) and not _PROGRAM.exists():
+    """A SecantusDB of one's own, which can be told to let commands fail. Python 3.14 and later have no wheel."""
+    if sys.version_info >= (3, 14) and find_spec("secantus") is None:
         pytest.skip(f"there is no SecantusDB for this Python: {SERVER} may name a server")
     port = port or free_port()
     command = [*_PROGRAM, "--port", str(port), "--storage-path", storage]
