@@ -142,8 +142,9 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
 
     Checked: that it parses, its scheme, no userinfo, the exact origin, and an address that stands in it.
     """
-    if not text.isprintable() or " " in text:
-        return "must not hold spaces or control characters"
+    # Browsers and some clients take a backslash for a slash, and so another host than yarl's: no URL needs one.
+    if not text.isprintable() or " " in text or "\\" in text:
+        return "must not hold spaces, backslashes or control characters"
     try:
         url = URL(text)
         origin = origin_of(url)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -58,12 +59,10 @@ MAX_DEPTH: Final = 32
 # do not, the exact and slow reading follows.
 _ALIKE: Final = bytes.maketrans(b"123456789\t\n\r", b"000000000   ")
 _LONG_NUMBER: Final = b"0" * len(str(MAX_INTEGER))
-# JSON that orjson cannot take, in its own words (nesting by version), and what is wrong with it.
-_BEYOND_READING: Final = {
-    "depth limit exceeded": f"must not nest deeper than {MAX_DEPTH}",
-    "Recursion limit reached": f"must not nest deeper than {MAX_DEPTH}",
-    "number is infinity when parsed as double": "must not hold a number beyond the range of a double",
-}
+# orjson refuses some JSON for its own bounds, in words that change with its releases: the text tells which it was.
+_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET: Final = re.compile(rb"[\[{}\]]")
+_NUMBER: Final = re.compile(rb"[0-9][0-9.eE+-]*")
 
 
 def loads(raw: bytes) -> Any:
@@ -77,12 +76,32 @@ def loads(raw: bytes) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        if message := _BEYOND_READING.get(error.msg):
+        if message := _beyond_reading(raw):
             raise InvalidError([Fault("", f"{message} ({where})")]) from None
         raise MalformedError(f"the body is not JSON in UTF-8: {error.msg} ({where})") from None
     if not _beyond_suspicion(raw, value):
         _inspect(raw, value)
     return value
+
+
+def _beyond_reading(raw: bytes) -> str | None:
+    """What is wrong with a text that is JSON, perhaps, and that orjson does not take."""
+    bare = _STRING.sub(b'""', raw)
+    depth = 0
+    for bracket in _BRACKET.findall(bare):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return f"must not nest deeper than {MAX_DEPTH}"
+    if any(_is_infinite(number) for number in _NUMBER.findall(bare)):
+        return "must not hold a number beyond the range of a double"
+    return None
+
+
+def _is_infinite(number: bytes) -> bool:
+    try:
+        return math.isinf(float(number))
+    except ValueError:
+        return False
 
 
 def _beyond_suspicion(raw: bytes, value: Any) -> bool:
