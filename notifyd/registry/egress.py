@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -22,6 +23,7 @@ from aiohttp.tracing import Trace
 from yarl import URL
 
 from notifyd.config.settings import Network
+from notifyd.hosts import ascii_host
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -148,6 +150,9 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
     try:
         url = URL(text)
         origin = origin_of(url)
+        host = urlsplit(text).hostname or ""
+        # yarl falls back to IDNA 2003 where a name breaks the rules of 2008, and so to another domain.
+        _ = host.isascii() or ascii_host(host)
     except ValueError:
         return "must be an absolute http or https URL"
     if url.scheme not in ("http", "https"):

@@ -136,6 +136,10 @@ ORIGINS = tuple(
         "https://0x7f.1",
         "https://127.1",
         "http://runner.internal",
+        "https://läufer.example",
+        "https://fass.example",
+        "https://faß.test",
+        "https://xn--fass-8g3b.example",
     )
 )
 GUARD = Guard([parse_network_or_host("10.0.0.0/8")])
@@ -150,6 +154,9 @@ GOOD = (
     "https://10.0.0.5/",
     "http://10.0.0.5:8080/resume",
     "http://runner.internal/resume",
+    "https://Läufer.example/resume",
+    "https://xn--lufer-gra.example/resume",
+    "https://faß.test/resume",
 )
 
 BAD = {
@@ -179,6 +186,9 @@ BAD = {
     "https://runner.acme.example/a b": "spaces",
     "https://runner.acme.example/\r\nX-Evil: 1": "control",
     "https://runner.acme.example/\x00": "control",
+    "https://faß.example/": "origin",
+    "https://fass.test/": "origin",
+    "https://faß☃.example/": "absolute",
     "http://8.8.8.8/": "plain http",
     "https://169.254.169.254/": "not public",
     "https://[::ffff:127.0.0.1]/": "not public",
