@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
-import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 import attrs
+import tomli_w
 
 from notifyd.config import units
 from notifyd.config.settings import COMMON_OPTIONS, ChannelSettings, Settings
@@ -113,49 +112,6 @@ def _secret_texts(value: Any) -> Iterator[str]:
                 yield from _secret_texts(getattr(value, attribute.name))
 
 
-# --- as TOML ----------------------------------------------------------------------------------------------
-
-
 def as_toml(tree: Mapping[str, Any]) -> str:
     """What `describe` gives, as TOML."""
-    return "\n".join(_table(tree, ())).strip() + "\n"
-
-
-def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
-    nested = {key: value for key, value in table.items() if _is_nested(value)}
-    own = {key: value for key, value in table.items() if key not in nested}
-    if path and (own or not nested):
-        yield f"\n[{_dotted(path)}]"
-    yield from (f"{_key(key)} = {_inline(value)}" for key, value in own.items())
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            yield from _table(value, (*path, key))
-        else:
-            for entry in value:
-                yield f"\n[[{_dotted((*path, key))}]]"
-                yield from (f"{_key(k)} = {_inline(v)}" for k, v in entry.items())
-
-
-def _is_nested(value: object) -> bool:
-    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
-
-
-def _inline(value: Any) -> str:
-    match value:
-        case dict():
-            return "{" + ", ".join(f"{_key(key)} = {_inline(entry)}" for key, entry in value.items()) + "}"
-        case list():
-            return "[" + ", ".join(map(_inline, value)) + "]"
-        case str():
-            # A basic string escapes as JSON does; DEL alone is a control character to TOML only.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        case _:
-            return json.dumps(value)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _inline(key)
-
-
-def _dotted(path: tuple[str, ...]) -> str:
-    return ".".join(map(_key, path))
+    return tomli_w.dumps(tree)
