@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
 from attrs import field, frozen
+from cattrs.errors import StructureHandlerNotFoundError
 
 from notifyd.errors import Fault, InvalidError
 from notifyd.security.secrets import Secret
@@ -158,6 +160,46 @@ def test_every_fault_is_told_at_once() -> None:
         ("/tags/b~1c", "must be a string, not null"),
         ("/wheelsByPlace/left~0/size", "is required"),
     }
+
+
+def test_faults_come_in_the_order_of_the_document_and_then_of_the_record() -> None:
+    document = {"zeta": 1, "tags": 1, "alpha": 1, "wheels": 1}
+    with pytest.raises(InvalidError) as caught:
+        structure(document, Cart)
+    assert [fault.pointer for fault in caught.value.faults] == [
+        "/zeta",
+        "/alpha",
+        "/owner",
+        "/wheels",
+        "/tags",
+    ]
+
+
+@frozen
+class Sheet:
+    printed_on: date
+
+
+def test_a_type_that_no_document_can_become_is_refused_and_not_coerced() -> None:
+    with pytest.raises(StructureHandlerNotFoundError, match=r"can become the type <class 'datetime\.date'>"):
+        structure({"printedOn": 0}, Sheet)
+
+
+@frozen
+class Dial:
+    level: Literal[False, 1, 2, "off"]
+
+
+@pytest.mark.parametrize("level", [False, 1, 2, "off"])
+def test_one_of_some_values_is_taken_as_it_is(level: object) -> None:
+    assert structure({"level": level}, Dial).level is level
+
+
+@pytest.mark.parametrize("level", [True, 0, 1.0, "1", None, [], {}])
+def test_a_value_that_only_equals_one_of_them_is_not_one(level: object) -> None:
+    with pytest.raises(InvalidError) as caught:
+        structure({"level": level}, Dial)
+    assert caught.value.faults == (Fault("/level", "must be False, 1, 2 or off"),)
 
 
 def test_members_beginning_x_are_let_through_everywhere() -> None:
