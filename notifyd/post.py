@@ -5,21 +5,25 @@ No error raised here shows the URL it was sent to, because a URL may hold a secr
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from attrs import frozen
+from multidict import CIMultiDict
 
 from notifyd.errors import PermanentError, Reason, TransientError
+from notifyd.heads import HEAD_LIMIT, forgive, status_counts
 from notifyd.hosts import ascii_host
 from notifyd.model import SECOND, Receipt
 from notifyd.security.secrets import HIDDEN, Secret
@@ -30,6 +34,14 @@ EXCERPT_LIMIT: Final = 500
 
 ANSWER_LIMIT: Final = 4096
 """How many bytes of a receiver's answer are read."""
+
+ANSWER_TIME: Final = 1.0
+"""Seconds that the body of an answer may take to come, once its status is known."""
+
+RETRY_AFTER_CLAMP: Final = 1e9
+"""Seconds: beyond any wait that is granted. A receiver that asks for more asks for this."""
+
+_SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")  # with a fraction, as some services send it
 
 
 def http_url(instance: object, attribute: object, value: Secret) -> None:
@@ -70,15 +82,16 @@ def check_response(
     body: str = "",
     *,
     now: int,
-    retry_after: float | None = None,
+    retry_after: object = None,
     said: str = "",
 ) -> Receipt:
     """The verdict on an HTTP answer: a receipt for 2xx, else the error to raise, raised.
 
     408, 425, 429 and 5xx are transient, everything else permanent (a redirect too: following one would send
     the message where nobody configured it). `body` is kept as an excerpt. `now` is the context's clock;
-    `retry_after` (seconds) is a vendor's own form and wins over the `Retry-After` header (RFC 9110, 10.2.3);
-    `said` is the vendor's own short reason, such as `channel_is_archived`.
+    `retry_after` (seconds, a number or its text) is a vendor's own form, as it came, and wins over the
+    `Retry-After` header (RFC 9110, 10.2.3) where it is a time at all; `said` is the vendor's own short reason,
+    such as `channel_is_archived`.
     """
     if 200 <= status < 300:
         return Receipt(status=status)
@@ -88,22 +101,36 @@ def check_response(
     excerpt = body[:EXCERPT_LIMIT]
     if not verdict.transient:
         raise PermanentError(detail, reason=verdict.reason, status=status, excerpt=excerpt)
-    if retry_after is None or not 0 <= retry_after < math.inf:
-        retry_after = _retry_after(headers.get("Retry-After", ""), now)
-    raise TransientError(
-        detail, reason=verdict.reason, retry_after=retry_after, status=status, excerpt=excerpt
-    )
+    wait = _seconds(retry_after)
+    if wait is None:
+        wait = _retry_after(headers.get("Retry-After", ""), now)
+    raise TransientError(detail, reason=verdict.reason, retry_after=wait, status=status, excerpt=excerpt)
+
+
+def _seconds(value: object) -> float | None:
+    """A wait as it came, clamped; None where it is no time."""
+    if isinstance(value, str):
+        return min(float(value), RETRY_AFTER_CLAMP) if _SECONDS.fullmatch(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        return None
+    return float(min(value, RETRY_AFTER_CLAMP))
 
 
 def _retry_after(value: str, now: int) -> float | None:
     """Seconds to wait, from either form of the header; None where it is absent or neither."""
     value = value.strip()
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):  # with a fraction, as some services send it
-        return float(value)
+    return _seconds(value) if _SECONDS.fullmatch(value) else _until(value, now)
+
+
+def _until(value: str, now: int) -> float | None:
+    """Seconds until an HTTP date (RFC 9110, 5.6.7), 0 where it has passed."""
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now / SECOND)
-    except ValueError:
+        date = parsedate_to_datetime(value)
+        # Without a zone, as in the form of asctime, it is UTC, and not the time of this machine.
+        at = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):  # what email.utils makes of nonsense
         return None
+    return min(max(0.0, at - now / SECOND), RETRY_AFTER_CLAMP)
 
 
 @frozen
@@ -119,7 +146,7 @@ class Answer:
         """The text as a JSON object; empty where it is none."""
         try:
             value = json.loads(self.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}
 
@@ -129,14 +156,26 @@ async def post(
 ) -> Answer:
     """Send one POST through the context's `http`, follow no redirect, and read a bounded answer.
 
-    `body` is JSON unless `headers` name another `content-type`. Raises `TransientError` where the receiver
-    cannot be reached or gives no answer, `PermanentError` where `egress` forbids it. Neither shows the URL.
+    `body` is JSON unless `headers` name another `content-type`. The status is the verdict: an answer counts as
+    soon as its status line is there, and its text is what came of the body within `ANSWER_TIME`, empty where
+    it is encoded. Raises `TransientError` where the receiver cannot be reached or gives no status,
+    `PermanentError` where `egress` forbids it. Neither shows the URL.
     """
-    headers = {"content-type": "application/json", **(headers or {})}
+    headers = headers or {}
     secrets = [url, *(v for v in headers.values() if isinstance(v, Secret))]
-    plain = {name: v.reveal() if isinstance(v, Secret) else v for name, v in headers.items()}
+    plain = CIMultiDict({"content-type": "application/json", "accept-encoding": "identity"})
+    plain.update({name: v.reveal() if isinstance(v, Secret) else v for name, v in headers.items()})
     try:
-        async with http.post(url.reveal(), data=body, headers=plain, allow_redirects=False) as response:
+        async with http.post(
+            url.reveal(),
+            data=body,
+            headers=plain,
+            allow_redirects=False,
+            auto_decompress=False,  # with it aiohttp refuses an answer whose encoding it does not know
+            max_line_size=HEAD_LIMIT,
+            max_field_size=HEAD_LIMIT,
+            middlewares=(status_counts,),
+        ) as response:
             text = await _bounded_text(response)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         # Without its cause: aiohttp's errors show the URL, and a URL may hold a secret.
@@ -146,11 +185,16 @@ async def post(
 
 async def _bounded_text(response: aiohttp.ClientResponse) -> str:
     body, content = b"", response.content
-    # The status is the verdict: a body that breaks off changes nothing, and a retry would send twice.
-    with suppress(aiohttp.ClientError):
-        while len(body) < ANSWER_LIMIT and not content.at_eof():
-            body += await content.read(ANSWER_LIMIT - len(body))
-    return body.decode(errors="replace")
+    try:
+        async with asyncio.timeout(ANSWER_TIME):
+            while len(body) < ANSWER_LIMIT and not content.at_eof():
+                body += await content.read(ANSWER_LIMIT - len(body))
+    except (aiohttp.ClientError, HttpProcessingError, OSError, asyncio.CancelledError) as error:
+        # A body that breaks off or does not end changes nothing: the status is known. Nor does a cancellation,
+        # with which the channel's time ends: a retry would send twice.
+        forgive(error)
+    encoded = response.headers.get("Content-Encoding", "identity").strip().lower() != "identity"
+    return "" if encoded else body.decode(errors="replace")
 
 
 def hide(text: str, secrets: Iterable[Secret]) -> str:

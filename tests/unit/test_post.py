@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import socket
 import traceback
+from random import Random
+from typing import Final
 
 import aiohttp
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from notifyd.config.units import Backoff, Duration
 from notifyd.errors import PermanentError, Reason, TransientError
+from notifyd.flow.lane import retry_delay
 from notifyd.model import SECOND, Receipt
-from notifyd.post import ANSWER_LIMIT, check_response, hide, http_url, post
+from notifyd.post import ANSWER_LIMIT, RETRY_AFTER_CLAMP, Answer, check_response, hide, http_url, post
 from notifyd.registry.egress import Guard, open_session
 from notifyd.security.secrets import Secret
 from notifyd.testing import NOW, Reply, Sink
@@ -130,7 +136,14 @@ def test_every_other_status_is_one_of_the_two_errors(
         ("Mon, 21 Sep 2026 14:00:00 GMT", 0.0),
         ("soon", None),
         ("-5", None),
-        ("9" * 400, None),
+        ("9" * 20, RETRY_AFTER_CLAMP),
+        ("9" * 4000, RETRY_AFTER_CLAMP),
+        ("0" * 4000 + "3", 3.0),
+        ("Mon, 21 Sep 9999 14:00:00 GMT", RETRY_AFTER_CLAMP),
+        ("Mon, 21 Sep 2026 14:14:20 +9999999999", None),
+        ("Mon, 21 Sep 2026 14:14:20 -0000", 60.0),
+        ("Monday, 21-Sep-26 14:14:20 GMT", 60.0),
+        ("Mon Sep 21 14:14:20 2026", 60.0),
         ("", None),
         ("²", None),
         ("Mon, 99 Sep 2026 14:14:20 GMT", None),
@@ -148,11 +161,52 @@ def test_a_vendors_own_form_wins_over_the_header() -> None:
     assert caught.value.retry_after == 0.5
 
 
-@pytest.mark.parametrize("nonsense", [-1.0, float("nan"), float("inf")])
-def test_a_vendors_wait_that_is_no_time_is_passed_over(nonsense: float) -> None:
+@pytest.mark.parametrize(
+    ("given", "seconds"),
+    [(7, 7.0), (64.57, 64.57), ("7", 7.0), (10**400, RETRY_AFTER_CLAMP), (1e300, RETRY_AFTER_CLAMP)],
+)
+def test_a_vendors_wait_is_taken_as_a_number_or_its_text(given: object, seconds: float) -> None:
+    with pytest.raises(TransientError) as caught:
+        check_response(429, {}, now=NOW, retry_after=given)
+    assert caught.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [-1.0, -(10**400), float("nan"), float("inf"), True, "soon", "-3", "nan", "1e3", [], {"in": 3}],
+)
+def test_a_vendors_wait_that_is_no_time_is_passed_over(nonsense: object) -> None:
     with pytest.raises(TransientError) as caught:
         check_response(429, {"Retry-After": "9"}, now=NOW, retry_after=nonsense)
     assert caught.value.retry_after == 9.0
+
+
+DATES: Final = st.from_regex(
+    r"[A-Z][a-z]{2,8},? [0-9]{1,5}[ -][A-Z][a-z]{2}[ -][0-9]{1,6} "
+    r"[0-9]{1,3}(:[0-9]{1,3}){1,2} (GMT|[+-]?[0-9]{1,40})?"
+)
+ANY_TEXT: Final = st.text(st.characters(exclude_categories=())) | st.from_regex(r"[0-9.,+eE-]*") | DATES
+ANY_JSON: Final = st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT | st.lists(st.integers())
+
+
+@example("Mon, 21 Sep 2026 14:14:20 +" + "9" * 4000, None, 429, 1)
+@given(ANY_TEXT, ANY_JSON, st.sampled_from([408, 425, 429, 500, 503]), st.integers(1, 2000))
+def test_whatever_a_receiver_says_of_waiting_the_wait_is_within_the_schedule(
+    header: str, vendors: object, status: int, tries: int
+) -> None:
+    backoff = Backoff(Duration(SECOND), Duration(900 * SECOND))
+    with pytest.raises(TransientError) as caught:
+        check_response(status, {"Retry-After": header}, now=NOW, retry_after=vendors)
+    asked = caught.value.retry_after
+    assert asked is None or 0 <= asked <= RETRY_AFTER_CLAMP
+    step = min(SECOND * 2 ** min(tries - 1, 40), 900 * SECOND)
+    wait = retry_delay(tries, backoff, asked, Random(1))  # noqa: S311 - no secret
+    assert (0 if asked is None else step) <= wait <= 900 * SECOND
+
+
+@pytest.mark.parametrize("text", ["[" * 4000, '{"a":' * 700, "9" * 4096, '{"a": NaN}', "\ud800", ""])
+def test_an_answers_json_is_an_object_whatever_came(text: str) -> None:
+    assert isinstance(Answer(200, {}, text).json, dict)
 
 
 def test_hiding_takes_long_pieces_of_a_url_and_leaves_its_words() -> None:

@@ -72,10 +72,14 @@ class DiscordChannel:
 
     async def send(self, message: Message) -> Receipt:
         answer = await post(self._context.http, self._url, json.dumps(payload(message)).encode())
-        wait, said = _explained(answer.json)
-        now = self._context.clock()
+        error = answer.json
         return check_response(
-            answer.status, answer.headers, answer.text, now=now, retry_after=wait, said=said
+            answer.status,
+            answer.headers,
+            answer.text,
+            now=self._context.clock(),
+            retry_after=error.get("retry_after"),
+            said=_reason(error),
         )
 
     async def aclose(self) -> None:
@@ -93,11 +97,8 @@ def execution_url(webhook_url: Secret) -> Secret:
     return Secret(urlunsplit(parts._replace(path=path, query=query)))
 
 
-def _explained(error: dict[str, Any]) -> tuple[float | None, str]:
-    """The seconds to wait and the reason."""
-    wait = error.get("retry_after")
-    reason = f"{error.get('message', '')} ({error.get('code', '')})".removesuffix(" ()").strip()
-    return float(wait) if isinstance(wait, int | float) else None, reason
+def _reason(error: dict[str, Any]) -> str:
+    return f"{error.get('message', '')} ({error.get('code', '')})".removesuffix(" ()").strip()
 
 
 def escape(text: str) -> str:

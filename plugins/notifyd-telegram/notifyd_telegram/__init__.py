@@ -20,6 +20,7 @@ from attrs import field, frozen
 
 from notifyd.plugin import (
     Action,
+    Answer,
     ChannelContext,
     ChannelType,
     Field,
@@ -83,19 +84,36 @@ class TelegramChannel:
         body = json.dumps(payload(message, self._config.chat_id)).encode()
         answer = await post(self._context.http, self._config.method_url, body)
         text = hide(answer.text, [self._config.bot_token])
-        wait, said = _explained(answer.json)
-        now = self._context.clock()
-        return check_response(answer.status, answer.headers, text, now=now, retry_after=wait, said=said)
+        error = answer.json
+        return check_response(
+            _status(answer),
+            answer.headers,
+            text,
+            now=self._context.clock(),
+            retry_after=_wait(error),
+            said=str(error.get("description", "")),
+        )
 
     async def aclose(self) -> None:
         """Nothing is held: the session belongs to the daemon."""
 
 
-def _explained(error: dict[str, Any]) -> tuple[float | None, str]:
-    """The seconds to wait and the reason."""
+def _status(answer: Answer) -> int:
+    """The status that counts: where `ok` is false in an answer with 200, it is `error_code`.
+
+    The API documents `ok` as its verdict and gives `error_code` beside it
+    (https://core.telegram.org/bots/api#making-requests). Where no body came the status stands alone.
+    """
+    if answer.status != 200 or answer.json.get("ok") is not False:
+        return answer.status
+    code = answer.json.get("error_code")
+    return code if isinstance(code, int) and 400 <= code < 600 else 400
+
+
+def _wait(error: dict[str, Any]) -> object:
+    """The seconds to wait, as they came."""
     parameters = error.get("parameters")
-    wait = parameters.get("retry_after") if isinstance(parameters, dict) else None
-    return float(wait) if isinstance(wait, int) else None, str(error.get("description", ""))
+    return parameters.get("retry_after") if isinstance(parameters, dict) else None
 
 
 def escape(text: str) -> str:

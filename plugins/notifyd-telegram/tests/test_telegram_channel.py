@@ -167,6 +167,29 @@ async def test_being_rate_limited_says_when_to_come_back() -> None:
     assert (caught.value.reason, caught.value.retry_after) == (Reason.THROTTLED, 31.0)
 
 
+async def test_ok_is_telegrams_verdict_where_it_comes_with_status_200() -> None:
+    body = {"ok": False, "error_code": 429, "description": "slow", "parameters": {"retry_after": 31}}
+    with pytest.raises(TransientError) as caught:
+        await answer(status=200, payload=body)
+    assert (caught.value.reason, caught.value.status, caught.value.retry_after) == (
+        Reason.THROTTLED,
+        429,
+        31.0,
+    )
+
+
+@pytest.mark.parametrize("code", [None, "400", 200, 7, True])
+async def test_not_ok_without_a_sensible_code_is_a_refusal(code: object) -> None:
+    with pytest.raises(PermanentError) as caught:
+        await answer(status=200, payload={"ok": False, "error_code": code})
+    assert (caught.value.reason, caught.value.status) == (Reason.REJECTED, 400)
+
+
+@pytest.mark.parametrize("body", ["", "ok", '{"ok": fal', "[false]"])
+async def test_a_body_that_does_not_come_leaves_status_200_as_the_verdict(body: str) -> None:
+    await answer(status=200, body=body)
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

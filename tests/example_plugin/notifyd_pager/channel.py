@@ -48,7 +48,7 @@ class PagerChannel:
             answer.headers,
             answer.text,
             now=self._context.clock(),
-            retry_after=seconds(answer.json.get("wait")),
+            retry_after=answer.json.get("wait"),
             said=str(answer.json.get("error", "")),
         )
 
@@ -67,8 +67,3 @@ def payload(message: Message, team: str) -> bytes:
         "links": [link.url for link in message.actions],
     }
     return json.dumps(page).encode()
-
-
-def seconds(value: object) -> float | None:
-    """What this vendor asks to wait, where it is a number at all."""
-    return float(value) if isinstance(value, int | float) else None

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from notifyd_pager import notifyd_channel_types
-from notifyd_pager.channel import PagerConfig, payload, seconds
+from notifyd_pager.channel import PagerConfig, payload
 from notifyd_pager.hours import in_office_hours
 
 from notifyd.plugin import Level, Secret
@@ -29,10 +29,6 @@ class TestPager(HttpConformance):
 def test_only_what_is_wrong_is_urgent(level: Level, urgent: bool) -> None:
     page = json.loads(payload(sample_message(level=level), "release"))
     assert (page["urgent"], page["team"]) == (urgent, "release")
-
-
-def test_a_wait_that_is_no_number_is_no_wait() -> None:
-    assert [seconds(value) for value in (7, 0.5, "7", None)] == [7.0, 0.5, None, None]
 
 
 @pytest.mark.parametrize(
