@@ -67,6 +67,9 @@ lint: $(STAMP) ## ruff, mypy --strict, import-linter, deptry
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry notifyd
+	@set -e; for plugin in $(notdir $(PLUGINS)); do package=$$(echo $$plugin | tr - _); echo "deptry $$plugin"; \
+		$(BIN)/deptry --config plugins/$$plugin/pyproject.toml --known-first-party $$package \
+		--package-module-name-map notifyd-server=notifyd plugins/$$plugin/$$package; done
 
 contract: $(STAMP) ## write the files of the contract anew, from the records, routes and faults
 	@$(BIN)/python -m tests.contract

@@ -1,4 +1,4 @@
-"""A fresh virtual environment that has all that this one has, and takes more plugins, with no network."""
+"""Virtual environments of a test's own, filled with no network."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ class Venv:
     @property
     def python(self) -> str:
         return str(self.folder / "bin" / "python")
+
+    @property
+    def packages(self) -> Path:
+        """Its site-packages."""
+        (packages,) = self.folder.glob("lib/python*/site-packages")
+        return packages
 
     def run(self, *args: str, cwd: Path | None = None) -> str:
         """What `python ARGS` prints. AssertionError with all of it where that fails."""
@@ -39,11 +45,16 @@ class Venv:
         )
 
 
-def fresh_venv(folder: Path) -> Venv:
+def empty_venv(folder: Path) -> Venv:
+    """An environment with nothing in it, not even pip."""
     venv.create(folder, with_pip=False)
-    made = Venv(folder)
-    (packages,) = folder.glob("lib/python*/site-packages")
+    return Venv(folder)
+
+
+def fresh_venv(folder: Path) -> Venv:
+    """An environment that has all that this one has."""
+    made = empty_venv(folder)
     # As a folder of its own, so that the editable installs in it count too.
     here = sysconfig.get_path("purelib", scheme=sysconfig.get_default_scheme(), vars={"base": sys.prefix})
-    (packages / "beside.pth").write_text(f"import site; site.addsitedir({here!r})\n")
+    (made.packages / "beside.pth").write_text(f"import site; site.addsitedir({here!r})\n")
     return made
