@@ -10,17 +10,19 @@ import json
 import math
 import os
 import re
+import string
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from attrs import frozen
 from multidict import CIMultiDict
+from yarl import URL
 
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.heads import HEAD_LIMIT, forgive, status_counts
@@ -44,17 +46,46 @@ RETRY_AFTER_CLAMP: Final = 1e9
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")  # with a fraction, as some services send it
 
 
+_TARGET: Final = re.compile(r"[^:/?#]+://[^/?#]*([^#]*)")
+
+
+def exact_url(text: str) -> URL:
+    """The URL to request for an http or https URL: byte for byte, but for a host that is not ASCII.
+
+    Spelling counts where it is signed, or where `%2F` is not `/`, so nothing is normalised. Only characters that
+    no request can carry are percent-encoded (RFC 3986, 2.1), and the fragment, which is never sent, is left out.
+    Raises ValueError, which does not show the URL.
+    """
+    parts, found = urlsplit(text), _TARGET.match(text)
+    # User and password are sent as Basic authentication, in Latin-1; a name with a colon cannot be (RFC 7617, 2).
+    login, _ = (unquote(part or "").encode("latin-1") for part in (parts.username, parts.password))
+    if parts.scheme not in ("http", "https") or found is None or parts.port == 0 or b":" in login:
+        raise ValueError("not an http or https URL with a host")
+    user, at, _ = parts.netloc.rpartition("@")
+    host = ascii_host(parts.hostname or "")
+    port = "" if parts.port is None else f":{parts.port}"
+    path, mark, query = _carried(found[1]).partition("?")
+    return URL.build(
+        scheme=parts.scheme,
+        authority=_carried(user) + at + (f"[{host}]" if ":" in host else host) + port,
+        path=(path or "/") + ("" if query else mark),
+        query_string=query,
+        encoded=True,
+    )
+
+
+def _carried(text: str) -> str:
+    return quote(text, safe=string.punctuation)
+
+
 def http_url(instance: object, attribute: object, value: Secret) -> None:
     """An attrs validator for a field that holds an http or https URL. Its ValueError does not show it."""
     text = value.reveal()
     try:
-        parts = urlsplit(text)
-        good = (
-            parts.scheme in ("http", "https") and bool(ascii_host(parts.hostname or "")) and parts.port != 0
-        )
+        good = text.isprintable() and " " not in text and bool(exact_url(text))
     except ValueError:
         good = False
-    if not good or not text.isprintable() or " " in text:
+    if not good:
         raise ValueError("not an http or https URL with a host")
 
 
@@ -156,10 +187,11 @@ async def post(
 ) -> Answer:
     """Send one POST through the context's `http`, follow no redirect, and read a bounded answer.
 
-    `body` is JSON unless `headers` name another `content-type`. The status is the verdict: an answer counts as
-    soon as its status line is there, and its text is what came of the body within `ANSWER_TIME`, empty where
-    it is encoded. Raises `TransientError` where the receiver cannot be reached or gives no status,
-    `PermanentError` where `egress` forbids it. Neither shows the URL.
+    The URL goes out as it is written, see `exact_url`. `body` is JSON unless `headers` name another
+    `content-type`. The status is the verdict: an answer counts as soon as its status line is there, and its text
+    is what came of the body within `ANSWER_TIME`, empty where it is encoded. Raises `TransientError` where the
+    receiver cannot be reached or gives no status, `PermanentError` where `egress` forbids it or the URL is none.
+    Neither shows the URL.
     """
     headers = headers or {}
     secrets = [url, *(v for v in headers.values() if isinstance(v, Secret))]
@@ -167,7 +199,7 @@ async def post(
     plain.update({name: v.reveal() if isinstance(v, Secret) else v for name, v in headers.items()})
     try:
         async with http.post(
-            url.reveal(),
+            _address(url),
             data=body,
             headers=plain,
             allow_redirects=False,
@@ -181,6 +213,13 @@ async def post(
         # Without its cause: aiohttp's errors show the URL, and a URL may hold a secret.
         raise _fault(error) from None
     return Answer(response.status, response.headers, hide(text, secrets))
+
+
+def _address(url: Secret) -> URL:
+    try:
+        return exact_url(url.reveal())
+    except ValueError:
+        raise PermanentError("the receiver has no http or https URL with a host") from None
 
 
 async def _bounded_text(response: aiohttp.ClientResponse) -> str:

@@ -22,12 +22,19 @@ class Then(Enum):
 
 
 @asynccontextmanager
-async def receiver(*writes: bytes, then: Then = Then.HOLD) -> AsyncIterator[str]:
-    """The URL of a server that takes one request for each connection and answers with `writes`, one by one."""
+async def receiver(
+    *writes: bytes, then: Then = Then.HOLD, heads: list[bytes] | None = None
+) -> AsyncIterator[str]:
+    """The URL of a server that takes one request for each connection and answers with `writes`, one by one.
+
+    The heads of the requests are added to `heads`, as they came.
+    """
     over = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        if heads is not None:
+            heads.append(head)
         for data in writes:
             writer.write(data)
             await writer.drain()

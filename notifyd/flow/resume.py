@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Final
 
 import orjson
-from yarl import URL
 
 from notifyd.approval.ballots import owed_row
 from notifyd.approval.notices import own_event, progress
@@ -193,7 +192,7 @@ def _told(approval: Approval, decision: Decision) -> dict[str, Any]:
 def _callback_delivery(
     approval: Approval, effect: Effect, message: Message, registry: Registry, now: Instant
 ) -> Delivery:
-    origin = origin_of(URL(approval.callback_url or ""))
+    origin = origin_of(approval.callback_url or "")
     return Delivery(
         id=effect.id,
         tenant=approval.tenant,

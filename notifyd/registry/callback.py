@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
 from notifyd.errors import PermanentError, Reason
 from notifyd.model import SECOND, Clock, Message, Receipt
@@ -39,10 +39,10 @@ class CallbackChannel:
                 "no secret to sign with: resume.secrets is empty and the client that asked has none",
                 reason=Reason.UNAUTHORIZED,
             )
-        url, body, now = URL(message.recipient or ""), message.body.encode(), self._clock()
+        url, body, now = Secret(message.recipient or ""), message.body.encode(), self._clock()
         headers = sign(secrets, message.id, now // SECOND, body)
         headers["X-Correlation-ID"] = message.event["correlationId"]
-        answer = await post(self._sessions[url.scheme], Secret(str(url)), body, headers)
+        answer = await post(self._sessions[urlsplit(url.reveal()).scheme], url, body, headers)
         return check_response(answer.status, answer.headers, answer.text, now=self._clock())
 
     async def aclose(self) -> None:

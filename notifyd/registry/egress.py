@@ -14,16 +14,14 @@ from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, TypeAlias
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
-from yarl import URL
 
 from notifyd.config.settings import Network
-from notifyd.hosts import ascii_host
+from notifyd.post import exact_url
 
 Address: TypeAlias = IPv4Address | IPv6Address
 
@@ -134,9 +132,9 @@ def open_session(
     )
 
 
-def origin_of(url: URL) -> str:
-    """`scheme://host[:port]`, the port only where it is not the scheme's own."""
-    return str(url.origin())
+def origin_of(url: str) -> str:
+    """`scheme://host[:port]`, the port only where it is not the scheme's own. Raises ValueError."""
+    return str(exact_url(url).origin())
 
 
 def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> str | None:
@@ -148,15 +146,10 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
     if not text.isprintable() or " " in text or "\\" in text:
         return "must not hold spaces, backslashes or control characters"
     try:
-        url = URL(text)
-        origin = origin_of(url)
-        host = urlsplit(text).hostname or ""
-        # yarl falls back to IDNA 2003 where a name breaks the rules of 2008, and so to another domain.
-        _ = host.isascii() or ascii_host(host)
+        url = exact_url(text)
     except ValueError:
         return "must be an absolute http or https URL"
-    if url.scheme not in ("http", "https"):
-        return "must be an https URL, or http to an allowed private address"
+    origin = origin_of(text)
     if url.user is not None or url.password is not None:
         return "must not carry a user name or password"
     if origin not in _origins(tuple(allowed_origins)):
@@ -166,7 +159,7 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
 
 @lru_cache(maxsize=8)
 def _origins(allowed: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(origin_of(URL(one)) for one in allowed)
+    return frozenset(map(origin_of, allowed))
 
 
 @lru_cache(maxsize=1024)

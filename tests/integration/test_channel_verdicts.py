@@ -41,10 +41,13 @@ CHANNELS: Final[dict[str, Callable[[str, ChannelContext], Channel]]] = {
 }
 
 
-async def tried(name: str, timeout: float, *writes: bytes) -> Result:
+async def tried(
+    name: str, timeout: float, *writes: bytes, path: str = "", heads: list[bytes] | None = None
+) -> Result:
     """An attempt of the channel at a receiver that writes this and then holds the connection."""
     clock = TurnableClock()
-    async with receiver(*writes) as url, open_session(Guard(("127.0.0.1",))) as http:
+    async with receiver(*writes, heads=heads) as base, open_session(Guard(("127.0.0.1",))) as http:
+        url = base + path
         channel = CHANNELS[name](url, ChannelContext(name, http, logging.getLogger("test"), clock))
         event = {"client": "task-runner", "correlationId": "c-1"}
         message = Message(id="m-1", title="Title", body="Body", recipient=url, event=event)
@@ -80,3 +83,13 @@ async def test_a_channel_test_tells_the_same(tmp_path: Path) -> None:
         async with daemon(tmp_path, CONFIG + hook) as notifyd:
             answer = await notifyd.post("/api/v1/channels/hook/test", {}, "operator")
     assert (answer.status, answer.json["status"]) == (200, "sent")
+
+
+@pytest.mark.parametrize("name", CHANNELS)
+async def test_a_url_goes_out_byte_for_byte(name: str) -> None:
+    heads: list[bytes] = []
+    path = "a%2Fb/../c;d=%7e/?sp=%2Fa%2Fb&&sig=x+y%20z==&empty=&%zz"
+    await tried(name, 5, HEAD % 200 + b"Content-Length: 0\r\n\r\n", path=path + "#fragment", heads=heads)
+    target = heads[0].split(b" ")[1].decode()
+    ours = {"discord": path + "&wait=true", "telegram": path.replace("/?", "/bot1:a/sendMessage?")}
+    assert target == "/" + ours.get(name, path)

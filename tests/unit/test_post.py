@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import traceback
+from base64 import b64encode
 from random import Random
 from typing import Final
 
@@ -17,7 +18,16 @@ from notifyd.config.units import Backoff, Duration
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.flow.lane import retry_delay
 from notifyd.model import SECOND, Receipt
-from notifyd.post import ANSWER_LIMIT, RETRY_AFTER_CLAMP, Answer, check_response, hide, http_url, post
+from notifyd.post import (
+    ANSWER_LIMIT,
+    RETRY_AFTER_CLAMP,
+    Answer,
+    check_response,
+    exact_url,
+    hide,
+    http_url,
+    post,
+)
 from notifyd.registry.egress import Guard, open_session
 from notifyd.security.secrets import Secret
 from notifyd.testing import NOW, Reply, Sink
@@ -209,6 +219,48 @@ def test_an_answers_json_is_an_object_whatever_came(text: str) -> None:
     assert isinstance(Answer(200, {}, text).json, dict)
 
 
+@pytest.mark.parametrize(
+    ("url", "target", "authority"),
+    [
+        ("https://h/a?sp=%2Fa%2Fb", "/a?sp=%2Fa%2Fb", "h"),
+        ("https://h", "/", "h"),
+        ("https://h?x", "/?x", "h"),
+        ("https://h/a?", "/a?", "h"),
+        ("https://h/a/./../b//c", "/a/./../b//c", "h"),
+        ("https://h/%zz%", "/%zz%", "h"),
+        ("https://h/a?b?c#d?e", "/a?b?c", "h"),
+        ("https://h/<>\"{}|^`[]'", "/<>\"{}|^`[]'", "h"),
+        ("https://h/a@b:c", "/a@b:c", "h"),
+        ("https://h/ä?ö=%C3", "/%C3%A4?%C3%B6=%C3", "h"),
+        ("HTTPS://H.Example:8443/X", "/X", "h.example:8443"),
+        ("https://faß.example/", "/", "xn--fa-hia.example"),
+        ("https://u%40:p%2F@h/x", "/x", "u%40:p%2F@h"),
+        ("https://[::1]:8080/x", "/x", "[::1]:8080"),
+    ],
+)
+def test_a_url_is_requested_as_it_is_written(url: str, target: str, authority: str) -> None:
+    exact = exact_url(url)
+    assert (exact.raw_path_qs, exact.raw_authority) == (target, authority)
+
+
+@given(st.from_regex(r"/[\x21\x22\x24-\x7e]*", fullmatch=True))
+def test_any_target_of_printable_ascii_stays_as_it_is(target: str) -> None:
+    assert exact_url("https://h.example" + target + "#x").raw_path_qs == target
+
+
+async def test_a_user_and_password_in_a_url_are_sent_as_basic_authentication() -> None:
+    async with Sink() as sink, aiohttp.ClientSession() as http:
+        await post(http, Secret(sink.url.replace("//", "//us%40er:p%3Ass@") + "/a%2Fb"), b"{}")
+    assert sink.received[0].headers["authorization"] == "Basic " + b64encode(b"us@er:p:ss").decode()
+
+
+async def test_what_is_no_url_is_a_permanent_error_that_does_not_show_it() -> None:
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(PermanentError) as caught:
+            await post(http, Secret("https://h:x/" + PATH), b"{}")
+    assert PATH not in "".join(traceback.format_exception(caught.value))
+
+
 def test_hiding_takes_long_pieces_of_a_url_and_leaves_its_words() -> None:
     secret = Secret("https://user:long-password@hooks.example/services/T0/abcdefghijkl")
     shown = hide("long-password at hooks.example/services/T0/abcdefghijkl as user", [secret, Secret("")])
@@ -235,6 +287,8 @@ def test_an_http_url_is_accepted(url: str) -> None:
         "http://a:x/",
         "http://[::/",
         "http://a b/",
+        "http://a%3Ab:c@a/",
+        "http://a:%E2%82%AC@a/",
         "http://a/\n",
     ],
 )

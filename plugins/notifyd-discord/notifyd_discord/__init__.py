@@ -14,7 +14,7 @@ import json
 import re
 from collections.abc import Iterable
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import quote
 
 from attrs import field, frozen
 
@@ -91,10 +91,11 @@ def execution_url(webhook_url: Secret) -> Secret:
 
     Without `wait` Discord answers before it has saved the message, and tells of no fault afterwards.
     """
-    parts = urlsplit(webhook_url.reveal())
-    path = re.sub(r"^/api/(v[0-9]+/)?webhooks/", "/api/v10/webhooks/", parts.path)
-    query = urlencode(dict(parse_qsl(parts.query)) | {"wait": "true"})
-    return Secret(urlunsplit(parts._replace(path=path, query=query)))
+    base, _, query = webhook_url.reveal().partition("#")[0].partition("?")
+    address = re.sub(r"^(https?://[^/]+)/api/(v[0-9]+/)?webhooks/", r"\1/api/v10/webhooks/", base, flags=re.I)
+    # Piece by piece: the rest of the query stays as it is written.
+    kept = [piece for piece in query.split("&") if piece.partition("=")[0] != "wait"] if query else []
+    return Secret(f"{address}?{'&'.join([*kept, 'wait=true'])}")
 
 
 def _reason(error: dict[str, Any]) -> str:

@@ -71,8 +71,8 @@ class TelegramConfig:
 
     @property
     def method_url(self) -> Secret:
-        base = self.api_url.reveal().rstrip("/")
-        return Secret(f"{base}/bot{self.bot_token.reveal()}/sendMessage")
+        base, mark, query = self.api_url.reveal().partition("#")[0].partition("?")
+        return Secret(f"{base.rstrip('/')}/bot{self.bot_token.reveal()}/sendMessage{mark}{query}")
 
 
 class TelegramChannel:
