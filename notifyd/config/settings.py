@@ -100,10 +100,10 @@ class ResumeTokenMode(StrEnum):
 
 
 class StoreDriver(StrEnum):
-    """The package that speaks with MongoDB: motor, or PyMongo's own asynchronous client."""
+    """The package that speaks with MongoDB: PyMongo's own asynchronous client, or motor (ended in May 2026)."""
 
-    MOTOR = "motor"
     PYMONGO = "pymongo"
+    MOTOR = "motor"
 
 
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
@@ -126,7 +126,7 @@ class StoreSettings:
         default="sqlite:///./notifyd.db", repr=units.hide_password
     )
     timeout: Span = Duration(2 * SECOND)
-    driver: StoreDriver = StoreDriver.MOTOR  # for MongoDB
+    driver: StoreDriver = StoreDriver.PYMONGO  # for MongoDB
 
 
 @frozen

@@ -1,8 +1,7 @@
 """The `Store` protocol: what notifyd asks of a database.
 
-Each operation is one idempotent step, named for what it means, and needs no transaction across documents: a
-database with transactions does all of a step's writes in one; another does the main conditional write and
-then repeats the rest, idempotently, until it is done. Repeating any operation changes nothing.
+Each operation is one idempotent step, named for what it means: what it writes is written whole or not at all.
+Repeating any operation changes nothing.
 
 In: a step of the flow with its records. Out: the step made durable, or what is stored.
 

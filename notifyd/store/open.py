@@ -29,7 +29,7 @@ class StoreOptions:
     timeout: float = 2.0
     observer: CommitObserver | None = None
     clock_skew: float | None = None
-    driver: StoreDriver = StoreDriver.MOTOR
+    driver: StoreDriver = StoreDriver.PYMONGO
 
 
 Opener: TypeAlias = Callable[[str, StoreOptions], Awaitable[Store]]
@@ -43,7 +43,7 @@ async def open_store(
     timeout: float = 2.0,
     observer: CommitObserver | None = None,
     clock_skew: float | None = None,
-    driver: StoreDriver = StoreDriver.MOTOR,
+    driver: StoreDriver = StoreDriver.PYMONGO,
 ) -> Store:
     """Open the store that `url` names, by the options of `StoreOptions`; close it with its `aclose`.
 

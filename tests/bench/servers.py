@@ -91,7 +91,7 @@ async def disk(rows: str) -> None:
         db.close()
 
 
-async def store(where: str, rows: str, callers: str, driver: str = "motor") -> None:
+async def store(where: str, rows: str, callers: str, driver: str = "pymongo") -> None:
     """What a store makes of its disk: events appended by so many callers at once."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         url = f"sqlite:///{folder}/store.db" if where == "sqlite" else where

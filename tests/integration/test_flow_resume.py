@@ -28,6 +28,7 @@ from notifyd.model import (
 )
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes, verify
+from notifyd.store import AttemptRecord
 from notifyd.testkit.receivers import Received, Reply, Sink
 from notifyd.wire.codec import rfc3339
 from tests import events
@@ -174,6 +175,33 @@ async def test_the_callback_is_sent_once_and_its_end_is_told_to_all(way: Flow, r
     names = [line.name for line in await way.audit()]
     assert names.count(AuditName.RESUME_DELIVERED) == 1
     assert AuditName.NOTIFICATION_SENT in names
+
+
+async def test_who_lost_a_callbacks_lease_keeps_the_attempt_and_tells_nobody_of_an_end(
+    way: Flow, runner: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """How the callback ends is for its new holder to say: the old one plans no event that is not stored."""
+    record, lost = way.store.record, list[bool]()
+
+    async def late(given: AttemptRecord) -> bool:
+        stale = evolve(given.delivery, fencing_token=given.delivery.fencing_token + 1)
+        lost.append(not await record(evolve(given, delivery=stale)))
+        return not lost[-1]
+
+    document = await ask(way, runner)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(way.store, "record", late, raising=False)
+        await way.decide(document)
+        await until(lambda: len(lost) == 2)  # that people were told, and the callback
+    await way.sweep()
+    row = await callback(way)
+    assert lost == [True, True]
+    assert (row.state.open, row.tries, [one.status for one in row.attempts]) == (True, 0, [200])
+    assert (await way.approval(document)).resume is ResumeStatus.QUEUED
+    assert {line.name for line in await way.audit()} == {AuditName.REQUESTED, AuditName.ACKNOWLEDGED}
+    assert [one.event["action"] for one in await way.messages(1)] == ["acknowledged"]
+    assert way.metric("notifyd_deliveries_total", channel=RESUME_CHANNEL, outcome="sent") == 0
+    assert "ERROR" not in {one.levelname for one in caplog.records}
 
 
 async def test_the_callbacks_row_shows_no_token_and_its_message_is_sealed(

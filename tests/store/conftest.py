@@ -23,7 +23,7 @@ Open = Callable[..., Awaitable[MongoStore]]
 class Deployment:
     """One database of a kind, opened and opened again, as a daemon that restarts does."""
 
-    def __init__(self, url: str, driver: StoreDriver = StoreDriver.MOTOR) -> None:
+    def __init__(self, url: str, driver: StoreDriver = StoreDriver.PYMONGO) -> None:
         self.url = url
         self.driver = driver
         self.store: Store | None = None
@@ -55,7 +55,7 @@ class Kind:
     """`url` gives an empty database for a test."""
 
     url: Callable[[pytest.FixtureRequest], str]
-    driver: StoreDriver = StoreDriver.MOTOR
+    driver: StoreDriver = StoreDriver.PYMONGO
 
 
 KINDS: dict[str, Kind] = {

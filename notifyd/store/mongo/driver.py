@@ -1,4 +1,4 @@
-"""The one file that knows which driver is in use: motor, or PyMongo's own asynchronous client.
+"""The one file that knows which driver is in use: PyMongo's own asynchronous client, or motor.
 
 Both speak with nearly the same names. What differs, `aggregate`, `close` and sessions, is hidden here; so is what
 every operation has in common: write concern, read concern, the measuring of writes, transactions, and errors

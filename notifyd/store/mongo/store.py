@@ -348,7 +348,7 @@ async def open_mongo(
     clock: Clock,
     timeout: float = 2.0,
     clock_skew: float | None = None,
-    driver: StoreDriver = StoreDriver.MOTOR,
+    driver: StoreDriver = StoreDriver.PYMONGO,
     observer: CommitObserver | None = None,
 ) -> MongoStore:
     """Open the database that `url` names, for this node; the leases of its earlier life are void.
