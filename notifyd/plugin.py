@@ -22,12 +22,14 @@ from notifyd.post import Answer, check_response, hide, http_url, post
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
 from notifyd.text import clean, fit, one_line, units
+from notifyd.trust import CaFile
 
 __all__ = [
     "API_VERSION",
     "SECOND",
     "Action",
     "Answer",
+    "CaFile",
     "Channel",
     "ChannelContext",
     "ChannelType",

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import ssl
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC
@@ -49,6 +50,7 @@ _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")  # with a fraction, as some s
 _TARGET: Final = re.compile(r"[^:/?#]+://[^/?#]*([^#]*)")
 
 
+@lru_cache(maxsize=256)
 def exact_url(text: str) -> URL:
     """The URL to request for an http or https URL: byte for byte, but for a host that is not ASCII.
 
@@ -183,15 +185,20 @@ class Answer:
 
 
 async def post(
-    http: aiohttp.ClientSession, url: Secret, body: bytes, headers: Mapping[str, str | Secret] | None = None
+    http: aiohttp.ClientSession,
+    url: Secret,
+    body: bytes,
+    headers: Mapping[str, str | Secret] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
 ) -> Answer:
     """Send one POST through the context's `http`, follow no redirect, and read a bounded answer.
 
     The URL goes out as it is written, see `exact_url`. `body` is JSON unless `headers` name another
-    `content-type`. The status is the verdict: an answer counts as soon as its status line is there, and its text
-    is what came of the body within `ANSWER_TIME`, empty where it is encoded. Raises `TransientError` where the
-    receiver cannot be reached or gives no status, `PermanentError` where `egress` forbids it or the URL is none.
-    Neither shows the URL.
+    `content-type`. `tls` says whom to trust, in place of the session's own authorities. The status is the
+    verdict: an answer counts as soon as its status line is there, and its text is what came of the body within
+    `ANSWER_TIME`, empty where it is encoded. Raises `TransientError` where the receiver cannot be reached or
+    gives no status, `PermanentError` where `egress` forbids it or the URL is none. Neither shows the URL.
     """
     headers = headers or {}
     secrets = [url, *(v for v in headers.values() if isinstance(v, Secret))]
@@ -207,6 +214,7 @@ async def post(
             max_line_size=HEAD_LIMIT,
             max_field_size=HEAD_LIMIT,
             middlewares=(status_counts,),
+            ssl=tls or True,
         ) as response:
             text = await _bounded_text(response)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,13 +24,16 @@ class Then(Enum):
 
 @asynccontextmanager
 async def receiver(
-    *writes: bytes, then: Then = Then.HOLD, heads: list[bytes] | None = None
+    *writes: bytes,
+    then: Then = Then.HOLD,
+    heads: list[bytes] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[str]:
     """The URL of a server that takes one request for each connection and answers with `writes`, one by one.
 
     The heads of the requests are added to `heads`, as they came.
     """
-    over = asyncio.Event()
+    over, scheme = asyncio.Event(), "https" if tls else "http"
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -46,9 +50,9 @@ async def receiver(
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         writer.close()
 
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     finally:
         over.set()
         server.close()

@@ -36,6 +36,7 @@ from notifyd.config.units import (
 )
 from notifyd.plugin import ChannelType
 from notifyd.security.secrets import Secret
+from notifyd.trust import CaFile
 
 __all__ = [
     "COMMON_OPTIONS",
@@ -222,9 +223,13 @@ class Resume:
 
 @frozen
 class Egress:
-    """Private addresses that may be called: networks, and host names whatever they resolve to."""
+    """`allow_private` are private addresses that may be called: networks, and host names whatever they resolve to.
+
+    `tls_ca` are authorities that are trusted for every HTTPS call, beside the system's.
+    """
 
     allow_private: tuple[Network | str, ...] = ()
+    tls_ca: CaFile | None = None
 
 
 @frozen

@@ -20,6 +20,7 @@ from notifyd.config import units
 from notifyd.config.faults import Findings
 from notifyd.config.units import Bounds, Duration, Network, SealKey, Signing, Size, Text
 from notifyd.security.secrets import Secret
+from notifyd.trust import CaFile
 from notifyd.wire import strict
 from notifyd.wire.strict import Hook, Members, Parse, Strict, StructureError
 
@@ -57,6 +58,7 @@ class Structurer(Strict):
             {
                 float: _float,
                 Path: lambda value: base / Path(_string(value)).expanduser(),
+                CaFile: lambda value: CaFile.read(base / Path(_string(value)).expanduser()),
                 Duration: _from_text(units.parse_duration),
                 Size: _from_text(units.parse_size),
                 SealKey: _from_text(units.parse_seal_key),

@@ -23,6 +23,7 @@ from babel import Locale, UnknownLocaleError
 from notifyd.hosts import ascii_host
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.security.signing import secret_bytes
+from notifyd.trust import CaFile
 
 Duration = NewType("Duration", int)
 """Microseconds, written as a whole number and one of `ms s m h d`."""
@@ -399,6 +400,8 @@ def show(value: object) -> object:
             return show_rate(value)
         case Backoff():
             return show_backoff(value)
+        case CaFile():
+            return str(value.path)
         case Listen() | IPv4Network() | IPv6Network() | StrEnum():
             return str(value)
         case _:

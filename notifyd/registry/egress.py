@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import Sequence
 from contextvars import ContextVar
 from functools import lru_cache
@@ -107,12 +108,14 @@ def open_session(
     private_only: bool = False,
     limit: int = 100,
     timeout: float = 60.0,
+    tls: ssl.SSLContext | None = None,
     resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
     """A client session that opens sockets to allowed addresses only; it keeps connections and no cookies.
 
     `private_only` leaves public addresses out: for what must not cross the open network in clear. A refusal is
     an `EgressRefusedError` in the chain of aiohttp's own connection error. `timeout` in seconds, for a request.
+    `tls` says whom to trust; without it, the system's authorities.
     """
 
     def open_socket(info: aiohttp.AddrInfoType) -> socket.socket:
@@ -122,7 +125,9 @@ def open_session(
             raise EgressRefusedError("the address is not public and egress.allow_private does not name it")
         return socket.socket(family=family, type=kind, proto=protocol)
 
-    connector = _Connector(limit=limit, resolver=resolver, socket_factory=open_socket, keepalive_timeout=30)
+    connector = _Connector(
+        limit=limit, resolver=resolver, socket_factory=open_socket, keepalive_timeout=30, ssl=tls or True
+    )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),

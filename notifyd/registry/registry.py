@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import TypeAlias
 
+import aiohttp
 from attrs import field, frozen
 
 from notifyd.config.load import secrets
@@ -30,6 +33,9 @@ from notifyd.security.redact import Redactor
 from notifyd.security.secrets import Keyring, Secret
 
 log = logging.getLogger(__name__)
+
+Sessions: TypeAlias = Callable[..., aiohttp.ClientSession]
+"""`open_session` with what holds for all of them."""
 
 _CALLBACK_CONCURRENCY = 4
 _CALLBACK_TIMEOUT = 10.0
@@ -134,8 +140,10 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
         settings.templates.dirs,
         settings.templates.default_locale,
     )
+    ca = settings.egress.tls_ca
+    sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
     async with AsyncExitStack() as resources:
-        channels = await _open_channels(settings, guard, clock, resources)
+        channels = await _open_channels(settings, sessions, clock, resources)
         kept = resources.pop_all()
     return Registry(
         settings=settings,
@@ -155,13 +163,13 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
 
 
 async def _open_channels(
-    settings: Settings, guard: Guard, clock: Clock, resources: AsyncExitStack
+    settings: Settings, sessions: Sessions, clock: Clock, resources: AsyncExitStack
 ) -> dict[str, OpenChannel]:
-    opened = {RESUME_CHANNEL: await _open_callbacks(settings, guard, clock, resources)}
+    opened = {RESUME_CHANNEL: await _open_callbacks(settings, sessions, clock, resources)}
     faults = []
     for name, channel in settings.channels.items():
         try:
-            opened[name] = await _open_channel(channel, guard, clock, resources)
+            opened[name] = await _open_channel(channel, sessions, clock, resources)
         except BaseException as error:
             if is_ours(error):
                 raise
@@ -174,12 +182,12 @@ async def _open_channels(
 
 
 async def _open_channel(
-    settings: ChannelSettings, guard: Guard, clock: Clock, resources: AsyncExitStack
+    settings: ChannelSettings, sessions: Sessions, clock: Clock, resources: AsyncExitStack
 ) -> OpenChannel:
     # A session of its own for each channel: a lane that hangs uses up no neighbour's connections.
     timeout = settings.timeout / SECOND
     session = await resources.enter_async_context(
-        open_session(guard, limit=settings.concurrency, timeout=timeout + 1)  # the attempt's own comes first
+        sessions(limit=settings.concurrency, timeout=timeout + 1)  # the attempt's own comes first
     )
     logger = logging.getLogger(f"notifyd.channel.{settings.name}")
     opened = settings.type.open(settings.config, ChannelContext(settings.name, session, logger, clock))
@@ -220,14 +228,14 @@ async def _closed(name: str, channel: Channel) -> None:
 
 
 async def _open_callbacks(
-    settings: Settings, guard: Guard, clock: Clock, resources: AsyncExitStack
+    settings: Settings, sessions: Sessions, clock: Clock, resources: AsyncExitStack
 ) -> OpenChannel:
     def secrets_of(client: str) -> Sequence[Secret]:
         known = settings.auth.clients.get(client)
         return settings.resume.secrets or (known.hmac_secrets[:1] if known else ())
 
-    public = await resources.enter_async_context(open_session(guard))
-    private = await resources.enter_async_context(open_session(guard, private_only=True))
+    public = await resources.enter_async_context(sessions())
+    private = await resources.enter_async_context(sessions(private_only=True))
     channel = CallbackChannel(public, private, clock, secrets_of)
     return OpenChannel(
         RESUME_CHANNEL, RESUME_CHANNEL, False, channel, _CALLBACK_CONCURRENCY, _CALLBACK_TIMEOUT

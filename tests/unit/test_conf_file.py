@@ -20,6 +20,7 @@ from notifyd.registry.discovery import discover
 from notifyd.rules.rules import RuleBook
 
 CONF: Final = Path(__file__).parents[2] / "conf"
+CA: Final = Path(__file__).parents[1] / "data" / "ca.pem"
 FILE: Final = CONF / "notifyd.toml"
 SIGNING_SECRET: Final = "whsec_" + base64.b64encode(b"s" * 32).decode()
 ENVIRON: Final = {
@@ -40,7 +41,7 @@ SECTIONS: Final = tuple(
     if attrs.has(attribute.type or object)
 )
 # These have no fixed default to show: one is made of the host's name, the others have none.
-WITHOUT_DEFAULT: Final = {"server.node", "keys.seal", "auth.actors", "auth.clients"}
+WITHOUT_DEFAULT: Final = {"server.node", "keys.seal", "auth.actors", "auth.clients", "egress.tls_ca"}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def commented_options() -> Iterator[tuple[str, str]]:
 
 
 def load(text: str, types: Mapping[str, ChannelType]) -> Settings:
-    return config.loads(text, types, environ=ENVIRON)
+    return config.loads(text.replace("/etc/notifyd/ca.pem", str(CA)), types, environ=ENVIRON)
 
 
 def test_the_file_as_it_is_shipped_is_all_defaults(types: Mapping[str, ChannelType]) -> None:

@@ -8,7 +8,7 @@ import attrs
 from attrs import field, frozen
 from attrs.validators import ge, in_, le, optional
 
-from notifyd.plugin import Channel, ChannelContext, ChannelType, Secret, ascii_host, hookimpl
+from notifyd.plugin import CaFile, Channel, ChannelContext, ChannelType, Secret, ascii_host, hookimpl
 from notifyd_email.addresses import mailbox
 
 # RFC 8314, 3 and 7.3: submission with STARTTLS, submission over TLS, plain SMTP.
@@ -29,7 +29,7 @@ class EmailConfig:
     """`from_` is written `from` in TOML: an address, or `Name <address>`. `reply_to` is one too.
 
     `tls` is `starttls` (port 587, and refused where the server does not offer it), `tls` (port 465) or `none`
-    (port 25). A server's certificate is checked against the system's authorities.
+    (port 25). A server's certificate is checked against the system's authorities, and those of `tls_ca`.
     """
 
     host: str = field(validator=_is_host)
@@ -39,6 +39,7 @@ class EmailConfig:
     username: str | None = None
     password: Secret | None = None
     reply_to: str | None = field(default=None, validator=optional(_is_mailbox))
+    tls_ca: CaFile | None = None
 
     def __attrs_post_init__(self) -> None:
         if (self.username is None) != (self.password is None):

@@ -33,7 +33,7 @@ EXCERPT_LIMIT: Final = 500
 
 async def open_channel(config: EmailConfig, context: ChannelContext) -> EmailChannel:
     # Off the loop, because it reads the system's certificates.
-    trust = await asyncio.to_thread(ssl.create_default_context)
+    trust = await asyncio.to_thread(config.tls_ca.context if config.tls_ca else ssl.create_default_context)
     return EmailChannel(config, context, trust)
 
 

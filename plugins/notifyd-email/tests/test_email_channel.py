@@ -24,7 +24,7 @@ from notifyd_email import EmailConfig, notifyd_channel_types
 from notifyd_email.addresses import Mailbox, mailbox
 from notifyd_email.mail import Letterhead, compose
 
-from notifyd.plugin import PermanentError, Reason, Receipt, Secret, TransientError
+from notifyd.plugin import CaFile, PermanentError, Reason, Receipt, Secret, TransientError
 from notifyd.testing import (
     NOW,
     NetworkConformance,
@@ -388,6 +388,18 @@ async def test_a_server_without_starttls_gets_neither_password_nor_mail() -> Non
         with pytest.raises(TransientError, match="STARTTLS"):
             await send(plain_config(room, tls="starttls", **LOGIN))
     assert (room.logins, room.mails) == ([], [])
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+async def test_an_authority_of_ones_own_is_trusted_where_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tls: str
+) -> None:
+    context = server_certificate(monkeypatch, tmp_path)
+    monkeypatch.delenv("SSL_CERT_FILE")
+    own = CaFile.read(tmp_path / "trusted.pem")
+    async with mailroom(context if tls == "tls" else None, tls_context=context) as room:
+        await send(plain_config(room, tls=tls, tls_ca=own))
+    assert len(room.mails) == 1
 
 
 @pytest.mark.parametrize("tls", ["starttls", "tls"])

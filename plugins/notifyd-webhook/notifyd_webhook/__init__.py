@@ -6,8 +6,10 @@ The body is the same at every attempt, and so is `webhook-id`, by which a receiv
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ from attrs import field, frozen
 
 from notifyd.plugin import (
     SECOND,
+    CaFile,
     ChannelContext,
     ChannelType,
     Message,
@@ -78,7 +81,8 @@ class WebhookConfig:
     """`secret` signs; `secrets` does so with several, for rotation: a receiver takes either signature.
 
     Without any, requests bear `webhook-id` and `webhook-timestamp` alone. `headers` are sent as they are. With
-    a `content_type` the request's body is the message's, as its template wrote it; without, it is JSON.
+    a `content_type` the request's body is the message's, as its template wrote it; without, it is JSON. `tls_ca`
+    are authorities to trust beside the system's, in place of those of `egress`.
     """
 
     url: Secret = field(validator=http_url)
@@ -86,6 +90,7 @@ class WebhookConfig:
     secrets: tuple[Secret, ...] = field(default=(), validator=_is_signing_secret)
     headers: Mapping[str, Secret] = field(factory=dict, validator=_are_headers)
     content_type: str | None = field(default=None, validator=_is_media_type)
+    tls_ca: CaFile | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.secret is not None and self.secrets:
@@ -97,14 +102,18 @@ class WebhookConfig:
 
 
 class WebhookChannel:
-    def __init__(self, config: WebhookConfig, context: ChannelContext) -> None:
+    def __init__(
+        self, config: WebhookConfig, context: ChannelContext, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._config = config
         self._context = context
+        self._tls = tls
 
     async def send(self, message: Message) -> Receipt:
         own = self._config.content_type is not None
         body = message.body.encode("utf-8", "replace") if own else payload(message)
-        answer = await post(self._context.http, self._config.url, body, self._headers(message, body))
+        headers = self._headers(message, body)
+        answer = await post(self._context.http, self._config.url, body, headers, tls=self._tls)
         return check_response(answer.status, answer.headers, answer.text, now=self._context.clock())
 
     def _headers(self, message: Message, body: bytes) -> dict[str, str | Secret]:
@@ -151,6 +160,12 @@ def payload(message: Message) -> bytes:
         )
 
 
+async def _open(config: WebhookConfig, context: ChannelContext) -> WebhookChannel:
+    # Off the loop, because it reads the system's certificates.
+    tls = await asyncio.to_thread(config.tls_ca.context) if config.tls_ca else None
+    return WebhookChannel(config, context, tls)
+
+
 @hookimpl
 def notifyd_channel_types() -> tuple[ChannelType, ...]:
-    return (ChannelType("webhook", WebhookConfig, WebhookChannel),)
+    return (ChannelType("webhook", WebhookConfig, _open),)
