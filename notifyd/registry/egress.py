@@ -21,6 +21,7 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+from notifyd import __version__
 from notifyd.config.settings import Network
 from notifyd.post import exact_url
 
@@ -102,6 +103,10 @@ class _Connector(aiohttp.TCPConnector):
             _host.reset(token)
 
 
+# aiohttp would name its own and Python's version, and ask for what the decompressors installed beside it can read.
+_HEADERS: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"notifyd/{__version__}"}
+
+
 def open_session(
     guard: Guard,
     *,
@@ -132,7 +137,8 @@ def open_session(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=timeout),
-        auto_decompress=True,
+        headers=_HEADERS,
+        auto_decompress=True,  # for servers that compress unasked
         trust_env=False,
     )
 

@@ -12,6 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from attrs import define, field
 from yarl import URL
 
+from notifyd import __version__
 from notifyd.config.settings import LOOPBACK
 from notifyd.config.units import parse_network_or_host, parse_origin
 from notifyd.errors import PermanentError, Reason
@@ -368,3 +369,19 @@ async def test_a_session_keeps_no_cookies(sink: Sink) -> None:
         await post(http, Secret(sink.url), b"{}")
         await post(http, Secret(sink.url), b"{}")
     assert "Cookie" not in sink.received[1].headers
+
+
+async def test_a_call_says_who_calls_and_asks_for_nothing_that_depends_on_what_is_installed(
+    sink: Sink,
+) -> None:
+    async with open_session(Guard(LOOPBACK)) as http:
+        await post(http, Secret(sink.url), b"{}")
+    headers = dict(sink.received[0].headers)
+    for of_this_call in ("Host", "Content-Length"):
+        del headers[of_this_call]
+    assert headers == {
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        "User-Agent": f"notifyd/{__version__}",
+    }
