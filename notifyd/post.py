@@ -46,7 +46,6 @@ RETRY_AFTER_CLAMP: Final = 1e9
 
 _SECONDS: Final = re.compile(r"[0-9]+(\.[0-9]+)?")  # with a fraction, as some services send it
 
-
 _TARGET: Final = re.compile(r"[^:/?#]+://[^/?#]*([^#]*)")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,31 @@ async def test_a_name_that_is_not_in_the_certificate_is_refused_under_any_author
     async with receiver(ANSWER, tls=server) as url, open_session(guard, tls=trust) as http:
         with pytest.raises(TransientError, match="its certificate is not trusted"):
             await post(http, Secret(url.replace("127.0.0.1", "localhost")), b"{}")
+
+
+SEND = """
+import asyncio, sys
+from notifyd.post import post
+from notifyd.registry.egress import Guard, open_session
+from notifyd.security.secrets import Secret
+
+async def main():
+    async with open_session(Guard(("127.0.0.1",))) as http:
+        print((await post(http, Secret(sys.argv[1]), b"{}")).status)
+
+asyncio.run(main())
+"""
+
+
+async def test_openssls_environment_variable_is_heard(tmp_path: Path) -> None:
+    authority = Authority()
+    environ = {**os.environ, "SSL_CERT_FILE": str(authority.write(tmp_path / "ca.pem"))}
+    async with receiver(ANSWER, tls=authority.server(tmp_path)) as url:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", SEND, url, env=environ, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await process.communicate()
+    assert said.strip() == b"200"
 
 
 @pytest.mark.parametrize("then", Then)
