@@ -208,6 +208,15 @@ class StoreInUseError(NotifydError):
     code = "store_in_use"
 
 
+class StoreMissingError(NotifydError):
+    """There is no store where `store.url` names one, and none may be made (start-up, commands)."""
+
+    code = "store_missing"
+
+    def __init__(self, place: object) -> None:
+        super().__init__(f"{place}: no store is there: restore it, or correct store.url")
+
+
 class ArchiveError(NotifydError):
     """A file of exported rows that is not whole, not one, or needs keys that are not configured."""
 

@@ -17,7 +17,7 @@ from notifyd.cli.common import Failure, config_failure, config_option, json_opti
 from notifyd.cli.output import print_table
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.client import PURGE, Client
-from notifyd.errors import ArchiveError, ConfigError, StoreInUseError, UnavailableError
+from notifyd.errors import ArchiveError, ConfigError, StoreInUseError, StoreMissingError, UnavailableError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -143,15 +143,16 @@ def export(config_path: Path, as_json: bool, file: Path) -> None:
 @click.command("import")
 @config_option
 @json_option
+@click.option("--create", is_flag=True, help="Make the store where there is none, as on a new machine.")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-def import_(config_path: Path, as_json: bool, file: Path) -> None:
+def import_(config_path: Path, as_json: bool, create: bool, file: Path) -> None:
     """Take the rows of FILE, which an export wrote, into the store. The service is to be stopped.
 
     A row that is there already stays as it is, so this can be repeated, and goes on after it was cut short.
     """
     settings = _settings(config_path)
-    with failing():
-        rows, new = asyncio.run(_import(settings, file))
+    with failing("or make one with --create"):
+        rows, new = asyncio.run(_import(settings, file, create))
     told = f"{sum(rows.values())} rows are in the store, {new} of them new"
     _print(as_json, {"file": str(file), "rows": rows, "new": new}, told)
 
@@ -184,13 +185,14 @@ async def _export(settings: Settings, file: Path) -> dict[str, int]:
     return dict(header.rows)
 
 
-async def _import(settings: Settings, file: Path) -> tuple[dict[str, int], int]:
+async def _import(settings: Settings, file: Path, create: bool) -> tuple[dict[str, int], int]:
     from notifyd.security.secrets import Keyring
     from notifyd.store import archive
 
     keyring = Keyring(settings.keys.seal)
-    async with _store_of(settings, "import") as store:
-        with Tally().shown(archive.read_header(file).rows) as tally:
+    totals = archive.checked_header(file, keyring).rows  # before a store is made for it
+    async with _store_of(settings, "import", create=create) as store:
+        with Tally().shown(totals) as tally:
             header, new = await archive.restore(store, file, keyring, tally.add)
     return dict(header.rows), new
 
@@ -199,8 +201,12 @@ async def _import(settings: Settings, file: Path) -> tuple[dict[str, int], int]:
 
 
 @asynccontextmanager
-async def _store_of(settings: Settings, command: str) -> AsyncIterator[Store]:
-    """The configured store, open for a command. On MongoDB that is a node of its own, beside the service's."""
+async def _store_of(settings: Settings, command: str, *, create: bool = False) -> AsyncIterator[Store]:
+    """The configured store, open for a command. On MongoDB that is a node of its own, beside the service's.
+
+    Raises `StoreMissingError` where there is none, unless one may be made: an answer about an empty store would
+    look like success.
+    """
     from notifyd.model import SECOND
     from notifyd.service.app import wall_clock
     from notifyd.store.open import open_store
@@ -209,6 +215,7 @@ async def _store_of(settings: Settings, command: str) -> AsyncIterator[Store]:
         settings.store.url,
         node=f"{settings.server.node}/{command}",
         clock=wall_clock,
+        create=create,
         timeout=settings.store.timeout / SECOND,
         driver=settings.store.driver,
     )
@@ -219,12 +226,14 @@ async def _store_of(settings: Settings, command: str) -> AsyncIterator[Store]:
 
 
 @contextmanager
-def failing() -> Iterator[None]:
-    """Turns a store or a file that cannot be used into a failure."""
+def failing(if_missing: str = "") -> Iterator[None]:
+    """Turns a store or a file that cannot be used into a failure; `if_missing` is said where there is no store."""
     try:
         yield
     except StoreInUseError as error:
         raise Failure(error.detail, "stop the service first") from None
+    except StoreMissingError as error:
+        raise Failure(error.detail, *filter(None, [if_missing])) from None
     except (ArchiveError, ConfigError, UnavailableError) as error:
         raise Failure(error.detail) from None
     except OSError as error:

@@ -126,6 +126,7 @@ class StoreSettings:
     url: Annotated[str, Text(units.parse_store_url)] = field(
         default="sqlite:///./notifyd.db", repr=units.hide_password
     )
+    create: bool = True  # make an empty store where there is none
     timeout: Span = Duration(2 * SECOND)
     driver: StoreDriver = StoreDriver.PYMONGO  # for MongoDB
 

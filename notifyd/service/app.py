@@ -71,6 +71,7 @@ async def open_configured_store(settings: Settings, metrics: Metrics, clock: Clo
         settings.store.url,
         node=settings.server.node,
         clock=clock,
+        create=settings.store.create,
         timeout=settings.store.timeout / SECOND,
         observer=metrics,
         clock_skew=settings.dispatch.clock_skew / SECOND,

@@ -8,7 +8,9 @@ a message that the store keeps in clear is sealed here, since a file travels.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
@@ -67,10 +69,12 @@ class Header:
 async def export(store: Upkeep, path: Path, keyring: Keyring, now: Instant, told: Told) -> Header:
     """Write all rows of `store` to `path`, or go on with an export that was cut short; the header.
 
+    The file is for its owner alone: it holds what people were sent and who decided what.
+
     Raises `ArchiveError` where the file is there and not to be gone on with, `StoreError`, or OSError.
     """
-    header = _begun(path, await store.openings(), now)
     with _opened(path) as file:
+        header = _begun(file, path, await store.openings(), now)
         file.truncate(header.bytes)
         _write_header(file, header)
         while not header.complete:
@@ -79,12 +83,11 @@ async def export(store: Upkeep, path: Path, keyring: Keyring, now: Instant, told
     return header
 
 
-def _begun(path: Path, openings: int | None, now: Instant) -> Header:
+def _begun(file: IO[bytes], path: Path, openings: int | None, now: Instant) -> Header:
     """The header to go on from."""
-    if not path.exists() or not path.stat().st_size:
+    if not os.fstat(file.fileno()).st_size:
         return Header(created_at=now, openings=openings)
-    with path.open("rb") as file:
-        header = _read_header(file, path)
+    header = _read_header(file, path)
     if header.complete:
         raise ArchiveError(f"{path}: is there already, and whole: remove it, or name another file")
     if openings is None or header.openings != openings - 1:
@@ -95,8 +98,33 @@ def _begun(path: Path, openings: int | None, now: Instant) -> Header:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """For its owner only: it holds what people were sent and who decided what."""
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b")
+    """A new file, or one that an earlier export has begun. Raises `ArchiveError` for any other."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return _opened_again(path)
+    return os.fdopen(descriptor, "r+b")
+
+
+def _opened_again(path: Path) -> IO[bytes]:
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ArchiveError(f"{path}: is a symbolic link: name another file") from None
+    if not _is_private(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise ArchiveError(
+            f"{path}: is there already, and others may read it: remove it, or name another file"
+        )
+    return os.fdopen(descriptor, "r+b")
+
+
+def _is_private(found: os.stat_result) -> bool:
+    """A regular file that is this user's own, by one name, and that nobody else may open."""
+    alone = found.st_uid == os.geteuid() and found.st_nlink == 1 and not found.st_mode & 0o077
+    return alone and stat.S_ISREG(found.st_mode)
 
 
 async def _export_batch(
@@ -173,9 +201,9 @@ async def restore(store: Upkeep, path: Path, keyring: Keyring, told: Told) -> tu
     Raises `ArchiveError`, before anything is written where the header tells, `StoreError`, or OSError.
     """
     new = 0
+    header = checked_header(path, keyring)
     with path.open("rb") as file:
-        header = _read_header(file, path)
-        _check(path, header, keyring)
+        file.seek(HEADER_BYTES)
         for rows in _batches(file, path, keyring):
             new += await store.restore([row for _, row in rows])
             for collection, count in Counter(collection for collection, _ in rows).items():
@@ -183,10 +211,12 @@ async def restore(store: Upkeep, path: Path, keyring: Keyring, told: Told) -> tu
     return header, new
 
 
-def read_header(path: Path) -> Header:
-    """Raises `ArchiveError` or OSError."""
+def checked_header(path: Path, keyring: Keyring) -> Header:
+    """The header of a whole archive that `keyring` can open. Raises `ArchiveError` or OSError."""
     with path.open("rb") as file:
-        return _read_header(file, path)
+        header = _read_header(file, path)
+    _check(path, header, keyring)
+    return header
 
 
 def _read_header(file: IO[bytes], path: Path) -> Header:

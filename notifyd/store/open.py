@@ -19,13 +19,14 @@ from notifyd.store.sqlite import open_sqlite
 class StoreOptions:
     """What every kind of store is opened with.
 
-    `node` is this daemon's name among those that share the store; `timeout` is how long an operation may wait
-    for the database, in seconds. `clock_skew` is how far the clocks of nodes may be from the database's, in
-    seconds (None trusts them), and `driver` what speaks with MongoDB.
+    `node` is this daemon's name among those that share the store; `create` lets an empty store be made where there
+    is none; `timeout` is how long an operation may wait for the database, in seconds. `clock_skew` is how far the
+    clocks of nodes may be from the database's, in seconds (None trusts them), and `driver` what speaks with it.
     """
 
     node: str
     clock: Clock
+    create: bool = True
     timeout: float = 2.0
     observer: CommitObserver | None = None
     clock_skew: float | None = None
@@ -40,6 +41,7 @@ async def open_store(
     *,
     node: str,
     clock: Clock,
+    create: bool = True,
     timeout: float = 2.0,
     observer: CommitObserver | None = None,
     clock_skew: float | None = None,
@@ -47,10 +49,11 @@ async def open_store(
 ) -> Store:
     """Open the store that `url` names, by the options of `StoreOptions`; close it with its `aclose`.
 
-    Raises `ConfigError` for a URL that names none, `StoreInUseError` and `StoreError` as its kind does. A URL
-    may hold a password, so no message repeats more of it than its scheme.
+    Raises `ConfigError` for a URL that names none, `StoreMissingError` where there is no store and `create` is
+    false, `StoreInUseError` and `StoreError` as its kind does. A URL may hold a password, so no message repeats
+    more of it than its scheme.
     """
-    options = StoreOptions(node, clock, timeout, observer, clock_skew, driver)
+    options = StoreOptions(node, clock, create, timeout, observer, clock_skew, driver)
     return await _opener(url)(url, options)
 
 
@@ -92,6 +95,7 @@ async def _open_sqlite(url: str, options: StoreOptions) -> Store:
         sqlite_path(url),
         node=options.node,
         clock=options.clock,
+        create=options.create,
         timeout=options.timeout,
         observer=options.observer,
     )
@@ -104,6 +108,7 @@ async def _open_mongo(url: str, options: StoreOptions) -> Store:
         url,
         node=options.node,
         clock=options.clock,
+        create=options.create,
         timeout=options.timeout,
         clock_skew=options.clock_skew,
         driver=options.driver,

@@ -203,6 +203,22 @@ async def test_a_port_that_is_taken_is_one_line_and_leaves_the_store_to_the_next
         assert not any("has not stopped cleanly" in line["message"] for line in daemon.logs)
 
 
+async def test_a_start_makes_no_store_where_the_configuration_forbids_it(
+    database: Database, tmp_path: Path
+) -> None:
+    configure_in(tmp_path, '[store]\nurl = "${NOTIFYD_STORE}"\ncreate = false\n')
+    code, said = await serve(tmp_path, free_port(), database.url)
+    assert code == 1
+    assert ": no store is there: restore it, or correct store.url" in said
+    assert len(said.splitlines()) == 1
+    async with daemon_process(tmp_path, "", store=database.url) as daemon:
+        await daemon.logged("no store was there, an empty one is made", level="warning")
+    async with daemon_process(
+        tmp_path, '[store]\nurl = "${NOTIFYD_STORE}"\ncreate = false\n', store=database.url
+    ) as daemon:
+        assert not any("no store was there" in line["message"] for line in daemon.logs)
+
+
 async def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     """That can be said of SQLite's file only."""
     configure_in(tmp_path, "")

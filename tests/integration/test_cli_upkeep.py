@@ -128,8 +128,10 @@ async def test_a_purge_that_cannot_be_understood_is_refused(
 async def test_offline_commands_leave_the_store_of_a_running_service_alone(
     notifyd: Daemon, tmp_path: Path
 ) -> None:
-    home = Home(tmp_path)
-    for command in (["purge", "--offline"], ["export", tmp_path / "x"], ["import", home.config]):
+    home, other = Home(tmp_path), Home(tmp_path / "other")
+    await other.put(rows(now()))
+    await other.run("export", tmp_path / "other.jsonl")
+    for command in (["purge", "--offline"], ["export", tmp_path / "x"], ["import", tmp_path / "other.jsonl"]):
         result = await home.run(*command)
         assert result.code == 1
         assert "in use by process" in result.stderr
@@ -188,7 +190,7 @@ async def test_everything_moves_to_another_store_by_a_file(tmp_path: Path) -> No
     exported = await here.run("export", file)
     assert (exported.code, exported.stdout) == (0, f"10 rows are in {file}\n")
     for new in (10, 0):
-        imported = await there.run("import", file)
+        imported = await there.run("import", "--create", file)
         assert imported.stdout == f"10 rows are in the store, {new} of them new\n"
         assert sorted(await there.contents(), key=repr) == sorted(given, key=repr)
     assert await there.contents() == await here.contents()
@@ -202,11 +204,38 @@ async def test_an_import_with_other_keys_is_refused(tmp_path: Path) -> None:
     here, there = Home(tmp_path / "here"), Home(tmp_path / "there", seal_key=other)
     await here.put(rows(now()))
     assert (await here.run("export", tmp_path / "all.jsonl")).code == 0
-    refused = await there.run("import", tmp_path / "all.jsonl")
+    refused = await there.run("import", "--create", tmp_path / "all.jsonl")
     assert refused.code == 1
     assert "keys.seal lacks keys that rows are sealed under: " in refused.stderr
     assert "(1 rows)" in refused.stderr
-    assert await there.contents() == []
+    assert not (there.folder / "notifyd.db").exists()
+
+
+@pytest.mark.parametrize("create", ["true", "false"])
+@pytest.mark.parametrize(
+    "command", [["export", "new.jsonl"], ["import", "all.jsonl"], ["purge", "--offline"]]
+)
+async def test_a_command_refuses_where_no_store_is_and_makes_none(
+    command: list[str], create: str, tmp_path: Path
+) -> None:
+    config = f'[store]\nurl = "${{NOTIFYD_STORE}}"\ncreate = {create}\n'
+    here, there = Home(tmp_path / "here"), Home(tmp_path / "there", config)
+    await here.put(rows(now()))
+    file = there.folder / "all.jsonl"
+    await here.run("export", file)
+    before = set(there.folder.iterdir())
+    result = await there.run(
+        command[0], *(there.folder / name if "." in name else name for name in command[1:])
+    )
+    assert result.code == 1
+    database = there.folder / "notifyd.db"
+    told, *hint = result.stderr.splitlines()
+    assert told == f"notifyd: {database}: no store is there: restore it, or correct store.url"
+    assert hint == (["notifyd: or make one with --create"] if command[0] == "import" else [])
+    assert set(there.folder.iterdir()) == before
+    made = await there.run("import", "--create", file)
+    assert made.code == 0, made.stderr
+    assert sorted(await there.contents(), key=repr) == sorted(await here.contents(), key=repr)
 
 
 @pytest.mark.parametrize("size", [1, HEADER_BYTES + 1])
@@ -215,9 +244,11 @@ async def test_a_file_that_will_not_do_is_named_and_left_alone(
     command: str, size: int, tmp_path: Path
 ) -> None:
     home = Home(tmp_path)
+    await home.put([])
     file = tmp_path / "notes.txt"
     text = json.dumps({"a": 1}).ljust(size)
     _write(file, text)
+    file.chmod(0o600)
     result = await home.run(command, file)
     assert result.code == 1
     assert _text(file) == text
@@ -225,7 +256,9 @@ async def test_a_file_that_will_not_do_is_named_and_left_alone(
 
 
 async def test_an_export_into_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    result = await Home(tmp_path).run("export", tmp_path / "nowhere" / "all.jsonl")
+    home = Home(tmp_path)
+    await home.put([])
+    result = await home.run("export", tmp_path / "nowhere" / "all.jsonl")
     assert result.code == 1
     assert result.stderr == f"notifyd: {tmp_path}/nowhere/all.jsonl: No such file or directory\n"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -148,7 +149,7 @@ async def test_no_message_or_token_stands_in_the_file_in_clear(exported: Path) -
 
 async def test_the_header_says_how_many_rows_are_sealed_under_which_keys(exported: Path) -> None:
     # e3, the token, and three messages, two of which the store keeps in clear; e1.
-    assert archive.read_header(exported).keys == {key_id(KEY): 5, key_id(OLD): 1}
+    assert archive.checked_header(exported, KEYRING).keys == {key_id(KEY): 5, key_id(OLD): 1}
 
 
 async def test_an_import_without_a_key_is_refused_and_says_how_many_rows_need_it(
@@ -179,7 +180,7 @@ async def test_an_import_that_was_cut_short_is_finished_by_its_repetition(
 async def test_a_file_that_was_not_copied_whole_is_refused_and_nothing_is_taken(
     exported: Path, other: Store
 ) -> None:
-    size = archive.read_header(exported).bytes
+    size = archive.checked_header(exported, KEYRING).bytes
     with exported.open("r+b") as file:
         file.truncate(size - 10)
     with pytest.raises(ArchiveError, match=f"has {size - 10} bytes of {size}"):
@@ -215,6 +216,48 @@ async def test_a_whole_export_is_not_written_over(exported: Path, store: Store) 
         await export(store, exported)
 
 
+def _lead_astray(path: Path) -> None:
+    path.with_name("elsewhere").touch(0o600)
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def _dangle(path: Path) -> None:
+    path.symlink_to(path.with_name("elsewhere"))
+
+
+def _share(path: Path) -> None:
+    path.touch(0o600)
+    path.with_name("elsewhere").hardlink_to(path)
+
+
+def _open_to_all(path: Path) -> None:
+    path.touch()
+    path.chmod(0o644)
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+
+
+@pytest.mark.parametrize("put", [_lead_astray, _dangle, _share, _open_to_all, _pipe])
+async def test_export_onto_a_0644_file_or_a_symlink_or_another_s_name_writes_nothing_there(
+    put: Callable[[Path], None], store: Store, tmp_path: Path
+) -> None:
+    await store.restore(ROWS)
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    path = folder / "all.jsonl"
+    put(path)
+    with pytest.raises(ArchiveError, match=r"all\.jsonl: is (there already, and others may|a symbolic link)"):
+        await export(store, path)
+    assert sum(each.stat().st_size for each in folder.iterdir() if each.exists()) == 0
+    path.unlink()
+    previous = os.umask(0)
+    await export(store, path)
+    os.umask(previous)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 async def test_an_unfinished_export_is_not_imported(store: Store, other: Store, tmp_path: Path) -> None:
     await store.restore(ROWS)
     with pytest.raises(CutError):
@@ -234,7 +277,8 @@ async def test_an_export_goes_on_where_it_was_cut_short(
     await store.restore(ROWS)
     with pytest.raises(CutError):
         await export(store, path, cut_after(cut))
-    before = path.read_bytes()[HEADER_BYTES : archive.read_header(path).bytes]
+    begun = orjson.loads(path.read_bytes()[:HEADER_BYTES])
+    before = path.read_bytes()[HEADER_BYTES : begun["bytes"]]
     await store.aclose()
     store = await fakes.sqlite(tmp_path, clock)
     header = await export(store, path)

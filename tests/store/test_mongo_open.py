@@ -15,7 +15,7 @@ import pytest
 from attrs import define, evolve, field
 
 from notifyd.config.settings import StoreDriver
-from notifyd.errors import ConfigError, StoreError
+from notifyd.errors import ConfigError, StoreError, StoreMissingError
 from notifyd.model import SECOND
 from notifyd.store import CollectionName
 from notifyd.store.mongo import MongoStore, open_mongo
@@ -62,6 +62,21 @@ class Commits:
 async def opened(url: str, **options: Any) -> MongoStore:
     given: dict[str, Any] = {"timeout": 20, "driver": StoreDriver.PYMONGO} | options
     return await open_mongo(url, node=NODE, clock=TurnableClock(), **given)
+
+
+@FORGOTTEN
+async def test_a_database_that_holds_no_store_becomes_one_only_where_it_may(
+    mongo_server: MongoServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = mongo_server.database()
+    with pytest.raises(StoreMissingError, match=r"MongoDB database notifyd_test_\w+: no store is there"):
+        await opened(url, create=False)
+    for create in (True, True, False):
+        await (await opened(url, create=create)).aclose()
+    said = [one.message for one in caplog.records if one.name == "notifyd.store"]
+    assert len(said) == 1
+    assert said[0].endswith(": no store was there, an empty one is made")
+    gc.collect()
 
 
 # --- the URL -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from notifyd.errors import StoreError, StoreInUseError
+from notifyd.errors import StoreError, StoreInUseError, StoreMissingError
 from notifyd.store.sqlite import SqliteStore, open_sqlite
 from notifyd.store.sqlite.files import open_writer
 from notifyd.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -108,6 +108,61 @@ async def test_what_is_created_is_for_the_owner_alone(tmp_path: Path) -> None:
         ("notifyd.db", "notifyd.db-wal", "notifyd.db-shm", "notifyd.db.lock"), 0o600
     )
     await store.aclose()
+
+
+async def test_what_root_makes_belongs_to_whoever_has_the_folder_or_the_database(tmp_path: Path) -> None:
+    """Anybody else makes files of their own, in a folder of their own."""
+    folder, others = tmp_path / "service", (1234, 2345) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+    folder.mkdir()
+    os.chown(folder, *others)
+    for owner in (others, (others[0], os.getgid())):
+        store = await opened(folder / "notifyd.db")
+        found = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in folder.iterdir()}
+        assert found == dict.fromkeys(
+            ("notifyd.db", "notifyd.db-wal", "notifyd.db-shm", "notifyd.db.lock"), owner
+        )
+        await store.aclose()
+        (folder / "notifyd.db.lock").unlink()
+        os.chown(folder / "notifyd.db", others[0], os.getgid())
+
+
+async def test_a_lock_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("keep this")
+    (tmp_path / "notifyd.db.lock").symlink_to(tmp_path / "elsewhere")
+    assert "cannot be written" in await refused(tmp_path / "notifyd.db")
+    assert (tmp_path / "elsewhere").read_text() == "keep this"
+
+
+@pytest.mark.parametrize("empty", [True, False])
+async def test_where_there_is_no_store_none_is_made_unless_it_may_be(
+    empty: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "notifyd.db"
+    if empty:
+        path.touch()
+    before = modes_in(tmp_path)
+    with pytest.raises(StoreMissingError, match=rf"{path}: no store is there"):
+        await open_sqlite(path, node=NODE, clock=TurnableClock(), create=False)
+    assert modes_in(tmp_path) == before
+    for _ in range(2):
+        await (await opened(path)).aclose()
+    assert [one.message for one in caplog.records] == [f"{path}: no store was there, an empty one is made"]
+    await (await open_sqlite(path, node=NODE, clock=TurnableClock(), create=False)).aclose()
+
+
+async def test_a_write_ahead_log_without_its_database_is_kept(tmp_path: Path) -> None:
+    """What was committed may be in it: SQLite would throw it away together with the events it holds."""
+    path, log = tmp_path / "notifyd.db", tmp_path / "notifyd.db-wal"
+    with run_python(HOLD, str(path)) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        holder.kill()
+    size = log.stat().st_size
+    path.rename(tmp_path / "elsewhere.db")
+    assert await refused(path) == f"{log}: has lost its database {path}: put that back, or remove both"
+    assert log.stat().st_size == size > 0
+    (tmp_path / "elsewhere.db").rename(path)
+    await (await opened(path)).aclose()
 
 
 async def test_a_missing_folder_is_named_and_not_made(tmp_path: Path) -> None:

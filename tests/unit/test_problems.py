@@ -15,6 +15,7 @@ NEVER_IN_HTTP = {
     errors.FaultsError,  # a base, never raised itself
     errors.ConfigError,
     errors.StoreInUseError,
+    errors.StoreMissingError,
     errors.ArchiveError,
     errors.SealError,
     errors.PluginError,

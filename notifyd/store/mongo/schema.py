@@ -7,6 +7,7 @@ delivery or audit line may go depends on other documents and on the configuratio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
@@ -14,8 +15,10 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 from pymongo.errors import DuplicateKeyError
 
-from notifyd.errors import StoreError
+from notifyd.errors import StoreError, StoreMissingError
 from notifyd.store.mongo.driver import Connection, Document, Keys
+
+_log = logging.getLogger("notifyd.store")
 
 CLAIMABLE: Final[Mapping[str, Any]] = {"claim_at": {"$gte": 0}}
 """Documents of a queue. Every query of a queue has this condition, which a partial index needs to be used."""
@@ -151,9 +154,19 @@ Several nodes may run one at the same time, and one that stopped half-way is run
 """
 
 
-async def migrate(connection: Connection, migrations: tuple[Migration, ...] = MIGRATIONS) -> None:
-    """Bring the database to the newest schema. Raises `StoreError` for one that a newer notifyd wrote."""
+async def migrate(
+    connection: Connection, migrations: tuple[Migration, ...] = MIGRATIONS, *, create: bool = True
+) -> None:
+    """Bring the database to the newest schema.
+
+    Raises `StoreError` for one that a newer notifyd wrote, and `StoreMissingError` for one that holds no store
+    where `create` is false.
+    """
     version = await _version(connection)
+    if not version:
+        if not create:
+            raise StoreMissingError(f"MongoDB database {connection.name}")
+        _log.warning("MongoDB database %s: no store was there, an empty one is made", connection.name)
     if version > len(migrations):
         raise StoreError(
             f"MongoDB database {connection.name}: written by a newer notifyd (schema {version}; this one knows "

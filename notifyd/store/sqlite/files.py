@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from notifyd.errors import StoreError, StoreInUseError
+from notifyd.errors import StoreError, StoreInUseError, StoreMissingError
 
 _FAULTS: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -23,6 +23,9 @@ _FAULTS: Final = {
     sqlite3.SQLITE_NOMEM: "out of memory",
 }
 """What the primary result codes mean for an operator (https://www.sqlite.org/rescode.html)."""
+
+_EXISTING: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+"""A link could lead root out of the folder, which need not be root's own."""
 
 STEP_CODES: Final = frozenset(
     {
@@ -62,7 +65,8 @@ class FileLock:
         """Raises `StoreInUseError` where another process has it, `StoreError` where it cannot be had."""
         path = database.with_name(f"{database.name}.lock")
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            made = _made(path, database if database.exists() else database.parent)
+            self._descriptor = os.open(path, _EXISTING) if made is None else made
         except OSError as error:
             raise _refused(database, error) from error
         try:
@@ -78,6 +82,22 @@ class FileLock:
         os.close(self._descriptor)
 
 
+def _made(path: Path, like: Path) -> int | None:
+    """A new file, open, for its owner alone; None where there is one already.
+
+    Made by root, it belongs to whoever `like` belongs to: a command that an operator runs as root must not shut
+    the service out.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return None
+    if os.geteuid() == 0:
+        owner = like.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor
+
+
 def _refused(database: Path, error: OSError) -> StoreError:
     folder = database.parent
     if isinstance(error, FileNotFoundError | NotADirectoryError):
@@ -85,14 +105,36 @@ def _refused(database: Path, error: OSError) -> StoreError:
     return StoreError(f"{database}: cannot be written in {folder}: {error.strerror}")
 
 
-def ensure_file(path: Path) -> None:
-    """Create the database's file if it is not there, for the owner only; its WAL takes the same mode."""
+def needs_file(path: Path, create: bool) -> bool:
+    """Is there no store yet, so that one is to be made? An empty file is none.
+
+    Raises `StoreMissingError`, and `StoreError` where a write-ahead log has lost its database: SQLite would
+    throw it away, and with it what was committed.
+    """
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
+        if path.stat().st_size:
+            return False
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise _refused(path, error) from error
+    if not create:
+        raise StoreMissingError(path)
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise StoreError(f"{log}: has lost its database {path}: put that back, or remove both")
+    return True
+
+
+def ensure_file(path: Path) -> None:
+    """Create the database's file if it is not there; its WAL takes the same mode and owner."""
+    try:
+        descriptor = _made(path, path.parent)
+    except OSError as error:
+        raise _refused(path, error) from error
+    if descriptor is None:
+        return
+    os.close(descriptor)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)

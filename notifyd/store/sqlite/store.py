@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -44,10 +45,12 @@ from notifyd.store.sqlite import events as event_steps
 from notifyd.store.sqlite import moving as moving_steps
 from notifyd.store.sqlite import retention as retention_steps
 from notifyd.store.sqlite import windows as window_steps
-from notifyd.store.sqlite.files import FileLock, ensure_file, open_writer, store_error
+from notifyd.store.sqlite.files import FileLock, ensure_file, needs_file, open_writer, store_error
 from notifyd.store.sqlite.readers import Readers
 from notifyd.store.sqlite.schema import migrate
 from notifyd.store.sqlite.writer import Commit, GroupWriter, Limits, commit
+
+_log = logging.getLogger("notifyd.store")
 
 T = TypeVar("T")
 
@@ -345,23 +348,27 @@ async def open_sqlite(
     *,
     node: str,
     clock: Clock,
+    create: bool = True,
     timeout: float = 2.0,
     observer: CommitObserver | None = None,
     limits: Limits | None = None,
     commit: Commit = commit,
 ) -> SqliteStore:
-    """Open the file at `path`, made if it is not there, for this process alone; all leases in it are void.
+    """Open the file at `path` for this process alone; all leases in it are void.
+
+    A file that is missing or empty becomes an empty store, unless `create` is false.
 
     `node` is named to those who find the file in use. `timeout` is how long to wait for a lock that another
     program holds on the database for a moment, in seconds.
 
-    Raises `StoreInUseError` where another process has the file open, and `StoreError`, naming file or folder,
-    where it cannot be used.
+    Raises `StoreMissingError` where there is no store, `StoreInUseError` where another process has the file
+    open, and `StoreError`, naming file or folder, where it cannot be used.
     """
     worker = ThreadPoolExecutor(1, thread_name_prefix="store-write")
     limits = evolve(limits or Limits(), lock_timeout=timeout)
     try:
-        parts = await asyncio.get_running_loop().run_in_executor(worker, _open, Path(path), node, timeout)
+        opening = partial(_open, Path(path), node, timeout, create)
+        parts = await asyncio.get_running_loop().run_in_executor(worker, opening)
     except BaseException:
         worker.shutdown(wait=False)
         raise
@@ -376,16 +383,19 @@ async def open_sqlite(
     return SqliteStore(parts, writer, worker, clock)
 
 
-def _open(path: Path, node: str, timeout: float) -> _Parts:
+def _open(path: Path, node: str, timeout: float, create: bool) -> _Parts:
     with ExitStack() as undo:
         try:
             path = path.resolve()
+            new = needs_file(path, create)
             lock = FileLock(path, node)
             undo.callback(lock.release)
             ensure_file(path)
             db = open_writer(path)
             undo.callback(db.close)
             migrate(db, path)
+            if new:
+                _log.warning("%s: no store was there, an empty one is made", path)
             life = _begin_life(db)
             readers = Readers(path, count=_READERS, timeout=timeout)
         except (OSError, Error) as error:
