@@ -12,7 +12,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from notifyd import __version__
 from notifyd.errors import ATTEMPT_REASONS
-from notifyd.model import APPROVAL_KIND, POLICY_KIND, AttemptOutcome, State
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, AttemptOutcome, State, Status
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
@@ -44,6 +44,10 @@ class Metrics:
         self.event = cache(self.events.labels)  # what `events` keeps for a kind and an outcome
         self.ingest_seconds = histogram("notifyd_ingest_seconds", "From request to durable answer", _FAST)
         self.outstanding = gauge("notifyd_approvals_outstanding", "Pending approvals", "tenant")
+        self.ended = counter("notifyd_approvals_ended_total", "Approvals that ended, by how", "status")
+        for status in Status:
+            if status.ended:
+                self.ended.labels(status.value)
         self.approvals_queued = counter(
             "notifyd_approval_notifications_queued_total", "Messages about approvals made durable"
         )

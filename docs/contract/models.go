@@ -295,13 +295,14 @@ type DecisionCallback struct {
 // DecisionCallbackType is the type of every DecisionCallback.
 const DecisionCallbackType = "pack.approval.decided"
 
-// DecisionData: The decision that ended the approval. `actors` are all who decided so in its round.
+// DecisionData: How the approval ended. `actors` are all who decided so in its round: nobody, where it
+// expired.
 type DecisionData struct {
 	Tenant        string    `json:"tenant"`
 	RunID         string    `json:"runId"`
 	ApprovalID    string    `json:"approvalId"`
 	PlanHash      string    `json:"planHash"`
-	Decision      Decision  `json:"decision"`
+	Decision      End       `json:"decision"`
 	DecisionHash  string    `json:"decisionHash"`
 	Actors        []string  `json:"actors"`
 	Comment       string    `json:"comment"`
@@ -309,6 +310,15 @@ type DecisionData struct {
 	CorrelationID string    `json:"correlationId"`
 	ResumeToken   string    `json:"resumeToken"`
 }
+
+// End: How an approval ended that owes the one who asked a callback.
+type End string
+
+const (
+	EndApproved End = "approved"
+	EndRejected End = "rejected"
+	EndExpired  End = "expired"
+)
 
 // Approval: An approval as it is now. `decisions` are those of all rounds, in order.
 type Approval struct {

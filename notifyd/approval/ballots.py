@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import TypeAlias
 
-from attrs import asdict, evolve, frozen
+from attrs import evolve, frozen
 
+from notifyd.approval.effects import decision_hash, expiry_hash, owing, owing_callback, owing_expiry_notice
 from notifyd.approval.notices import NOTIFYD, own_audit, own_event, progress
 from notifyd.errors import (
     AlreadyDecidedError,
@@ -21,19 +21,13 @@ from notifyd.model import (
     Approval,
     ApprovalKey,
     AuditName,
-    AuditRecord,
     Choice,
     Decision,
-    Effect,
-    EffectKind,
-    Event,
     Instant,
-    Outcome,
-    ResumeStatus,
     Status,
     Via,
 )
-from notifyd.wire.codec import canonical, derived_id, rfc3339
+from notifyd.wire.codec import rfc3339
 
 Canonical: TypeAlias = Callable[[str], str]
 """Gives the one name of an actor for any of its names; see `notifyd.security.actors`."""
@@ -64,19 +58,9 @@ class Ballot:
         return ApprovalKey(self.tenant, self.run_id, self.approval_id)
 
 
-def decision_hash(approval: Approval, ballot: Ballot, round_: int) -> str:
-    """Identity of a decision: hex SHA-256 over the JCS array the contract names."""
-    key = approval.key
-    parts = [
-        key.tenant,
-        key.run_id,
-        key.approval_id,
-        round_,
-        ballot.plan_hash,
-        ballot.choice.value,
-        ballot.actor,
-    ]
-    return hashlib.sha256(canonical(parts)).hexdigest()
+def ballot_hash(approval: Approval, ballot: Ballot, round_: int) -> str:
+    """Identity of the decision that `ballot` is, in a round."""
+    return decision_hash(approval.key, round_, ballot.plan_hash, ballot.choice.value, ballot.actor)
 
 
 def earlier_answer(approval: Approval, ballot: Ballot) -> Decision | None:
@@ -91,7 +75,7 @@ def earlier_answer(approval: Approval, ballot: Ballot) -> Decision | None:
         rounds = [approval.round]
     else:
         rounds = sorted({d.round for d in approval.decisions}, reverse=True)
-    wanted = {decision_hash(approval, ballot, r) for r in rounds}
+    wanted = {ballot_hash(approval, ballot, r) for r in rounds}
     return next((d for d in approval.decisions if d.decision_hash in wanted), None)
 
 
@@ -139,7 +123,7 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
     The decision's `answer` is still empty: the answer tells the state this returns.
     """
     decision = Decision(
-        decision_hash=decision_hash(approval, ballot, approval.round),
+        decision_hash=ballot_hash(approval, ballot, approval.round),
         actor=ballot.actor,
         choice=ballot.choice,
         comment=ballot.comment,
@@ -152,24 +136,20 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
         answer="",
     )
     counted = evolve(approval, version=approval.version + 1, decisions=(*approval.decisions, decision))
-    if ballot.choice is Choice.REJECTED:
-        counted = _end(counted, Status.REJECTED, decision)
-    elif counted.received >= counted.required_approvals:
-        counted = _end(counted, Status.APPROVED, decision)
-    return evolve(counted, effects=(*counted.effects, *_decision_effects(counted, decision)))
+    status = _status(counted, ballot.choice)
+    if not status.ended:
+        return _owing_decision(counted, decision)
+    ended = evolve(counted, status=status, ended_at=now, ended_by=decision.actor)
+    return owing_callback(_owing_decision(ended, decision), decision.decision_hash)
 
 
-def _end(approval: Approval, status: Status, decision: Decision) -> Approval:
-    ended = evolve(approval, status=status, ended_at=decision.decided_at, ended_by=decision.actor)
-    if approval.callback_url is None or approval.sealed_token is None:
-        return ended
-    delivery = derived_id(
-        "resume", approval.tenant, approval.run_id, approval.approval_id, decision.decision_hash
-    )
-    return evolve(ended, resume=ResumeStatus.QUEUED, resume_delivery=delivery)
+def _status(counted: Approval, last: Choice) -> Status:
+    if last is Choice.REJECTED:
+        return Status.REJECTED
+    return Status.APPROVED if counted.received >= counted.required_approvals else Status.PENDING
 
 
-def _decision_effects(approval: Approval, decision: Decision) -> tuple[Effect, ...]:
+def _owing_decision(approval: Approval, decision: Decision) -> Approval:
     told = {
         "decision": decision.choice.value,
         "decisionHash": decision.decision_hash,
@@ -194,11 +174,7 @@ def _decision_effects(approval: Approval, decision: Decision) -> tuple[Effect, .
         correlation_id=decision.correlation_id,
         facts={"decision": told, **facts},
     )
-    effects = [_owed(EffectKind.AUDIT, record.id, record), _owed(EffectKind.NOTICE, notice.key, notice)]
-    if approval.status.ended and approval.resume_delivery is not None:
-        resume = {"decisionHash": decision.decision_hash, "version": approval.version}
-        effects.append(Effect(approval.resume_delivery, EffectKind.RESUME, resume))
-    return tuple(effects)
+    return owing(approval, record, notice)
 
 
 def expire(approval: Approval, now: Instant) -> Approval | None:
@@ -212,27 +188,13 @@ def expire(approval: Approval, now: Instant) -> Approval | None:
         ended_at=approval.expires_at,
         ended_by=NOTIFYD,
     )
-    at, correlation_id = approval.expires_at, approval.correlation_id
     record = own_audit(
         ended,
         AuditName.EXPIRED,
-        at,
+        approval.expires_at,
         actor=NOTIFYD,
-        correlation_id=correlation_id,
+        correlation_id=approval.correlation_id,
         data={"round": ended.round},
     )
-    facts = {"status": ended.status.value, "round": ended.round, "approvals": progress(ended)}
-    notice = own_event(ended, "expired", at, correlation_id=correlation_id, facts=facts)
-    owed = (_owed(EffectKind.AUDIT, record.id, record), _owed(EffectKind.NOTICE, notice.key, notice))
-    return evolve(ended, effects=(*ended.effects, *owed))
-
-
-def _owed(kind: EffectKind, effect_id: str, row: AuditRecord | Event) -> Effect:
-    return Effect(effect_id, kind, asdict(row))
-
-
-def owed_row(effect: Effect) -> AuditRecord | Event:
-    """The row that an audit or notice effect is made from."""
-    if effect.kind is EffectKind.AUDIT:
-        return AuditRecord(**{**effect.data, "name": AuditName(effect.data["name"])})
-    return Event(**{**effect.data, "outcome": Outcome(effect.data["outcome"])})
+    told = owing_expiry_notice(owing(ended, record), approval.expires_at)
+    return owing_callback(told, expiry_hash(ended))

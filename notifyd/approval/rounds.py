@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
+from notifyd.approval.effects import expiry_hash, owing_callback, owing_expiry_notice
 from notifyd.approval.notices import NOTIFYD
 from notifyd.model import (
     Applied,
@@ -108,7 +109,15 @@ def _open_round(
         applied=(*(before.applied if before else ()), applied),
         effects=before.effects if before else (),
     )
+    if stillborn:
+        approval = _over_at_once(approval, now, asked=before is not None)
     return answer(applied, _requested_audit(event, applied), approval)
+
+
+def _over_at_once(stillborn: Approval, now: Instant, *, asked: bool) -> Approval:
+    """A round that came expired. The one who asked is answered; people are told if an earlier round asked them."""
+    told = owing_expiry_notice(stillborn, now) if asked else stillborn
+    return owing_callback(told, expiry_hash(stillborn))
 
 
 def _requested_audit(event: Event, done: Applied) -> tuple[AuditRecord, ...]:

@@ -741,7 +741,7 @@ public sealed record DecisionCallback
     public required DecisionData Data { get; init; }
 }
 
-/// <summary>The decision that ended the approval. `actors` are all who decided so in its round.</summary>
+/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired.</summary>
 public sealed record DecisionData
 {
     [JsonPropertyName("tenant")]
@@ -756,19 +756,22 @@ public sealed record DecisionData
     [JsonPropertyName("planHash")]
     public required string PlanHash { get; init; }
 
+    /// <summary>`expired` where nobody decided in time: nothing is approved by silence.</summary>
     [JsonPropertyName("decision")]
-    public required Decision Decision { get; init; }
+    public required End Decision { get; init; }
 
-    /// <summary>Identifies the decision, as in the answer to the ack.</summary>
+    /// <summary>Identifies the end, as in the answer to the ack; of an expiry, with `expired` for the decision and an empty actor.</summary>
     [JsonPropertyName("decisionHash")]
     public required string DecisionHash { get; init; }
 
     [JsonPropertyName("actors")]
     public required IReadOnlyList<string> Actors { get; init; }
 
+    /// <summary>That of the last decision; empty where it expired.</summary>
     [JsonPropertyName("comment")]
     public required string Comment { get; init; }
 
+    /// <summary>When the last decision came; of an expiry, `expiresAt` or, where the request came later, when it came.</summary>
     [JsonPropertyName("decidedAt")]
     public required DateTimeOffset DecidedAt { get; init; }
 
@@ -779,6 +782,15 @@ public sealed record DecisionData
     /// <summary>The request's `resume.token`.</summary>
     [JsonPropertyName("resumeToken")]
     public required string ResumeToken { get; init; }
+}
+
+/// <summary>How an approval ended that owes the one who asked a callback.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<End>))]
+public enum End
+{
+    [JsonStringEnumMemberName("approved")] Approved,
+    [JsonStringEnumMemberName("rejected")] Rejected,
+    [JsonStringEnumMemberName("expired")] Expired,
 }
 
 /// <summary>An approval as it is now. `decisions` are those of all rounds, in order.</summary>

@@ -90,6 +90,7 @@ class Decisions:
         if approval.status.ended:
             self._metrics.ack_latency.observe(max(0, now - approval.requested_at) / SECOND)
             self._metrics.outstanding.labels(approval.tenant).dec()
+            self._metrics.ended.labels(approval.status.value).inc()
 
     def _token_for_client(self, approval: Approval, registry: Registry) -> str | None:
         """The token sealed for the client that posted the request, once there is something to resume."""

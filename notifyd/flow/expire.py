@@ -40,5 +40,6 @@ class Expiry:
         if expired is None or not await self._store.replace_approval(expired):
             return False
         self._metrics.outstanding.labels(approval.tenant).dec()
+        self._metrics.ended.labels(expired.status.value).inc()
         self._effect_queue.offer(expired)
         return True

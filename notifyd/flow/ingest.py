@@ -24,6 +24,7 @@ from notifyd.model import (
     Instant,
     Outcome,
     Principal,
+    Status,
 )
 from notifyd.registry.egress import callback_fault
 from notifyd.registry.registry import Registry
@@ -42,6 +43,8 @@ from notifyd.wire.events import (
 )
 
 _CONTENT: Final = "event-content"
+
+_ENDS: Final = frozenset({Outcome.ENDED, Outcome.EXPIRED})
 
 _MEANING: Final[Mapping[type[PackEvent], tuple[str, str]]] = {
     PackApprovalRequested: (APPROVAL_KIND, "requested"),
@@ -130,7 +133,7 @@ class Ingest:
         stored = appended.event
         kind = self._metrics.kind(row.kind)
         if appended.fresh:
-            self._count_outstanding(stored)
+            self._count_approval(stored)
             self._planning_queue.offer(stored, leased=append.leased)
         # Also of one that is new: an acceptance that broke off is finished as it was begun, with its own content.
         if stored.content_id != row.content_id and not keyring.same(_CONTENT, content, stored.content_id):
@@ -139,11 +142,18 @@ class Ingest:
         self._metrics.event(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
         return Accepted(appended.fresh, _answer(stored))
 
-    def _count_outstanding(self, event: Event) -> None:
-        """Bring the gauge up to date. An approval whose first event ended it was never outstanding."""
-        ended = event.outcome in (Outcome.ENDED, Outcome.EXPIRED) and event.version > 1
-        if event.kind == APPROVAL_KIND and (ended or event.outcome is Outcome.OPENED):
-            self._metrics.outstanding.labels(event.tenant).inc(-1 if ended else 1)
+    def _count_approval(self, event: Event) -> None:
+        """Count what opens or ends. An approval whose first event ended it was never outstanding."""
+        if event.kind != APPROVAL_KIND:
+            return
+        outstanding = self._metrics.outstanding.labels(event.tenant)
+        if event.outcome is Outcome.OPENED:
+            outstanding.inc()
+        elif event.outcome in _ENDS:
+            expired = event.outcome is Outcome.EXPIRED
+            status = Status.EXPIRED.value if expired else orjson.loads(event.body)["status"]
+            self._metrics.ended.labels(status).inc()
+            outstanding.dec(event.version > 1)
 
 
 def _answer(event: Event) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a decision sets off, made durable effect by effect: audit line, notice, signed callback."""
+"""What a decision or an expiry sets off, made durable effect by effect: audit line, notice, signed callback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from notifyd.approval.ballots import owed_row
+from notifyd.approval.effects import owed_row
 from notifyd.approval.notices import own_event, progress
 from notifyd.errors import Reason, SealError, StoreError
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
@@ -29,6 +29,7 @@ from notifyd.model import (
     Message,
     ResumeStatus,
     State,
+    Status,
 )
 from notifyd.registry.egress import origin_of
 from notifyd.registry.registry import Registry
@@ -156,13 +157,15 @@ async def callback_ended(
 
 
 def callback_message(approval: Approval, effect: Effect, registry: Registry) -> Message:
-    """The callback's body, a pure function of approval and decision. Raises `SealError`."""
-    decision = next(d for d in approval.decisions if d.decision_hash == effect.data["decisionHash"])
+    """The callback's body, a pure function of the approval that has ended. Raises `SealError`."""
+    ended_at, end = _end(approval, effect.data["decisionHash"])
     token = resume_token.reveal(registry.keyring, approval.sealed_token or "")
+    about = {"tenant": approval.tenant, "runId": approval.run_id, "approvalId": approval.approval_id}
+    data = about | end | {"decidedAt": rfc3339(ended_at), "correlationId": approval.correlation_id}
     body = {
         "type": "pack.approval.decided",
-        "timestamp": rfc3339(decision.decided_at),
-        "data": _told(approval, decision) | {"resumeToken": token.reveal()},
+        "timestamp": rfc3339(ended_at),
+        "data": data | {"resumeToken": token.reveal()},
     }
     return Message(
         id=effect.id,
@@ -173,20 +176,28 @@ def callback_message(approval: Approval, effect: Effect, registry: Registry) -> 
     )
 
 
-def _told(approval: Approval, decision: Decision) -> dict[str, Any]:
-    same = (d.actor for d in approval.decisions if d.round == decision.round and d.choice is decision.choice)
-    return {
-        "tenant": approval.tenant,
-        "runId": approval.run_id,
-        "approvalId": approval.approval_id,
-        "planHash": decision.plan_hash,
-        "decision": decision.choice.value,
-        "decisionHash": decision.decision_hash,
-        "actors": list(dict.fromkeys(same)),
-        "comment": decision.comment,
-        "decidedAt": rfc3339(decision.decided_at),
-        "correlationId": approval.correlation_id,
+def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any]]:
+    """When and how it ended: by the decision of that hash or, where nobody decided in time, by the clock."""
+    if approval.status is Status.EXPIRED:
+        plan, decision, actors, comment = approval.plan_hash, approval.status.value, [], ""
+        ended_at = approval.ended_at or 0
+    else:
+        last = next(d for d in approval.decisions if d.decision_hash == decision_hash)
+        plan, decision, comment = last.plan_hash, last.choice.value, last.comment
+        ended_at, actors = last.decided_at, _actors(approval, last)
+    return ended_at, {
+        "planHash": plan,
+        "decision": decision,
+        "decisionHash": decision_hash,
+        "actors": actors,
+        "comment": comment,
     }
+
+
+def _actors(approval: Approval, decision: Decision) -> list[str]:
+    """Who decided so in its round, in order."""
+    same = (d.actor for d in approval.decisions if d.round == decision.round and d.choice is decision.choice)
+    return list(dict.fromkeys(same))
 
 
 def _callback_delivery(

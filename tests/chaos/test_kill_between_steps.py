@@ -19,6 +19,7 @@ import orjson
 import pytest
 from attrs import define, field
 
+from notifyd.model import SECOND
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes, sign, verify
 from notifyd.service.app import wall_clock
@@ -150,6 +151,18 @@ class Runner:
         await self.until_sent("pack.approval.resumed")
         await until_async(self._settled, seconds=45)
 
+    async def play_expiry(self, seconds: float) -> None:
+        """One approval that nobody decides: it expires so many seconds from now, or has expired already."""
+        await self.audit()  # it has started, however long that took
+        self.event["expiresAt"] = rfc3339(wall_clock() + int(seconds * SECOND))
+        await self.call("POST", "/notifications/pack-approvals", self.event)
+        await self.until_sent("pack.approval.resumed")
+
+        async def settled() -> bool:
+            return bool((await self.approval())["resume"]["status"] == "delivered")
+
+        await until_async(settled, seconds=45)
+
     async def _settled(self) -> bool:
         pending = await self.call("GET", "/api/v1/deliveries?state=pending")
         sending = await self.call("GET", "/api/v1/deliveries?state=sending")
@@ -242,3 +255,45 @@ async def test_a_restart_finishes_what_a_kill_left_undone(
         approval = await one.approval()
         assert approval["status"] == "approved"
         assert approval["resume"]["status"] == "delivered"
+
+
+# --- an approval that nobody decides -----------------------------------------------------------------------
+
+EXPIRY_POINTS = [
+    ("replace_approval", 1, "after"),  # the end
+    ("complete_effect", 1, "before"),  # its audit line is written
+    ("append", 2, "after"),  # its notice
+    ("insert_deliveries", 1, "before"),  # its callback
+    ("insert_deliveries", 1, "after"),
+    ("complete_effect", 3, "after"),
+]
+
+
+def expect_expiry_answered(one: Runner, *told: str) -> None:
+    """One callback, under one id, that says `expired` by nobody; and each message to people under one id."""
+    seen = one.seen()
+    assert seen.keys() == {"pack.approval.decided", "pack.approval.resumed", *told}
+    assert all(len(ids) == 1 for ids in seen.values())
+    callback = next(r for r in one.sink.received if r.path == "/resume")
+    data = orjson.loads(callback.body)["data"]
+    assert (data["decision"], data["actors"], data["resumeToken"]) == ("expired", [], RESUME_TOKEN)
+
+
+@pytest.mark.parametrize(("step", "nth", "side"), EXPIRY_POINTS)
+async def test_a_restart_finishes_the_answer_to_an_expiry_that_a_kill_left_undone(
+    step: str, nth: int, side: str, tmp_path: Path
+) -> None:
+    async with runner(tmp_path, step, str(nth), side) as one:
+        await one.play_expiry(1.5)
+        assert one.starts == 2, "the daemon was not killed"
+        await one.until_sent("pack.approval.expired")
+        expect_expiry_answered(one, "pack.approval.requested", "pack.approval.expired")
+        assert (await one.audit()).count("pack.approval.expired") == 1
+
+
+@pytest.mark.parametrize(("step", "nth"), [("append", 1), ("insert_deliveries", 1)])
+async def test_a_restart_answers_a_request_that_came_expired(step: str, nth: int, tmp_path: Path) -> None:
+    async with runner(tmp_path, step, str(nth), "after") as one:
+        await one.play_expiry(-60)
+        assert one.starts == 2, "the daemon was not killed"
+        expect_expiry_answered(one)

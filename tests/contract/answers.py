@@ -7,6 +7,7 @@ member with a default may be missing, every other is always there. Members may b
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Literal
 
 from attrs import frozen
@@ -15,6 +16,14 @@ from notifyd.errors import Reason
 from notifyd.flow.lane import BreakerState
 from notifyd.model import AttemptOutcome, AuditName, Level, Outcome, ResumeStatus, State, Status, Via
 from notifyd.wire.events import Decision, MessageWish, Step, Time
+
+
+class End(StrEnum):
+    """How an approval ended that owes the one who asked a callback."""
+
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
 
 
 @frozen(kw_only=True)
@@ -81,13 +90,13 @@ class AckAnswer:
 
 @frozen
 class DecisionData:
-    """The decision that ended the approval. `actors` are all who decided so in its round."""
+    """How the approval ended. `actors` are all who decided so in its round: nobody, where it expired."""
 
     tenant: str
     run_id: str
     approval_id: str
     plan_hash: str
-    decision: Decision
+    decision: End
     decision_hash: str
     actors: tuple[str, ...]
     comment: str

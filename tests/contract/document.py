@@ -256,9 +256,10 @@ _CALLBACKS: Final = {
             "post": {"operationId": "decided"}
             | _call(
                 "The decision, to the system that asked",
-                "Comes when a decision ends the approval. Signed with `resume.secrets`, by default with the first"
-                " secret of the client that posted the request. `webhook-id` is the same over all attempts: a"
-                " receiver that knows it answers 2xx and does nothing. Redirects are not followed.",
+                "Comes when a decision ends the approval, or when it expires. Signed with `resume.secrets`, by"
+                " default with the first secret of the client that posted the request. `webhook-id` is the same"
+                " over all attempts: a receiver that knows it answers 2xx and does nothing. Redirects are not"
+                " followed.",
                 "DecisionCallback",
                 required=True,
             )

@@ -78,7 +78,15 @@ TEXTS: Final[Mapping[str, str]] = {
         "Identifies the decision: SHA-256, in hexadecimal digits, of the canonical JSON (RFC 8785) of [tenant,"
         " runId, approvalId, round, planHash, decision, actor]."
     ),
-    "DecisionData.decisionHash": "Identifies the decision, as in the answer to the ack.",
+    "DecisionData.decision": "`expired` where nobody decided in time: nothing is approved by silence.",
+    "DecisionData.decisionHash": (
+        "Identifies the end, as in the answer to the ack; of an expiry, with `expired` for the decision and an"
+        " empty actor."
+    ),
+    "DecisionData.comment": "That of the last decision; empty where it expired.",
+    "DecisionData.decidedAt": (
+        "When the last decision came; of an expiry, `expiresAt` or, where the request came later, when it came."
+    ),
     "DecisionData.correlationId": "That of the request.",
     "DecisionData.resumeToken": "The request's `resume.token`.",
     "Approval.round": "Counted from 1; a request with another plan opens the next.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import orjson
 import pytest
+import rfc8785
 from attrs import evolve
 
 from notifyd.config.units import DAY
@@ -467,8 +469,119 @@ async def test_what_nobody_decided_in_time_expires_and_people_are_told_once(way:
     await way.sweep()
     trail = [line.name for line in await way.audit()]
     assert trail.count(AuditName.EXPIRED) == 1
-    assert await way.deliveries(channel=RESUME_CHANNEL) == []
+    assert len(await way.deliveries(channel=RESUME_CHANNEL)) == 1
     assert way.metric("notifyd_approvals_outstanding", tenant="acme") == 0
+    assert way.metric("notifyd_approvals_ended_total", status="expired") == 1
+
+
+def expiry_hash(document: dict[str, Any], round_: int = 1) -> str:
+    """As the contract says: that of a decision `expired` by nobody."""
+    parts = ["acme", document["runId"], document["approvalId"], round_, document["planHash"], "expired", ""]
+    return hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+
+
+async def test_an_expiry_is_answered_like_any_end_with_nobody_as_actor(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner, requiredApprovals=2, expiresAt=rfc3339(way.clock() + 60 * SECOND))
+    await way.decide(document)
+    way.clock.turn(3600)
+    await way.sweep()
+    (received,) = await arrived(runner)
+    verify([secret_bytes(RUNNER)], received.headers, received.body, way.clock() / SECOND, 0)
+    assert received.headers["X-Correlation-ID"] == "corr-1"
+    assert orjson.loads(received.body) == {
+        "type": "pack.approval.decided",
+        "timestamp": document["expiresAt"],
+        "data": {
+            "tenant": "acme",
+            "runId": "run-0042",
+            "approvalId": "deploy-prod",
+            "planHash": document["planHash"],
+            "decision": "expired",
+            "decisionHash": expiry_hash(document),
+            "actors": [],
+            "comment": "",
+            "decidedAt": document["expiresAt"],
+            "correlationId": "corr-1",
+            "resumeToken": TOKEN.reveal(),
+        },
+    }
+    approval = await resumed(way, document, ResumeStatus.DELIVERED)
+    assert (approval.resume_delivery, approval.effects) == (received.headers["webhook-id"], ())
+    actions = [message.event["action"] for message in await way.messages(3)]
+    assert sorted(actions) == ["acknowledged", "expired", "resumed"]
+
+
+async def test_what_comes_expired_is_answered_though_nobody_is_asked(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner, expiresAt=rfc3339(way.clock() - 60 * SECOND))
+    came_at = rfc3339(way.clock())
+    way.clock.turn(5)
+    await way.sweep()
+    (received,) = await arrived(runner)
+    told = orjson.loads(received.body)
+    assert (told["timestamp"], told["data"]["decidedAt"]) == (came_at, came_at)
+    assert (told["data"]["decision"], told["data"]["actors"]) == ("expired", [])
+    assert told["data"]["decisionHash"] == expiry_hash(document)
+    assert told["data"]["resumeToken"] == TOKEN.reveal()
+    await resumed(way, document, ResumeStatus.DELIVERED)
+    (message,) = await way.messages(1)
+    assert message.event["action"] == "resumed", "nobody was asked, so nobody hears that it expired"
+    assert way.metric("notifyd_approvals_ended_total", status="expired") == 1
+
+
+async def test_a_new_plan_that_comes_expired_is_answered_and_told_to_those_who_were_asked(
+    way: Flow, runner: Sink
+) -> None:
+    await ask(way, runner)
+    way.clock.turn(1)
+    plan = "sha256:" + "b" * 64
+    resume = {"callbackUrl": f"{runner.url}/second", "token": "rt_of_the_second_plan_0123456789"}
+    document = await ask(way, runner, planHash=plan, expiresAt=rfc3339(way.clock()), resume=resume)
+    await way.sweep()
+    (received,) = await arrived(runner)
+    data = orjson.loads(received.body)["data"]
+    assert (received.path, data["resumeToken"]) == ("/second", resume["token"])
+    assert (data["decision"], data["decisionHash"]) == ("expired", expiry_hash(document, round_=2))
+    (message, _) = await way.messages(2)
+    assert message.event["action"] == "expired"
+
+
+async def test_a_plan_that_comes_after_the_expiry_leaves_one_answer_to_the_one_who_asked(
+    way: Flow, runner: Sink
+) -> None:
+    document = await ask(way, runner, expiresAt=rfc3339(way.clock() + 60 * SECOND))
+    way.clock.turn(61)
+    await ask(way, runner, planHash="sha256:" + "b" * 64)
+    await way.sweep()
+    (received,) = await arrived(runner)
+    data = orjson.loads(received.body)["data"]
+    assert (data["decision"], data["planHash"]) == ("expired", document["planHash"])
+    await resumed(way, document, ResumeStatus.DELIVERED)
+    assert len(await way.deliveries(channel=RESUME_CHANNEL)) == 1
+
+
+async def test_an_end_by_update_is_not_answered(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner, expiresAt=rfc3339(way.clock() + 60 * SECOND))
+    await way.post(events.updated("expired", at=way.clock()))
+    way.clock.turn(61)
+    await way.sweep()
+    await way.messages(1)
+    assert (await way.approval(document)).resume is ResumeStatus.NONE
+    assert await way.deliveries(channel=RESUME_CHANNEL) == []
+    assert way.metric("notifyd_approvals_ended_total", status="expired") == 1
+
+
+async def test_the_answer_to_an_expiry_that_cannot_be_sent_dies_and_is_replayed(
+    way: Flow, runner: Sink
+) -> None:
+    runner.reply = Reply(400)
+    document = await ask(way, runner, expiresAt=rfc3339(way.clock() + 60 * SECOND))
+    way.clock.turn(61)
+    await way.sweep()
+    approval = await resumed(way, document, ResumeStatus.FAILED)
+    runner.reply = Reply()
+    await way.app._dispatcher.retry("acme", approval.resume_delivery or "")
+    await resumed(way, document, ResumeStatus.DELIVERED)
+    assert runner.received[0].body == runner.received[1].body
 
 
 async def test_more_than_one_look_finds_expire_in_one_sweep(tmp_path: Path, runner: Sink) -> None:
@@ -502,3 +615,5 @@ async def test_a_restart_expires_what_came_due_meanwhile(tmp_path: Path, runner:
         assert (await way.approval(document)).status is Status.EXPIRED
         (message,) = await way.messages(1)
         assert message.event["action"] == "expired"
+        (received,) = await arrived(runner)
+        assert orjson.loads(received.body)["data"]["decision"] == "expired"

@@ -15,6 +15,7 @@ from notifyd.security.secrets import Keyring
 from notifyd.web.pages import csrf
 from tests import events
 from tests.daemon import Answer, Daemon
+from tests.waiting import until_async
 
 ALICE, BOB = "alice@acme.example", "bob@acme.example"
 
@@ -273,6 +274,28 @@ async def test_an_expired_approval_shows_as_expired_by_the_clock(notifyd: Daemon
     assert (
         await submit(notifyd, path, form | {"decision": "approved"})
     ).status == 403  # the form's time, too
+
+
+async def test_the_page_of_an_approval_that_is_over_tells_whether_the_one_who_asked_has_heard(
+    notifyd: Daemon,
+) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    assert "data-resume" not in (await look(notifyd, path)).text
+    notifyd.clock.turn(25 * 3600)
+
+    async def shown(status: str) -> bool:
+        return f'data-resume="{status}"' in (await look(notifyd, path)).text
+
+    async def queued() -> Any:
+        return (await notifyd.get("/api/v1/deliveries?channel=resume")).json["items"]
+
+    await until_async(lambda: shown("queued"))
+    await until_async(queued)
+    notifyd.clock.turn(8 * 86400)  # nobody listens at the callback's address, and its time runs out
+    path = sealed(notifyd, asked)
+    await until_async(lambda: shown("failed"))
+    assert (await notifyd.approval(asked))["resume"]["status"] == "failed"
 
 
 async def test_a_cancelled_approval_says_by_whom(notifyd: Daemon) -> None:

@@ -13,14 +13,14 @@ from attrs import evolve
 from notifyd.approval.ballots import (
     Ballot,
     Canonical,
+    ballot_hash,
     cast,
     check_ballot,
     check_grants,
-    decision_hash,
     earlier_answer,
     expire,
-    owed_row,
 )
+from notifyd.approval.effects import owed_row
 from notifyd.approval.rounds import Request, on_requested
 from notifyd.errors import GrantMissingError, NotifydError
 from notifyd.model import (
@@ -277,14 +277,14 @@ def test_the_missing_grants_are_named_and_the_ones_held_are_not() -> None:
 def test_a_decisions_hash_is_that_of_the_array_the_contract_names(actor: str, choice: Choice) -> None:
     parts: list[str | int] = ["acme", "run-1", "deploy", 2, PLAN, choice.value, actor]
     expected = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
-    assert decision_hash(pending(), ballot(actor=actor, choice=choice), 2) == expected
+    assert ballot_hash(pending(), ballot(actor=actor, choice=choice), 2) == expected
     recorded = cast(pending(round=2), ballot(actor=actor, choice=choice), NOW).decisions[-1]
     assert recorded.decision_hash == expected
 
 
 def test_no_two_parts_of_the_identity_can_be_shifted_into_one_another() -> None:
-    one = decision_hash(pending(run_id="run", approval_id="1deploy"), ballot(), 1)
-    assert one != decision_hash(pending(run_id="run1", approval_id="deploy"), ballot(), 1)
+    one = ballot_hash(pending(run_id="run", approval_id="1deploy"), ballot(), 1)
+    assert one != ballot_hash(pending(run_id="run1", approval_id="deploy"), ballot(), 1)
 
 
 # --- what a ballot leaves ----------------------------------------------------------------------------------
@@ -367,3 +367,21 @@ def test_the_notice_of_an_expiry_tells_how_many_had_approved() -> None:
     assert isinstance(notice, Event)
     assert notice.action == "expired"
     assert orjson.loads(notice.body)["approvals"] == {"required": 2, "received": 1}
+
+
+def test_an_expiry_owes_the_callback_of_a_decision_by_nobody() -> None:
+    after = timed_out(VOTED)
+    parts: list[str | int] = ["acme", "run-1", "deploy", 1, PLAN, "expired", ""]
+    resume = after.effects[-1]
+    assert (resume.kind, resume.id) == (EffectKind.RESUME, after.resume_delivery)
+    assert resume.data == {
+        "decisionHash": hashlib.sha256(rfc8785.dumps(parts)).hexdigest(),
+        "version": after.version,
+    }
+    assert after.resume is ResumeStatus.QUEUED
+
+
+def test_an_expiry_without_a_callback_owes_none() -> None:
+    after = timed_out(pending(callback_url=None, sealed_token=None))
+    assert (after.status, after.resume) == (Status.EXPIRED, ResumeStatus.NONE)
+    assert [effect.kind for effect in after.effects] == [EffectKind.AUDIT, EffectKind.NOTICE]

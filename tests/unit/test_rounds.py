@@ -19,9 +19,11 @@ from notifyd.model import (
     Approval,
     AuditName,
     Choice,
+    EffectKind,
     Event,
     Instant,
     Outcome,
+    ResumeStatus,
     Status,
     Via,
 )
@@ -280,6 +282,20 @@ def test_a_request_past_the_expiry_is_recorded_and_leaves_the_end_to_the_timer(p
     assert subject(in_time).status is Status.PENDING
 
 
+def test_a_first_round_that_comes_expired_owes_an_answer_and_no_notice() -> None:
+    after = subject(INPUTS["same plan, expired"](None))
+    assert [effect.kind for effect in after.effects] == [EffectKind.RESUME]
+    assert (after.resume, after.resume_delivery) == (ResumeStatus.QUEUED, after.effects[0].id)
+
+
+def test_a_later_round_that_comes_expired_owes_a_notice_to_those_who_were_asked_before() -> None:
+    after = subject(INPUTS["other plan, later, expired"](STATES["pending"]))
+    notice, _ = after.effects
+    assert [effect.kind for effect in after.effects] == [EffectKind.NOTICE, EffectKind.RESUME]
+    assert (notice.data["action"], notice.data["round"], notice.data["version"]) == ("expired", 2, 2)
+    assert after.resume is ResumeStatus.QUEUED
+
+
 # --- updates -----------------------------------------------------------------------------------------------
 
 
@@ -323,10 +339,10 @@ def test_the_timer_comes_at_the_very_instant_and_not_before() -> None:
     assert expire(pending(expires_at=NOW), NOW) is not None
 
 
-def test_an_expiry_owes_an_audit_line_and_a_notice_that_tell_the_time_it_was_due() -> None:
+def test_an_expiry_owes_a_line_a_notice_and_an_answer_that_tell_the_time_it_was_due() -> None:
     late = expire(pending(expires_at=NOW - HOUR), NOW)
     assert late is not None
-    assert [effect.kind for effect in late.effects] == ["audit", "notice"]
+    assert [effect.kind for effect in late.effects] == ["audit", "notice", "resume"]
     assert late == expire(pending(expires_at=NOW - HOUR), NOW + HOUR)
 
 

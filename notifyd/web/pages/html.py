@@ -87,6 +87,7 @@ def approval_page(
         summary=summary,
         shows_plan=view.standing is not Standing.SUPERSEDED,
         note=_note(view, reader),
+        answered=_answered(view, reader),
         alert=alert,
         csrf=form,
         comment=comment,
@@ -113,6 +114,12 @@ def _heading(view: View, reader: Reader) -> tuple[str, str]:
     message = view.event.get("message") or {}
     title = fit(one_line(message.get("title") or ""), _TITLE_LIMIT)
     return title or untitled, clean(message.get("summary") or "").strip()
+
+
+def _answered(view: View, reader: Reader) -> str:
+    """Whether the one who asked has heard of the end; "" where nothing is owed to them, or of another round."""
+    ended = view.standing.value == view.approval.status.value
+    return reader.texts.get(f"resume.{view.approval.resume.value}", "") if ended else ""
 
 
 def _note(view: View, reader: Reader) -> str:

@@ -26,6 +26,10 @@ _EN: Final = {
     "state.expired": "This request expired on {when} without enough approvals. It takes a new request.",
     "state.superseded": "The plan has changed since this link was sent, and a newer message has gone out. "
     "Please use the link in that one.",
+    # whether the one who asked has heard of the end
+    "resume.queued": "The answer is on its way to the system that asked.",
+    "resume.delivered": "The system that asked has the answer.",
+    "resume.failed": "The system that asked could not be given the answer. Operators can send it again.",
     # why a decision was not recorded
     "alert.form": "Nothing was recorded: the form was open for too long, or did not come from this page. "
     "Please look at the plan again and decide.",
@@ -94,6 +98,10 @@ _DE: Final = {
     "Anfrage.",
     "state.superseded": "Der Plan hat sich geändert, seit dieser Link verschickt wurde. Bitte verwenden Sie "
     "den Link aus der neueren Nachricht.",
+    "resume.queued": "Die Antwort ist unterwegs zum anfragenden System.",
+    "resume.delivered": "Das anfragende System hat die Antwort.",
+    "resume.failed": "Die Antwort konnte dem anfragenden System nicht zugestellt werden. Der Betrieb kann sie "
+    "erneut senden.",
     "alert.form": "Es wurde nichts gespeichert: Das Formular war zu lange offen oder kam nicht von dieser "
     "Seite. Bitte prüfen Sie den Plan noch einmal und entscheiden Sie dann.",
     "alert.choice": "Es wurde nichts gespeichert: Bitte geben Sie frei oder lehnen Sie ab.",
