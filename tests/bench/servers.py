@@ -12,6 +12,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import cast
 
@@ -19,15 +20,28 @@ import aiohttp
 import orjson
 import uvloop
 from aiohttp import web
+from attrs import evolve
 
 from notifyd.config.settings import StoreDriver
-from notifyd.model import SECOND, Delivery, Event, Message, Outcome
+from notifyd.model import (
+    SECOND,
+    Attempt,
+    AttemptOutcome,
+    AuditName,
+    AuditRecord,
+    Delivery,
+    Event,
+    Message,
+    Outcome,
+    State,
+)
 from notifyd.security.envelope import wrap
 from notifyd.security.secrets import Keyring, Secret
 from notifyd.security.signing import secret_bytes, verify
 from notifyd.service.app import wall_clock
 from notifyd.store import Store, append_as_is
 from notifyd.store.open import open_store
+from notifyd.store.sqlite import rows
 
 SECRET = Secret("whsec_" + base64.b64encode(b"the secret of the bench's sender").decode())
 
@@ -72,7 +86,7 @@ async def bare_client(url: str, count: str, concurrency: str) -> None:
         print(int(count) / (time.perf_counter() - started), flush=True)
 
 
-async def disk(rows: str) -> None:
+async def disk(count: str) -> None:
     """The disk's limit: rows of an event's size, 32 to a commit, nothing else."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         db = sqlite3.connect(Path(folder) / "rows.db", isolation_level=None)
@@ -80,7 +94,7 @@ async def disk(rows: str) -> None:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("CREATE TABLE rows (id INTEGER PRIMARY KEY, key TEXT NOT NULL, body TEXT NOT NULL)")
         db.execute("CREATE UNIQUE INDEX rows_key ON rows (key)")
-        body, total = "x" * 1200, int(rows)
+        body, total = "x" * 1200, int(count)
         started = time.perf_counter()
         for first in range(0, total, 32):
             db.execute("BEGIN IMMEDIATE")
@@ -91,18 +105,18 @@ async def disk(rows: str) -> None:
         db.close()
 
 
-async def store(where: str, rows: str, callers: str, driver: str = "pymongo") -> None:
+async def store(where: str, count: str, callers: str, driver: str = "pymongo") -> None:
     """What a store makes of its disk: events appended by so many callers at once."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         url = f"sqlite:///{folder}/store.db" if where == "sqlite" else where
         opened = await open_store(url, node="bench", clock=wall_clock, driver=StoreDriver(driver))
-        print(await _append(opened, int(rows), int(callers)), flush=True)
+        print(await _append(opened, int(count), int(callers)), flush=True)
         await opened.aclose()
 
 
-async def _append(opened: Store, rows: int, callers: int) -> float:
+async def _append(opened: Store, count: int, callers: int) -> float:
     """Events a second."""
-    left, now = iter(range(rows)), wall_clock()
+    left, now = iter(range(count)), wall_clock()
 
     async def caller() -> None:
         for number in left:
@@ -110,49 +124,44 @@ async def _append(opened: Store, rows: int, callers: int) -> float:
 
     started = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    return rows / (time.perf_counter() - started)
+    return count / (time.perf_counter() - started)
 
 
-async def growth(path: str) -> None:
-    """Microseconds of processor time an event costs a store of some sizes and, each time, a small one, as JSON.
+async def delivered(path: str, count: str) -> None:
+    """A store in which so many events have been delivered, their rows written straight into the file.
 
-    The two are measured by turns, as the machine's own speed changes within minutes.
+    Bodies and messages are short: no step of a later delivery reads them.
     """
-    opened = await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)
-    costs, rows = {}, 0
-    for size, sample in _SIZES.items():
-        await _append(opened, size - rows, 512)
-        small = [await _cost_when_small(f"{path}.{size}.before")]
-        large = await _cost(opened, sample)
-        small.append(await _cost_when_small(f"{path}.{size}.after"))
-        costs[str(size)] = (large, sum(small) / len(small))
-        rows = size + sample
-    print(orjson.dumps(costs).decode(), flush=True)
-    await opened.aclose()
+    await (await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)).aclose()
+    now, keys = wall_clock(), [os.urandom(32).hex() for _ in range(int(count))]
+    event = rows.event_row(evolve(_event(0, now), body="x" * 100))
+    sent = evolve(_delivery(0, now), state=State.SENT, message="{}", tries=1, attempts=(_SENT,), ended_at=now)
+    delivery = rows.delivery_row(sent)
+    audit = rows.audit_row(
+        AuditRecord("", "acme", AuditName.NOTIFICATION_SENT, now, "notifyd", "bench", data={"tries": 1})
+    )
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA cache_size = -2000000")
+        db.execute("BEGIN")
+        for table, columns, row in (
+            ("events", rows.EVENT, event),
+            ("deliveries", (*rows.DELIVERY, "life"), (*delivery, 0)),
+            ("audit", rows.AUDIT, audit),
+        ):
+            db.executemany(rows.insert(table, columns), ((row[0], key, *row[2:]) for key in keys))
+        db.executemany(rows.insert("messages", ("delivery", "message")), ((n, "{}") for n in _numbers(keys)))
+        db.executemany(rows.insert("plans", ("event", "plan")), ((n, "[]") for n in _numbers(keys)))
+        db.execute("COMMIT")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    print(count, flush=True)
 
 
-async def _cost_when_small(path: str) -> float:
-    opened = await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)
-    await _append(opened, 1_000, 512)
-    cost = await _cost(opened, 10_000)
-    await opened.aclose()
-    return cost
+def _numbers(rows_: list[str]) -> range:
+    """The rowids that SQLite gives the rows of a new table."""
+    return range(1, len(rows_) + 1)
 
 
-async def _cost(opened: Store, sample: int) -> float:
-    """Microseconds an event, until the store is at rest: it pays for all it wrote, the checkpoint too."""
-    await asyncio.sleep(_REST)
-    began = time.process_time()
-    await _append(opened, sample, 128)
-    await asyncio.sleep(_REST)
-    return (time.process_time() - began) / sample * 1e6
-
-
-_REST = 0.5
-"""Seconds that the store is left to checkpoint what it wrote."""
-
-_SIZES = {10_000: 20_000, 100_000: 40_000, 300_000: 40_000, 1_000_000: 40_000}
-"""At how many rows the cost of growth is measured, over how many more: as many as every key takes to be merged."""
+_SENT = Attempt(0, 8.0, AttemptOutcome.SENT, status=200)
 
 
 async def fill(path: str, count: str) -> None:
@@ -160,8 +169,8 @@ async def fill(path: str, count: str) -> None:
     opened = await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)
     now = wall_clock()
     for first in range(0, int(count), 1000):
-        rows = [_delivery(n, now) for n in range(first, min(first + 1000, int(count)))]
-        await opened.insert_deliveries(None, rows)
+        given = [_delivery(n, now) for n in range(first, min(first + 1000, int(count)))]
+        await opened.insert_deliveries(None, given)
     await opened.aclose()
     print(count, flush=True)
 
@@ -269,6 +278,7 @@ async def sink() -> None:
 if __name__ == "__main__":
     _, name, *arguments = sys.argv
     programs = {
-        f.__name__: f for f in (bare_handler, bare_client, disk, store, growth, fill, imports, apprise, sink)
+        f.__name__: f
+        for f in (bare_handler, bare_client, disk, store, delivered, fill, imports, apprise, sink)
     }
     uvloop.run(programs[name](*arguments))
