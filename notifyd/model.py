@@ -466,6 +466,7 @@ class AuditName(StrEnum):
 class AuditRecord:
     """One line of the audit trail, with a derived id, so that writing it twice leaves one.
 
+    `at` follows from what the id is derived from, or is stored with it: a line that is written again has the same.
     `data` holds small facts for the reader (a decision, a channel, a reason): never a secret, link or body.
     `tenant` is "" for what concerns the daemon as a whole.
     """

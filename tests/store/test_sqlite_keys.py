@@ -130,6 +130,20 @@ async def test_no_program_can_write_a_key_of_a_tenant_twice(tmp_path: Path, tabl
         assert db.execute(again).rowcount == 1
 
 
+async def test_every_unique_index_begins_with_the_tenant(tmp_path: Path) -> None:
+    await (await opened(tmp_path)).aclose()
+    unique = """
+    SELECT one.name, (SELECT name FROM pragma_index_info(one.name) WHERE seqno = 0)
+    FROM sqlite_master AS tables, pragma_index_list(tables.name) AS one
+    WHERE tables.type = 'table' AND one."unique"
+    """
+    with closing(sqlite3.connect(tmp_path / "notifyd.db")) as db:
+        first = dict(db.execute(unique).fetchall())
+    assert first == dict.fromkeys(
+        ("events_key", "deliveries_id", "audit_id", "approvals_key", "incidents_key"), "tenant"
+    )
+
+
 # --- rolled back -------------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,7 @@ class Given(NamedTuple):
                 return bool(await store.insert_deliveries(None, [one]))
             case _:
                 broken = [audit_record("broken", data={1: "no text"})] if self.fate == "spoilt" else []
+                at = NOW + KEYS.index(row.key) % AGES * SECOND  # the same each time
                 await store.write_audit([audit_record(row.key, tenant=row.tenant, at=at), *broken])
                 return None
 

@@ -147,7 +147,13 @@ _FIFTH: Final = "\n".join(
     ]
 )
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+# In the order of time, so that a new line goes where the last one went. A line that is written again has one time.
+_SIXTH: Final = """
+DROP INDEX audit_id;
+CREATE UNIQUE INDEX audit_id ON audit (tenant, at, short_key);
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
 
