@@ -184,6 +184,13 @@ class UnavailableError(NotifydError):
         self.retry_after = retry_after
 
 
+class StoppingError(UnavailableError):
+    """The daemon is being stopped and takes on nothing new (HTTP 503)."""
+
+    def __init__(self) -> None:
+        super().__init__("notifyd is being stopped", retry_after=5.0)
+
+
 class StoreError(UnavailableError):
     """The store could not take or give data: full disk, locked or corrupt file, lost connection (HTTP 503)."""
 

@@ -18,8 +18,8 @@ from notifyd.errors import (
     Reason,
     RenderError,
     SealError,
+    StoppingError,
     StoreError,
-    UnavailableError,
 )
 from notifyd.flow.attempt import attempt, conclude, too_old
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
@@ -206,9 +206,9 @@ class Dispatcher:
             ) from error
 
     async def try_out(self, channel: OpenChannel, message: Message) -> Attempt:
-        """Send `message` at once, past the queue, the limits and the ledger. Raises `UnavailableError`."""
+        """Send `message` at once, past the queue, the limits and the ledger. Raises `StoppingError`."""
         if self._draining:
-            raise UnavailableError("notifyd is being stopped")
+            raise StoppingError
         # One of the tasks, so that a reload leaves the channel open until it has ended.
         task = asyncio.create_task(attempt(channel, message, self._clock, self._current().redactor))
         self._tasks.add(task)
@@ -470,6 +470,11 @@ class Dispatcher:
         self._draining = True
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=patience)
+        for lane in self._lanes.values():
+            if lane.running:
+                log.warning(
+                    "channel %s: %d attempts are cut short by the end", lane.channel, len(lane.running)
+                )
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -42,8 +42,11 @@ from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
 
-_DRAIN: Final = 8.0
+_DRAIN: Final = 7.0
 """Seconds that attempts under way are given at the end, so that the whole stop fits into 10."""
+
+_LAST_WORDS: Final = 1.0
+"""Seconds that channels of an earlier configuration are given to close at the end."""
 
 _SWEEP: Final = 1.0
 """Seconds between the sweeps for what a node that died, or a full queue, has left over."""
@@ -159,6 +162,10 @@ class App:
             draining=lambda: self._draining,
         )
 
+    def registry(self) -> Registry:
+        """What is in force."""
+        return self._current()
+
     # -- start and stop -----------------------------------------------------------------------------------
 
     async def start(self, resources: AsyncExitStack, listener: socket.socket | None = None) -> None:
@@ -215,7 +222,7 @@ class App:
         self._draining = True
         await self._dispatcher.drain(_DRAIN)
         if self._closing:
-            await asyncio.wait(self._closing)
+            await asyncio.wait(self._closing, timeout=_LAST_WORDS)
 
     async def _count_outstanding(self) -> int:
         """Counted in between as events and decisions come; the store knows of what other nodes do."""

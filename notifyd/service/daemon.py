@@ -20,9 +20,11 @@ from notifyd.config.load import load
 from notifyd.config.settings import Settings
 from notifyd.errors import NotifydError
 from notifyd.registry.discovery import Discovered, discover
+from notifyd.registry.registry import Registry
 from notifyd.service.app import App, running
 from notifyd.service.logs import Redaction, logging_to
 from notifyd.service.systemd import Notifier, inherited_socket
+from notifyd.service.threads import still_running
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ _PATIENCE: Final = 9.5
 """Seconds from the first signal to the end of the process, whatever still holds it up: all is durable."""
 
 _LAST_WORDS: Final = 0.5
-"""Seconds that tasks which plugins have left running are given to end."""
+"""Seconds that tasks, and then threads, which plugins have left running are given to end."""
 
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
@@ -42,8 +44,10 @@ def serve(path: Path, level: str) -> int:
     """
     redaction = Redaction()
     with logging_to(1, level, redaction), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        code = runner.run(Daemon(path, redaction, Notifier.from_environ()).run())
+        daemon = Daemon(path, redaction, Notifier.from_environ())
+        code = runner.run(daemon.run())
         runner.run(_end_strays(code))
+        daemon.end_threads()
     return code
 
 
@@ -86,7 +90,9 @@ class Daemon:
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._code = 0
-        # A thread, in case the loop itself is stuck.
+        self._threads = frozenset(threading.enumerate())
+        self._registry: Callable[[], Registry] | None = None
+        # A thread, in case the loop is stuck. Never called off: plugins may hold up the interpreter's own end too.
         self._deadline = threading.Timer(_PATIENCE, lambda: _end_now(self._code))
         self._deadline.daemon = True
 
@@ -99,14 +105,20 @@ class Daemon:
         settings, discovered = self._load()
         listener = _listener(settings)
         log.info("notifyd %s starts with %s", __version__, self._path)
-        try:
-            async with running(settings, discovered, listener=listener) as app:
-                _rest_collector()
-                await self._live(app)
-        finally:
-            self._deadline.cancel()
+        async with running(settings, discovered, listener=listener) as app:
+            self._registry = app.registry
+            _rest_collector()
+            await self._live(app)
         log.info("stopped")
         return self._code
+
+    def end_threads(self) -> None:
+        """Where a plugin's threads go on, name them and end without them: an interpreter would wait for them."""
+        stuck = still_running(self._threads, self._registry, _LAST_WORDS)
+        for one in stuck:
+            log.warning("left running: %s", one)
+        if stuck:
+            _end_now(self._code)
 
     def _load(self) -> tuple[Settings, Discovered]:
         """Raises `ConfigError`."""

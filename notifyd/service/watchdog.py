@@ -54,7 +54,9 @@ class Watchdog:
 
     async def __aexit__(self, *exc: object) -> None:
         self._ended.set()
-        await asyncio.to_thread(self._thread.join)
+        # Not by a thread of the loop's pool: plugins may have taken all of them, and never given them back.
+        while self._thread.is_alive():  # noqa: ASYNC110 - nothing tells the loop that a thread has ended
+            await asyncio.sleep(0.01)
 
     def _watch(self) -> None:
         while not self._ended.wait(self._threshold / 2):
@@ -74,19 +76,23 @@ class Watchdog:
         channel = channel_in(stack, self._current())
         self._metrics.loop_blocked.labels(channel).inc()
         culprit = f"channel {channel}" if channel != OTHER else "no channel that is known"
-        log.warning("the event loop is blocked, by %s: %s", culprit, " < ".join(map(_place, stack[:_SHOWN])))
+        log.warning("the event loop is blocked, by %s: %s", culprit, " < ".join(map(place, stack[:_SHOWN])))
         while not (turned.wait(self._threshold) or self._ended.is_set()):
             pass
         log.warning("the event loop turns again, after %.1f s", time.monotonic() - began)
 
     def _stack(self) -> Sequence[FrameType]:
         """The frames of the loop's thread, the innermost first."""
-        frame: FrameType | None = sys._current_frames()[self._watched]  # noqa: SLF001 - documented, for this use
-        stack = []
-        while frame is not None:
-            stack.append(frame)
-            frame = frame.f_back
-        return stack
+        return stack_from(sys._current_frames()[self._watched])  # noqa: SLF001 - documented, for this use
+
+
+def stack_from(frame: FrameType | None) -> list[FrameType]:
+    """This frame and those that called it, the innermost first."""
+    stack = []
+    while frame is not None:
+        stack.append(frame)
+        frame = frame.f_back
+    return stack
 
 
 def channel_in(stack: Sequence[FrameType], registry: Registry) -> str:
@@ -106,5 +112,5 @@ def _package(channel: object) -> str:
     return str(type(channel).__module__).partition(".")[0]
 
 
-def _place(frame: FrameType) -> str:
+def place(frame: FrameType) -> str:
     return f"{frame.f_globals.get('__name__')}:{frame.f_lineno} {frame.f_code.co_name}"

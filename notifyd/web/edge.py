@@ -15,7 +15,13 @@ from aiohttp.typedefs import Handler
 from aiohttp.web_exceptions import HTTPException
 from multidict import istr
 
-from notifyd.errors import ChannelFailedError, ForbiddenError, UnauthenticatedError, UnavailableError
+from notifyd.errors import (
+    ChannelFailedError,
+    ForbiddenError,
+    StoppingError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from notifyd.registry.registry import Registry
 from notifyd.web import correlation, problems
 from notifyd.web.addresses import Gate
@@ -43,6 +49,9 @@ _ALWAYS: Final = {
     hdrs.CACHE_CONTROL: "no-store",
     istr("X-Content-Type-Options"): "nosniff",
 }
+
+_READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+"""What goes on while the daemon is being stopped: nothing else may bring it work."""
 
 _FORESEEN: Final = (ChannelFailedError, UnavailableError, HTTPException)
 """What is no fault of this code, though its status is above 499."""
@@ -72,6 +81,8 @@ class Edge:
         try:
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
                 gate.admit(request, metrics=guard is Guard.METRICS)
+            if request.method not in _READING and self._services.draining():
+                raise StoppingError
             response = await handler(request)
         except Exception as error:
             if request.transport is None and isinstance(error, ConnectionError):

@@ -11,7 +11,7 @@ from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
 from notifyd.config.settings import Scope
-from notifyd.errors import NotifydError, UnavailableError
+from notifyd.errors import NotifydError, StoppingError, UnavailableError
 from notifyd.store import AuditFilter
 from notifyd.web.answers import audit_json, json_answer, json_bytes
 from notifyd.web.auth import authorize
@@ -39,7 +39,7 @@ class Readiness:
     async def check(self) -> None:
         """Raises `UnavailableError`."""
         if self._draining():
-            raise UnavailableError("shutting down", retry_after=5)
+            raise StoppingError
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if now - self._asked_at >= PROBE_LIFE:

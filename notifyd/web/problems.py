@@ -91,6 +91,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.OverloadedError: Meaning(429, "Too much at once"),
     errors.ChannelFailedError: Meaning(502, "The channel did not take the message"),
     errors.UnavailableError: Meaning(503, "Not available now"),
+    errors.StoppingError: Meaning(503, "Not available now"),
     errors.StoreError: Meaning(503, "The store is not available"),
     errors.JobTakenError: Meaning(503, "Another node is at it"),
     NotifydError: Meaning(500, "Something went wrong here", silent=True),

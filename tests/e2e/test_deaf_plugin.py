@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+
+import pytest
 
 from tests import events
 from tests.e2e.databases import Database
-from tests.process import daemon_process
+from tests.process import DaemonProcess, daemon_process
 from tests.waiting import until_async
 
 PLUGIN = """
 import asyncio
+import threading
 from attrs import frozen
 from notifyd.plugin import ChannelType, hookimpl
 
@@ -40,20 +45,41 @@ class Deaf:
         pass
 
 
+class Pooled(Deaf):
+    async def send(self, message):
+        await asyncio.to_thread(wait_for_ever)
+
+
+class Threaded(Deaf):
+    async def send(self, message):
+        threading.Thread(target=wait_for_ever, name="of-its-own").start()
+        await asyncio.Event().wait()
+
+
+class Many(Deaf):
+    async def send(self, message):
+        await asyncio.gather(*(asyncio.to_thread(wait_for_ever) for _ in range(100)))
+
+
+def wait_for_ever():
+    threading.Event().wait()
+
+
 @hookimpl
 def notifyd_channel_types():
-    return [ChannelType("deaf", NoOptions, Deaf)]
+    kinds = {"deaf": Deaf, "pooled": Pooled, "threaded": Threaded, "many": Many}
+    return [ChannelType(name, NoOptions, kind) for name, kind in kinds.items()]
 """
 
 CONFIG = """
-[channels.deaf]
-type = "deaf"
+[channels.pager]
+type = "{type}"
 timeout = "100ms"
 
 [[rules]]
 name = "tasks"
 when = 'event.kind == "task.done"'
-channels = ["deaf"]
+channels = ["pager"]
 """
 
 
@@ -66,13 +92,13 @@ def install(folder: Path) -> None:
     (info / "entry_points.txt").write_text("[notifyd]\ndeaf = deaf_plugin\n")
 
 
-async def test_a_daemon_ends_in_time_though_a_plugin_swallows_every_cancellation(
-    database: Database, tmp_path: Path
-) -> None:
-    (packages := tmp_path / "packages").mkdir()
+@asynccontextmanager
+async def failing(folder: Path, type_: str, store: str) -> AsyncIterator[DaemonProcess]:
+    """A daemon one of whose channels has failed to send, by its plugin's fault."""
+    (packages := folder / "packages").mkdir()
     install(packages)
-    path = {"PYTHONPATH": str(packages)}
-    async with daemon_process(tmp_path, CONFIG, store=database.url, environ=path) as daemon:
+    path, config = {"PYTHONPATH": str(packages)}, CONFIG.replace("{type}", type_)
+    async with daemon_process(folder, config, store=store, environ=path) as daemon:
         event = events.load("cloudevent-task-done")
         del event["time"]
         assert (await daemon.post("/api/v1/events", event)).status == 202
@@ -82,7 +108,31 @@ async def test_a_daemon_ends_in_time_though_a_plugin_swallows_every_cancellation
             return item["lastFailure"] is not None
 
         await until_async(failed)
+        yield daemon
+
+
+async def test_a_daemon_ends_in_time_though_a_plugin_swallows_every_cancellation(
+    database: Database, tmp_path: Path
+) -> None:
+    async with failing(tmp_path, "deaf", database.url) as daemon:
         began = time.monotonic()
         assert await daemon.stop() == 0
         assert time.monotonic() - began < 9
         assert any("it is left behind" in line["message"] for line in daemon.logs)
+
+
+@pytest.mark.parametrize("type_", ["pooled", "threaded", "many"])
+async def test_a_daemon_ends_in_time_though_a_plugins_threads_go_on_and_says_whose_they_are(
+    type_: str, tmp_path: Path
+) -> None:
+    async with failing(tmp_path, type_, f"sqlite:///{tmp_path}/notifyd.db") as daemon:
+        began = time.monotonic()
+        assert await daemon.stop() == 0
+        assert time.monotonic() - began < 9
+        said = [line["message"] for line in daemon.logs]
+        assert "stopped" in said, "in order"
+        (told, *_) = [line for line in said if line.startswith("left running: ")]
+        assert ("thread of-its-own," in told) is (type_ == "threaded")
+        assert "of channel pager" in told
+        assert "deaf_plugin" in told
+        assert "wait_for_ever" in told

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from notifyd.plugin import PermanentError, TransientError
+from notifyd.web import create_app, pages
 from tests.daemon import SECRETS, TOKENS, Answer, Daemon, until
 
 
@@ -144,9 +145,34 @@ async def test_health_and_readiness_are_open_to_all(notifyd: Daemon) -> None:
     assert (await notifyd.get("/readyz", None)).json == {"status": "ready"}
 
 
-async def test_a_daemon_that_is_stopping_is_not_ready(notifyd: Daemon) -> None:
+async def test_a_daemon_that_is_stopping_is_not_ready_and_goes_on_being_read(notifyd: Daemon) -> None:
+    await notifyd.ask()
+    page = await notifyd.link()
     await notifyd.app.drain()
     assert problem(await notifyd.get("/readyz", None)) == (503, "unavailable")
+    for path in ("/healthz", "/metrics", "/api/v1/deliveries", "/notifications/pack-approvals", page):
+        assert (await notifyd.get(path)).status == 200
+
+
+async def test_a_daemon_that_is_stopping_takes_on_no_work_at_all(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    page = await notifyd.link()
+    posts = [
+        (resource.canonical, route.method)
+        for resource in create_app(notifyd.app._services).router.resources()
+        for route in resource
+        if route.method not in ("GET", "HEAD", "OPTIONS")
+    ]
+    assert len(posts) >= 7
+    await notifyd.app.drain()
+    names = {"run_id": asked["runId"], "approval_id": asked["approvalId"], "id": "d1", "name": "inbox"}
+    for path, method in posts:
+        url = page if path == pages.PATH else path.format_map(names)
+        answer = await notifyd.call(method, url)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "5"), path
+    again = await notifyd.signed("/notifications/pack-approvals", notifyd.requested(runId="run-late"))
+    assert problem(again) == (503, "unavailable")
+    assert (await notifyd.get("/notifications/pack-approvals?runId=run-late")).json["items"] == []
 
 
 # --- every answer ------------------------------------------------------------------------------------------

@@ -54,6 +54,6 @@ async def test_a_probe_is_repeated_once_its_time_is_over(monkeypatch: pytest.Mon
 
 async def test_a_daemon_that_is_stopping_is_not_ready_and_does_not_probe() -> None:
     disk = Disk()
-    with pytest.raises(UnavailableError, match="shutting down"):
+    with pytest.raises(UnavailableError, match="being stopped"):
         await Readiness(disk.probe, lambda: True).check()
     assert disk.probes == 0
