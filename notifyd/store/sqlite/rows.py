@@ -63,8 +63,8 @@ AUDIT: Final = (
     "tenant", "id", "name", "at", "actor", "correlation_id", "run_id", "approval_id", "data",
 )  # fmt: skip
 
-_KEYS: Final = {"events": "key", "deliveries": "id", "audit": "id"}
-"""The tables whose keys are derived ids, and the column of each."""
+_KEYS: Final = {"events": "key", "deliveries": "id"}
+"""The tables that are looked up by a derived id, and the column of each."""
 
 
 def sql(*parts: str) -> str:
