@@ -131,7 +131,13 @@ class ConflictError(NotifydError):
 
 
 class EventIdConflictError(ConflictError):
+    """An event's id is known with another content. `faults` names each such event of a batch."""
+
     code = "event_id_conflict"
+
+    def __init__(self, detail: str, faults: Iterable[Fault] = ()) -> None:
+        super().__init__(detail)
+        self.faults = tuple(faults)
 
 
 class AlreadyDecidedError(ConflictError):

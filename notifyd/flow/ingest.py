@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -11,7 +12,7 @@ from attrs import frozen
 
 from notifyd.approval.holds import on_hold, on_released
 from notifyd.approval.rounds import Request, Update, on_requested, on_updated
-from notifyd.errors import EventIdConflictError, Fault, InvalidError, TooOldError
+from notifyd.errors import EventIdConflictError, Fault, FaultsError, InvalidError, TooOldError
 from notifyd.flow.queues import Admission, PlanningQueue
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -30,9 +31,9 @@ from notifyd.registry.egress import callback_fault
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.security.redact import MIN_SEARCHED, Redactor
-from notifyd.security.secrets import HIDDEN
-from notifyd.store import Advance, Append, Store, append_as_is
-from notifyd.wire.codec import canonical, derived_id, rfc3339
+from notifyd.security.secrets import HIDDEN, Keyring
+from notifyd.store import Advance, Append, Appended, Store, append_as_is
+from notifyd.wire.codec import canonical, derived_id, pointer, rfc3339
 from notifyd.wire.events import (
     CloudEvent,
     PackApprovalRequested,
@@ -60,6 +61,15 @@ class Accepted:
 
     fresh: bool
     answer: Mapping[str, Any]
+
+
+@frozen
+class Posted:
+    """One event of a batch, with the document it was read from and its tenant."""
+
+    event: CloudEvent
+    document: Mapping[str, Any]
+    tenant: str
 
 
 class Ingest:
@@ -100,7 +110,8 @@ class Ingest:
         row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
         subject, advance = _subject(event, registry, now, row)
         lease = registry.settings.dispatch.lease
-        return await self._append(Append(row, subject, advance, leased, lease), content)
+        same = partial(_same, row, content, registry.keyring)
+        return await self._append(Append(row, subject, advance, leased, lease, same))
 
     async def cloud_event(
         self,
@@ -112,34 +123,64 @@ class Ingest:
     ) -> Accepted:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
+        _check_cloud_time(event, "", registry, now)
+        posted = Posted(event, document, tenant)
+        return await self._append(self._cloud_append(posted, principal, correlation_id, registry, now))
+
+    async def cloud_events(
+        self, batch: Sequence[Posted], principal: Principal, correlation_id: str
+    ) -> list[Accepted]:
+        """Accept a batch of other events, whole or not at all.
+
+        Raises as `pack_event` does, each fault and each conflict with the place of its event.
+        """
+        registry, now = self._current(), self._clock()
+        _check_cloud_times(batch, registry, now)
+        appends = [self._cloud_append(one, principal, correlation_id, registry, now) for one in batch]
+        appended = await self._store.append_all(appends) if appends else []
+        pairs = list(zip(appends, appended, strict=True))
+        faults = [
+            Fault(pointer(index, "id"), self._conflict(append))
+            for index, (append, one) in enumerate(pairs)
+            if not append.same(one.event)
+        ]
+        if faults:
+            raise EventIdConflictError("the batch is not taken", faults)
+        return [self._accepted(append, one) for append, one in pairs]
+
+    def _cloud_append(
+        self, posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant
+    ) -> Append:
+        """Raises `OverloadedError`."""
         leased = self._admission.admit()
-        self.check_time(event)
-        content = canonical(document)
+        content = canonical(posted.document)
         identity = registry.keyring.identify(_CONTENT, content)
         row = cloud_row(
-            event, document, tenant, principal.name, correlation_id, now, registry.redactor, identity
+            posted.event,
+            posted.document,
+            posted.tenant,
+            principal.name,
+            correlation_id,
+            now,
+            registry.redactor,
+            identity,
         )
-        lease = registry.settings.dispatch.lease
-        return await self._append(append_as_is(row, leased=leased, lease=lease), content)
+        same = partial(_same, row, content, registry.keyring)
+        return append_as_is(row, leased=leased, lease=registry.settings.dispatch.lease, same=same)
 
-    def check_time(self, event: CloudEvent) -> None:
-        """Raises `InvalidError` or `TooOldError` where the event's time is one that is not accepted."""
-        if event.time is not None:
-            _check_time(event.time, "/time", self._current(), self._clock())
-
-    async def _append(self, append: Append, content: bytes) -> Accepted:
-        row, keyring = append.event, self._current().keyring
+    async def _append(self, append: Append) -> Accepted:
         appended = await self._store.append(append)
+        if not append.same(appended.event):
+            raise EventIdConflictError(self._conflict(append))
+        return self._accepted(append, appended)
+
+    def _accepted(self, append: Append, appended: Appended) -> Accepted:
         stored = appended.event
-        kind = self._metrics.kind(row.kind)
         if appended.fresh:
             self._count_approval(stored)
             self._planning_queue.offer(stored, leased=append.leased)
-        # Also of one that is new: an acceptance that broke off is finished as it was begun, with its own content.
-        if stored.content_id != row.content_id and not keyring.same(_CONTENT, content, stored.content_id):
-            self._metrics.event(kind, "conflict").inc()
-            raise EventIdConflictError(f"event {row.event_id!r} is known with another content")
-        self._metrics.event(kind, stored.outcome.value if appended.fresh else "duplicate").inc()
+        outcome = stored.outcome.value if appended.fresh else "duplicate"
+        self._metrics.event(self._metrics.kind(stored.kind), outcome).inc()
         return Accepted(appended.fresh, _answer(stored))
 
     def _count_approval(self, event: Event) -> None:
@@ -155,6 +196,10 @@ class Ingest:
             self._metrics.ended.labels(status).inc()
             outstanding.dec(event.version > 1)
 
+    def _conflict(self, append: Append) -> str:
+        self._metrics.event(self._metrics.kind(append.event.kind), "conflict").inc()
+        return f"event {append.event.event_id!r} is known with another content"
+
 
 def _answer(event: Event) -> dict[str, Any]:
     """Made from the stored event alone, so that a duplicate is given the first answer again."""
@@ -162,6 +207,11 @@ def _answer(event: Event) -> dict[str, Any]:
     if event.run_id is not None:
         answer |= {"runId": event.run_id, "approvalId": event.approval_id, "round": event.round}
     return answer | {"outcome": event.outcome.value, "correlationId": event.correlation_id}
+
+
+def _same(given: Event, content: bytes, keyring: Keyring, stored: Event) -> bool:
+    """Is what is stored the given event? Its content may be known under an older key."""
+    return stored.content_id == given.content_id or keyring.same(_CONTENT, content, stored.content_id)
 
 
 # --- checks that need the config or the clock --------------------------------------------------------------
@@ -173,6 +223,24 @@ def _check_time(occurred_at: Instant, pointer: str, registry: Registry, now: Ins
         raise InvalidError([Fault(pointer, "is ahead of the clock by more than auth.clock_tolerance")])
     if occurred_at < now - settings.retention.events:
         raise TooOldError([Fault(pointer, "is older than retention.events keeps")])
+
+
+def _check_cloud_time(event: CloudEvent, base: str, registry: Registry, now: Instant) -> None:
+    if event.time is not None:
+        _check_time(event.time, f"{base}/time", registry, now)
+
+
+def _check_cloud_times(batch: Sequence[Posted], registry: Registry, now: Instant) -> None:
+    """Raises one error with all faults: of what can never be taken, else of what is too old by now."""
+    found: list[FaultsError] = []
+    for index, one in enumerate(batch):
+        try:
+            _check_cloud_time(one.event, pointer(index), registry, now)
+        except FaultsError as error:
+            found.append(error)
+    if found:
+        worst = next((error for error in found if isinstance(error, InvalidError)), found[0])
+        raise type(worst)([fault for error in found for fault in error.faults])
 
 
 def _check_callback(event: PackEvent, registry: Registry) -> None:

@@ -10,7 +10,7 @@ Every operation may raise `StoreError`: the step may or may not have happened, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 from attrs import frozen
@@ -74,6 +74,7 @@ __all__ = [
     "Upkeep",
     "Window",
     "append_as_is",
+    "refused",
 ]
 
 Subject: TypeAlias = Approval | Incident
@@ -99,19 +100,33 @@ class Advance:
 
 @frozen
 class Append:
-    """An event to make durable. `advance` is pure, may be called more than once, and sees the stored subject."""
+    """An event to make durable. `advance` and `same` are pure and may be called more than once.
+
+    `advance` sees the stored subject, and `same` the first event under this one's key: is it this very event?
+    """
 
     event: Event
     subject: ApprovalKey | IncidentKey | None
     advance: Callable[[Any], Advance]  # given what is stored under `subject`: that record, or None
     leased: bool = True  # this node plans it from memory; False leaves it to whoever claims it next
     lease: Instant = PLAN_LEASE  # how long others leave it to this node, from `received_at` on (microseconds)
+    same: Callable[[Event], bool] = lambda _: True
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.event.tenant, self.event.key
 
 
-def append_as_is(event: Event, *, leased: bool = True, lease: Instant = PLAN_LEASE) -> Append:
+def append_as_is(
+    event: Event,
+    *,
+    leased: bool = True,
+    lease: Instant = PLAN_LEASE,
+    same: Callable[[Event], bool] = lambda _: True,
+) -> Append:
     """An event about neither an approval nor a hold, or one of notifyd's own: it changes nothing but itself."""
     advance = Advance(None, event.outcome, event.notify, event.version, event.round)
-    return Append(event, None, lambda _: advance, leased, lease)
+    return Append(event, None, lambda _: advance, leased, lease, same)
 
 
 @frozen
@@ -120,6 +135,14 @@ class Appended:
 
     event: Event
     fresh: bool
+
+
+def refused(appends: Sequence[Append], stored: Mapping[tuple[str, str], Event]) -> list[Appended]:
+    """What `append_all` answers where it writes nothing, given what is stored; empty where it is to write."""
+    first = dict(stored)
+    answer = [Appended(first.setdefault(one.key, one.event), fresh=False) for one in appends]
+    same = all(one.same(found.event) for one, found in zip(appends, answer, strict=True))
+    return [] if same else answer
 
 
 @frozen
@@ -229,6 +252,14 @@ class Store(Upkeep, Protocol):
         """Make an event durable together with what it does to its approval or incident.
 
         A key that is stored already answers the stored event, `fresh=False`, and changes nothing.
+        """
+        ...
+
+    async def append_all(self, appends: Sequence[Append]) -> list[Appended]:
+        """Make several events durable in one step, as `append` does each, or none of them.
+
+        Where the first event under the key of one of them, stored or among them, is not the `same`, nothing is
+        written: each answer has the first event under its key, and none is fresh.
         """
         ...
 

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
 from aiohttp import hdrs, web
 
 from notifyd.config.settings import Scope
-from notifyd.errors import (
-    ConflictError,
-    Fault,
-    FaultsError,
-    InvalidError,
-    UnauthenticatedError,
-    UnavailableError,
-    UnsupportedMediaError,
-)
-from notifyd.flow.ingest import Accepted
+from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
+from notifyd.flow.ingest import Posted
 from notifyd.web import correlation
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, authorize, claimed_tenant
@@ -113,46 +104,11 @@ def _tenant_of(event: CloudEvent, caller: Caller, base: str = "") -> str:
 
 
 async def _accept_batch(services: Services, caller: Caller, documents: Any) -> web.Response:
-    """Validate all, then accept all at once, so that they share the store's commits."""
+    """Validate all, then accept all in one step of the store, or none."""
     _claim(documents if isinstance(documents, list) else [], caller)
     events = parse_cloud_events(documents)
     tenants = [_tenant_of(event, caller, pointer(index)) for index, event in enumerate(events)]
-    _check_times(services, events)
-    cid = correlation.current.get()
-    results = await asyncio.gather(
-        *(
-            services.ingest.cloud_event(event, document, tenant, caller.principal, cid)
-            for event, document, tenant in zip(events, documents, tenants, strict=True)
-        ),
-        return_exceptions=True,
-    )
-    _raise_worst(results)
-    accepted = [each for each in results if isinstance(each, Accepted)]
+    batch = list(map(Posted, events, documents, tenants))
+    accepted = await services.ingest.cloud_events(batch, caller.principal, correlation.current.get())
     status = 202 if any(each.fresh for each in accepted) else 200
     return json_answer({"items": [each.answer for each in accepted]}, status)
-
-
-def _check_times(services: Services, events: Sequence[CloudEvent]) -> None:
-    """A batch is taken whole or not at all: one event out of time leaves none of the others stored."""
-    for index, event in enumerate(events):
-        try:
-            services.ingest.check_time(event)
-        except FaultsError as error:
-            raise _at(index, error) from None
-
-
-def _raise_worst(results: Sequence[Accepted | BaseException]) -> None:
-    """Raise the fault the sender is to hear of: first one that a repeat can mend, as a repeat is safe."""
-    failed = [(index, each) for index, each in enumerate(results) if isinstance(each, BaseException)]
-    if failed:
-        index, error = min(failed, key=lambda pair: not isinstance(pair[1], UnavailableError))
-        raise _at(index, error)
-
-
-def _at(index: int, error: BaseException) -> BaseException:
-    """The fault of one event of a batch, with its place."""
-    if isinstance(error, FaultsError):
-        return type(error)([Fault(pointer(index) + f.pointer, f.message) for f in error.faults])
-    if isinstance(error, ConflictError):
-        return type(error)(f"event {index} of the batch: {error.detail}")
-    return error

@@ -151,7 +151,7 @@ def describe(error: Exception) -> Problem:
     headers = what.headers
     if isinstance(error, errors.UnavailableError):
         headers = {**headers, "Retry-After": str(max(1, math.ceil(error.retry_after)))}
-    faults = error.faults if isinstance(error, FaultsError) else ()
+    faults = error.faults if isinstance(error, FaultsError | errors.EventIdConflictError) else ()
     detail = _count(len(faults)) if faults else error.detail
     return Problem(what.status, error.code, what.title, detail, faults, headers)
 

@@ -30,6 +30,7 @@ from tests.forks import Forked, ForkServer
 STEPS = frozenset(
     {
         "append",
+        "append_all",
         "fix_plans",
         "fold",
         "insert_deliveries",

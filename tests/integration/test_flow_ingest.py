@@ -20,7 +20,6 @@ from notifyd.errors import (
     TooOldError,
 )
 from notifyd.model import SECOND, Status
-from notifyd.store import Append, Appended
 from notifyd.wire import events as wire
 from notifyd.wire.codec import rfc3339
 from tests import events
@@ -102,30 +101,6 @@ async def test_the_same_id_with_other_content_is_a_conflict(tmp_path: Path, chan
             await way.post(document | change)
         assert (await way.approval(document)).plan_hash == document["planHash"]
         assert way.metric("notifyd_events_total", kind="pack.approval", outcome="conflict") == 1
-
-
-async def test_other_content_that_finishes_a_broken_acceptance_is_a_conflict_with_what_was_begun(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with flow(tmp_path, start=False) as way:
-        document, begun = way.requested(), list[Append]()
-        append: Any = way.store.append
-
-        async def breaking_off(request: Append) -> Appended:
-            begun.append(request)
-            if len(begun) == 1:
-                raise StoreError("the connection was lost")
-            appended: Appended = await append(begun[0])
-            return appended
-
-        monkeypatch.setattr(way.store, "append", breaking_off, raising=False)
-        with pytest.raises(StoreError):
-            await way.post(document)
-        with pytest.raises(EventIdConflictError):
-            await way.post(document | {"planHash": OTHER_PLAN})
-        assert (await way.approval(document)).plan_hash == document["planHash"]
-        assert way.metric("notifyd_approvals_outstanding", tenant="acme") == 1
-        assert not (await way.post(document)).fresh
 
 
 async def test_of_one_event_posted_many_times_at_once_one_is_new(tmp_path: Path) -> None:

@@ -296,13 +296,51 @@ async def test_one_foreign_tenant_refuses_a_batch(notifyd: Daemon) -> None:
     )
 
 
-async def test_a_conflict_in_a_batch_names_its_place_and_leaves_the_rest_accepted(notifyd: Daemon) -> None:
-    known, new = cloud(notifyd), cloud(notifyd)
+async def test_a_batch_with_conflicts_names_all_of_them_and_nothing_of_it_is_stored(notifyd: Daemon) -> None:
+    known, new, other = cloud(notifyd), cloud(notifyd), cloud(notifyd)
     await batch(notifyd, known)
-    answer = await batch(notifyd, new, known | {"subject": "changed"})
+    answer = await batch(
+        notifyd, new, known | {"subject": "changed"}, known, new | {"subject": "changed"}, other
+    )
     assert code(answer) == (409, "event_id_conflict")
-    assert answer.json["detail"].startswith("event 1 of the batch: ")
-    assert (await batch(notifyd, new)).status == 200
+    assert answer.json["errors"] == [
+        {"pointer": "/1/id", "message": f"event '{known['id']}' is known with another content"},
+        {"pointer": "/3/id", "message": f"event '{new['id']}' is known with another content"},
+    ]
+    answers = [await batch(notifyd, one) for one in (new, other, known)]
+    assert [one.status for one in answers] == [202, 202, 200]
+
+
+async def test_an_event_that_is_in_a_batch_twice_is_taken_once(notifyd: Daemon) -> None:
+    one = cloud(notifyd)
+    for status in (202, 200):
+        answer = await batch(notifyd, one, dict(reversed(one.items())))
+        assert answer.status == status
+        first, second = answer.json["items"]
+        assert first == second
+
+
+async def test_a_batch_of_one_without_an_answer_may_be_sent_again(
+    notifyd: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, events = notifyd.app._store, [cloud(notifyd) for _ in range(3)]
+    append_all = store.append_all
+
+    async def losing(*given: Any) -> Any:
+        await append_all(*given)
+        raise StoreError("the answer is lost")
+
+    monkeypatch.setattr(store, "append_all", losing)
+    assert (await batch(notifyd, *events)).status == 503
+    monkeypatch.undo()
+    assert (await batch(notifyd, *events)).status == 200
+
+
+async def test_every_event_of_a_batch_that_is_out_of_time_is_named(notifyd: Daemon) -> None:
+    old, ahead = "2001-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
+    answer = await batch(notifyd, *(cloud(notifyd, time=time) for time in (old, ahead, old)))
+    assert code(answer) == (422, "invalid_event")
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/0/time", "/1/time", "/2/time"]
 
 
 @pytest.mark.parametrize("document", [{}, None, "events"])

@@ -9,8 +9,8 @@ import pytest
 from attrs import evolve
 
 from notifyd.errors import StoreError
-from notifyd.model import SECOND, Approval, IncidentKey, Outcome, Status
-from notifyd.store import Advance, Append, ApprovalFilter, AuditFilter, Page, Store
+from notifyd.model import SECOND, Approval, Event, IncidentKey, Outcome, Status
+from notifyd.store import Advance, Append, ApprovalFilter, AuditFilter, Page, Store, append_as_is
 from tests.store.conftest import Reopen
 from tests.store.makers import (
     HOUR,
@@ -67,6 +67,63 @@ async def test_a_key_that_is_stored_answers_the_first_event_and_changes_nothing(
     assert not again.fresh
     assert again.event == first.event
     assert await find_approval(store) == approval()
+
+
+def append_for(given: Event) -> Append:
+    """One that is the same as another where their bodies are."""
+    return append_as_is(given, same=lambda stored: stored.body == given.body)
+
+
+async def test_several_events_are_accepted_in_one_step_and_known_when_they_come_again(store: Store) -> None:
+    await store.append(append_of(event("e1")))
+    batch = [event("e1"), event("e2"), event("e2", tenant="globex"), event("e2"), event("e3", notify=False)]
+    for fresh in ([False, True, True, False, True], [False] * 5):
+        appended = await store.append_all([append_for(one) for one in batch])
+        assert [one.fresh for one in appended] == fresh
+        assert [one.event for one in appended] == batch
+    assert sorted(await claim(store)) == ["e1", "e2", "e2"]
+    assert await store.append_all([]) == []
+
+
+@pytest.mark.parametrize("first", [True, False])
+async def test_of_several_events_none_is_accepted_where_one_is_known_as_another(
+    store: Store, first: bool
+) -> None:
+    """Known from before, or earlier among them."""
+    known, other = event("e2"), event("e2", body='{"other":true}')
+    await store.append_all([append_for(known)] if first else [])
+    before = await claim(store)
+    batch = [event("e1"), *([] if first else [known]), other, event("e3")]
+    appended = await store.append_all([append_for(one) for one in batch])
+    assert not any(one.fresh for one in appended)
+    assert [one.event for one in appended] == [known if one == other else one for one in batch]
+    assert await claim(store, LATER + HOUR) == before
+    assert await store.event(TENANT, "e1") is None
+
+
+async def test_several_events_about_an_approval_are_each_accepted_after_the_one_before(store: Store) -> None:
+    def next_round(stored: Approval | None) -> Advance:
+        version = 1 if stored is None else stored.version + 1
+        made = approval(version=version, round=version)
+        return Advance(made, Outcome.NEW_ROUND, True, version, version, (audit_record(f"a{version}"),))
+
+    batch = [append_of(event("e1"), next_round), append_of(event("e2"), next_round)]
+    for fresh in (True, False):
+        appended = await store.append_all(batch)
+        assert [(one.fresh, one.event.version) for one in appended] == [(fresh, 1), (fresh, 2)]
+    found = await find_approval(store)
+    assert found is not None
+    assert found.version == 2
+    assert len((await store.audit(TENANT, AuditFilter(), Page()))[0]) == 2
+
+
+async def test_batches_that_share_an_event_and_come_at_once_are_each_taken_whole(store: Store) -> None:
+    shared = event("shared")
+    batches = [[append_for(event(f"e{n}")), append_for(shared)] for n in range(4)]
+    results = await asyncio.gather(*(store.append_all(batch) for batch in batches))
+    assert all(first.fresh for first, _ in results)
+    assert sum(second.fresh for _, second in results) == 1
+    assert len(await claim(store)) == 5
 
 
 async def test_the_same_key_of_another_tenant_is_another_event(store: Store) -> None:

@@ -6,6 +6,7 @@ and the event. Any other event changes nothing but itself, and is inserted toget
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, TypeAlias
@@ -15,7 +16,7 @@ from bson import ObjectId
 
 from notifyd.errors import NotFoundError, StoreError
 from notifyd.model import ApprovalKey, Event, IncidentKey, Instant, PlanEntry
-from notifyd.store import Advance, Append, Appended, PlanFixed, Planned
+from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, refused
 from notifyd.store.mongo import approvals, audit, deliveries
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
@@ -73,14 +74,51 @@ async def _append_within(base: Base, request: Append, subject: ApprovalKey | Inc
     first = await find(base, *_key(request.event))
     if first is not None:
         return Appended(first, fresh=False)
-    stored = await approvals.find_subject(base, subject)
+    accepted = await _advanced(base, request, subject)
+    await insert_within(base, accepted, _leased_until(request))
+    return Appended(accepted, fresh=True)
+
+
+async def _advanced(base: Base, request: Append, subject: ApprovalKey | IncidentKey | None) -> Event:
+    """The event as it is accepted; what it does to its subject is written."""
+    stored = None if subject is None else await approvals.find_subject(base, subject)
     advance = request.advance(stored)
-    accepted = _accepted(request.event, advance)
     if advance.subject is not None:
         await approvals.put(base, stored, advance.subject)
     await audit.write_within(base, advance.audit)
-    await insert_within(base, accepted, _leased_until(request))
-    return Appended(accepted, fresh=True)
+    return _accepted(request.event, advance)
+
+
+async def append_all(base: Base, requests: Sequence[Append]) -> list[Appended]:
+    return await base.transact(partial(_append_all_within, requests=requests)) if requests else []
+
+
+async def _append_all_within(base: Base, requests: Sequence[Append]) -> list[Appended]:
+    first = await _stored(base, [request.event for request in requests])
+    answer = refused(requests, first)
+    if answer:
+        return answer
+    documents = []
+    for request in requests:
+        fresh = request.key not in first
+        if fresh:
+            first[request.key] = await _advanced(base, request, request.subject)
+            documents.append(_document(base, first[request.key], _leased_until(request)))
+        answer.append(Appended(first[request.key], fresh))
+    await base.events.insert_missing(documents, "tenant", "key")
+    return answer
+
+
+async def _stored(base: Base, events: Sequence[Event]) -> dict[tuple[str, str], Event]:
+    """Those that are stored already, by their keys."""
+    keys: defaultdict[str, list[str]] = defaultdict(list)
+    for event in events:
+        keys[event.tenant].append(event.key)
+    found = [
+        await base.events.find({"tenant": tenant, "key": {"$in": some}}) for tenant, some in keys.items()
+    ]
+    stored = (record_of(document, Event) for documents in found for document in documents)
+    return {_key(event): event for event in stored}
 
 
 def _accepted(event: Event, advance: Advance) -> Event:

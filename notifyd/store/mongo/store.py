@@ -83,6 +83,9 @@ class MongoStore:
     async def append(self, append: Append) -> Appended:
         return await self._run(event_steps.append(self._base, append))
 
+    async def append_all(self, appends: Sequence[Append]) -> list[Appended]:
+        return await self._run(event_steps.append_all(self._base, appends))
+
     async def event(self, tenant: str, key: str) -> Event | None:
         return await self._run(event_steps.find(self._base, tenant, key))
 

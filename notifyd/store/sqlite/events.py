@@ -10,7 +10,7 @@ from attrs import evolve
 
 from notifyd.errors import NotFoundError
 from notifyd.model import Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
-from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, StoredEvent, Subject
+from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, StoredEvent, Subject, refused
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
 from notifyd.store.sqlite.rows import has_key, sql
 
@@ -47,6 +47,12 @@ def append(db: Connection, life: int, request: Append) -> Appended:
     _queue(db, life, row, event, event.received_at + request.lease if request.leased else 0)
     audit.write(db, advance.audit)
     return Appended(event, fresh=True)
+
+
+def append_all(db: Connection, life: int, requests: Sequence[Append]) -> list[Appended]:
+    found = (find(db, *request.key) for request in requests)
+    stored = {(event.tenant, event.key): event for event in found if event is not None}
+    return refused(requests, stored) or [append(db, life, request) for request in requests]
 
 
 def _accepted(given: Event, advance: Advance) -> Event:

@@ -88,6 +88,9 @@ class SqliteStore:
     async def append(self, append: Append) -> Appended:
         return await self._writer.submit(lambda db: event_steps.append(db, self._life, append))
 
+    async def append_all(self, appends: Sequence[Append]) -> list[Appended]:
+        return await self._writer.submit(lambda db: event_steps.append_all(db, self._life, appends))
+
     async def event(self, tenant: str, key: str) -> Event | None:
         return await self._read(lambda db: event_steps.find(db, tenant, key))
 
