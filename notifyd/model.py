@@ -282,7 +282,7 @@ class Incident:
     occurred_at: Instant  # of the last event that moved it
     opened_at: Instant | None
     closed_at: Instant | None
-    request: str  # canonical JSON of the last event body, redacted
+    request: str  # canonical JSON of the last event body, redacted; a release's over its hold's
     applied: tuple[Applied, ...] = ()
 
     @property

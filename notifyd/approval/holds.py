@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
+from notifyd.approval.notices import over
 from notifyd.approval.rounds import answer, applied_before, approval_key_of, arrival_audit, recorded
 from notifyd.model import Applied, AuditName, AuditRecord, Event, Incident, Outcome
 from notifyd.store import Advance
@@ -22,8 +23,10 @@ def on_released(stored: Incident | None, event: Event, policy_id: str) -> Advanc
 def _on_policy(stored: Incident | None, event: Event, policy_id: str, *, opens: bool) -> Advance:
     name = AuditName.HOLD if opens else AuditName.RELEASED
     done = applied_before(stored.applied if stored else (), event)
+    # People are told of a release over what the hold said: it need not say it again.
+    body = event.body if opens or stored is None else over(stored.request, event.body)
     if done is not None:
-        return answer(done, _audit(event, name, done, policy_id))
+        return answer(done, _audit(event, name, done, policy_id), body=body)
     if stored is not None and event.occurred_at <= stored.occurred_at:
         return recorded(event, stored.version, 0, name)
     version = stored.version + 1 if stored else 1
@@ -33,8 +36,8 @@ def _on_policy(stored: Incident | None, event: Event, policy_id: str, *, opens: 
         return evolve(recorded(event, version, 0, name), subject=later)
     outcome = Outcome.OPENED if opens else Outcome.ENDED
     done = Applied(event.key, version, 0, outcome, event.occurred_at)
-    incident = _moved(stored, event, policy_id, done)
-    return answer(done, _audit(event, name, done, policy_id), incident)
+    incident = _moved(stored, evolve(event, body=body), policy_id, done)
+    return answer(done, _audit(event, name, done, policy_id), incident, body=body)
 
 
 def _moved(stored: Incident | None, event: Event, policy_id: str, done: Applied) -> Incident:

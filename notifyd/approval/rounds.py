@@ -7,7 +7,7 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from notifyd.approval.effects import expiry_hash, owing_callback, owing_expiry_notice
-from notifyd.approval.notices import NOTIFYD
+from notifyd.approval.notices import NOTIFYD, over
 from notifyd.model import (
     Applied,
     Approval,
@@ -127,10 +127,14 @@ def _requested_audit(event: Event, done: Applied) -> tuple[AuditRecord, ...]:
 
 
 def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance:
-    """The first end wins: end a pending approval, create an unknown one as ended, else only record."""
+    """The first end wins: end a pending approval, create an unknown one as ended, else only record.
+
+    People are told of the end over what was asked: the update need not repeat it.
+    """
     done = applied_before(stored.applied if stored else (), event)
+    body = over(stored.request, event.body) if stored else event.body
     if done is not None:
-        return answer(done, _updated_audit(event, done, update))
+        return answer(done, _updated_audit(event, done, update), body=body)
     if stored is not None and stored.status.ended:
         return recorded(event, stored.version, stored.round, AuditName.UPDATED)
     before = stored or _unknown(event, update)
@@ -144,7 +148,7 @@ def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance
         ended_by=update.decided_by,
         applied=(*before.applied, done),
     )
-    return answer(done, _updated_audit(event, done, update), approval)
+    return answer(done, _updated_audit(event, done, update), approval, body=body)
 
 
 def _updated_audit(event: Event, done: Applied, update: Update) -> tuple[AuditRecord, ...]:
@@ -184,10 +188,16 @@ def applied_before(applied: tuple[Applied, ...], event: Event) -> Applied | None
     return next((one for one in applied if one.event_key == event.key), None)
 
 
-def answer(done: Applied, audit: tuple[AuditRecord, ...], subject: Subject | None = None) -> Advance:
+def answer(
+    done: Applied,
+    audit: tuple[AuditRecord, ...],
+    subject: Subject | None = None,
+    *,
+    body: str | None = None,
+) -> Advance:
     """The advance for what an event has done: but for the subject, the same each time it is asked for."""
     notify = done.outcome not in _SILENT
-    return Advance(subject, done.outcome, notify, done.version, done.round, audit)
+    return Advance(subject, done.outcome, notify, done.version, done.round, audit, body)
 
 
 def recorded(event: Event, version: int, round_: int, name: AuditName) -> Advance:

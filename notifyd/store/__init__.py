@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from notifyd.errors import Reason
 from notifyd.model import (
@@ -87,7 +87,8 @@ PLAN_LEASE: Final = 60 * SECOND
 class Advance:
     """What an event does to its subject: the answer of a pure function, applied by the store in one write.
 
-    `subject` None leaves the stored one as it is. `audit` is written with the event.
+    `subject` None leaves the stored one as it is. `audit` is written with the event. `body` is what rules and
+    templates see where that is more than the event itself brings.
     """
 
     subject: Subject | None
@@ -96,6 +97,18 @@ class Advance:
     version: int = 0
     round: int = 0
     audit: tuple[AuditRecord, ...] = ()
+    body: str | None = None
+
+    def accept(self, event: Event) -> Event:
+        """`event` as it is stored: with what it did."""
+        return evolve(
+            event,
+            body=event.body if self.body is None else self.body,
+            outcome=self.outcome,
+            notify=self.notify,
+            version=self.version,
+            round=self.round,
+        )
 
 
 @frozen

@@ -172,6 +172,19 @@ async def test_an_event_that_moves_an_approval_replaces_it(store: Store) -> None
     assert await find_approval(store) == moved
 
 
+async def test_an_event_is_stored_with_the_body_that_its_subject_gives_it(store: Store) -> None:
+    await open_approval(store, approval())
+
+    def over(stored: Approval) -> Advance:
+        return Advance(None, Outcome.ENDED, True, 2, 1, body=stored.request)
+
+    appended = await store.append(append_of(event(body='{"own":1}'), over))
+    assert appended.event.body == approval().request
+    assert (await store.event(TENANT, appended.event.key)) == appended.event
+    again = await store.append(append_of(event(body='{"own":1}'), over))
+    assert (again.event, again.fresh) == (appended.event, False)
+
+
 async def test_a_hold_is_kept_apart_from_the_approval_and_seen_by_the_next_event(store: Store) -> None:
     await open_incident(store, incident())
     closed = incident(version=2, open=False, closed_at=NOW)

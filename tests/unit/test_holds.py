@@ -137,6 +137,17 @@ def test_a_repeated_hold_that_comes_before_a_late_release_keeps_the_incident_ope
 events_in_time = st.lists(st.sampled_from((on_hold, on_released)), min_size=1, max_size=5)
 
 
+def test_a_release_is_seen_over_what_its_hold_said_with_its_own_members_on_top() -> None:
+    hold = event("h", kind="pack.policy", occurred_at=at(0), body='{"labels":{"a":"b"},"type":"Hold"}')
+    release = event("r", kind="pack.policy", occurred_at=at(1), body='{"type":"Released"}')
+    opened = subject(on_hold(None, hold, "prod"))
+    advance = on_released(opened, release, "prod")
+    assert advance.body == subject(advance).request == '{"labels":{"a":"b"},"type":"Released"}'
+    assert on_released(subject(advance), release, "prod").body == advance.body
+    bare = event("h2", kind="pack.policy", occurred_at=at(2), body='{"type":"Hold"}')
+    assert on_hold(subject(advance), bare, "prod").body == bare.body, "a new hold says what it says"
+
+
 @settings(max_examples=60, deadline=None)
 @given(events_in_time)
 def test_whatever_the_order_of_arrival_the_latest_event_decides(machines: list[Machine]) -> None:

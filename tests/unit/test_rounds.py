@@ -299,6 +299,17 @@ def test_a_later_round_that_comes_expired_owes_a_notice_to_those_who_were_asked_
 # --- updates -----------------------------------------------------------------------------------------------
 
 
+def test_an_update_is_seen_over_what_was_asked_with_its_own_members_on_top() -> None:
+    asked = pending(request='{"labels":{"environment":"production"},"status":"?","type":"Requested"}')
+    telling = event("new", action="updated", occurred_at=LATER, body='{"status":"approved","type":"Updated"}')
+    advance = on_updated(asked, telling, Update(Status.APPROVED, "bob@acme.example", OTHER))
+    seen = '{"labels":{"environment":"production"},"status":"approved","type":"Updated"}'
+    assert advance.body == seen
+    assert subject(advance).request == asked.request
+    again = on_updated(subject(advance), telling, Update(Status.APPROVED, "bob@acme.example", OTHER))
+    assert again.body == seen, "a repetition of the step sees the same"
+
+
 def test_an_update_of_an_unknown_approval_creates_it_without_anything_to_resume() -> None:
     created = subject(INPUTS["approved"](None))
     assert (created.callback_url, created.sealed_token, created.expires_at) == (None, None, None)

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
-from attrs import evolve
 from bson import ObjectId
 
 from notifyd.errors import NotFoundError, StoreError
 from notifyd.model import ApprovalKey, Event, IncidentKey, Instant, PlanEntry
-from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, refused
+from notifyd.store import Append, Appended, PlanFixed, Planned, refused
 from notifyd.store.mongo import approvals, audit, deliveries
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
@@ -61,7 +60,7 @@ async def append(base: Base, request: Append) -> Appended:
         async with base.turn(request.subject):
             return await base.transact(partial(_append_within, request=request, subject=request.subject))
     advance = request.advance(None)
-    accepted = _accepted(request.event, advance)
+    accepted = advance.accept(request.event)
     await audit.write(base, advance.audit)
     (fresh,) = await base.new_events.insert([_document(base, accepted, _leased_until(request))])
     first = accepted if fresh else await find(base, *_key(accepted))
@@ -86,7 +85,7 @@ async def _advanced(base: Base, request: Append, subject: ApprovalKey | Incident
     if advance.subject is not None:
         await approvals.put(base, stored, advance.subject)
     await audit.write_within(base, advance.audit)
-    return _accepted(request.event, advance)
+    return advance.accept(request.event)
 
 
 async def append_all(base: Base, requests: Sequence[Append]) -> list[Appended]:
@@ -119,12 +118,6 @@ async def _stored(base: Base, events: Sequence[Event]) -> dict[tuple[str, str], 
     ]
     stored = (record_of(document, Event) for documents in found for document in documents)
     return {_key(event): event for event in stored}
-
-
-def _accepted(event: Event, advance: Advance) -> Event:
-    return evolve(
-        event, outcome=advance.outcome, notify=advance.notify, version=advance.version, round=advance.round
-    )
 
 
 def _leased_until(request: Append) -> Instant | None:

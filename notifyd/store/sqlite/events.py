@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Final
 
-from attrs import evolve
-
 from notifyd.errors import NotFoundError
 from notifyd.model import Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
-from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, StoredEvent, Subject, refused
+from notifyd.store import Append, Appended, PlanFixed, Planned, StoredEvent, Subject, refused
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
 from notifyd.store.sqlite.rows import has_key, sql
 
@@ -40,7 +38,7 @@ def append(db: Connection, life: int, request: Append) -> Appended:
     if stored is not None:
         return Appended(_by_rowid(db, stored), fresh=False)
     advance = request.advance(_subject(db, request.subject))
-    event = _accepted(given, advance)
+    event = advance.accept(given)
     if advance.subject is not None:
         _save_subject(db, advance.subject)
     row = db.execute(_INSERT, rows.event_row(event)).lastrowid
@@ -53,15 +51,6 @@ def append_all(db: Connection, life: int, requests: Sequence[Append]) -> list[Ap
     found = (find(db, *request.key) for request in requests)
     stored = {(event.tenant, event.key): event for event in found if event is not None}
     return refused(requests, stored) or [append(db, life, request) for request in requests]
-
-
-def _accepted(given: Event, advance: Advance) -> Event:
-    meaning = (advance.outcome, advance.notify, advance.version, advance.round)
-    if meaning == (given.outcome, given.notify, given.version, given.round):
-        return given  # as nearly all are that concern no approval
-    return evolve(
-        given, outcome=advance.outcome, notify=advance.notify, version=advance.version, round=advance.round
-    )
 
 
 def _subject(db: Connection, key: ApprovalKey | IncidentKey | None) -> Subject | None:
