@@ -26,7 +26,6 @@ _BATCH: Final = 50
 _SETTLING: Final = SECOND
 """How long after its end a window is closed: what was planned before may be on the way to it, and is counted."""
 
-_TEMPLATE: Final = "digest"
 _ACTION: Final = "digest"
 
 
@@ -81,10 +80,11 @@ class Digests:
         if await self._is_told(window, rows[0]):
             return True
         content = None if window.count == 1 else _content(window, rows, registry)
-        if content is None:
+        ready = content.ready(registry, now) if content else None
+        if content is None or ready is None:
             await self._let_go(window, rows[0])
         else:
-            await self._fold(content, registry, now)
+            await self._fold(content, ready)
         await self._settle(rows[0], rule, now)
         return True
 
@@ -119,7 +119,7 @@ class Digests:
         self._dispatch_queue.look(window.lane, window.channel, count)
         self._count_queued(first, count)
 
-    async def _fold(self, content: _Content, registry: Registry, now: Instant) -> None:
+    async def _fold(self, content: _Content, ready: Ready) -> None:
         async def fold(queued: Sequence[Delivery]) -> Collection[str]:
             (digest,) = queued
             self._count_folded(content.window, await self._store.fold(content.window, digest, content.ids))
@@ -130,7 +130,7 @@ class Digests:
             self._count_queued(digest, 1)
             return (digest.id,)
 
-        await self._dispatch_queue.enqueue([content.ready(registry, now)], fold)
+        await self._dispatch_queue.enqueue([ready], fold)
 
     def _count_folded(self, window: Window, folded: int) -> None:
         self._metrics.deliveries.labels(window.channel, State.FOLDED.value).inc(folded)
@@ -145,21 +145,28 @@ class Digests:
 
 @frozen
 class _Content:
-    """What one digest stands for: `messages` are those it lists, and `ids` all its rows, None for the window's."""
+    """What one digest stands for: `messages` are those it lists, and `ids` all its rows, None for the window's.
+
+    `template` writes it, in a form that its channel can send.
+    """
 
     window: Window
     first: Delivery
     messages: tuple[Message, ...]
     count: int
     ids: tuple[str, ...] | None
+    template: str
 
     @property
     def id(self) -> str:
         """Of requests each digest of a window is another."""
         return _digest_id(self.window, self.first, "" if self.ids is None else self.ids[0])
 
-    def ready(self, registry: Registry, now: Instant) -> Ready:
+    def ready(self, registry: Registry, now: Instant) -> Ready | None:
+        """The digest as a delivery; None where it cannot be written in a form that its channel can send."""
         message = self.message(registry)
+        if message is None:
+            return None
         first = self.first
         # A digest may list links of approvals.
         text = wrap(message, registry.keyring, sealed=True)
@@ -184,9 +191,10 @@ class _Content:
         )
         return Ready(delivery, message)
 
-    def message(self, registry: Registry) -> Message:
+    def message(self, registry: Registry) -> Message | None:
         event = self.event()
-        return self.texts(event, registry).message(self.id, self.first.recipient, event)
+        texts = self.texts(event, registry)
+        return texts.message(self.id, self.first.recipient, event) if texts else None
 
     def event(self) -> dict[str, Any]:
         """What a channel is given for the event; its times are the window's."""
@@ -207,12 +215,12 @@ class _Content:
             DigestItem(m.title, m.actions[0].url if m.actions else None, m.level) for m in self.messages
         )
 
-    def texts(self, event: Mapping[str, Any], registry: Registry) -> Rendered:
+    def texts(self, event: Mapping[str, Any], registry: Registry) -> Rendered | None:
         window, first, locale = self.window, self.first, self.messages[0].locale
         digest = Digest(self.count, self.items, window.start, window.closes_at, first.rule)
         try:
             return registry.templates.render(
-                _TEMPLATE,
+                self.template,
                 locale,
                 event=event,
                 zone=registry.zone(first.recipient),
@@ -220,13 +228,15 @@ class _Content:
                 digest=digest,
             )
         except RenderError as error:
-            # Still one message: a fault in an operator's template must not let the storm loose.
             log.error("a digest of rule %s goes out without its template: %s", first.rule, error)
+            if registry.sends_own_body(first.channel, first.channel_type):
+                return None  # it would be refused, and all that it stands for be lost
+            # Still one message: a fault in an operator's template must not let the storm loose.
             return _plain(digest, locale)
 
 
 def _content(window: Window, rows: Sequence[Delivery], registry: Registry) -> _Content | None:
-    """What the next digest of a window holds; None where none of its first rows can be read.
+    """What the next digest of a window holds; None where none of its first rows can be read, or none can be sent.
 
     Each request is listed with its link, so that many of them make several digests; of anything else the first
     are listed and the rest counted.
@@ -235,10 +245,16 @@ def _content(window: Window, rows: Sequence[Delivery], registry: Registry) -> _C
     if not read:
         return None
     first, messages = read[0][0], tuple(message for _, message in read)
+    template = registry.digest_template(first.rule, first.channel, first.channel_type)
+    if template is None:
+        log.warning(
+            "rule %s: the channel %s can send no digest: each message goes", first.rule, first.channel
+        )
+        return None
     if is_request(first.kind, first.action):
         ids = tuple(row.id for row, _ in read)
-        return _Content(window, first, messages, len(ids), ids)
-    return _Content(window, first, messages, window.count, None)
+        return _Content(window, first, messages, len(ids), ids, template)
+    return _Content(window, first, messages, window.count, None, template)
 
 
 def _digest_id(window: Window, first: Delivery, part: str = "") -> str:

@@ -23,6 +23,7 @@ from notifyd.model import RESUME_CHANNEL, SECOND, Clock
 from notifyd.plugin import Channel, ChannelContext
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
+from notifyd.registry.digests import DIGEST, check_digests, own_digest
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, open_session
 from notifyd.render.render import TemplateSet
@@ -49,7 +50,8 @@ _CLOSE_TIMEOUT = 5.0
 class OpenChannel:
     """A channel ready to send, with the limits of its lane. `timeout` in seconds.
 
-    `strays` are attempts that went on when they were cancelled, and were left behind.
+    `own_body`: all it sends is the body that the rule's template wrote. `strays` are attempts that went on when
+    they were cancelled, and were left behind.
     """
 
     name: str
@@ -59,6 +61,7 @@ class OpenChannel:
     concurrency: int
     timeout: float
     rate_limit: Rate | None = None
+    own_body: bool = False
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
 
@@ -89,6 +92,18 @@ class Registry:
         """Is a message for this channel written as HTML too? One that is gone may take it when it is back."""
         found = self.channel(channel, type_)
         return found is None or found.personal
+
+    def digest_template(self, rule_name: str, channel: str, type_: str) -> str | None:
+        """The template of a digest: the rule's own if there is one, else the common one where the channel can
+        send that. None where it cannot: then each message goes as itself."""
+        rule = self.rule(rule_name)
+        own = own_digest(rule, self.templates) if rule else None
+        return own or (None if self.sends_own_body(channel, type_) else DIGEST)
+
+    def sends_own_body(self, channel: str, type_: str) -> bool:
+        """Can nothing be sent there but what the rule's template has written?"""
+        found = self.channel(channel, type_)
+        return found is not None and found.own_body
 
     def zone(self, recipient: str | None) -> str:
         """The zone whose times a reader is shown, an IANA name: UTC for one who has none."""
@@ -144,6 +159,7 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
     async with AsyncExitStack() as resources:
         channels = await _open_channels(settings, sessions, clock, resources)
+        check_digests(settings.rules, channels, templates)
         kept = resources.pop_all()
     return Registry(
         settings=settings,
@@ -205,6 +221,7 @@ async def _open_channel(
         settings.concurrency,
         timeout,
         settings.rate_limit,
+        settings.type.own_body is not None and bool(settings.type.own_body(settings.config)),
     )
 
 

@@ -127,6 +127,9 @@ class TemplateSet:
         """The names a rule or an event can ask for."""
         return tuple(sorted(self._library.texts))
 
+    def knows(self, name: str) -> bool:
+        return name in self._library.texts
+
     def locales(self, template: str) -> tuple[str, ...]:
         """The locales a template is written in."""
         return tuple(sorted(self._library.texts.get(template, ())))

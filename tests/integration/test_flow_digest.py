@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 
-from notifyd.errors import StoreError
+from notifyd.errors import ConfigError, StoreError
 from notifyd.model import Delivery, State
+from notifyd.plugin import ChannelType
 from notifyd.store import Window
 from tests import events
+from tests.fakes import Channels, NoOptions
 from tests.flows import Flow, flow
 from tests.waiting import until_async
 
@@ -188,3 +191,98 @@ async def test_a_digest_is_made_again_from_the_same_window_alike(tmp_path: Path)
             await close(way)
             told.append((await way.messages(1))[0])
     assert told[0] == told[1]
+
+
+# --- a channel that sends a body of its template's own form ------------------------------------------------
+
+FORMS = {
+    "ticket.en.txt": "{% block title %}t{% endblock %}"
+    '{% block body %}{"one": {{ event.id|tojson }}}{% endblock %}',
+    "ticket-digest.en.txt": "{% block title %}t{% endblock %}"
+    '{% block body %}{"count": {{ digest.count }}, "rule": {{ digest.rule|tojson }}}{% endblock %}',
+    "broken-digest.en.txt": "{% block title %}t{% endblock %}{% block body %}{{ 1 // 0 }}{% endblock %}",
+}
+
+
+def bodied() -> Channels:
+    """With a type `bodied`, whose receiver takes what the operator's template writes and nothing else."""
+    channels = Channels()
+    of_its_own = ChannelType("bodied", NoOptions, channels.open, own_body=lambda _config: True)
+    channels.more["bodied"] = of_its_own
+    return channels
+
+
+def formed(folder: Path, template: str = "ticket", grouping: str = "", type_: str = "bodied") -> str:
+    """The configuration of a rule with that template, over templates that write JSON."""
+    forms = folder / "templates"
+    forms.mkdir(exist_ok=True)
+    for name, text in (
+        FORMS | {"broken.en.txt": FORMS["ticket.en.txt"], "lone.en.txt": FORMS["ticket.en.txt"]}
+    ).items():
+        (forms / name).write_text(text)
+    rule = GROUPED.replace('type = "fake"', f'type = "{type_}"').partition("group_by")[0]
+    wanted = f'template = "{template}"\n' if template else ""
+    return f'[templates]\ndirs = ["{forms}"]\n{rule}{wanted}{grouping}\n'
+
+
+BY_RUN = 'group_by = ["data.run"]\ngroup_wait = "30s"'
+
+
+async def test_a_digest_is_written_in_the_form_of_the_channel_it_goes_to(tmp_path: Path) -> None:
+    async with flow(tmp_path, formed(tmp_path, grouping=BY_RUN), channels=bodied()) as way:
+        await hold(way, 3)
+        way.turn(31)
+        await close(way)
+        (message,) = await way.messages(1)
+        assert json.loads(message.body) == {"count": 3, "rule": "stages"}
+
+
+@pytest.mark.parametrize(
+    ("option", "grouping"),
+    [
+        ("group_by", BY_RUN),
+        ("throttle", 'throttle = "1/h"'),
+        ("quiet_hours", 'quiet_hours = {from = "22:00", to = "07:00", zone = "UTC"}'),
+    ],
+)
+@pytest.mark.parametrize(("template", "wanted"), [("lone", '"lone-digest"'), ("", '"NAME-digest"')])
+async def test_a_rule_that_groups_for_a_channel_that_can_send_no_digest_is_refused(
+    option: str, grouping: str, template: str, wanted: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        async with flow(tmp_path, formed(tmp_path, template, grouping), channels=bodied()):
+            pass
+    (fault,) = caught.value.faults
+    assert fault.pointer == f"rules[0].{option}"
+    assert "team" in fault.message
+    assert wanted in fault.message
+
+
+async def test_a_rule_that_does_not_group_needs_no_digest(tmp_path: Path) -> None:
+    async with flow(tmp_path, formed(tmp_path, "lone"), channels=bodied()) as way:
+        (row,) = await hold(way, 1)
+        assert (await way.becomes(row.id, State.SENT)).folded_into is None
+
+
+@pytest.mark.parametrize("template", ["broken", "lone"])
+async def test_where_no_digest_can_be_written_in_its_form_each_message_goes_as_itself(
+    template: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with flow(tmp_path, formed(tmp_path, "broken", BY_RUN), channels=bodied()) as way:
+        await hold(way, 3)
+        if template == "lone":  # the digest's template is taken away, and with it the grouping
+            assert await way.reload(formed(tmp_path, "lone"))
+        way.turn(31)
+        await close(way)
+        bodies = [json.loads(message.body) for message in await way.messages(3)]
+        assert all("one" in body for body in bodies)
+        assert telling(await way.deliveries()) == []
+
+
+async def test_a_rules_own_digest_is_written_for_every_channel(tmp_path: Path) -> None:
+    async with flow(tmp_path, formed(tmp_path, grouping=BY_RUN, type_="fake")) as way:
+        await hold(way, 2)
+        way.turn(31)
+        await close(way)
+        (message,) = await way.messages(1)
+        assert json.loads(message.body)["count"] == 2

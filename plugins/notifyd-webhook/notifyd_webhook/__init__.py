@@ -166,6 +166,12 @@ async def _open(config: WebhookConfig, context: ChannelContext) -> WebhookChanne
     return WebhookChannel(config, context, tls)
 
 
+def _has_own_body(config: WebhookConfig) -> bool:
+    """Does the receiver want a form that only the operator's template knows? Plain text takes any."""
+    media_type = (config.content_type or "text/plain").partition(";")[0].strip().lower()
+    return media_type != "text/plain"
+
+
 @hookimpl
 def notifyd_channel_types() -> tuple[ChannelType, ...]:
-    return (ChannelType("webhook", WebhookConfig, _open),)
+    return (ChannelType("webhook", WebhookConfig, _open, own_body=_has_own_body),)
