@@ -21,6 +21,7 @@ from notifyd.security.signing import sign
 
 EVENTS: Final = "/api/v1/events"
 PACK_EVENTS: Final = "/notifications/pack-approvals"
+DEAD: Final = "/api/v1/dead"
 DELIVERIES: Final = "/api/v1/deliveries"
 CHANNELS: Final = "/api/v1/channels"
 PURGE: Final = "/api/v1/purge"

@@ -66,6 +66,13 @@ class Metrics:
         )
         self.backlog = gauge("notifyd_backlog", "Deliveries waiting or being sent", "channel")
         self.dead_letters = gauge("notifyd_dead_letters", "Dead deliveries kept", "channel")
+        self.owing_approvals = gauge(
+            "notifyd_approvals_owing_effects",
+            "Approvals whose callback, notice or audit line is not made yet",
+        )
+        self.dead_effects = gauge(
+            "notifyd_approvals_with_dead_effects", "Approvals with a callback, notice or audit line given up"
+        )
         self.breaker_open = gauge("notifyd_breaker_open", "1 while a channel's breaker is open", "channel")
         self.commit_seconds = histogram("notifyd_store_commit_seconds", "One commit to disk", _FAST)
         self.batch_size = histogram("notifyd_store_batch_size", "Writes in one commit", _ROWS)

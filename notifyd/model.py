@@ -186,12 +186,21 @@ class EffectKind(StrEnum):
 class Effect:
     """Something a change of an approval owes, completed once its own row is durable.
 
-    `data` is all that its row is made from, so that doing it twice makes the same row.
+    `data` is all that its row is made from, so that doing it twice makes the same row. One that fails is tried
+    again at `next_attempt_at`, and after too many `tries` is dead until somebody retries it by hand.
     """
 
     id: str
     kind: EffectKind
     data: Mapping[str, Any]
+    next_attempt_at: Instant = 0  # 0: at once
+    tries: int = 0  # that failed
+    fault: str = ""  # why the last one did: one line, without a secret
+    dead_at: Instant | None = None
+
+    @property
+    def dead(self) -> bool:
+        return self.dead_at is not None
 
 
 class ResumeStatus(StrEnum):
@@ -264,6 +273,18 @@ class Approval:
     def overdue(self, now: Instant) -> bool:
         """Pending, and past its expiry by the clock: it is over, though the timer has not come yet."""
         return not self.status.ended and self.expires_at is not None and self.expires_at <= now
+
+    @property
+    def effects_due_at(self) -> Instant | None:
+        """When the next of the effects that are owed is due; None where none is, or all are dead."""
+        return min((e.next_attempt_at for e in self.effects if not e.dead), default=None)
+
+    @property
+    def dead_effects(self) -> tuple[Effect, ...]:
+        return tuple(e for e in self.effects if e.dead)
+
+    def replace_effect(self, effect: Effect) -> Approval:
+        return evolve(self, effects=tuple(effect if e.id == effect.id else e for e in self.effects))
 
     def complete_effect(self, effect_id: str) -> Approval:
         return evolve(self, effects=tuple(e for e in self.effects if e.id != effect_id))

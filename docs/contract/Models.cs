@@ -1161,6 +1161,60 @@ public enum Reason
     [JsonStringEnumMemberName("render_failed")] RenderFailed,
 }
 
+/// <summary>Something notifyd has given up: an effect that an approval owes, or a delivery.</summary>
+public sealed record Dead
+{
+    [JsonPropertyName("id")]
+    public required string Id { get; init; }
+
+    [JsonPropertyName("what")]
+    public required DeadKind What { get; init; }
+
+    /// <summary>Of an effect `resume`, `notice` or `audit`; of a delivery its channel.</summary>
+    [JsonPropertyName("name")]
+    public required string Name { get; init; }
+
+    [JsonPropertyName("runId")]
+    public required string? RunId { get; init; }
+
+    [JsonPropertyName("approvalId")]
+    public required string? ApprovalId { get; init; }
+
+    [JsonPropertyName("tries")]
+    public required long Tries { get; init; }
+
+    [JsonPropertyName("reason")]
+    public required Reason Reason { get; init; }
+
+    /// <summary>What went wrong the last time.</summary>
+    [JsonPropertyName("fault")]
+    public required string Fault { get; init; }
+
+    [JsonPropertyName("endedAt")]
+    public required DateTimeOffset EndedAt { get; init; }
+
+    [JsonPropertyName("correlationId")]
+    public required string CorrelationId { get; init; }
+}
+
+/// <summary>One of these values; more may follow.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<DeadKind>))]
+public enum DeadKind
+{
+    [JsonStringEnumMemberName("effect")] Effect,
+    [JsonStringEnumMemberName("delivery")] Delivery,
+}
+
+/// <summary>What is tried again.</summary>
+public sealed record DeadRetried
+{
+    [JsonPropertyName("id")]
+    public required string Id { get; init; }
+
+    [JsonPropertyName("what")]
+    public required DeadKind What { get; init; }
+}
+
 /// <summary>A configured channel, and how it stands. Never what it holds secret.</summary>
 public sealed record Channel
 {
@@ -1257,6 +1311,16 @@ public sealed record DeliveryPage
 {
     [JsonPropertyName("items")]
     public required IReadOnlyList<Delivery> Items { get; init; }
+
+    [JsonPropertyName("nextCursor")]
+    public required string? NextCursor { get; init; }
+}
+
+/// <summary>Dead effects, then dead deliveries; `nextCursor` goes on with the list, null at its end.</summary>
+public sealed record DeadPage
+{
+    [JsonPropertyName("items")]
+    public required IReadOnlyList<Dead> Items { get; init; }
 
     [JsonPropertyName("nextCursor")]
     public required string? NextCursor { get; init; }

@@ -7,7 +7,8 @@ from typing import Final
 
 from attrs import asdict, evolve
 
-from notifyd.approval.notices import own_event, progress
+from notifyd.approval.notices import NOTIFYD, own_audit, own_event, progress
+from notifyd.errors import Reason
 from notifyd.model import (
     Approval,
     ApprovalKey,
@@ -77,6 +78,42 @@ def _owed(row: AuditRecord | Event) -> Effect:
     if isinstance(row, AuditRecord):
         return Effect(row.id, EffectKind.AUDIT, asdict(row))
     return Effect(row.key, EffectKind.NOTICE, asdict(row))
+
+
+def put_off(approval: Approval, effect: Effect) -> Approval:
+    """`approval` with a failed `effect` as it is to be tried again."""
+    return evolve(approval.replace_effect(effect), version=approval.version + 1)
+
+
+def bury(approval: Approval, effect: Effect, at: Instant) -> Approval:
+    """`approval` with `effect` dead at `at`. Where that was its callback, it owes to tell so."""
+    dead = put_off(approval, evolve(effect, dead_at=at))
+    if effect.kind is not EffectKind.RESUME:
+        return dead
+    failed = evolve(dead, resume=ResumeStatus.FAILED)
+    record = own_audit(
+        failed,
+        AuditName.RESUME_DEAD,
+        at,
+        actor=NOTIFYD,
+        correlation_id=failed.correlation_id,
+        data={"effectId": effect.id, "reason": Reason.MAX_ATTEMPTS.value, "fault": effect.fault},
+    )
+    facts = {
+        "status": failed.status.value,
+        "round": failed.round,
+        "approvals": progress(failed),
+        "resume": {"status": failed.resume.value, "reason": Reason.MAX_ATTEMPTS.value},
+    }
+    notice = own_event(failed, "resume_failed", at, correlation_id=failed.correlation_id, facts=facts)
+    return owing(failed, record, notice)
+
+
+def revive(approval: Approval, effect_id: str) -> Approval:
+    """`approval` with a dead effect owed again, its tries at zero."""
+    dead = next(one for one in approval.dead_effects if one.id == effect_id)
+    revived = put_off(approval, Effect(dead.id, dead.kind, dead.data))
+    return evolve(revived, resume=ResumeStatus.QUEUED) if dead.kind is EffectKind.RESUME else revived
 
 
 def owed_row(effect: Effect) -> AuditRecord | Event:

@@ -43,6 +43,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "send": Entry("events:send", "Post an event to a running service."),
     "ack": Entry("events:ack", "Decide an approval."),
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
+    "dead": Entry("dead:dead", "Look at dead effects and deliveries, and try one again."),
     "purge": Entry("upkeep:purge", "Remove what is older than the configuration keeps."),
     "export": Entry("upkeep:export", "Write all that a store has to a file."),
     "import": Entry("upkeep:import_", "Take an exported file into a store."),

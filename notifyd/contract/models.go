@@ -504,6 +504,34 @@ const (
 	ReasonRenderFailed   Reason = "render_failed"
 )
 
+// Dead: Something notifyd has given up: an effect that an approval owes, or a delivery.
+type Dead struct {
+	ID            string    `json:"id"`
+	What          DeadKind  `json:"what"`
+	Name          string    `json:"name"`
+	RunID         *string   `json:"runId"`
+	ApprovalID    *string   `json:"approvalId"`
+	Tries         int64     `json:"tries"`
+	Reason        Reason    `json:"reason"`
+	Fault         string    `json:"fault"`
+	EndedAt       time.Time `json:"endedAt"`
+	CorrelationID string    `json:"correlationId"`
+}
+
+// DeadKind: One of these values; more may follow.
+type DeadKind string
+
+const (
+	DeadKindEffect   DeadKind = "effect"
+	DeadKindDelivery DeadKind = "delivery"
+)
+
+// DeadRetried: What is tried again.
+type DeadRetried struct {
+	ID   string   `json:"id"`
+	What DeadKind `json:"what"`
+}
+
 // Channel: A configured channel, and how it stands. Never what it holds secret.
 type Channel struct {
 	Name        string       `json:"name"`
@@ -557,6 +585,12 @@ type ApprovalPage struct {
 type DeliveryPage struct {
 	Items      []Delivery `json:"items"`
 	NextCursor *string    `json:"nextCursor"`
+}
+
+// DeadPage: Dead effects, then dead deliveries; `nextCursor` goes on with the list, null at its end.
+type DeadPage struct {
+	Items      []Dead  `json:"items"`
+	NextCursor *string `json:"nextCursor"`
 }
 
 // AuditPage: The audit trail, newest first; `nextCursor` goes on with the list, null at its end.

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 import orjson
+from attrs import evolve
 
-from notifyd.approval.effects import owed_row
+from notifyd.approval.effects import bury, owed_row, put_off, revive
 from notifyd.approval.notices import own_event, progress
-from notifyd.errors import Reason, SealError, StoreError
+from notifyd.errors import NotFoundError, NotifydError, Reason, StoreError
+from notifyd.flow.lane import retry_delay
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
+from notifyd.metrics import Metrics
 from notifyd.model import (
     APPROVAL_KIND,
     RESUME_CHANNEL,
+    SECOND,
     Approval,
+    ApprovalKey,
     AuditRecord,
     Clock,
     Decision,
@@ -36,17 +42,26 @@ from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.security.envelope import wrap
 from notifyd.store import Store, append_as_is
+from notifyd.text import one_line
 from notifyd.wire.codec import rfc3339
 
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 100
 
+_SOONEST: Final = SECOND
+"""How long at least an effect that failed is left alone: the sweep would find it again at once."""
+
+_FAULT: Final = 200
+"""Characters kept of why an effect failed."""
+
 
 class Effects:
     """Settles what approvals owe: at once for the decisions of this node, by sweep for what was left over.
 
-    Events it raises go to `planning_queue`, callbacks to `dispatch_queue`.
+    An effect that fails is put off, with the backoff of deliveries, and after `dispatch.max_attempts` is dead:
+    listed, counted, and taken up again by hand. Events it raises go to `planning_queue`, callbacks to
+    `dispatch_queue`.
     """
 
     def __init__(
@@ -56,13 +71,17 @@ class Effects:
         current: Callable[[], Registry],
         planning_queue: PlanningQueue,
         dispatch_queue: DispatchQueue,
+        metrics: Metrics,
         clock: Clock,
+        randomness: random.Random | None = None,
     ) -> None:
         self._store = store
         self._current = current
         self._planning_queue = planning_queue
         self._dispatch_queue = dispatch_queue
+        self._metrics = metrics
         self._clock = clock
+        self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
         self._queue: asyncio.Queue[Approval] = asyncio.Queue(_BATCH)
 
     def offer(self, approval: Approval) -> None:
@@ -73,34 +92,93 @@ class Effects:
     async def run(self) -> None:
         """Settle what is offered, until cancelled."""
         while True:
-            await self._guarded(await self._queue.get())
+            approval = await self._queue.get()
+            try:
+                await self.settle(approval)
+            except StoreError as error:
+                log.warning("effects of %s/%s wait: %s", approval.run_id, approval.approval_id, error)
 
     async def sweep(self) -> int:
-        """Settle what is owed, as long as that gets on; answers for how many approvals it did."""
+        """Settle or put off all that is due; answers for how many approvals it did. Raises `StoreError`."""
         total = 0
         while True:
-            owing = await self._store.owing_approvals(_BATCH)
-            settled = sum([await self._guarded(approval) for approval in owing])
-            total += settled
-            if len(owing) < _BATCH or not settled:
+            owing = await self._store.owing_approvals(self._clock(), _BATCH)
+            for approval in owing:
+                await self.settle(approval)
+            total += len(owing)
+            if len(owing) < _BATCH:
                 return total
 
-    async def _guarded(self, approval: Approval) -> bool:
-        """One approval whose effects cannot be settled now holds up none of the others."""
-        try:
-            await self.settle(approval)
-            return True
-        except (StoreError, SealError) as error:
-            log.warning("effects of %s/%s wait: %s", approval.run_id, approval.approval_id, error)
-        except Exception:
-            log.exception("effects of %s/%s cannot be settled", approval.run_id, approval.approval_id)
-        return False
-
     async def settle(self, approval: Approval) -> None:
-        """Do each effect, then complete it. Doing one again makes the same row under the same id."""
+        """Do each effect that is due, then complete it. Doing one again makes the same row under the same id.
+
+        One that fails holds up none of the others. Raises `StoreError` where the store takes no word of that
+        either; then the effect is due as it was.
+        """
+        now = self._clock()
         for effect in approval.effects:
-            await self._do(approval, effect)
-            await self._store.complete_effect(approval.key, effect.id)
+            if effect.dead or effect.next_attempt_at > now:
+                continue
+            try:
+                await self._do(approval, effect)
+                await self._store.complete_effect(approval.key, effect.id)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not hold up the others
+                await self._put_off(approval, effect, error)
+
+    async def count(self) -> None:
+        """Bring the gauges up to date."""
+        counts = await self._store.effect_counts()
+        self._metrics.owing_approvals.set(counts.owing)
+        self._metrics.dead_effects.set(counts.dead)
+
+    async def retry(self, tenant: str, effect_id: str) -> None:
+        """Take up a dead effect again, its tries at zero. Raises `NotFoundError` where there is none."""
+        found = await self._store.with_dead_effect(tenant, effect_id)
+        if found is None:
+            raise NotFoundError(f"no dead effect {effect_id!r}")
+        revived = await self._change(found.key, effect_id, lambda approval: revive(approval, effect_id))
+        if revived is not None:
+            self.offer(revived)
+        await self.count()
+
+    async def _put_off(self, approval: Approval, effect: Effect, error: Exception) -> None:
+        settings, now = self._current().settings.dispatch, self._clock()
+        tries, fault = effect.tries + 1, self._fault(error)
+        wait = retry_delay(tries, settings.backoff, None, self._randomness)
+        later = evolve(effect, tries=tries, fault=fault, next_attempt_at=now + max(wait, _SOONEST))
+        dead = tries >= settings.max_attempts
+        log.log(
+            logging.ERROR if dead else logging.WARNING,
+            "the %s effect %s of %s/%s %s: %s",
+            *(effect.kind.value, effect.id, approval.run_id, approval.approval_id),
+            "is dead" if dead else "waits",
+            fault,
+            exc_info=None if isinstance(error, NotifydError) else error,
+        )
+        await self._change(
+            approval.key,
+            effect.id,
+            lambda stored: bury(stored, later, now) if dead else put_off(stored, later),
+        )
+        if dead:
+            await self.count()
+
+    async def _change(
+        self, key: ApprovalKey, effect_id: str, change: Callable[[Approval], Approval]
+    ) -> Approval | None:
+        """Write what `change` makes of the stored approval; None where the effect is completed already."""
+        while True:
+            stored = await self._store.approval(key)
+            if stored is None or all(one.id != effect_id for one in stored.effects):
+                return None
+            changed = change(stored)
+            if await self._store.replace_approval(changed):
+                return changed
+
+    def _fault(self, error: Exception) -> str:
+        """Why an effect failed, for its reader: of what nobody foresaw the type alone, which holds no secret."""
+        text = error.detail if isinstance(error, NotifydError) else type(error).__name__
+        return one_line(self._current().redactor.text(text))[:_FAULT]
 
     async def _do(self, approval: Approval, effect: Effect) -> None:
         if effect.kind is EffectKind.RESUME:

@@ -142,7 +142,7 @@ class App:
         sending: dict[str, Any] = {"dispatch_queue": self._dispatcher}
         self._planner = Planner(**counted, **planning, **sending, budgets=budgets, node=node)
         self._digests = Digests(**counted, **sending, budgets=budgets)
-        self._effects = Effects(**shared, **planning, **sending)
+        self._effects = Effects(**counted, **planning, **sending)
         self._expiry = Expiry(
             store=self._store, effect_queue=self._effects, metrics=self._metrics, clock=self._clock
         )
@@ -156,6 +156,7 @@ class App:
             **counted,
             ingest=Ingest(**counted, **planning, admission=self._dispatcher),
             decisions=Decisions(**counted, effect_queue=self._effects),
+            effects=self._effects,
             dispatcher=self._dispatcher,
             retention=self._retention,
             ready=self._store.probe,
@@ -173,7 +174,7 @@ class App:
         self._note_config()
         await self._nodes.beat()
         await resources.enter_async_context(Watchdog(self._current, self._metrics))
-        await self._count_outstanding()
+        await self._count()
         await self._dispatcher.open()
         for name, step in (
             ("heartbeat", self._sweep(self._nodes.beat, again=False, every=BEAT)),
@@ -184,7 +185,7 @@ class App:
             ("digest sweep", self._sweep(self._digests.sweep)),
             ("effects sweep", self._sweep(self._effects.sweep, again=False)),
             ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),
-            ("count", self._sweep(self._count_outstanding, again=False, every=_COUNT)),
+            ("count", self._sweep(self._count, again=False, every=_COUNT)),
             (
                 "retention",
                 self._sweep(self._retention.sweep, again=False, every=_RETENTION, first=_RETENTION_FIRST),
@@ -224,8 +225,9 @@ class App:
         if self._closing:
             await asyncio.wait(self._closing, timeout=_LAST_WORDS)
 
-    async def _count_outstanding(self) -> int:
+    async def _count(self) -> int:
         """Counted in between as events and decisions come; the store knows of what other nodes do."""
+        await self._effects.count()
         pending = await self._store.outstanding()
         self._metrics.set_outstanding(pending)
         return len(pending)

@@ -59,6 +59,7 @@ __all__ = [
     "CollectionName",
     "CommitObserver",
     "DeliveryFilter",
+    "EffectCounts",
     "Job",
     "LaneBacklog",
     "LegalHold",
@@ -202,6 +203,14 @@ class LaneBacklog:
     lane: str
     channel: str
     waiting: int
+
+
+@frozen
+class EffectCounts:
+    """Approvals with effects that are owed, and with effects that are dead. One may be among both."""
+
+    owing: int
+    dead: int
 
 
 @frozen
@@ -402,8 +411,18 @@ class Store(Upkeep, Protocol):
         """Pending approvals whose `expires_at` has come, the longest due first."""
         ...
 
-    async def owing_approvals(self, limit: int) -> list[Approval]:
-        """Approvals with effects not yet completed."""
+    async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        """Approvals with an effect that is due, the longest due first. A dead effect is not due."""
+        ...
+
+    async def effect_counts(self) -> EffectCounts:
+        """How many approvals owe effects, and how many have dead ones, over all tenants."""
+        ...
+
+    async def with_dead_effects(self, tenant: str, page: Page) -> tuple[list[Approval], int | None]: ...
+
+    async def with_dead_effect(self, tenant: str, effect_id: str) -> Approval | None:
+        """The approval that has this effect, dead."""
         ...
 
     async def complete_effect(self, key: ApprovalKey, effect_id: str) -> None:

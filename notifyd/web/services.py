@@ -11,6 +11,7 @@ from attrs import frozen
 from notifyd.flow.decide import Decisions
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.ingest import Ingest
+from notifyd.flow.resume import Effects
 from notifyd.flow.retention import Retention
 from notifyd.metrics import Metrics
 from notifyd.model import Clock
@@ -29,6 +30,7 @@ class Services:
     store: Store
     ingest: Ingest
     decisions: Decisions
+    effects: Effects
     dispatcher: Dispatcher
     retention: Retention
     metrics: Metrics

@@ -223,6 +223,35 @@ class Delivery:
     correlation_id: str
 
 
+class DeadKind(StrEnum):
+    EFFECT = "effect"
+    DELIVERY = "delivery"
+
+
+@frozen(kw_only=True)
+class Dead:
+    """Something notifyd has given up: an effect that an approval owes, or a delivery."""
+
+    id: str
+    what: DeadKind
+    name: str
+    run_id: str | None
+    approval_id: str | None
+    tries: int
+    reason: Reason
+    fault: str
+    ended_at: Time
+    correlation_id: str
+
+
+@frozen
+class DeadRetried:
+    """What is tried again."""
+
+    id: str
+    what: DeadKind
+
+
 @frozen
 class Lane:
     """A channel's queue: what waits, what is being sent, and its breaker."""
@@ -288,6 +317,14 @@ class DeliveryPage:
     """Deliveries, newest first; `nextCursor` goes on with the list, null at its end."""
 
     items: tuple[Delivery, ...]
+    next_cursor: str | None
+
+
+@frozen
+class DeadPage:
+    """Dead effects, then dead deliveries; `nextCursor` goes on with the list, null at its end."""
+
+    items: tuple[Dead, ...]
     next_cursor: str | None
 
 

@@ -27,8 +27,16 @@ RECORDS: Final[tuple[type[Any], ...]] = (
     *PACK_EVENTS.values(),
     *(CloudEvent, AckRequest, TrialRequest, PurgeRequest),
     *(answers.Accepted, answers.AcceptedBatch, answers.AckAnswer, answers.DecisionCallback),
-    *(answers.Approval, answers.ApprovalWithHistory, answers.Delivery, answers.AuditRecord, answers.Channel),
-    *(answers.ApprovalPage, answers.DeliveryPage, answers.AuditPage, answers.ChannelPage),
+    *(
+        answers.Approval,
+        answers.ApprovalWithHistory,
+        answers.Delivery,
+        answers.Dead,
+        answers.DeadRetried,
+        answers.AuditRecord,
+        answers.Channel,
+    ),
+    *(answers.ApprovalPage, answers.DeliveryPage, answers.DeadPage, answers.AuditPage, answers.ChannelPage),
     *(answers.ChannelTest, answers.PurgeAnswer, answers.Health, answers.Problem, answers.Notification),
 )
 """What comes in and goes out. What they lead to is in the contract too."""

@@ -102,6 +102,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "Delivery.nextAttemptAt": "Null once it has ended.",
     "Delivery.reason": "Why it is dead, or waits.",
     "Delivery.foldedInto": "The delivery of the digest that tells of it.",
+    "Dead.name": "Of an effect `resume`, `notice` or `audit`; of a delivery its channel.",
+    "Dead.fault": "What went wrong the last time.",
     "Attempt.status": "The HTTP status the receiver answered, where it speaks HTTP.",
     "Channel.rateLimit": "Such as `1/s`; null for none.",
     "Channel.timeout": "Such as `10s`.",

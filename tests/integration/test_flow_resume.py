@@ -15,7 +15,7 @@ import rfc8785
 from attrs import evolve
 
 from notifyd.config.units import DAY
-from notifyd.errors import Reason, StoreError
+from notifyd.errors import NotFoundError, Reason, StoreError
 from notifyd.model import (
     RESUME_CHANNEL,
     SECOND,
@@ -34,7 +34,7 @@ from notifyd.store import AttemptRecord
 from notifyd.testkit.receivers import Received, Reply, Sink
 from notifyd.wire.codec import rfc3339
 from tests import events
-from tests.fakes import RUNNER, TOKEN, Channels, TurnableClock, principal
+from tests.fakes import RUNNER, SEAL_KEY, TOKEN, Channels, TurnableClock, principal
 from tests.flows import Flow, flow, stored_bytes
 from tests.waiting import until, until_async
 
@@ -413,8 +413,10 @@ async def test_a_store_that_fails_between_two_effects_delays_them(
         await way.decide(document)
         way.store.fail(operation, times=1, after=after)
         await way.app._effects.sweep()
-        assert (await way.approval(document)).effects != ()
+        done = after and operation == "complete_effect"  # and the others are not held up
+        assert ((await way.approval(document)).effects == ()) is done
         way.start()
+        way.turn(2)
         await way.app._effects.sweep()
         way.app._dispatcher._counted -= 60
         await way.app._planner.sweep()
@@ -432,7 +434,7 @@ async def test_more_approvals_than_one_look_finds_are_settled_in_one_sweep(
         for number in range(120):
             await way.decide(await ask(way, runner, runId=f"run-{number}"))
         assert await way.app._effects.sweep() == 120
-        assert await way.store.owing_approvals(1000) == []
+        assert await way.store.owing_approvals(way.clock(), 1000) == []
 
 
 async def test_an_approval_whose_effects_cannot_be_settled_holds_up_none_of_the_others(
@@ -446,10 +448,63 @@ async def test_an_approval_whose_effects_cannot_be_settled_holds_up_none_of_the_
     async with flow(tmp_path, config(runner), clock=clock, start=False, seal_key=other) as way:
         fine = await ask(way, runner, runId="fine")
         await way.decide(fine)
-        assert await way.app._effects.sweep() == 1
-        assert [effect.kind for effect in (await way.approval(stuck)).effects] == [EffectKind.RESUME]
+        assert await way.app._effects.sweep() == 2
+        (effect,) = (await way.approval(stuck)).effects
+        assert (effect.kind, effect.tries, effect.dead) == (EffectKind.RESUME, 1, False)
+        assert effect.next_attempt_at > way.clock()
         assert (await way.approval(fine)).effects == ()
-        assert "effects of stuck/deploy-prod wait" in caplog.text
+        assert f"effect {effect.id} of stuck/deploy-prod waits" in caplog.text
+
+
+async def test_a_hundred_approvals_that_cannot_be_settled_starve_none_behind_them(
+    tmp_path: Path, runner: Sink
+) -> None:
+    clock = TurnableClock()
+    async with flow(tmp_path, config(runner), clock=clock, start=False) as way:
+        for number in range(101):
+            await way.decide(await ask(way, runner, runId=f"stuck-{number}"))
+    other = b"another key, of 32 bytes as well"
+    async with flow(tmp_path, config(runner), clock=clock, start=False, seal_key=other) as way:
+        fine = await ask(way, runner, runId="fine")
+        await way.decide(fine)
+        assert await way.app._effects.sweep() == 102
+        assert (await way.approval(fine)).effects == ()
+        assert await way.app._effects.sweep() == 0  # nothing is due again at once
+
+
+async def test_a_callback_that_can_never_be_made_is_dead_told_listed_and_taken_up_by_hand(
+    tmp_path: Path, runner: Sink
+) -> None:
+    clock, channels = TurnableClock(), Channels()
+    more = "[dispatch]\nmax_attempts = 3\n"
+    async with flow(tmp_path, config(runner, more=more), clock=clock, start=False) as way:
+        document = await ask(way, runner)
+        await way.decide(document)
+    key, other = SEAL_KEY, b"another key, of 32 bytes as well"
+    text = config(runner, more=more)
+    async with flow(tmp_path, text, clock=clock, channels=channels, seal_key=other) as way:
+        for _ in range(4):
+            await way.app._effects.sweep()
+            way.turn(60)
+        approval = await way.approval(document)
+        (dead,) = approval.dead_effects
+        assert (approval.resume, approval.effects_due_at) == (ResumeStatus.FAILED, None)
+        assert (dead.kind, dead.tries) == (EffectKind.RESUME, 3)
+        assert "key" in dead.fault
+        assert way.metric("notifyd_approvals_with_dead_effects") == 1
+        told = [message.event["action"] for message in await way.messages(2)]
+        assert told == ["acknowledged", "resume_failed"]
+        trail = [line.name for line in await way.audit()]
+        assert trail.count(AuditName.RESUME_DEAD) == 1
+        with pytest.raises(NotFoundError):
+            await way.app._effects.retry("globex", dead.id)
+    async with flow(tmp_path, text, clock=clock, channels=channels, seal_key=key) as way:
+        await way.app._effects.retry("acme", dead.id)
+        await resumed(way, document, ResumeStatus.DELIVERED)
+        assert len(runner.received) == 1
+        assert way.metric("notifyd_approvals_with_dead_effects") == 0
+        with pytest.raises(NotFoundError):
+            await way.app._effects.retry("acme", dead.id)
 
 
 # --- the timer ---------------------------------------------------------------------------------------------

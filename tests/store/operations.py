@@ -62,7 +62,7 @@ async def every_operation(store: Store) -> None:
     await store.fold(window, delivery("digest"), None)
     await store.let_go(window)
     await store.due_approvals(NOW, 5)
-    await store.owing_approvals(5)
+    await store.owing_approvals(NOW, 5)
     await store.complete_effect(approval().key, "x1")
     await store.replace_approval(approval(version=9))
     await open_incident(store, incident(), "hold")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from attrs import evolve
+
 from notifyd.model import AuditName, Status
-from notifyd.store import ApprovalFilter, AuditFilter, Page, Store
+from notifyd.store import ApprovalFilter, AuditFilter, EffectCounts, Page, Store
 from tests.store.makers import (
     HOUR,
+    MINUTE,
     NOW,
     TENANT,
     approval,
@@ -60,18 +63,47 @@ async def test_pending_approvals_whose_time_has_come_are_due_the_longest_first(s
     assert [a.run_id for a in await store.due_approvals(NOW + 3, 2)] == ["run-1", "run-2"]
 
 
-async def test_an_approval_owes_until_its_last_effect_is_struck_off(store: Store) -> None:
+async def test_an_approval_owes_until_its_last_effect_is_completed(store: Store) -> None:
     await open_approval(store, approval(effects=(effect("x1"), effect("x2"))))
     await open_approval(store, approval(run_id="run-2"))
-    assert [a.run_id for a in await store.owing_approvals(10)] == ["run-1"]
+    assert [a.run_id for a in await store.owing_approvals(NOW, 10)] == ["run-1"]
     await store.complete_effect(approval().key, "x1")
-    (owing,) = await store.owing_approvals(10)
+    (owing,) = await store.owing_approvals(NOW, 10)
     assert owing.effects == (effect("x2"),)
     await store.complete_effect(approval().key, "x2")
-    assert await store.owing_approvals(10) == []
+    assert await store.owing_approvals(NOW, 10) == []
 
 
-async def test_striking_an_effect_twice_or_an_unknown_one_changes_nothing(store: Store) -> None:
+async def test_effects_are_due_in_the_order_of_their_next_attempts_and_dead_ones_never(store: Store) -> None:
+    later = evolve(effect("x1"), next_attempt_at=NOW + MINUTE, tries=1, fault="no key")
+    dead = evolve(effect("x2"), dead_at=NOW, tries=12, fault="no key")
+    await open_approval(store, approval(run_id="later", effects=(later, dead)))
+    await open_approval(store, approval(run_id="now", effects=(effect("x3"),)))
+    await open_approval(store, approval(run_id="dead", effects=(dead,)))
+    assert [a.run_id for a in await store.owing_approvals(NOW, 10)] == ["now"]
+    assert [a.run_id for a in await store.owing_approvals(NOW + MINUTE, 10)] == ["now", "later"]
+    assert [a.run_id for a in await store.owing_approvals(NOW + MINUTE, 1)] == ["now"]
+    assert await store.effect_counts() == EffectCounts(owing=2, dead=2)
+
+
+async def test_dead_effects_are_listed_and_found_by_tenant(store: Store) -> None:
+    dead = evolve(effect("x1"), dead_at=NOW)
+    for run in ("a", "b"):
+        own = evolve(dead, id=f"x-{run}")
+        await open_approval(store, approval(run_id=run, effects=(own, effect("live"))))
+    await open_approval(store, approval(tenant="globex", run_id="c", effects=(dead,)))
+    first, after = await store.with_dead_effects(TENANT, Page(1))
+    rest, end = await store.with_dead_effects(TENANT, Page(1, after))
+    assert [one.run_id for one in (*first, *rest)] == ["b", "a"]
+    assert end is None
+    found = await store.with_dead_effect(TENANT, "x-a")
+    assert found is not None
+    assert found.run_id == "a"
+    assert await store.with_dead_effect(TENANT, "live") is None
+    assert await store.with_dead_effect("globex", "x-a") is None
+
+
+async def test_completing_an_effect_twice_or_an_unknown_one_changes_nothing(store: Store) -> None:
     await open_approval(store, approval(effects=(effect("x1"), effect("x2"))))
     await store.complete_effect(approval().key, "x1")
     before = await find_approval(store)
@@ -80,7 +112,7 @@ async def test_striking_an_effect_twice_or_an_unknown_one_changes_nothing(store:
     assert await find_approval(store) == before
 
 
-async def test_striking_counts_as_a_write_so_that_it_cannot_be_undone_unseen(store: Store) -> None:
+async def test_completing_counts_as_a_write_so_that_it_cannot_be_undone_unseen(store: Store) -> None:
     await open_approval(store, approval(effects=(effect("x1"),)))
     await store.complete_effect(approval().key, "x1")
     assert (await find_approval(store)).version == 2

@@ -255,7 +255,12 @@ class Timer:
         clock = TurnableClock()
         self.store = store
         self.effects = Effects(
-            store=store, current=current, planning_queue=planning_queue, dispatch_queue=nothing, clock=clock
+            store=store,
+            current=current,
+            planning_queue=planning_queue,
+            dispatch_queue=nothing,
+            metrics=Metrics(),
+            clock=clock,
         )
         self.expiry = Expiry(store=store, effect_queue=self.effects, metrics=Metrics(), clock=clock)
 

@@ -179,7 +179,12 @@ SMALL: dict[str, tuple[Query, str]] = {
     "backlog": (deliveries.backlog, "deliveries_due"),
     "dead_letters": (deliveries.dead_letters, "deliveries_dead"),
     "outstanding": (approvals.outstanding, "approvals_pending"),
-    "owing_approvals": (lambda db: approvals.owing(db, 10), "approvals_owing"),
+    "owing_approvals": (lambda db: approvals.owing(db, NOW, 10), "approvals_owing"),
+    "effect_counts": (approvals.effect_counts, "approvals_dead_effects"),
+    "with_dead_effects": (
+        lambda db: approvals.with_dead_effects(db, "acme", Page()),
+        "approvals_dead_effects",
+    ),
 }
 """What walks the index over only the rows that are open, dead, pending or owing, never the table."""
 

@@ -21,7 +21,7 @@ from openapi_spec_validator import validate
 from notifyd.cli import cli
 from notifyd.cli.contract import FORMATS
 from notifyd.errors import InvalidError
-from notifyd.web import approvals, channels, deliveries, ingest, ops, pages, problems, purge
+from notifyd.web import approvals, channels, dead, deliveries, ingest, ops, pages, problems, purge
 from notifyd.web.auth import Signature
 from notifyd.wire import codec
 from notifyd.wire import events as wire
@@ -126,7 +126,7 @@ def test_the_texts_are_of_members_that_are_there_and_tell_of_everything_that_com
 
 
 def served() -> Iterator[tuple[str, str]]:
-    for module in (approvals, channels, deliveries, ingest, ops, pages, purge):
+    for module in (approvals, channels, dead, deliveries, ingest, ops, pages, purge):
         for route in module.routes:
             assert isinstance(route, RouteDef)
             path = re.sub(r"_(\w)(?=[^/]*\})", lambda found: found[1].upper(), route.path)

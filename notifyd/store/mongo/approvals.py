@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from attrs import evolve
 
@@ -16,13 +16,11 @@ from notifyd.model import (
     ResumeStatus,
     Status,
 )
-from notifyd.store import ApprovalFilter, Page, Subject
+from notifyd.store import ApprovalFilter, EffectCounts, Page, Subject
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import document_of, record_of
 from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.paging import newest_first
-
-_OWING: Final = {"effects.id": {"$gt": ""}}
 
 
 def by_key(key: ApprovalKey | IncidentKey) -> Document:
@@ -61,9 +59,9 @@ async def replace(base: Base, approval: Approval) -> bool:
 
 
 async def complete_effect(base: Base, key: ApprovalKey, effect_id: str) -> None:
-    where = by_key(key) | {"effects.id": effect_id}
-    change = {"$pull": {"effects": {"id": effect_id}}, "$inc": {"version": 1}}
-    await base.approvals.update_one(where, change)
+    while (stored := await find(base, key)) and any(effect.id == effect_id for effect in stored.effects):
+        if await replace(base, evolve(stored.complete_effect(effect_id), version=stored.version + 1)):
+            return
 
 
 async def set_resume(base: Base, delivery: Delivery, status: ResumeStatus) -> None:
@@ -82,8 +80,34 @@ async def due(base: Base, now: Instant, limit: int) -> list[Approval]:
     return _records(await base.approvals.find(where, sort=[("expires_at", 1)], limit=limit))
 
 
-async def owing(base: Base, limit: int) -> list[Approval]:
-    return _records(await base.approvals.find(_OWING, limit=limit))
+async def owing(base: Base, now: Instant, limit: int) -> list[Approval]:
+    where = {"effects_due_at": {"$gte": 0, "$lte": now}}
+    return _records(await base.approvals.find(where, sort=[("effects_due_at", 1)], limit=limit))
+
+
+async def effect_counts(base: Base) -> EffectCounts:
+    return EffectCounts(
+        await _count(base, {"effects_due_at": {"$gte": 0}}), await _count(base, {"dead_effects": {"$gt": 0}})
+    )
+
+
+async def _count(base: Base, where: Document) -> int:
+    counted = await base.approvals.aggregate(
+        {"$match": where}, {"$group": {"_id": None, "count": {"$sum": 1}}}
+    )
+    return counted[0]["count"] if counted else 0
+
+
+async def with_dead_effects(base: Base, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
+    terms = {"tenant": tenant, "dead_effects": {"$gt": 0}}
+    found, after = await newest_first(base.approvals, terms, page)
+    return _records(found), after
+
+
+async def with_dead_effect(base: Base, tenant: str, effect_id: str) -> Approval | None:
+    where = {"tenant": tenant, "dead_effects": {"$gt": 0}, "effects.id": effect_id}
+    found = _records(await base.approvals.find(where, limit=1))
+    return next((one for one in found if any(e.id == effect_id for e in one.dead_effects)), None)
 
 
 async def outstanding(base: Base) -> dict[str, int]:

@@ -9,6 +9,7 @@ stand the store's own fields, which reading a record passes over:
     set_from   the earliest time at which anybody can have set that `claim_at`: further ahead, it is not meant
     claim      which claim took it
     planned    which planner fixed an event's plan
+    effects_due_at, dead_effects    of an approval's effects: when the next is due, how many are dead
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ _CONVERTER: Final = _converter()
 
 def document_of(record: Event | Approval | Incident | Delivery | AuditRecord) -> Document:
     document: Document = _CONVERTER.unstructure(record)
+    if isinstance(record, Approval):
+        document |= {"effects_due_at": record.effects_due_at, "dead_effects": len(record.dead_effects)}
     return document
 
 

@@ -36,7 +36,7 @@ class _Kind:
 _KINDS: Final[Mapping[CollectionName, _Kind]] = {
     CollectionName.EVENTS: _Kind("received_at", _FINISHED, ("occurred_at",)),
     CollectionName.APPROVALS: _Kind(
-        "ended_at", {"effects": [], "resume": {"$ne": ResumeStatus.QUEUED.value}}
+        "ended_at", {"effects_due_at": None, "resume": {"$ne": ResumeStatus.QUEUED.value}}
     ),
     CollectionName.INCIDENTS: _Kind("closed_at", {"open": False}, ("occurred_at",)),
     CollectionName.DELIVERIES: _Kind("ended_at", _FINISHED, ("event_key",)),
@@ -121,7 +121,7 @@ def _is_over(one: Document, aged: Aged, kind: _Kind) -> bool:
     if one.get("occurred_at", 0) >= aged.before:
         return False
     if aged.collection is CollectionName.APPROVALS:
-        return not one["effects"] and one["resume"] != ResumeStatus.QUEUED.value
+        return one.get("effects_due_at") is None and one["resume"] != ResumeStatus.QUEUED.value
     return all(one.get(name) == value for name, value in kind.over.items())
 
 
@@ -150,9 +150,9 @@ async def _subjects(base: Base, hold: LegalHold | None, keys: Iterable[_Key]) ->
         runs = list({run for _, run, _ in wanted})
         where = {"tenant": tenant, "run_id": {"$in": runs}}
         fields = ["tenant", "run_id", "approval_id", *(["request"] if hold else [])]
-        approvals = await base.approvals.find(where, fields=[*fields, "status", "effects.id"])
+        approvals = await base.approvals.find(where, fields=[*fields, "status", "effects_due_at"])
         for one in approvals:
-            pending, owes = one["status"] == Status.PENDING.value, bool(one.get("effects"))
+            pending, owes = one["status"] == Status.PENDING.value, one.get("effects_due_at") is not None
             subjects[_key(one)] = _Subject(pending, owes, _is_held(one, hold))
         for one in await base.incidents.find(where, fields=fields) if hold else ():
             if _is_held(one, hold):

@@ -55,6 +55,11 @@ def _partial(collection: str, name: str, where: Mapping[str, Any], *keys: str) -
 
 _APPROVAL: Final = ("tenant", "run_id", "approval_id")
 
+EFFECTS: Final = (
+    _partial("pack_approvals", "effects_due", {"effects_due_at": {"$gte": 0}}, "effects_due_at"),
+    _partial("pack_approvals", "dead_effects", {"dead_effects": {"$gt": 0}}, "tenant", "position"),
+)
+
 AGES: Final = (
     _index("events", "by_age", "received_at", "_id"),
     _partial("pack_approvals", "by_age", {"ended_at": {"$gt": 0}}, "ended_at", "_id"),
@@ -71,7 +76,7 @@ INDEXES: Final = (
     _unique("pack_approvals", *_APPROVAL),
     _index("pack_approvals", "by_status", "tenant", "status", "position"),
     _partial("pack_approvals", "due", {"status": "pending"}, "status", "expires_at"),
-    _partial("pack_approvals", "owing", {"effects.id": {"$gt": ""}}, "effects.id"),
+    *EFFECTS,
     _unique("incidents", *_APPROVAL, "policy_id"),
     _unique("deliveries", "tenant", "id"),
     _index("deliveries", "by_state", "tenant", "state", "position"),
@@ -147,7 +152,17 @@ async def _finish(connection: Connection, note: Document, position: int) -> None
     await events.insert_missing([{**note["event"], "position": position, **due}], "tenant", "key")
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth, _fifth)
+async def _sixth(connection: Connection) -> None:
+    """What approvals owe is found by when it is due."""
+    approvals = connection.collection("pack_approvals")
+    for index in EFFECTS:
+        await approvals.create_index(index.keys, name=index.name, **index.options)
+    undated = {"effects.id": {"$gt": ""}, "effects_due_at": {"$exists": False}}
+    await approvals.update_many(undated, {"$set": {"effects_due_at": 0}})
+    await approvals.drop_index("owing")
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth, _fifth, _sixth)
 """Oldest first; the version document counts those the database has been through. Only ever append.
 
 Several nodes may run one at the same time, and one that stopped half-way is run again: each is idempotent.

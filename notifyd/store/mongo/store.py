@@ -25,6 +25,7 @@ from notifyd.store import (
     CollectionName,
     CommitObserver,
     DeliveryFilter,
+    EffectCounts,
     Job,
     LaneBacklog,
     Page,
@@ -189,8 +190,17 @@ class MongoStore:
     async def due_approvals(self, now: Instant, limit: int) -> list[Approval]:
         return await self._run(approval_steps.due(self._base, now, limit))
 
-    async def owing_approvals(self, limit: int) -> list[Approval]:
-        return await self._run(approval_steps.owing(self._base, limit))
+    async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        return await self._run(approval_steps.owing(self._base, now, limit))
+
+    async def effect_counts(self) -> EffectCounts:
+        return await self._run(approval_steps.effect_counts(self._base))
+
+    async def with_dead_effects(self, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
+        return await self._run(approval_steps.with_dead_effects(self._base, tenant, page))
+
+    async def with_dead_effect(self, tenant: str, effect_id: str) -> Approval | None:
+        return await self._run(approval_steps.with_dead_effect(self._base, tenant, effect_id))
 
     async def complete_effect(self, key: ApprovalKey, effect_id: str) -> None:
         await self._run(approval_steps.complete_effect(self._base, key, effect_id))

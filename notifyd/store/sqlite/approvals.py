@@ -17,7 +17,7 @@ from notifyd.model import (
     ResumeStatus,
     Status,
 )
-from notifyd.store import ApprovalFilter, Page
+from notifyd.store import ApprovalFilter, EffectCounts, Page
 from notifyd.store.sqlite import rows
 from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import sql
@@ -29,9 +29,14 @@ _BY_KEY: Final = "tenant = ? AND run_id = ? AND approval_id = ?"
 _SELECT: Final = sql("SELECT", ", ".join(rows.APPROVAL), "FROM approvals WHERE")
 _FIND: Final = sql(_SELECT, _BY_KEY)
 DUE: Final = sql(_SELECT, "status = 'pending' AND expires_at <= ? ORDER BY expires_at LIMIT ?")
-OWING: Final = sql(_SELECT, "effects <> '[]' LIMIT ?")
-_SAVE: Final = rows.upsert("approvals", rows.APPROVAL, _KEY)
-_RESTORE: Final = rows.insert_if_new("approvals", rows.APPROVAL)
+OWING: Final = sql(_SELECT, "effects_due_at <= ? ORDER BY effects_due_at LIMIT ?")
+COUNT_EFFECTS: Final = (
+    "SELECT (SELECT count(*) FROM approvals WHERE effects_due_at IS NOT NULL),"
+    " (SELECT count(*) FROM approvals WHERE dead_effects > 0)"
+)
+WITH_DEAD_EFFECTS: Final = sql(_SELECT, "tenant = ? AND dead_effects > 0")
+_SAVE: Final = rows.upsert("approvals", rows.SAVED_APPROVAL, _KEY)
+_RESTORE: Final = rows.insert_if_new("approvals", rows.SAVED_APPROVAL)
 _VERSION: Final = sql("SELECT version FROM approvals WHERE", _BY_KEY)
 OUTSTANDING: Final = "SELECT tenant, count(*) FROM approvals WHERE status = 'pending' GROUP BY tenant"
 
@@ -101,8 +106,24 @@ def due(db: Connection, now: Instant, limit: int) -> list[Approval]:
     return [rows.approval_of(row) for row in db.execute(DUE, (now, limit)).fetchall()]
 
 
-def owing(db: Connection, limit: int) -> list[Approval]:
-    return [rows.approval_of(row) for row in db.execute(OWING, (limit,)).fetchall()]
+def owing(db: Connection, now: Instant, limit: int) -> list[Approval]:
+    return [rows.approval_of(row) for row in db.execute(OWING, (now, limit)).fetchall()]
+
+
+def effect_counts(db: Connection) -> EffectCounts:
+    return EffectCounts(*db.execute(COUNT_EFFECTS).fetchone())
+
+
+def with_dead_effects(db: Connection, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
+    source = Source("approvals", "approvals_dead_effects", rows.APPROVAL, "dead_effects > 0")
+    found, after = newest_first(db, source, {"tenant": tenant}, page)
+    return [rows.approval_of(row) for row in found], after
+
+
+def with_dead_effect(db: Connection, tenant: str, effect_id: str) -> Approval | None:
+    # There are few: each is a fault that nobody has dealt with yet.
+    having = map(rows.approval_of, db.execute(WITH_DEAD_EFFECTS, (tenant,)))
+    return next((one for one in having if any(e.id == effect_id for e in one.dead_effects)), None)
 
 
 def outstanding(db: Connection) -> dict[str, int]:

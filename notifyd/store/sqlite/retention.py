@@ -30,12 +30,12 @@ _SAME_APPROVAL: Final = (
     "other.tenant = old.tenant AND other.run_id = old.run_id AND other.approval_id = old.approval_id"
 )
 _OWES: Final = sql(
-    "EXISTS (SELECT 1 FROM approvals AS other WHERE", _SAME_APPROVAL, "AND other.effects <> '[]')"
+    "EXISTS (SELECT 1 FROM approvals AS other WHERE", _SAME_APPROVAL, "AND other.effects_due_at IS NOT NULL)"
 )
 _WANTED: Final = sql(
     "EXISTS (SELECT 1 FROM approvals AS other WHERE",
     _SAME_APPROVAL,
-    "AND (other.status = 'pending' OR other.effects <> '[]'))",
+    "AND (other.status = 'pending' OR other.effects_due_at IS NOT NULL))",
 )
 _UNPLANNED: Final = "EXISTS (SELECT 1 FROM planning WHERE planning.event = old.rowid)"
 _UNPLANNED_EVENT: Final = sql(
@@ -73,7 +73,7 @@ _KINDS: Final[Mapping[CollectionName, _Kind]] = {
         ("plans", "event"),
     ),
     CollectionName.APPROVALS: _Kind(
-        "ended_at", "ended_at IS NOT NULL AND", "(old.effects <> '[]' OR old.resume = 'queued')"
+        "ended_at", "ended_at IS NOT NULL AND", "(old.effects_due_at IS NOT NULL OR old.resume = 'queued')"
     ),
     CollectionName.INCIDENTS: _Kind("closed_at", "open = 0 AND", "old.occurred_at >= :before"),
     CollectionName.DELIVERIES: _Kind(

@@ -49,6 +49,8 @@ APPROVAL: Final = (
     "callback_url", "sealed_token", "correlation_id", "request", "decisions", "ended_at", "ended_by",
     "resume", "resume_delivery", "applied", "effects",
 )  # fmt: skip
+SAVED_APPROVAL: Final = (*APPROVAL, "effects_due_at", "dead_effects")
+"""With what is derived from the effects, to search by."""
 INCIDENT: Final = (
     "tenant", "run_id", "approval_id", "policy_id", "version", "open", "occurred_at", "opened_at",
     "closed_at", "request", "applied",
@@ -147,12 +149,14 @@ def plan_of(text: str) -> tuple[PlanEntry, ...]:
 
 
 def approval_row(a: Approval) -> Row:
+    """The columns of `SAVED_APPROVAL`."""
     return (
         a.tenant, a.run_id, a.approval_id, a.version, a.round, a.status.value, a.plan_hash,
         orjson.dumps(a.required_grants).decode(), a.required_approvals, a.requested_by, a.client,
         a.requested_at, a.created_at, a.expires_at, a.callback_url, a.sealed_token, a.correlation_id, a.request,
         _many(a.decisions),
         a.ended_at, a.ended_by, a.resume.value, a.resume_delivery, _many(a.applied), _many(a.effects),
+        a.effects_due_at, len(a.dead_effects),
     )  # fmt: skip
 
 

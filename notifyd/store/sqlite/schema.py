@@ -153,7 +153,16 @@ DROP INDEX audit_id;
 CREATE UNIQUE INDEX audit_id ON audit (tenant, at, short_key);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+_SEVENTH: Final = """
+ALTER TABLE approvals ADD COLUMN effects_due_at INTEGER;  -- NULL where none is owed
+ALTER TABLE approvals ADD COLUMN dead_effects INTEGER NOT NULL DEFAULT 0;
+UPDATE approvals SET effects_due_at = 0 WHERE effects <> '[]';
+DROP INDEX approvals_owing;
+CREATE INDEX approvals_owing ON approvals (effects_due_at) WHERE effects_due_at IS NOT NULL;
+CREATE INDEX approvals_dead_effects ON approvals (tenant) WHERE dead_effects > 0;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
 

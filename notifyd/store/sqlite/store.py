@@ -17,7 +17,15 @@ from typing import Final, TypeVar, cast
 from attrs import evolve, frozen
 
 from notifyd.errors import StoreError
-from notifyd.model import Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant
+from notifyd.model import (
+    Approval,
+    ApprovalKey,
+    AuditRecord,
+    Clock,
+    Delivery,
+    Event,
+    Instant,
+)
 from notifyd.store import (
     Aged,
     Append,
@@ -28,6 +36,7 @@ from notifyd.store import (
     CollectionName,
     CommitObserver,
     DeliveryFilter,
+    EffectCounts,
     Job,
     LaneBacklog,
     Page,
@@ -214,8 +223,17 @@ class SqliteStore:
     async def due_approvals(self, now: Instant, limit: int) -> list[Approval]:
         return await self._read(lambda db: approval_steps.due(db, now, limit))
 
-    async def owing_approvals(self, limit: int) -> list[Approval]:
-        return await self._read(lambda db: approval_steps.owing(db, limit))
+    async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        return await self._read(lambda db: approval_steps.owing(db, now, limit))
+
+    async def effect_counts(self) -> EffectCounts:
+        return await self._read(approval_steps.effect_counts)
+
+    async def with_dead_effects(self, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
+        return await self._read(lambda db: approval_steps.with_dead_effects(db, tenant, page))
+
+    async def with_dead_effect(self, tenant: str, effect_id: str) -> Approval | None:
+        return await self._read(lambda db: approval_steps.with_dead_effect(db, tenant, effect_id))
 
     async def complete_effect(self, key: ApprovalKey, effect_id: str) -> None:
         await self._writer.submit(lambda db: approval_steps.complete_effect(db, key, effect_id))
