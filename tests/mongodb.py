@@ -59,7 +59,7 @@ def secantus(
         pytest.skip(f"there is no SecantusDB for this Python: {SERVER} may name a server")
     port = port or free_port()
     command = [*_PROGRAM, "--port", str(port), "--storage-path", storage]
-    options = ["--cache-size", "64M", "--log-level", "ERROR", "--enable-test-commands"]
+    options = ["--cache-size", "256M", "--log-level", "ERROR", "--enable-test-commands"]
     options += ["--standalone"] * standalone
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen([*command, *options], cwd=_ROOT, **quiet)

@@ -12,7 +12,7 @@ from attrs import evolve
 from pymongo.errors import OperationFailure
 
 from notifyd.config.settings import StoreDriver
-from notifyd.errors import StoreError
+from notifyd.errors import StoreError, TooLargeError
 from notifyd.model import SECOND, Approval, Delivery, Event, Outcome, ResumeStatus, State
 from notifyd.store import Advance, Append, AttemptRecord, AuditFilter, CollectionName, Page, Window
 from notifyd.store.mongo import MongoStore, windows
@@ -117,6 +117,20 @@ async def test_an_end_that_breaks_off_leaves_nothing_and_is_written_by_its_repet
     assert (await find_approval(store)).resume is ResumeStatus.DELIVERED
     assert await store.event(TENANT, "resumed") is not None
     assert await lines(store) == ["a1"]
+
+
+@DRIVERS
+async def test_an_event_too_large_for_a_document_is_refused_whole_and_keeps_no_other_waiting(
+    node: Open, driver: StoreDriver
+) -> None:
+    store = await node("a", driver=driver)
+    await open_approval(store, approval())
+    huge = store.append(moving(event("huge", body="x" * 17 * 1024 * 1024)))
+    refused, fits = await asyncio.gather(huge, store.append(moving(event("b"))), return_exceptions=True)
+    assert isinstance(refused, TooLargeError)
+    assert not isinstance(fits, BaseException)
+    assert (fits.event.version, (await find_approval(store)).version) == (2, 2)
+    assert await store.event(TENANT, "huge") is None
 
 
 # --- others in the way -------------------------------------------------------------------------------------
@@ -376,6 +390,32 @@ async def test_a_digest_of_some_rows_stands_for_none_that_another_node_has_seen_
     assert await second.fold(WINDOW, leased("digest", lease_owner="b", seq=0), {"d1", "d2", "d3"}) == 0
     assert (await get(first, held("d3"))).folded_into is None
     assert [row.id for row in await second.window_rows(WINDOW, 5)] == ["d3"]
+
+
+async def test_nobody_s_sessions_are_ended_where_a_dead_node_has_none_on_record(
+    node: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command with no session in it ends those of all."""
+    store = await node("a")
+    await store._base.nodes.update_one({"_id": "a"}, {"$unset": {"sessions": ""}})
+    ended = list[object]()
+    monkeypatch.setattr("pymongo.asynchronous.database.AsyncDatabase.command", noting(ended))
+    await node("a")
+    assert "hello" in ended
+    assert "killSessions" not in ended
+
+
+def noting(commands: list[object]) -> Any:
+    """A driver's `command` that notes what it sends."""
+    from pymongo.asynchronous.database import AsyncDatabase
+
+    real = AsyncDatabase.command
+
+    async def command(database: Any, name: str, *args: Any, **options: Any) -> Any:
+        commands.append(name)
+        return await real(database, name, *args, **options)
+
+    return command
 
 
 async def test_a_server_that_ends_no_sessions_for_us_is_no_reason_not_to_start(

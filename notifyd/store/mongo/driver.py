@@ -57,8 +57,8 @@ _LONGEST_PAUSE: Final = 0.2
 DUPLICATE: Final = 11000
 """The server's code for a unique index that has the key already."""
 
-_TOO_LARGE: Final = frozenset({10334, 17280})
-"""Server codes for a document, or an index key, that has outgrown its limit: BSONObjectTooLarge, KeyTooLong."""
+_TOO_LARGE: Final = frozenset({10334, 17280, 17419, 17420})
+"""Server codes for what has outgrown its limit: BSONObjectTooLarge, KeyTooLong, what an update or upsert makes."""
 
 _NO_COLLECTION: Final = 26
 _NO_INDEX: Final = 27
@@ -125,11 +125,9 @@ class Collection:
         sort: Keys | None = None,
         limit: int = 0,
     ) -> list[Document]:
-        found: list[Document] = await self._find(where, fields, sort=sort, limit=limit).to_list(None)
+        cursor = self.raw.find(where, fields, sort=sort, limit=limit, session=self.session)
+        found: list[Document] = await cursor.to_list(None)
         return found
-
-    def _find(self, *args: Any, **options: Any) -> Any:
-        return self.raw.find(*args, session=self.session, **options)
 
     async def find_one(self, where: Filter) -> Document | None:
         found: Document | None = await self.raw.find_one(where, session=self.session)
@@ -137,7 +135,7 @@ class Collection:
 
     async def aggregate(self, *stages: Filter, hint: str | None = None) -> list[Document]:
         options = {} if hint is None else {"hint": hint}
-        cursor = self.raw.aggregate(list(stages), **options)
+        cursor = self.raw.aggregate(list(stages), session=self.session, **options)
         if self.driver is StoreDriver.PYMONGO:
             cursor = await cursor
         found: list[Document] = await cursor.to_list(None)
@@ -150,7 +148,7 @@ class Collection:
         """
         with self.measure.write(len(documents)):
             try:
-                await self.raw.insert_many(documents, ordered=False)
+                await self.raw.insert_many(documents, ordered=False, session=self.session)
             except BulkWriteError as error:
                 if error.details.get("writeConcernErrors"):
                     raise
@@ -188,7 +186,7 @@ class Collection:
         """Each document its own change, in no order; answers how many there were to change."""
         with self.measure.write(len(changes)):
             updates = [pymongo.UpdateOne(*change) for change in changes]
-            result = await self.raw.bulk_write(updates, ordered=False)
+            result = await self.raw.bulk_write(updates, ordered=False, session=self.session)
         return int(result.matched_count)
 
     async def delete_one(self, where: Filter) -> None:
@@ -197,7 +195,7 @@ class Collection:
 
     async def delete_many(self, where: Filter) -> int:
         with self.measure.write():
-            result = await self.raw.delete_many(where)
+            result = await self.raw.delete_many(where, session=self.session)
         return int(result.deleted_count)
 
     async def count(self) -> int:
@@ -263,9 +261,10 @@ class Connection:
         """Let the server abort what the transactions of a dead process hold.
 
         It would do so by itself, `transactionLifetimeLimitSeconds` after their begin: 60 s, if not set otherwise
-        (https://www.mongodb.com/docs/manual/reference/command/killSessions/).
+        (https://www.mongodb.com/docs/manual/reference/command/killSessions/). An empty list would end everybody's.
         """
-        await self.client.admin.command("killSessions", list(ids))
+        if ids:
+            await self.client.admin.command("killSessions", list(ids))
 
     async def transact(self, step: Callable[[Any], Awaitable[T]]) -> T:
         """Run `step` in a transaction, given its session, again where others were in the way; answers as it does.
