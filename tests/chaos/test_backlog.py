@@ -75,7 +75,7 @@ async def fill(path: Path, given: Delivery, count: int) -> None:
     await store.aclose()
     db = sqlite3.connect(path)
     names = [row[1] for row in db.execute("PRAGMA table_info(deliveries)") if row[1] != "rowid"]
-    copied = ", ".join("printf('%064x', n)" if name == "id" else name for name in names)
+    copied = ", ".join("printf('%032x%032x', n, n)" if name == "id" else name for name in names)
     with db:
         db.execute(
             "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?) "  # noqa: S608

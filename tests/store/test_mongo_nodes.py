@@ -279,7 +279,7 @@ async def test_approvals_that_nodes_find_expired_at_once_expire_once_each(node: 
     timers = [Timer(await node(name), accepted) for name in ("a", "b", "c")]
     runs = [f"run-{number}" for number in range(4)]
     for run in runs:
-        await open_approval(timers[0].store, approval(run_id=run, expires_at=NOW))
+        await open_approval(timers[0].store, approval(run_id=run, expires_at=NOW, callback_url=None))
     await asyncio.gather(*(timer.sweep() for timer in timers))
     for run in runs:
         found = await find_approval(timers[1].store, ApprovalKey(TENANT, run, "deploy"))
@@ -295,7 +295,7 @@ async def test_an_expiry_that_its_node_did_not_live_to_settle_is_settled_once_by
 ) -> None:
     accepted = PlanningQueue()
     killed, *others = [Timer(await node(name), accepted) for name in ("a", "b", "c")]
-    await open_approval(killed.store, approval(expires_at=NOW))
+    await open_approval(killed.store, approval(expires_at=NOW, callback_url=None))
     assert await killed.expiry.sweep() == 1
     assert accepted.waiting == 0
     await asyncio.gather(*(timer.sweep() for timer in others))
