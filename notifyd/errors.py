@@ -280,6 +280,7 @@ class Reason(StrEnum):
     SERVER_ERROR = "server_error"
     CHANNEL_FAULT = "channel_fault"
     MAILBOX_FULL = "mailbox_full"
+    EGRESS_REFUSED = "egress_refused"
 
     REJECTED = "rejected"
     UNAUTHORIZED = "unauthorized"
@@ -287,11 +288,11 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     POLICY = "policy"
     UNSUPPORTED = "unsupported"
-    EGRESS_REFUSED = "egress_refused"
 
     MAX_ATTEMPTS = "max_attempts"
     MAX_AGE = "max_age"
     CHANNEL_MISSING = "channel_missing"
+    NOT_ALLOWED = "not_allowed"
     RENDER_FAILED = "render_failed"
 
 

@@ -197,7 +197,7 @@ async def post(
     `content-type`. `tls` says whom to trust, in place of the session's own authorities. The status is the
     verdict: an answer counts as soon as its status line is there, and its text is what came of the body within
     `ANSWER_TIME`, empty where it is encoded. Raises `TransientError` where the receiver cannot be reached or
-    gives no status, `PermanentError` where `egress` forbids it or the URL is none. Neither shows the URL.
+    gives no status, or where `egress` forbids it, `PermanentError` where the URL is none. Neither shows the URL.
     """
     headers = headers or {}
     secrets = [url, *(v for v in headers.values() if isinstance(v, Secret))]
@@ -272,10 +272,10 @@ def pieces_of(secret: str) -> Iterator[str]:
             yield from (piece, unquote(piece))
 
 
-def _fault(error: Exception) -> TransientError | PermanentError:
+def _fault(error: Exception) -> TransientError:
     """The verdict on a request that got no answer, in words that never hold its URL."""
     if any(getattr(cause, "egress_refused", False) for cause in _causes(error)):
-        return PermanentError(
+        return TransientError(
             "the receiver's address is private or link-local, and egress.allow_private does not name it",
             reason=Reason.EGRESS_REFUSED,
         )

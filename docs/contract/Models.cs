@@ -904,6 +904,34 @@ public sealed record ApprovalResume
 
     [JsonPropertyName("deliveryId")]
     public required string? DeliveryId { get; init; }
+
+    /// <summary>Why it waits, or has failed; null in a list, which looks up no callbacks.</summary>
+    [JsonPropertyName("reason")]
+    public required Reason? Reason { get; init; }
+}
+
+/// <summary>Why an attempt failed: a closed set, used as the `outcome` label of the attempt metrics. The first block is transient, the second permanent, the third notifyd's own verdict on a delivery.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<Reason>))]
+public enum Reason
+{
+    [JsonStringEnumMemberName("network")] Network,
+    [JsonStringEnumMemberName("timeout")] Timeout,
+    [JsonStringEnumMemberName("throttled")] Throttled,
+    [JsonStringEnumMemberName("server_error")] ServerError,
+    [JsonStringEnumMemberName("channel_fault")] ChannelFault,
+    [JsonStringEnumMemberName("mailbox_full")] MailboxFull,
+    [JsonStringEnumMemberName("egress_refused")] EgressRefused,
+    [JsonStringEnumMemberName("rejected")] Rejected,
+    [JsonStringEnumMemberName("unauthorized")] Unauthorized,
+    [JsonStringEnumMemberName("not_found")] NotFound,
+    [JsonStringEnumMemberName("too_large")] TooLarge,
+    [JsonStringEnumMemberName("policy")] Policy,
+    [JsonStringEnumMemberName("unsupported")] Unsupported,
+    [JsonStringEnumMemberName("max_attempts")] MaxAttempts,
+    [JsonStringEnumMemberName("max_age")] MaxAge,
+    [JsonStringEnumMemberName("channel_missing")] ChannelMissing,
+    [JsonStringEnumMemberName("not_allowed")] NotAllowed,
+    [JsonStringEnumMemberName("render_failed")] RenderFailed,
 }
 
 /// <summary>An approval with the newest lines of its audit trail, oldest first.</summary>
@@ -1136,29 +1164,6 @@ public enum AttemptOutcome
     [JsonStringEnumMemberName("sent")] Sent,
     [JsonStringEnumMemberName("transient")] Transient,
     [JsonStringEnumMemberName("permanent")] Permanent,
-}
-
-/// <summary>Why an attempt failed: a closed set, used as the `outcome` label of the attempt metrics. The first block is transient, the second permanent, the third notifyd's own verdict on a delivery.</summary>
-[JsonConverter(typeof(JsonStringEnumConverter<Reason>))]
-public enum Reason
-{
-    [JsonStringEnumMemberName("network")] Network,
-    [JsonStringEnumMemberName("timeout")] Timeout,
-    [JsonStringEnumMemberName("throttled")] Throttled,
-    [JsonStringEnumMemberName("server_error")] ServerError,
-    [JsonStringEnumMemberName("channel_fault")] ChannelFault,
-    [JsonStringEnumMemberName("mailbox_full")] MailboxFull,
-    [JsonStringEnumMemberName("rejected")] Rejected,
-    [JsonStringEnumMemberName("unauthorized")] Unauthorized,
-    [JsonStringEnumMemberName("not_found")] NotFound,
-    [JsonStringEnumMemberName("too_large")] TooLarge,
-    [JsonStringEnumMemberName("policy")] Policy,
-    [JsonStringEnumMemberName("unsupported")] Unsupported,
-    [JsonStringEnumMemberName("egress_refused")] EgressRefused,
-    [JsonStringEnumMemberName("max_attempts")] MaxAttempts,
-    [JsonStringEnumMemberName("max_age")] MaxAge,
-    [JsonStringEnumMemberName("channel_missing")] ChannelMissing,
-    [JsonStringEnumMemberName("render_failed")] RenderFailed,
 }
 
 /// <summary>Something notifyd has given up: an effect that an approval owes, or a delivery.</summary>

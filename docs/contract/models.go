@@ -368,7 +368,34 @@ const (
 type ApprovalResume struct {
 	Status     ResumeStatus `json:"status"`
 	DeliveryID *string      `json:"deliveryId"`
+	Reason     *Reason      `json:"reason"`
 }
+
+// Reason: Why an attempt failed: a closed set, used as the `outcome` label of the attempt metrics.
+//
+// The first block is transient, the second permanent, the third notifyd's own verdict on a delivery.
+type Reason string
+
+const (
+	ReasonNetwork        Reason = "network"
+	ReasonTimeout        Reason = "timeout"
+	ReasonThrottled      Reason = "throttled"
+	ReasonServerError    Reason = "server_error"
+	ReasonChannelFault   Reason = "channel_fault"
+	ReasonMailboxFull    Reason = "mailbox_full"
+	ReasonEgressRefused  Reason = "egress_refused"
+	ReasonRejected       Reason = "rejected"
+	ReasonUnauthorized   Reason = "unauthorized"
+	ReasonNotFound       Reason = "not_found"
+	ReasonTooLarge       Reason = "too_large"
+	ReasonPolicy         Reason = "policy"
+	ReasonUnsupported    Reason = "unsupported"
+	ReasonMaxAttempts    Reason = "max_attempts"
+	ReasonMaxAge         Reason = "max_age"
+	ReasonChannelMissing Reason = "channel_missing"
+	ReasonNotAllowed     Reason = "not_allowed"
+	ReasonRenderFailed   Reason = "render_failed"
+)
 
 // ApprovalWithHistory: An approval with the newest lines of its audit trail, oldest first.
 type ApprovalWithHistory struct {
@@ -477,31 +504,6 @@ const (
 	AttemptOutcomeSent      AttemptOutcome = "sent"
 	AttemptOutcomeTransient AttemptOutcome = "transient"
 	AttemptOutcomePermanent AttemptOutcome = "permanent"
-)
-
-// Reason: Why an attempt failed: a closed set, used as the `outcome` label of the attempt metrics.
-//
-// The first block is transient, the second permanent, the third notifyd's own verdict on a delivery.
-type Reason string
-
-const (
-	ReasonNetwork        Reason = "network"
-	ReasonTimeout        Reason = "timeout"
-	ReasonThrottled      Reason = "throttled"
-	ReasonServerError    Reason = "server_error"
-	ReasonChannelFault   Reason = "channel_fault"
-	ReasonMailboxFull    Reason = "mailbox_full"
-	ReasonRejected       Reason = "rejected"
-	ReasonUnauthorized   Reason = "unauthorized"
-	ReasonNotFound       Reason = "not_found"
-	ReasonTooLarge       Reason = "too_large"
-	ReasonPolicy         Reason = "policy"
-	ReasonUnsupported    Reason = "unsupported"
-	ReasonEgressRefused  Reason = "egress_refused"
-	ReasonMaxAttempts    Reason = "max_attempts"
-	ReasonMaxAge         Reason = "max_age"
-	ReasonChannelMissing Reason = "channel_missing"
-	ReasonRenderFailed   Reason = "render_failed"
 )
 
 // Dead: Something notifyd has given up: an effect that an approval owes, or a delivery.

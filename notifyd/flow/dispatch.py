@@ -57,6 +57,9 @@ within these bounds, so that many that wait for long cost little."""
 _UNUSABLE: Final = 60 * SECOND
 """How long a delivery steps back whose channel has another type by now."""
 
+_REFUSED: Final = 15 * SECOND
+"""How long a delivery steps back whose receiver's address `egress` does not allow. The breaker spares the rest."""
+
 _CLAIM: Final = 256
 """How many rows are claimed at once."""
 
@@ -285,6 +288,7 @@ class Dispatcher:
         if self._draining:
             return
         channel, now = self._channel_of(lane), self._clock()
+        self._tell_of_hold(lane)
         if channel is None and lane.queue:
             await self._store.release([job.delivery for job in lane.queue.clear()])
         room = min(lane.room(), _CLAIM)
@@ -375,8 +379,21 @@ class Dispatcher:
         if not await self._still_ours(lane, job, channel):
             lane.abandon(job)
             return
+        if self._channel_of(lane) is not channel:
+            # A reload came in between: what it took back is not used any more.
+            lane.abandon(job)
+            await self._step_back(lane, delivery, 0)
+            return
+        await self._send(lane, delivery, message, channel)
+
+    async def _send(self, lane: Lane, delivery: Delivery, message: Message, channel: OpenChannel) -> None:
+        registry = self._current()
         result = await attempt(channel, message, self._clock, registry.redactor)
         lane.judge(result.attempt, self._clock())
+        if result.attempt.reason is Reason.EGRESS_REFUSED:
+            self._tally.attempt(delivery, result.attempt)
+            await self._step_back(lane, delivery, _REFUSED, Reason.EGRESS_REFUSED)
+            return
         record = conclude(delivery, result, registry.settings.dispatch, self._clock(), self._randomness)
         await self._record(lane, record)
 
@@ -456,7 +473,18 @@ class Dispatcher:
         return lane
 
     def _channel_of(self, lane: Lane) -> OpenChannel | None:
-        return self._current().channels.get(lane.channel)
+        """The channel of a lane; None where there is none, or nothing may be sent by it now."""
+        registry = self._current()
+        return None if registry.lane_fault(lane.name) else registry.channels.get(lane.channel)
+
+    def _tell_of_hold(self, lane: Lane) -> None:
+        """Log once that what waits in a lane is held back by the configuration, and once that it goes on."""
+        fault = self._current().lane_fault(lane.name) if lane.backlog else None
+        if fault and not lane.held_back:
+            log.warning("%d callbacks wait: %s", lane.backlog, fault)
+        elif lane.held_back and not fault and lane.backlog:
+            log.info("%d callbacks to %s may be sent again", lane.backlog, lane.name)
+        lane.held_back = fault is not None
 
     def _furthest(self) -> int:
         """How far ahead of its own clock a node puts off a delivery, with a minute for its clock's fault."""

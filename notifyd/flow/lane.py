@@ -206,7 +206,7 @@ class Lane:
     """A channel's queue and its limits. They outlive a reload; the channel itself is looked up each time.
 
     `backlog` counts the lane's open deliveries, in memory or not. `due` is when the store may have one to
-    give back, as far as this node knows.
+    give back, as far as this node knows. `held_back`: the configuration lets nothing go, as the log has told.
     """
 
     name: str
@@ -220,6 +220,7 @@ class Lane:
     timer: asyncio.TimerHandle | None = None
     last_success: Attempt | None = None
     last_failure: Attempt | None = None
+    held_back: bool = False
 
     def snapshot(self, now: Instant) -> LaneSnapshot:
         state = self.breaker.state(now)

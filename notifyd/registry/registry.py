@@ -25,7 +25,7 @@ from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
 from notifyd.registry.digests import DIGEST, check_digests, own_digest
 from notifyd.registry.discovery import Discovered
-from notifyd.registry.egress import Guard, open_session
+from notifyd.registry.egress import Guard, callback_fault, open_session
 from notifyd.render.render import TemplateSet
 from notifyd.rules.rules import RuleBook
 from notifyd.security.actors import Actors
@@ -92,6 +92,13 @@ class Registry:
         """Is a message for this channel written as HTML too? One that is gone may take it when it is back."""
         found = self.channel(channel, type_)
         return found is None or found.personal
+
+    def lane_fault(self, lane: str) -> str | None:
+        """Why nothing may be sent by this lane now, None where it may: a callback's origin has to be allowed."""
+        kind, _, origin = lane.partition(":")
+        if kind != RESUME_CHANNEL or not origin:
+            return None
+        return callback_fault(origin, self.settings.resume.allowed_origins, self.guard)
 
     def digest_template(self, rule_name: str, channel: str, type_: str) -> str | None:
         """The template of a digest: the rule's own if there is one, else the common one where the channel can

@@ -9,8 +9,9 @@ from aiohttp import web
 
 from notifyd.approval.notices import progress
 from notifyd.errors import Reason
-from notifyd.model import RESUME_CHANNEL, Approval, Attempt, AuditRecord, Decision, Delivery, Instant, State
+from notifyd.model import Approval, Attempt, AuditRecord, Decision, Delivery, Instant, State
 from notifyd.registry.registry import Registry
+from notifyd.store import Store
 from notifyd.wire.codec import rfc3339
 
 
@@ -22,7 +23,8 @@ def json_bytes(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
 
 
-def approval_json(approval: Approval) -> dict[str, Any]:
+def approval_json(approval: Approval, waits: Reason | None = None) -> dict[str, Any]:
+    """`waits` is why its callback waits or has failed, where that was looked up."""
     request = orjson.loads(approval.request)
     return {
         "tenant": approval.tenant,
@@ -40,7 +42,11 @@ def approval_json(approval: Approval) -> dict[str, Any]:
         "endedBy": approval.ended_by,
         "approvals": progress(approval),
         "decisions": [_decision_json(decision) for decision in approval.decisions],
-        "resume": {"status": approval.resume.value, "deliveryId": approval.resume_delivery},
+        "resume": {
+            "status": approval.resume.value,
+            "deliveryId": approval.resume_delivery,
+            "reason": waits.value if waits else None,
+        },
         "steps": request.get("steps", []),
         "labels": request.get("labels", {}),
         "message": request.get("message", {}),
@@ -84,12 +90,28 @@ def delivery_json(delivery: Delivery, registry: Registry) -> dict[str, Any]:
     }
 
 
+async def callback_reason(approval: Approval, store: Store, registry: Registry) -> Reason | None:
+    """Why an approval's callback waits, or has failed. Raises `StoreError`."""
+    if approval.resume_delivery is None:
+        return None
+    callback = await store.delivery(approval.tenant, approval.resume_delivery)
+    return reason_of(callback, registry) if callback else None
+
+
+def reason_of(delivery: Delivery, registry: Registry) -> Reason | None:
+    """Why it is as it is: one that waits for what the configuration does not have, or allow, says so."""
+    if delivery.state is not State.PENDING:
+        return delivery.reason
+    if registry.lane_fault(delivery.lane):
+        return Reason.NOT_ALLOWED
+    if registry.channel(delivery.channel, delivery.channel_type) is None:
+        return Reason.CHANNEL_MISSING
+    return delivery.reason
+
+
 def _reason(delivery: Delivery, registry: Registry) -> str | None:
-    """Why it is as it is: one that waits for a channel which is not there says so."""
-    waiting = delivery.state is State.PENDING and delivery.channel != RESUME_CHANNEL
-    if waiting and registry.channel(delivery.channel, delivery.channel_type) is None:
-        return Reason.CHANNEL_MISSING.value
-    return delivery.reason.value if delivery.reason else None
+    reason = reason_of(delivery, registry)
+    return reason.value if reason else None
 
 
 def _attempt_json(attempt: Attempt) -> dict[str, Any]:

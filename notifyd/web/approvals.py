@@ -13,7 +13,7 @@ from notifyd.model import ApprovalKey, Status
 from notifyd.store import ApprovalFilter, AuditFilter, Page
 from notifyd.web import correlation
 from notifyd.web.addresses import Gate
-from notifyd.web.answers import approval_json, audit_json, json_answer, json_bytes
+from notifyd.web.answers import approval_json, audit_json, callback_reason, json_answer, json_bytes
 from notifyd.web.auth import Caller, Signature, authorize, claimed_tenant
 from notifyd.web.body import read_body, read_json
 from notifyd.web.lists import Listing, choice_of
@@ -39,14 +39,17 @@ async def list_approvals(request: web.Request) -> web.Response:
 @routes.get("/notifications/pack-approvals/{run_id}/{approval_id}")
 async def get_approval(request: web.Request) -> web.Response:
     """One approval, with its audit trail, oldest first, as its history."""
-    tenant = authorize(request, Scope.READ).only_tenant()
+    caller = authorize(request, Scope.READ)
+    tenant = caller.only_tenant()
     store, key = request.app[SERVICES].store, _key(request, tenant)
     approval = await store.approval(key)
     if approval is None:
         raise NotFoundError("no such approval")
     where = AuditFilter(key.run_id, key.approval_id)
     records, _ = await store.audit(tenant, where, Page(HISTORY))
-    return json_answer(approval_json(approval) | {"history": [audit_json(r) for r in reversed(records)]})
+    waits = await callback_reason(approval, store, caller.registry)
+    history = [audit_json(record) for record in reversed(records)]
+    return json_answer(approval_json(approval, waits) | {"history": history})
 
 
 @routes.post("/notifications/pack-approvals/{run_id}/{approval_id}/ack")

@@ -41,8 +41,9 @@ async def list_channels(request: web.Request) -> web.Response:
 async def try_channel(request: web.Request) -> web.Response:
     """Send a test message now. Its body is empty or JSON; a personal channel's names the `recipient`."""
     services = request.app[SERVICES]
-    registry = authorize(request, Scope.OPERATE).registry
-    asked = await _read_request(request, registry.settings.server.max_body)
+    limit = authorize(request, Scope.OPERATE).registry.settings.server.max_body
+    asked = await _read_request(request, limit)
+    registry = services.current()  # what is in force now: a reload may have come while the body did
     channel = _channel(registry, request.match_info["name"])
     message = _message(registry, channel, _recipient(channel, asked), services.clock())
     made = await services.dispatcher.try_out(channel, message)

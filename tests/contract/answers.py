@@ -136,6 +136,7 @@ class ApprovalResume:
 
     status: ResumeStatus
     delivery_id: str | None
+    reason: Reason | None
 
 
 @frozen(kw_only=True)

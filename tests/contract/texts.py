@@ -92,6 +92,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "Approval.round": "Counted from 1; a request with another plan opens the next.",
     "Approval.expiresAt": "From when on nobody can decide any more.",
     "Approval.endedBy": "The actor, or `notifyd` for an expiry.",
+    "ApprovalResume.reason": "Why it waits, or has failed; null in a list, which looks up no callbacks.",
     "Approval.decisions": "Only those of the present round count.",
     "RecordedDecision.via": "The way it came in.",
     "Delivery.channel": "The channel's name; `resume` for a callback.",

@@ -153,13 +153,70 @@ async def test_a_receiver_that_will_never_take_it_ends_it_at_once(
         assert way.metric("notifyd_dead_letters", channel="team") == 1
 
 
-async def test_a_private_receiver_that_nobody_allowed_ends_it_at_once(tmp_path: Path, sink: Sink) -> None:
-    text = posting(sink).replace('allow_private = ["127.0.0.0/8"]', "allow_private = []")
-    async with flow(tmp_path, text) as way:
+def forbidding(sink: Sink, more: str = "") -> str:
+    """The same, where nothing private may be called."""
+    return posting(sink, more).replace('allow_private = ["127.0.0.0/8"]', "allow_private = []")
+
+
+async def waiting(way: Flow, reason: Reason) -> Delivery:
+    """The first delivery, once it waits for that reason."""
+
+    async def found() -> Delivery | None:
+        rows = await way.deliveries()
+        return rows[0] if rows and rows[0].reason is reason else None
+
+    row = await until_async(found)
+    assert row is not None
+    return row
+
+
+async def test_a_receiver_that_egress_forbids_is_waited_for_and_gets_it_once_it_is_allowed(
+    tmp_path: Path, sink: Sink
+) -> None:
+    async with flow(tmp_path, posting(sink, "[dispatch]\nmax_attempts = 2\n")) as way:
+        assert await way.reload(forbidding(sink, "[dispatch]\nmax_attempts = 2\n"))
         await way.ask()
-        (row,) = await way.ended(1)
-        assert (row.state, row.reason) == (State.DEAD, Reason.EGRESS_REFUSED)
+        await waiting(way, Reason.EGRESS_REFUSED)
+        for _ in range(5):  # more often than it may be tried
+            way.turn(16)
+            await looked(way)
+        row = await waiting(way, Reason.EGRESS_REFUSED)
+        assert (row.state, row.tries, sink.received) == (State.PENDING, 0, [])
+        assert way.metric("notifyd_delivery_attempts_total", channel="team", outcome="egress_refused") >= 1
+        assert await way.reload(posting(sink))
+        way.turn(16)
+        assert (await way.becomes(row.id, State.SENT)).tries == 1
+
+
+async def test_what_egress_forbids_for_too_long_is_dead(tmp_path: Path, sink: Sink) -> None:
+    async with flow(tmp_path, forbidding(sink, '[dispatch]\nmax_age = "1h"\n')) as way:
+        await way.ask()
+        row = await waiting(way, Reason.EGRESS_REFUSED)
+        way.turn(3601)
+        assert (await way.becomes(row.id, State.DEAD)).reason is Reason.MAX_AGE
         assert not sink.received
+
+
+async def test_a_reload_between_two_steps_of_an_attempt_leaves_the_old_address_uncalled(
+    tmp_path: Path, sink: Sink
+) -> None:
+    async with Sink() as before, flow(tmp_path, posting(before), start=False) as way:
+        entered, gate = asyncio.Event(), asyncio.Event()
+        own = way.app._dispatcher._still_ours
+
+        async def held(lane: Any, job: Any, channel: Any) -> bool:
+            entered.set()
+            await gate.wait()
+            return await own(lane, job, channel)
+
+        way.app._dispatcher._still_ours = held  # type: ignore[method-assign]
+        way.start()
+        await way.ask()
+        await asyncio.wait_for(entered.wait(), 10)
+        assert await way.reload(posting(sink))
+        gate.set()
+        await until(lambda: sink.received)
+        assert not before.received
 
 
 # --- the schedule's ends -----------------------------------------------------------------------------------

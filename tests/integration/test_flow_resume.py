@@ -7,7 +7,7 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import orjson
 import pytest
@@ -30,8 +30,9 @@ from notifyd.model import (
 )
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes, verify
-from notifyd.store import AttemptRecord
+from notifyd.store import AttemptRecord, Store
 from notifyd.testkit.receivers import Received, Reply, Sink
+from notifyd.web.answers import callback_reason
 from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import RUNNER, SEAL_KEY, TOKEN, Channels, TurnableClock, principal
@@ -329,14 +330,109 @@ async def test_each_origin_has_a_lane_and_a_breaker_of_its_own(tmp_path: Path, r
         await way.app._dispatcher.drain(0.01)
 
 
-async def test_a_runner_that_moved_to_a_private_address_is_not_called(tmp_path: Path, runner: Sink) -> None:
+# --- what is not allowed any more --------------------------------------------------------------------------
+
+NO_ORIGIN = RULES + '\n[resume]\nallowed_origins = ["https://elsewhere.example"]\n'
+
+
+def no_private(runner: Sink) -> str:
+    return config(runner).replace('allow_private = ["127.0.0.0/8"]', "allow_private = []")
+
+
+async def shown(way: Flow, document: dict[str, Any]) -> Reason | None:
+    """Why its callback waits, as GET and the page tell."""
+    return await callback_reason(await way.approval(document), cast(Store, way.store), way.current())
+
+
+async def held_back(way: Flow, document: dict[str, Any]) -> None:
+    """The callback is there, and the dispatcher has had its chances to send it."""
+    await callback(way)
+    for _ in range(3):
+        way.turn(70)
+        await until(lambda: not way.app._dispatcher._wake.is_set())
+    assert (await way.approval(document)).resume is ResumeStatus.QUEUED
+    assert await shown(way, document) is Reason.NOT_ALLOWED
+    assert (await callback(way)).tries == 0
+
+
+@pytest.mark.parametrize("forbidden", ["origin", "address"])
+async def test_a_callback_that_is_not_allowed_any_more_waits_and_goes_once_it_is(
+    tmp_path: Path, runner: Sink, forbidden: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with flow(tmp_path, config(runner)) as way:
         document = await ask(way, runner)
-        text = config(runner).replace('allow_private = ["127.0.0.0/8"]', "allow_private = []")
-        assert await way.reload(text)
+        assert await way.reload(NO_ORIGIN if forbidden == "origin" else no_private(runner))
+        await way.decide(document)
+        await held_back(way, document)
+        assert not runner.received
+        assert sum("callbacks wait" in line for line in caplog.messages) == 1
+        assert await way.reload(config(runner))
+        await resumed(way, document, ResumeStatus.DELIVERED)
+        assert await shown(way, document) is None
+        assert len(runner.received) == 1
+
+
+async def test_a_callback_that_was_to_be_tried_again_is_not_once_it_is_not_allowed(
+    tmp_path: Path, runner: Sink
+) -> None:
+    runner.reply = Reply(503)
+    async with flow(tmp_path, config(runner)) as way:
+        document = await ask(way, runner)
+        await way.decide(document)
+        await tried(way, 1)
+        runner.reply = Reply()
+        assert await way.reload(NO_ORIGIN)
+        way.turn(3600)
+        await until(lambda: not way.app._dispatcher._wake.is_set())
+        assert await shown(way, document) is Reason.NOT_ALLOWED
+        assert len(runner.received) == 1
+        assert await way.reload(config(runner))
+        await resumed(way, document, ResumeStatus.DELIVERED)
+
+
+async def test_a_dead_callback_that_is_replayed_waits_where_it_is_not_allowed_any_more(
+    tmp_path: Path, runner: Sink
+) -> None:
+    runner.reply = Reply(404)
+    async with flow(tmp_path, config(runner)) as way:
+        document = await ask(way, runner)
         await way.decide(document)
         await resumed(way, document, ResumeStatus.FAILED)
-        assert (await callback(way)).reason is Reason.EGRESS_REFUSED
+        runner.reply = Reply()
+        assert await way.reload(NO_ORIGIN)
+        await way.app._dispatcher.retry("acme", (await callback(way)).id)
+        way.turn(70)
+        await until(lambda: not way.app._dispatcher._wake.is_set())
+        assert await shown(way, document) is Reason.NOT_ALLOWED
+        assert len(runner.received) == 1
+        assert await way.reload(config(runner))
+        await resumed(way, document, ResumeStatus.DELIVERED)
+
+
+async def test_a_callback_that_is_not_allowed_for_too_long_is_dead_and_listed(
+    tmp_path: Path, runner: Sink
+) -> None:
+    async with flow(tmp_path, config(runner)) as way:
+        document = await ask(way, runner)
+        assert await way.reload(NO_ORIGIN)
+        await way.decide(document)
+        await held_back(way, document)
+        way.turn(7 * 86400)
+        await resumed(way, document, ResumeStatus.FAILED)
+        assert await shown(way, document) is Reason.MAX_AGE
+        assert not runner.received
+
+
+async def test_a_restart_under_another_configuration_sends_no_callback_that_it_does_not_allow(
+    tmp_path: Path, runner: Sink
+) -> None:
+    clock = TurnableClock()
+    async with flow(tmp_path, config(runner), clock=clock, start=False) as way:
+        document = await ask(way, runner)
+        await way.decide(document)
+    async with flow(tmp_path, NO_ORIGIN, clock=clock) as way:
+        await way.sweep()
+        await held_back(way, document)
         assert not runner.received
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests import events
-from tests.daemon import SECRETS, Answer, Daemon
+from tests.daemon import CALLBACK, SECRETS, Answer, Daemon
+from tests.waiting import until_async
 
 PACK = "/notifications/pack-approvals"
 ONE = f"{PACK}/run-0042/deploy-prod"
@@ -47,7 +48,7 @@ async def test_an_approval_is_shown_with_what_was_asked_and_without_its_token(no
         assert shown[member] == asked[member]
     assert (shown["tenant"], shown["status"], shown["round"]) == ("acme", "pending", 1)
     assert shown["approvals"] == {"required": 1, "received": 0}
-    assert shown["resume"] == {"status": "none", "deliveryId": None}
+    assert shown["resume"] == {"status": "none", "deliveryId": None, "reason": None}
     assert asked["resume"]["token"] not in answer.text
     assert "sealed" not in answer.text
 
@@ -258,3 +259,20 @@ async def test_a_correlation_id_of_the_callers_is_kept_with_the_decision(notifyd
     asked = await notifyd.ask()
     answer = await notifyd.signed(ACK, ack(asked), X_Correlation_ID="trace-7")
     assert (answer.headers["X-Correlation-ID"], answer.json["correlationId"]) == ("trace-7", "trace-7")
+
+
+async def test_an_approval_and_its_page_tell_why_a_callback_waits(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    page = await notifyd.link()
+    await notifyd.reload(notifyd.text.replace(f'["{CALLBACK}"]', '["https://elsewhere.example"]'))
+    assert (await notifyd.signed(ACK, ack(asked))).status == 200
+    await until_async(lambda: told(notifyd, asked))
+    ledger = (await notifyd.get("/api/v1/deliveries?channel=resume")).json["items"]
+    assert [(row["state"], row["reason"], row["attempts"]) for row in ledger] == [
+        ("pending", "not_allowed", [])
+    ]
+    assert "(not_allowed)" in (await notifyd.get(page, None)).text
+
+
+async def told(notifyd: Daemon, asked: dict[str, Any]) -> bool:
+    return bool((await notifyd.approval(asked))["resume"]["reason"] == "not_allowed")

@@ -15,7 +15,7 @@ from yarl import URL
 from notifyd import __version__
 from notifyd.config.settings import LOOPBACK
 from notifyd.config.units import parse_network_or_host, parse_origin
-from notifyd.errors import PermanentError, Reason
+from notifyd.errors import Reason, TransientError
 from notifyd.post import post
 from notifyd.registry.egress import (
     EgressRefusedError,
@@ -257,9 +257,9 @@ async def test_a_session_does_not_open_a_socket_to_a_private_address(sink: Sink)
     assert not sink.received
 
 
-async def test_a_refusal_kills_a_delivery_at_once_and_names_no_address(sink: Sink) -> None:
+async def test_a_refusal_is_transient_and_names_no_address(sink: Sink) -> None:
     async with open_session(Guard(())) as http:
-        with pytest.raises(PermanentError) as caught:
+        with pytest.raises(TransientError) as caught:
             await post(http, Secret(sink.url), b"{}")
     assert caught.value.reason is Reason.EGRESS_REFUSED
     assert "127.0.0.1" not in str(caught.value)
@@ -336,10 +336,10 @@ async def test_the_address_that_is_called_is_the_one_that_was_checked(sink: Sink
     assert resolver.asked == ["runner.example"]
 
 
-async def test_a_name_of_private_addresses_only_is_refused_for_good(sink: Sink) -> None:
+async def test_a_name_of_private_addresses_only_is_refused(sink: Sink) -> None:
     resolver = FakeResolver({"inside.example": [["10.0.0.1", "127.0.0.1"]]})
     async with open_session(Guard(()), resolver=resolver) as http:
-        with pytest.raises(PermanentError) as caught:
+        with pytest.raises(TransientError) as caught:
             await post(http, Secret(f"http://inside.example:{URL(sink.url).port}/"), b"{}")
     assert caught.value.reason is Reason.EGRESS_REFUSED
 
@@ -350,7 +350,7 @@ async def test_a_named_host_lends_its_permission_to_no_other_name_of_its_address
     async with open_session(Guard(["runner.internal"]), resolver=resolver) as http:
         assert (await post(http, Secret(f"http://runner.internal:{port}/"), b"{}")).status == 200
         for other in (f"http://evil.example:{port}/", f"http://127.0.0.1:{port}/"):
-            with pytest.raises(PermanentError):
+            with pytest.raises(TransientError):
                 await post(http, Secret(other), b"{}")
     assert len(sink.received) == 1
 

@@ -84,9 +84,9 @@ async def test_a_refused_connection_is_transient_and_shows_no_url() -> None:
     assert "a-long-secret-token" not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_an_address_that_egress_forbids_is_permanent() -> None:
+async def test_an_address_that_egress_forbids_is_transient() -> None:
     async with Sink() as sink, open_session(Guard(())) as http:
-        with pytest.raises(PermanentError) as caught:
+        with pytest.raises(TransientError) as caught:
             await post(http, Secret(sink.url + PATH), b"{}")
     assert caught.value.reason is Reason.EGRESS_REFUSED
     assert sink.received == []

@@ -16,6 +16,7 @@ from notifyd.errors import (
     ForbiddenError,
     MalformedError,
     NotFoundError,
+    Reason,
     SealError,
     UnsupportedMediaError,
 )
@@ -24,6 +25,7 @@ from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 from notifyd.text import clean
 from notifyd.web import correlation, problems
+from notifyd.web.answers import callback_reason
 from notifyd.web.body import read_body
 from notifyd.web.pages import csrf
 from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, message_page
@@ -118,6 +120,7 @@ class _Visit:
     view: View
     reader: Reader
     now: int
+    waits: Reason | None
 
     def refuse(self, form: _Form) -> _Alert | None:
         """What is wrong with a form, None where nothing is."""
@@ -156,6 +159,7 @@ class _Visit:
             alert=self.reader.texts[f"alert.{alert.name}"].format(limit=COMMENT_LIMIT) if alert else "",
             comment=form.comment if form else "",
             status=alert.status if alert else 200,
+            waits=self.waits,
         )
 
 
@@ -169,8 +173,9 @@ async def _visit(request: web.Request) -> _Visit:
     approval = await services.store.approval(link.key)
     if approval is None:
         raise NotFoundError("this link is not valid")
-    view = look(link, approval, registry, now)
-    return _Visit(request, services, registry, token, view, reader_of(request, registry, link.recipient), now)
+    view, reader = look(link, approval, registry, now), reader_of(request, registry, link.recipient)
+    waits = await callback_reason(approval, services.store, registry)
+    return _Visit(request, services, registry, token, view, reader, now, waits)
 
 
 def _open(registry: Registry, token: str) -> Link:

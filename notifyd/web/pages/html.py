@@ -16,6 +16,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from notifyd.errors import Reason
 from notifyd.text import clean, fit, one_line
 from notifyd.web import correlation
 from notifyd.web.pages.reader import Reader
@@ -68,12 +69,19 @@ _MESSAGE: Final = _ENVIRONMENT.get_template("message.html")
 
 
 def approval_page(
-    view: View, reader: Reader, *, form: str | None, alert: str = "", comment: str = "", status: int = 200
+    view: View,
+    reader: Reader,
+    *,
+    form: str | None,
+    alert: str = "",
+    comment: str = "",
+    status: int = 200,
+    waits: Reason | None = None,
 ) -> web.Response:
     """The approval.
 
     `form` is a CSRF token where the reader may decide now; `alert` and `comment` are what an attempt that was
-    refused gets back.
+    refused gets back. `waits` is why the callback of its end waits, or has failed.
     """
     title, summary = _heading(view, reader)
     return _page(
@@ -87,7 +95,7 @@ def approval_page(
         summary=summary,
         shows_plan=view.standing is not Standing.SUPERSEDED,
         note=_note(view, reader),
-        answered=_answered(view, reader),
+        answered=_answered(view, reader, waits),
         alert=alert,
         csrf=form,
         comment=comment,
@@ -116,10 +124,12 @@ def _heading(view: View, reader: Reader) -> tuple[str, str]:
     return title or untitled, clean(message.get("summary") or "").strip()
 
 
-def _answered(view: View, reader: Reader) -> str:
+def _answered(view: View, reader: Reader, waits: Reason | None) -> str:
     """Whether the one who asked has heard of the end; "" where nothing is owed to them, or of another round."""
-    ended = view.standing.value == view.approval.status.value
-    return reader.texts.get(f"resume.{view.approval.resume.value}", "") if ended else ""
+    if view.standing.value != view.approval.status.value:
+        return ""
+    told = reader.texts.get(f"resume.{view.approval.resume.value}", "")
+    return f"{told} ({waits.value})" if told and waits else told
 
 
 def _note(view: View, reader: Reader) -> str:
