@@ -34,6 +34,9 @@ _PATIENCE: Final = 9.5
 _LAST_WORDS: Final = 0.5
 """Seconds that tasks, and then threads, which plugins have left running are given to end."""
 
+_TELLING: Final = 2.0
+"""Seconds in which the fault of a start is told."""
+
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
 
@@ -45,7 +48,11 @@ def serve(path: Path, level: str) -> int:
     redaction = Redaction()
     with logging_to(1, level, redaction), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         daemon = Daemon(path, redaction, Notifier.from_environ())
-        code = runner.run(daemon.run())
+        try:
+            code = runner.run(daemon.run())
+        except BaseException:
+            daemon.end_soon()
+            raise
         runner.run(_end_strays(code))
         daemon.end_threads()
     return code
@@ -111,6 +118,13 @@ class Daemon:
             await self._live(app)
         log.info("stopped")
         return self._code
+
+    def end_soon(self) -> None:
+        """Where a start has failed and plugins' threads go on: leave time to tell the fault, and no more."""
+        if still_running(self._threads, self._registry, 0):
+            last = threading.Timer(_TELLING, _end_now, (1,))
+            last.daemon = True
+            last.start()
 
     def end_threads(self) -> None:
         """Where a plugin's threads go on, name them and end without them: an interpreter would wait for them."""

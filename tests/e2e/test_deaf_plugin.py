@@ -56,6 +56,12 @@ class Threaded(Deaf):
         await asyncio.Event().wait()
 
 
+class Opening(Deaf):
+    def __init__(self, config, context):
+        threading.Thread(target=wait_for_ever).start()
+        raise RuntimeError("no way in")
+
+
 class Many(Deaf):
     async def send(self, message):
         await asyncio.gather(*(asyncio.to_thread(wait_for_ever) for _ in range(100)))
@@ -67,7 +73,7 @@ def wait_for_ever():
 
 @hookimpl
 def notifyd_channel_types():
-    kinds = {"deaf": Deaf, "pooled": Pooled, "threaded": Threaded, "many": Many}
+    kinds = {"deaf": Deaf, "pooled": Pooled, "threaded": Threaded, "many": Many, "opening": Opening}
     return [ChannelType(name, NoOptions, kind) for name, kind in kinds.items()]
 """
 
@@ -136,3 +142,13 @@ async def test_a_daemon_ends_in_time_though_a_plugins_threads_go_on_and_says_who
         assert "of channel pager" in told
         assert "deaf_plugin" in told
         assert "wait_for_ever" in told
+
+
+async def test_a_start_that_fails_ends_though_a_plugins_thread_goes_on_and_says_why(tmp_path: Path) -> None:
+    (packages := tmp_path / "packages").mkdir()
+    install(packages)
+    config, path = CONFIG.replace("{type}", "opening"), {"PYTHONPATH": str(packages)}
+    async with daemon_process(tmp_path, config, environ=path, start=False) as daemon:
+        await daemon.launch()
+        assert await daemon.wait() == 1
+        assert b"no way in" in daemon.stderr
