@@ -33,7 +33,9 @@ def watched() -> Iterator[BlockBuster]:
                 function.can_block_in("notifyd/store/sqlite/writer.py", {"_begin", "_run_batch"})
             else:
                 function.can_block_in("notifyd/web/ops.py", {"get_metrics"})
-                function.can_block_in("notifyd/locales.py", {"parse_locale", "_zone", "__attrs_post_init__"})
+                function.can_block_in(
+                    "notifyd/render/locales.py", {"parse_locale", "_zone", "__attrs_post_init__"}
+                )
         yield watch
 
 
