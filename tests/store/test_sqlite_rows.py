@@ -129,10 +129,15 @@ def with_message(delivery: Delivery) -> rows.Row:
     return (*rows.delivery_row(delivery), delivery.message)
 
 
+def read_back(approval: Approval) -> rows.Row:
+    """The columns that are read: those to search by follow them."""
+    return rows.approval_row(approval)[: len(rows.APPROVAL)]
+
+
 NAMES = ("event", "approval", "incident", "delivery", "audit")
 KINDS: list[tuple[type[Any], Callable[[Any], rows.Row], Callable[[rows.Row], Any], tuple[str, ...]]] = [
     (Event, with_plan, rows.event_of, (*rows.EVENT, "plan")),
-    (Approval, rows.approval_row, rows.approval_of, rows.APPROVAL),
+    (Approval, read_back, rows.approval_of, rows.APPROVAL),
     (Incident, rows.incident_row, rows.incident_of, rows.INCIDENT),
     (Delivery, with_message, rows.delivery_of, (*rows.DELIVERY, "message")),
     (AuditRecord, rows.audit_row, rows.audit_of, rows.AUDIT),
