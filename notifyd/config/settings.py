@@ -18,6 +18,7 @@ from notifyd.config import units
 from notifyd.config.units import (
     DAY,
     HOUR,
+    LARGEST,
     LONGEST,
     MILLISECOND,
     MINUTE,
@@ -213,6 +214,7 @@ class Dispatch:
     lease: Span = MINUTE
     clock_skew: Annotated[Duration, Bounds(0, HOUR)] = Duration(5 * SECOND)
     max_backlog: Annotated[int, Bounds(1, 100_000_000)] = 100_000
+    memory: Annotated[Size, Bounds(SIZES["MiB"], LARGEST)] = Size(256 * SIZES["MiB"])
 
 
 @frozen

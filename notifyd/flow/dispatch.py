@@ -7,6 +7,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import evolve
@@ -24,6 +25,7 @@ from notifyd.errors import (
 from notifyd.flow.attempt import attempt, conclude, too_old
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
 from notifyd.flow.leases import Leases
+from notifyd.flow.memory import KEPT, Memory, Share
 from notifyd.flow.queues import Insert, PlanningQueue, Ready
 from notifyd.flow.tally import Tally
 from notifyd.metrics import Metrics
@@ -95,6 +97,7 @@ class Dispatcher:
         metrics: Metrics,
         clock: Clock,
         node: str,
+        memory: Memory,
         nodes: Callable[[], int] = lambda: 1,
         randomness: random.Random | None = None,
     ) -> None:
@@ -111,6 +114,7 @@ class Dispatcher:
         self._nodes = nodes
         self._known_nodes = 1
         self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
+        self._memory = memory
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
@@ -124,42 +128,47 @@ class Dispatcher:
         """Open deliveries, over all lanes."""
         return sum(lane.backlog for lane in self._lanes.values())
 
-    def admit(self) -> bool:
+    def admit(self, event: Event) -> bool:
         """See `queues.Admission`: the backlog is open deliveries and events to plan, up to `max_backlog`."""
         limit = self._current().settings.dispatch.max_backlog
         waiting = self.backlog + self._planning_queue.waiting
         if waiting >= limit:
             retry_after = self._tally.retry_after(waiting, limit)
             raise OverloadedError(f"{waiting} deliveries are waiting", retry_after=retry_after)
-        return self._planning_queue.has_room
+        return self._planning_queue.takes(event)
 
     async def enqueue(self, ready: Sequence[Ready], insert: Insert) -> None:
         """See `queues.DispatchQueue`."""
-        leased = [self._leased(one) for one in ready]
-        inserted = await insert([one.delivery for one in leased])
-        self._take([one for one in leased if one.delivery.id in inserted])
+        with ExitStack() as reserved:
+            jobs = [self._reserved(one, reserved) for one in ready]
+            inserted = await insert([job.delivery for job in jobs])
+        self._take([job for job in jobs if job.delivery.id in inserted])
 
-    def _leased(self, ready: Ready) -> Ready:
-        """`ready` leased to this node where its lane has room in memory, else as it is."""
-        row = ready.delivery
-        if self._draining or not self._lane(row).room((row.tenant, row.rule)):
-            return ready
-        return Ready(self._leases.give(row), ready.message)
+    def _reserved(self, ready: Ready, reserved: ExitStack) -> Job:
+        """Leased to this node where its lane has room in memory, which is kept for it until `reserved` ends."""
+        keep = self._memory.ample and len(ready.delivery.message) <= KEPT
+        job = Job(ready.delivery, ready.message if keep else None)
+        lane = self._lane(ready.delivery)
+        if self._draining or not lane.takes(job):
+            return job
+        lane.share.add(job.size)
+        reserved.callback(lane.share.add, -job.size)
+        return evolve(job, delivery=self._leases.give(job.delivery))
 
     def look(self, lane: str, channel: str, count: int) -> None:
         """The store has so many more deliveries of this lane that are due now."""
-        known = self._lanes.setdefault(lane, Lane(lane, channel))
+        known = self._known(lane, channel)
         known.backlog += count
         self._due(known, self._clock())
 
-    def _take(self, ready: Sequence[Ready]) -> None:
+    def _take(self, jobs: Sequence[Job]) -> None:
         """Rows that this node's insert reported as new: the leased ones are dispatched from memory."""
         lanes = {}
-        for one in ready:
-            lane = lanes[one.delivery.lane] = self._lane(one.delivery)
+        for job in jobs:
+            lane = lanes[job.delivery.lane] = self._lane(job.delivery)
             lane.backlog += 1
-            if one.delivery.lease_owner is not None:
-                lane.queue.push(Job(one.delivery, one.message))
+            if job.delivery.lease_owner is not None:
+                lane.queue.push(job)
         for lane in lanes.values():
             self._pump(lane)
 
@@ -233,7 +242,7 @@ class Dispatcher:
     async def _count(self) -> None:
         counted = {one.lane: one for one in await self._store.backlog()}
         for one in counted.values():
-            self._lanes.setdefault(one.lane, Lane(one.lane, one.channel))
+            self._known(one.lane, one.channel)
         for lane in self._lanes.values():
             waiting = counted[lane.name].waiting if lane.name in counted else 0
             lane.backlog = max(waiting, lane.in_memory)  # what has come since is in memory
@@ -291,6 +300,8 @@ class Dispatcher:
         self._tell_of_hold(lane)
         if channel is None and lane.queue:
             await self._store.release([job.delivery for job in lane.queue.clear()])
+        if self._memory.excess:
+            await self._store.release([job.delivery for job in lane.queue.drop(self._memory.excess)])
         room = min(lane.room(), _CLAIM)
         if lane.beyond_memory and room:
             if lane.due is not None and lane.due <= now:
@@ -304,6 +315,7 @@ class Dispatcher:
                 held=lane.held(),
                 overdue_only=channel is None,
                 horizon=now + self._furthest(),
+                size=max(0, lane.share.room),
             )
             await self._bring(lane, rows, channel)
         self._pump(lane)
@@ -352,7 +364,7 @@ class Dispatcher:
             log.exception("delivery %s cannot be dealt with", job.delivery.id)
             lane.abandon(job)
         finally:
-            lane.running.pop(job.delivery.id, None)
+            lane.finish(job)
             self._pump(lane)
             if lane.beyond_memory and not lane.queue:
                 self._wake.set()
@@ -467,9 +479,12 @@ class Dispatcher:
     # -- helpers ------------------------------------------------------------------------------------------
 
     def _lane(self, delivery: Delivery) -> Lane:
-        lane = self._lanes.get(delivery.lane)
+        return self._known(delivery.lane, delivery.channel)
+
+    def _known(self, name: str, channel: str) -> Lane:
+        lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[delivery.lane] = Lane(delivery.lane, delivery.channel)
+            lane = self._lanes[name] = Lane(name, channel, Share(self._memory))
         return lane
 
     def _channel_of(self, lane: Lane) -> OpenChannel | None:

@@ -101,13 +101,13 @@ class Ingest:
         nothing is stored, but for a `StoreError`, after which the same event can be sent again.
         """
         registry, now = self._current(), self._clock()
-        leased = self._admission.admit()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
         _check_callback(event, registry)
         content = canonical(document)
         _check_token(event, content)
         identity = registry.keyring.identify(_CONTENT, content)
         row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
+        leased = self._admission.admit(row)
         subject, advance = _subject(event, registry, now, row)
         lease = registry.settings.dispatch.lease
         same = partial(_same, row, content, registry.keyring)
@@ -152,7 +152,6 @@ class Ingest:
         self, posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant
     ) -> Append:
         """Raises `OverloadedError`."""
-        leased = self._admission.admit()
         content = canonical(posted.document)
         identity = registry.keyring.identify(_CONTENT, content)
         row = cloud_row(
@@ -165,6 +164,7 @@ class Ingest:
             registry.redactor,
             identity,
         )
+        leased = self._admission.admit(row)
         same = partial(_same, row, content, registry.keyring)
         return append_as_is(row, leased=leased, lease=registry.settings.dispatch.lease, same=same)
 

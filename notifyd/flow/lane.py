@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Collection, Iterator
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from notifyd.config.settings import Backoff, Rate
 from notifyd.errors import Reason
+from notifyd.flow.memory import Share, delivery_size
 from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message
 
 BREAKER_THRESHOLD: Final = 5
@@ -35,7 +36,7 @@ Flow: TypeAlias = tuple[str, str]
 
 @frozen
 class Job:
-    """A leased delivery. `message` is None where it has to be read back from the row.
+    """A leased delivery. `message` is None where it has to be read back from the row; `size` is bytes in memory.
 
     `renewed` is until when its lease was renewed, 0 where it never was. `started` is when its attempt began;
     `shown` says that the store shows it as being sent.
@@ -46,6 +47,11 @@ class Job:
     renewed: Instant = 0
     started: Instant = 0
     shown: bool = False
+    size: int = field(
+        default=Factory(
+            lambda self: delivery_size(self.delivery, parsed=self.message is not None), takes_self=True
+        )
+    )
 
     @property
     def flow(self) -> Flow:
@@ -145,10 +151,12 @@ class Breaker:
 
 
 class FairQueue:
-    """First in, first out within a flow; between flows, each in turn."""
+    """First in, first out within a flow; between flows, each in turn. What it holds counts in `share`."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: Share | None = None) -> None:
+        self._share = share or Share()
         self._flows: OrderedDict[Flow, deque[Job]] = OrderedDict()
+        self._held: Counter[Flow] = Counter()
         self._size = 0
 
     def __len__(self) -> int:
@@ -160,19 +168,40 @@ class FairQueue:
     def waiting(self, flow: Flow) -> int:
         return len(self._flows.get(flow, ()))
 
+    def held(self, flow: Flow) -> int:
+        """Bytes of a flow."""
+        return self._held[flow]
+
     def push(self, job: Job) -> None:
         self._flows.setdefault(job.flow, deque()).append(job)
-        self._size += 1
+        self._count(job, 1)
 
     def pop(self) -> Job:
         flow, jobs = next(iter(self._flows.items()))
         job = jobs.popleft()
-        self._size -= 1
         if jobs:
             self._flows.move_to_end(flow)
-        else:
-            del self._flows[flow]
+        self._count(job, -1)
         return job
+
+    def drop(self, size: int) -> list[Job]:
+        """Take out what came last, of each flow in turn, until it makes `size` bytes or is all there is."""
+        dropped: list[Job] = []
+        while self._flows and size > 0:
+            flow, jobs = next(reversed(self._flows.items()))
+            job = jobs.pop()
+            self._flows.move_to_end(flow, last=False)
+            self._count(job, -1)
+            dropped.append(job)
+            size -= job.size
+        return dropped
+
+    def _count(self, job: Job, change: int) -> None:
+        self._size += change
+        self._held[job.flow] += change * job.size
+        self._share.add(change * job.size)
+        if not self._flows[job.flow]:
+            del self._flows[job.flow], self._held[job.flow]
 
     def renew(self, asked: Collection[str], held: Collection[str], until: Instant) -> None:
         """Of the deliveries asked about, those that are held are leased until then; forget the others."""
@@ -186,7 +215,9 @@ class FairQueue:
     def clear(self) -> list[Job]:
         jobs = list(self)
         self._flows.clear()
+        self._held.clear()
         self._size = 0
+        self._share.add(-sum(job.size for job in jobs))
         return jobs
 
 
@@ -211,7 +242,8 @@ class Lane:
 
     name: str
     channel: str
-    queue: FairQueue = field(factory=FairQueue)
+    share: Share = field(factory=Share)
+    queue: FairQueue = field(default=Factory(lambda self: FairQueue(self.share), takes_self=True))
     running: dict[str, Job] = field(factory=dict)
     breaker: Breaker = field(factory=Breaker)
     bucket: TokenBucket | None = None
@@ -240,10 +272,17 @@ class Lane:
         else:
             self.last_failure = made
 
-    def room(self, flow: Flow | None = None) -> int:
-        """How many more jobs fit into memory, of this flow if one is named."""
-        room = CAPACITY - self.in_memory
-        return max(0, room if flow is None else min(room, FLOW_CAPACITY - self.queue.waiting(flow)))
+    def room(self) -> int:
+        """How many more jobs fit into memory: as they come at least one, for there to be something to do."""
+        fits = self.share.room > 0 or not self.in_memory
+        return max(0, CAPACITY - self.in_memory) if fits else 0
+
+    def takes(self, job: Job) -> bool:
+        """Does this job fit into memory beside the others, and beside those of its own flow?"""
+        if not self.in_memory:
+            return True
+        rows = min(self.room(), FLOW_CAPACITY - self.queue.waiting(job.flow))
+        return rows > 0 and self.share.room - self.queue.held(job.flow) >= job.size
 
     def show(self, ids: Collection[str], until: Instant) -> None:
         """Note which running attempts the store shows as being sent, leased until then."""
@@ -284,14 +323,20 @@ class Lane:
         """The next job, with its token spent."""
         job = evolve(self.queue.pop(), started=now)
         self.running[job.delivery.id] = job
+        self.share.add(job.size)
         self.breaker.started()
         if self.bucket:
             self.bucket.take()
         return job
 
+    def finish(self, job: Job) -> None:
+        """An attempt is over, whatever came of it. Saying it again changes nothing."""
+        if self.running.pop(job.delivery.id, None) is not None:
+            self.share.add(-job.size)
+
     def abandon(self, job: Job) -> None:
         """An attempt that never reached the channel: its token goes back, and the breaker learns nothing."""
-        self.running.pop(job.delivery.id, None)
+        self.finish(job)
         self.breaker.abandoned()
         if self.bucket:
             self.bucket.give_back()

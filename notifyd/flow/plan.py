@@ -27,6 +27,8 @@ from notifyd.wire.codec import derived_id
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 64
+_BATCH_SIZE: Final = 1024 * 1024
+"""Bytes of events that are planned at once: all are parsed, and their messages rendered, before any goes on."""
 _TURN: Final = 0.001
 """Seconds of planning after which requests go in between: rendering a message takes a tenth of them."""
 _PAUSE: Final = 0.5
@@ -229,7 +231,7 @@ class Planner:
             if self._planning_queue.only_left_behind:
                 await self._catch_up()
             else:
-                await self._patiently(await self._planning_queue.take(_BATCH))
+                await self._patiently(await self._planning_queue.take(_BATCH, _BATCH_SIZE))
 
     async def _catch_up(self) -> None:
         try:
@@ -244,7 +246,7 @@ class Planner:
         """Plan what was accepted and never planned, by a node that died or a queue that was full."""
         now = self._clock()
         lease = self._current().settings.dispatch.lease
-        events = await self._store.claim_unplanned(self._node, now, now + lease, _BATCH)
+        events = await self._store.claim_unplanned(self._node, now, now + lease, _BATCH, size=_BATCH_SIZE)
         if events:
             await self._patiently(events)
         return len(events)

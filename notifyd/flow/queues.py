@@ -8,6 +8,7 @@ from typing import Final, Protocol, TypeAlias
 
 from attrs import frozen
 
+from notifyd.flow.memory import Share, event_size
 from notifyd.model import Approval, Delivery, Event, Message
 
 PLANNING_CAPACITY: Final = 4096
@@ -17,7 +18,7 @@ PLANNING_CAPACITY: Final = 4096
 class Admission(Protocol):
     """Whether a new event may come in: the backlog, as ingest sees it."""
 
-    def admit(self) -> bool:
+    def admit(self, event: Event) -> bool:
         """May the event be planned from memory? Raises `OverloadedError` while the backlog is full."""
         ...
 
@@ -25,7 +26,8 @@ class Admission(Protocol):
 class PlanningQueue:
     """Accepted events that wait for their plan: in memory those this node leased, counted those in the store."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: Share | None = None) -> None:
+        self._share = share or Share()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._left_behind = 0
 
@@ -34,10 +36,11 @@ class PlanningQueue:
         """How many accepted events this node has yet to plan, in memory or not."""
         return self._events.qsize() + self._left_behind
 
-    @property
-    def has_room(self) -> bool:
-        """May the next event be planned from memory?"""
-        return self._events.qsize() < PLANNING_CAPACITY
+    def takes(self, event: Event) -> bool:
+        """May this event be planned from memory?"""
+        if self._events.empty():
+            return True
+        return self._events.qsize() < PLANNING_CAPACITY and self._share.room >= event_size(event)
 
     @property
     def only_left_behind(self) -> bool:
@@ -49,15 +52,19 @@ class PlanningQueue:
         if not event.notify:
             return
         if leased:
+            self._share.add(event_size(event))
             self._events.put_nowait(event)
         else:
             self._left_behind += 1
 
-    async def take(self, limit: int) -> list[Event]:
-        """Up to `limit` events from memory, the first come first; waits for one."""
+    async def take(self, limit: int, size: int) -> list[Event]:
+        """Up to `limit` events from memory, of about `size` bytes, the first come first; waits for one."""
         batch = [await self._events.get()]
-        while len(batch) < limit and not self._events.empty():
+        taken = event_size(batch[0])
+        while len(batch) < limit and taken < size and not self._events.empty():
             batch.append(self._events.get_nowait())
+            taken += event_size(batch[-1])
+        self._share.add(-taken)
         return batch
 
     def caught_up(self, found: int) -> None:

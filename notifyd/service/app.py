@@ -23,6 +23,7 @@ from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
+from notifyd.flow.memory import Memory, Share
 from notifyd.flow.nodes import BEAT, Nodes
 from notifyd.flow.plan import Planner, rendered_again
 from notifyd.flow.queues import PlanningQueue
@@ -129,13 +130,15 @@ class App:
         shared: dict[str, Any] = {"store": self._store, "current": self._current, "clock": self._clock}
         counted = shared | {"metrics": self._metrics}
         self._nodes = Nodes(store=self._store, clock=self._clock)
-        planning: dict[str, Any] = {"planning_queue": PlanningQueue()}
+        memory = Memory(lambda: self._current().settings.dispatch.memory)
+        planning: dict[str, Any] = {"planning_queue": PlanningQueue(Share(memory))}
         self._dispatcher = Dispatcher(
             **counted,
             **planning,
             callback_ended=partial(callback_ended, self._store),
             render=rendered_again,
             node=node,
+            memory=memory,
             nodes=self._nodes,
         )
         budgets = Budgets(self._store, self._nodes)

@@ -291,8 +291,12 @@ class Store(Upkeep, Protocol):
 
     # -- planning -----------------------------------------------------------------------------------------
 
-    async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
+    async def claim_unplanned(
+        self, owner: str, now: Instant, until: Instant, limit: int, *, size: int | None = None
+    ) -> list[Event]:
         """Lease up to `limit` events whose planning is not finished and whose plan lease is over, oldest first.
+
+        `size` is how many bytes their bodies may have in all; the first is taken whatever it has.
 
         An event that is accepted holds a plan lease of its own for the node that accepted it.
         """
@@ -323,6 +327,7 @@ class Store(Upkeep, Protocol):
         held: Collection[str] = (),
         overdue_only: bool = False,
         horizon: Instant | None = None,
+        size: int | None = None,
     ) -> list[Delivery]:
         """Lease up to `limit` open deliveries of a lane that are due and not leased, the longest due first.
 
@@ -331,6 +336,7 @@ class Store(Upkeep, Protocol):
         its creation is from its deadline, was stamped by a clock that has been set back since: it is due too.
 
         Where more are due than `limit`, each tenant and rule has its share, however long others have waited.
+        `size` is how many bytes their messages may have in all; the first is taken whatever it has.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -609,6 +610,77 @@ async def test_a_store_that_fails_does_not_make_the_dispatcher_spin(
         assert asyncio.get_running_loop().time() - began > 0.2
         way.store.failures.clear()
         await way.ended(1)
+
+
+LARGE = {"data": {f"part{number}": "x" * 16_000 for number in range(10)}}
+"""Of about 166 KB, as each of its deliveries is."""
+
+
+async def large_tasks(way: Flow, count: int) -> None:
+    for _ in range(count):
+        await way.cloud(events.cloud_event(at=way.clock(), **LARGE))
+
+
+def in_memory(way: Flow) -> int:
+    """Bytes of all that the lanes and the planner hold."""
+    lanes = way.app._dispatcher._lanes.values()
+    texts = [
+        sys.getsizeof(job.delivery.message) for lane in lanes for job in [*lane.queue, *lane.running.values()]
+    ]
+    planning: Any = way.app._planner._planning_queue._events
+    return sum(texts) + sum(sys.getsizeof(event.body) for event in planning._queue)
+
+
+async def test_deliveries_that_do_not_fit_into_memory_wait_in_the_store_and_all_are_sent(
+    tmp_path: Path,
+) -> None:
+    async with flow(tmp_path, TASKS + '[dispatch]\nmemory = "12MiB"\n') as way:
+        gate = Gate()
+        way.channel().script = [gate] * 4
+        most = 0
+        for _ in range(10):
+            await large_tasks(way, 5)
+            most = max(most, in_memory(way))
+        await until(lambda: gate.waiting == 4 and way.app._dispatcher.backlog == 50)
+        most = max(most, in_memory(way))
+        assert 2_000_000 < most <= 12 * 1024 * 1024
+        gate.open()
+        rows = await way.ended(50)
+        assert {row.state for row in rows} == {State.SENT}
+        assert len(way.channel().ids) == len(set(way.channel().ids)) == 50
+        assert way.app._dispatcher._memory.used == 0
+
+
+async def test_a_reload_changes_how_much_waits_in_memory(tmp_path: Path) -> None:
+    async with flow(tmp_path, TASKS + '[dispatch]\nmemory = "64MiB"\n') as way:
+        gate = Gate()
+        way.channel().script = [gate] * 4
+        await large_tasks(way, 30)
+        await until(lambda: gate.waiting == 4 and way.app._dispatcher.backlog == 30)
+        memory = way.app._dispatcher._memory
+        assert in_memory(way) > 12_000_000
+        assert await way.reload(TASKS + '[dispatch]\nmemory = "4MiB"\n')
+        await until(lambda: memory.used <= 4 * 1024 * 1024 and in_memory(way) <= 4 * 1024 * 1024)
+        assert await way.reload(TASKS + '[dispatch]\nmemory = "64MiB"\n')
+        await until(lambda: in_memory(way) > 8_000_000)
+        gate.open()
+        rows = await way.ended(30)
+        assert {row.state for row in rows} == {State.SENT}
+        assert len(way.channel().ids) == len(set(way.channel().ids)) == 30
+
+
+async def test_a_lane_full_of_large_messages_leaves_room_for_another(tmp_path: Path) -> None:
+    other = TASKS.replace("team", "other").replace('"tasks"', '"others"').replace("task.done", "other.done")
+    async with flow(tmp_path, TASKS + other + '[dispatch]\nmemory = "12MiB"\n') as way:
+        gate = Gate()
+        way.channel().script = [gate] * 4
+        await large_tasks(way, 40)
+        await until(lambda: gate.waiting == 4 and way.app._dispatcher.backlog == 40)
+        for _ in range(10):
+            await way.cloud(events.cloud_event(at=way.clock(), type="other.done", **LARGE))
+        assert len(await way.messages(10, "other")) == 10
+        gate.open()
+        await way.ended(50)
 
 
 async def test_a_full_lane_with_something_due_does_not_make_the_dispatcher_spin(tmp_path: Path) -> None:

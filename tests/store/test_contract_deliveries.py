@@ -79,6 +79,18 @@ async def test_the_longest_due_are_claimed_first_up_to_the_limit(store: Store) -
     assert await claim_ids(store, limit=3) == ["d2", "d1"]
 
 
+async def test_no_more_is_claimed_than_has_so_many_bytes_of_messages_but_for_the_first(store: Store) -> None:
+    texts = ["é" * 500, "x" * 1000, "x" * 10, "x" * 1000]
+    await insert(
+        store,
+        *(delivery(f"d{n}", next_attempt_at=NOW - SECOND + n, message=text) for n, text in enumerate(texts)),
+    )
+    assert await claim_ids(store, size=2009) == ["d0", "d1"]
+    assert await claim_ids(store, size=0) == ["d2"]
+    assert await claim_ids(store, size=0) == ["d3"]
+    assert await claim_ids(store, size=0) == []
+
+
 async def test_only_the_lane_asked_for_is_claimed(store: Store) -> None:
     await insert(store, delivery("d1"), delivery("d2", channel="mail", lane="mail"))
     assert await claim_ids(store) == ["d1"]

@@ -264,6 +264,15 @@ async def test_unplanned_events_are_claimed_oldest_first_up_to_the_limit(store: 
     assert await claim(store, limit=3) == ["e3", "e4"]
 
 
+async def test_no_more_events_are_claimed_than_have_so_many_bytes_but_for_the_first(store: Store) -> None:
+    for number, length in enumerate((1000, 1000, 10, 1000)):
+        given = event(f"e{number}", body=f'"{"x" * (length - 2)}"')
+        await store.append(append_of(given))
+    for size, keys in ((2009, ["e0", "e1"]), (0, ["e2"]), (0, ["e3"]), (0, [])):
+        claimed = await store.claim_unplanned(NODE, LATER, LATER + HOUR, 10, size=size)
+        assert [one.key for one in claimed] == keys
+
+
 async def test_a_claimed_event_is_free_again_when_its_lease_is_over(store: Store) -> None:
     await store.append(append_of(event()))
     assert await claim(store) == ["e1"]

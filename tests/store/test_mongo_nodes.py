@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from bson import ObjectId
 
 from notifyd.config.settings import Settings
 from notifyd.errors import StoreError, StoreInUseError, TooLargeError
@@ -33,6 +32,7 @@ from notifyd.model import (
 from notifyd.store import Advance, Aged, AuditFilter, CollectionName, Page, Window
 from notifyd.store.mongo import MongoStore
 from notifyd.store.mongo.claims import Queue, Wanted
+from notifyd.store.mongo.driver import Document
 from tests.store.conftest import Open
 from tests.store.makers import (
     HOUR,
@@ -98,10 +98,10 @@ async def test_nodes_that_claim_at_once_share_all_rows_and_each_goes_to_one(node
 class Overtaken(Queue):
     """A queue whose first two candidates another node takes, as long as this one goes for the head."""
 
-    async def _candidates(self, wanted: Wanted, count: int) -> list[ObjectId]:
+    async def _candidates(self, wanted: Wanted, count: int) -> list[Document]:
         candidates = await super()._candidates(wanted, count)
         if self._spread == 1:
-            taken = {"_id": {"$in": candidates[:2]}}
+            taken = {"_id": {"$in": [one["_id"] for one in candidates[:2]]}}
             await self.collection.update_many(taken, {"$unset": {"claim_at": ""}})
         return candidates
 
@@ -285,7 +285,7 @@ async def test_approvals_that_nodes_find_expired_at_once_expire_once_each(node: 
         found = await find_approval(timers[1].store, ApprovalKey(TENANT, run, "deploy"))
         assert (found.status, found.effects) == (Status.EXPIRED, ())
     assert await expiries(timers[0].store) == runs
-    raised = await accepted.take(100)
+    raised = await accepted.take(100, 1024 * 1024)
     assert sorted(str(one.run_id) for one in raised) == runs
     assert {one.action for one in raised} == {"expired"}
 
@@ -301,7 +301,7 @@ async def test_an_expiry_that_its_node_did_not_live_to_settle_is_settled_once_by
     await asyncio.gather(*(timer.sweep() for timer in others))
     await killed.sweep()
     assert await expiries(killed.store) == ["run-1"]
-    assert [one.action for one in await accepted.take(100)] == ["expired"]
+    assert [one.action for one in await accepted.take(100, 1024 * 1024)] == ["expired"]
 
 
 async def test_what_two_nodes_remove_by_age_at_once_is_removed_and_counted_once(node: Open) -> None:

@@ -26,6 +26,7 @@ from notifyd.flow.lane import (
     TokenBucket,
     retry_delay,
 )
+from notifyd.flow.memory import Memory, Share
 from notifyd.model import SECOND, Attempt, AttemptOutcome
 from tests.fakes import NOW
 from tests.store.makers import delivery
@@ -287,9 +288,89 @@ def lane(*names: str) -> Lane:
 
 def test_one_rule_of_one_tenant_cannot_fill_a_lane_alone() -> None:
     made = lane(*(str(number) for number in range(FLOW_CAPACITY)))
-    assert made.room(("acme", "approvals")) == 0
-    assert made.room(("acme", "other")) == FLOW_CAPACITY
+    assert not made.takes(job("next"))
+    assert made.takes(job("next", rule="other"))
+    assert made.takes(job("next", tenant="globex"))
     assert made.room() == CAPACITY - FLOW_CAPACITY
+
+
+def sized(name: str, size: int, rule: str = "approvals") -> Job:
+    return evolve(job(name, rule=rule), size=size)
+
+
+def filled(made: Lane, size: int, rule: str = "approvals") -> int:
+    """How many bytes a lane takes in jobs of a size."""
+    before, number = made.share.held, 0
+    while made.takes(one := sized(f"{made.name}-{rule}-{number}", size, rule)):
+        made.queue.push(one)
+        number += 1
+    return made.share.held - before
+
+
+def test_a_lane_that_stands_still_leaves_others_and_each_flow_leaves_its_lane_room_in_bytes() -> None:
+    memory = Memory(lambda: 1200)
+    first, second = (Lane(name, name, Share(memory)) for name in ("first", "second"))
+    assert filled(first, 10) == 400
+    assert filled(first, 10, rule="other") == 140
+    assert filled(second, 10) == 220
+    assert memory.used < 1200
+    assert filled(first, 10) == 0
+
+
+def test_a_lane_with_nothing_in_memory_takes_one_however_large_it_is() -> None:
+    made = Lane("team", "team", Share(Memory(lambda: 10)))
+    assert made.room() == CAPACITY
+    assert made.takes(sized("large", 1000))
+    made.queue.push(sized("large", 1000))
+    assert not made.takes(sized("small", 1))
+    assert made.room() == 0
+    started = made.start(NOW)
+    assert not made.takes(sized("small", 1))
+    made.finish(started)
+    made.finish(started)
+    assert (made.share.held, made.share.memory.used) == (0, 0)
+
+
+steps = st.lists(st.sampled_from(["push", "other", "pop", "drop", "start", "finish", "abandon", "renew"]))
+
+
+@given(steps)
+def test_what_a_lane_holds_in_bytes_is_what_its_jobs_hold(taken: list[str]) -> None:
+    made = Lane("team", "team")
+    for number, step in enumerate(taken):
+        running = list(made.running.values())
+        match step:
+            case "push" | "other":
+                made.queue.push(sized(str(number), number + 1, rule=step))
+            case "pop" if made.queue:
+                made.queue.pop()
+            case "drop":
+                made.queue.drop(number)
+            case "start" if made.queue:
+                made.start(NOW)
+            case "finish" if running:
+                made.finish(running[0])
+            case "abandon" if running:
+                made.abandon(running[-1])
+            case "renew":
+                asked = sorted(one.delivery.id for one in made.queue)
+                made.queue.renew(asked, asked[::2], NOW)
+        jobs = [*made.queue, *made.running.values()]
+        assert made.share.held == made.share.memory.used == sum(one.size for one in jobs)
+        for flow in {one.flow for one in made.queue}:
+            assert made.queue.held(flow) == sum(one.size for one in made.queue if one.flow == flow)
+
+
+def test_what_came_last_is_dropped_first_from_each_flow_in_turn() -> None:
+    made = Lane("team", "team")
+    for name in ("a1", "a2", "a3"):
+        made.queue.push(sized(name, 10))
+    made.queue.push(sized("b1", 10, rule="other"))
+    made.queue.push(sized("b2", 10, rule="other"))
+    assert ids(made.queue.drop(25)) == ["b2", "a3", "b1"]
+    assert ids(list(made.queue)) == ["a1", "a2"]
+    assert ids(made.queue.drop(10**6)) == ["a2", "a1"]
+    assert made.queue.drop(1) == []
 
 
 def test_a_lane_knows_what_it_holds_and_whether_the_store_has_more() -> None:

@@ -38,7 +38,8 @@ class Wanted:
 
     `in_turn` names the fields whose values each have their share where more is due than is wanted; what they are
     is remembered for a while under `part`, the name of this part of the queue. `horizon` is the time beyond which
-    no due time can be meant; `due_only` looks at no due time that cannot be meant.
+    no due time can be meant; `due_only` looks at no due time that cannot be meant. `size` is how many bytes the
+    field `text` may have in all of them; the first is taken whatever it has.
     """
 
     where: Filter
@@ -49,6 +50,8 @@ class Wanted:
     due_only: bool = False
     in_turn: tuple[str, ...] = ()
     part: str = ""
+    size: int | None = None
+    text: str = ""
 
     def conditions(self) -> list[Document]:
         """What makes a document claimable now, what comes first before the others."""
@@ -66,6 +69,20 @@ class Wanted:
         return [{**CLAIMABLE, "$or": [ahead, beyond]}, due]
 
 
+def _within(wanted: Wanted, chosen: list[Document], taken: list[Document]) -> list[Document]:
+    """Those of `chosen` that come first and fit beside what is taken; one at least if nothing is."""
+    if wanted.size is None:
+        return chosen
+    room = wanted.size - sum(len(one[wanted.text].encode()) for one in taken)
+    fitting: list[Document] = []
+    for one in chosen:
+        room -= one["size"]
+        if room < 0 and (fitting or taken):
+            break
+        fitting.append(one)
+    return fitting
+
+
 @define(eq=False)
 class Queue:
     """The claimable documents of a collection."""
@@ -80,6 +97,7 @@ class Queue:
         for _ in range(_ROUNDS):
             room = wanted.limit - len(taken)
             chosen = self._choose(await self._candidates(wanted, room * self._spread), room)
+            chosen = _within(wanted, chosen, taken)
             if not chosen:
                 break
             won = await self._take(wanted, chosen, change)
@@ -90,13 +108,13 @@ class Queue:
             self._spread = min(_WIDEST, self._spread * 4)
         return taken
 
-    def _choose(self, candidates: list[ObjectId], room: int) -> list[ObjectId]:
+    def _choose(self, candidates: list[Document], room: int) -> list[Document]:
         if self._spread == 1 or len(candidates) <= room:
             return candidates[:room]
         places = random.sample(range(len(candidates)), room)
         return [candidates[place] for place in sorted(places)]
 
-    async def _candidates(self, wanted: Wanted, count: int) -> list[ObjectId]:
+    async def _candidates(self, wanted: Wanted, count: int) -> list[Document]:
         count += len(wanted.passed_over)
         found = await self._first(wanted, wanted.where, count)
         if len(found) < count or not wanted.in_turn:
@@ -111,13 +129,16 @@ class Queue:
         in_turn = chain.from_iterable(zip_longest(*stretches))
         return [one for one in in_turn if one is not None][:count]
 
-    async def _first(self, wanted: Wanted, where: Filter, count: int) -> list[ObjectId]:
-        """The ids of the longest due, after those that nobody can have meant to wait so long."""
+    async def _first(self, wanted: Wanted, where: Filter, count: int) -> list[Document]:
+        """Ids, and sizes if wanted, of the longest due, after those that nobody can have meant to wait so long."""
+        fields: Document = {"id": 1}
+        if wanted.size is not None:
+            fields["size"] = {"$strLenBytes": f"${wanted.text}"}
         found: list[Document] = []
         for condition in wanted.conditions():
             both = {**where, **condition}
-            found += await self.collection.find(both, fields=["id"], sort=_ORDER, limit=count)
-        return [one["_id"] for one in found if one.get("id") not in wanted.passed_over]
+            found += await self.collection.find(both, fields=fields, sort=_ORDER, limit=count)
+        return [one for one in found if one.get("id") not in wanted.passed_over]
 
     async def _flows(self, wanted: Wanted) -> list[Document]:
         """Each combination of `in_turn` that is in the queue: a scan of its index, so only in a backlog."""
@@ -132,15 +153,16 @@ class Queue:
         return flows
 
     async def _take(
-        self, wanted: Wanted, chosen: list[ObjectId], change: Mapping[str, Any]
+        self, wanted: Wanted, chosen: list[Document], change: Mapping[str, Any]
     ) -> list[Document]:
         mark = ObjectId()
-        among = {"_id": {"$in": chosen}}
+        ids = [one["_id"] for one in chosen]
+        among = {"_id": {"$in": ids}}
         marked = {**change, "$set": {**change["$set"], "claim": mark}}
         if not await self.collection.update_many({**among, "$or": wanted.conditions()}, marked):
             return []
         won = {one["_id"]: one for one in await self.collection.find({**among, "claim": mark})}
-        return [won[one] for one in chosen if one in won]
+        return [won[one] for one in ids if one in won]
 
     async def void(self, node: str, change: Mapping[str, Any]) -> None:
         """End all leases of `node`: those of a life before this one."""

@@ -121,7 +121,7 @@ class Collection:
         self,
         where: Filter,
         *,
-        fields: Sequence[str] | None = None,
+        fields: Sequence[str] | Filter | None = None,
         sort: Keys | None = None,
         limit: int = 0,
     ) -> list[Document]:

@@ -128,10 +128,10 @@ def _leased_until(request: Append) -> Instant | None:
 
 
 async def claim_unplanned(
-    base: Base, queue: Queue, owner: str, now: Instant, until: Instant, limit: int
+    base: Base, queue: Queue, owner: str, now: Instant, until: Instant, limit: int, size: int | None
 ) -> list[Event]:
     change = {"$set": {"lease_owner": owner, **base.lease(until)}}
-    claimed = await queue.claim(Wanted({}, now, limit), change)
+    claimed = await queue.claim(Wanted({}, now, limit, size=size, text="body"), change)
     return [record_of(document, Event) for document in claimed]
 
 

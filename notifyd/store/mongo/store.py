@@ -90,13 +90,17 @@ class MongoStore:
     async def event(self, tenant: str, key: str) -> Event | None:
         return await self._run(event_steps.find(self._base, tenant, key))
 
-    async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
-        return await self._run(self._claim_unplanned(owner, now, until, limit))
+    async def claim_unplanned(
+        self, owner: str, now: Instant, until: Instant, limit: int, *, size: int | None = None
+    ) -> list[Event]:
+        return await self._run(self._claim_unplanned(owner, now, until, limit, size))
 
-    async def _claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
+    async def _claim_unplanned(
+        self, owner: str, now: Instant, until: Instant, limit: int, size: int | None
+    ) -> list[Event]:
         if not await self._base.server_clock.trusted():
             return []
-        return await event_steps.claim_unplanned(self._base, self._events, owner, now, until, limit)
+        return await event_steps.claim_unplanned(self._base, self._events, owner, now, until, limit, size)
 
     async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
         return await self._run(event_steps.fix_plans(self._base, planned))
@@ -126,11 +130,18 @@ class MongoStore:
         held: Ids[str] = (),
         overdue_only: bool = False,
         horizon: Instant | None = None,
+        size: int | None = None,
     ) -> list[Delivery]:
         where: dict[str, Any] = {"lane": lane}
         if overdue_only:
             where["deadline"] = {"$lte": now}
-        wanted = Wanted(where, now, limit, held, horizon, overdue_only, in_turn=("tenant", "rule"), part=lane)
+        wanted = Wanted(
+            *(where, now, limit, held, horizon, overdue_only),
+            in_turn=("tenant", "rule"),
+            part=lane,
+            size=size,
+            text="message",
+        )
         return await self._run(self._claim_due(wanted, owner, until))
 
     async def _claim_due(self, wanted: Wanted, owner: str, until: Instant) -> list[Delivery]:

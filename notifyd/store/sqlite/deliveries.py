@@ -44,6 +44,7 @@ NEXT_FLOW: Final = """
 SELECT tenant, rule FROM deliveries WHERE lane = ? AND due_at IS NOT NULL AND (tenant, rule) > (?, ?)
 ORDER BY tenant, rule LIMIT 1
 """
+_SIZE: Final = "SELECT length(CAST(message AS BLOB)) FROM messages WHERE delivery = ?"
 _NEVER: Final = 2**62
 
 _NO_LEASE: Final = "lease_owner = NULL, lease_until = 0, life = 0"
@@ -156,6 +157,7 @@ def due(
     held: Collection[str],
     overdue_only: bool,
     horizon: Instant | None = None,
+    size: int | None = None,
 ) -> list[int]:
     """The rowids of a lane's open rows that can be claimed: of each tenant and rule in turn the longest due."""
     terms = {
@@ -171,7 +173,8 @@ def due(
         for t, r in _flows(db, lane)
     ]
     in_turn = chain.from_iterable(zip_longest(*flows))
-    return list(islice((rowid for rowid in in_turn if rowid is not None), limit))
+    found = list(islice((rowid for rowid in in_turn if rowid is not None), limit))
+    return rows.within(db, _SIZE, found, size)
 
 
 def _flows(db: Connection, lane: str) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ _FINISH: Final = "DELETE FROM planning WHERE event = ?"
 _FIX: Final = "INSERT INTO plans (event, plan) VALUES (?, ?) ON CONFLICT (event) DO NOTHING"
 _FREE: Final = "NOT (life = :life AND until > :now AND until <= :ceiling)"
 UNPLANNED: Final = sql("SELECT event FROM planning WHERE", _FREE, "ORDER BY event LIMIT :limit")
+_SIZE: Final = "SELECT length(CAST(body AS BLOB)) FROM events WHERE rowid = ?"
 _LEASE: Final = sql("UPDATE planning SET life = :life, until = :until WHERE event = :event AND", _FREE)
 
 
@@ -91,10 +92,11 @@ def restore(db: Connection, given: StoredEvent) -> bool:
     return True
 
 
-def unplanned(db: Connection, life: int, now: Instant, limit: int) -> list[int]:
+def unplanned(db: Connection, life: int, now: Instant, limit: int, size: int | None = None) -> list[int]:
     """The rowids of events that can be claimed for planning, oldest first."""
     terms = {**rows.lease_terms(life, now), "limit": limit}
-    return [event for (event,) in db.execute(UNPLANNED, terms)]
+    found = [event for (event,) in db.execute(UNPLANNED, terms).fetchall()]
+    return rows.within(db, _SIZE, found, size)
 
 
 def claim_unplanned(

@@ -5,8 +5,8 @@ What is searched is a column; tuples of records inside a record are one column o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from sqlite3 import Cursor
+from collections.abc import Mapping, Sequence
+from sqlite3 import Connection, Cursor
 from typing import Any, Final, TypeAlias, TypeVar
 
 import orjson
@@ -78,6 +78,19 @@ def insert(table: str, columns: tuple[str, ...]) -> str:
     """The statement that inserts a row."""
     names, marks = ", ".join(columns), ", ".join("?" * len(columns))
     return sql("INSERT INTO", table, f"({names}) VALUES ({marks})")
+
+
+def within(db: Connection, measure: str, rowids: Sequence[int], size: int | None) -> list[int]:
+    """Those of `rowids` that come first and make `size` bytes at most by the query `measure`; one at least."""
+    if size is None:
+        return list(rowids)
+    fitting: list[int] = []
+    for rowid in rowids:
+        size -= db.execute(measure, (rowid,)).fetchone()[0]
+        if size < 0 and fitting:
+            break
+        fitting.append(rowid)
+    return fitting
 
 
 def insert_if_new(table: str, columns: tuple[str, ...]) -> str:

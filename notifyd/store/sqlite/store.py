@@ -103,9 +103,12 @@ class SqliteStore:
     async def event(self, tenant: str, key: str) -> Event | None:
         return await self._read(lambda db: event_steps.find(db, tenant, key))
 
-    async def claim_unplanned(self, owner: str, now: Instant, until: Instant, limit: int) -> list[Event]:
+    async def claim_unplanned(
+        self, owner: str, now: Instant, until: Instant, limit: int, *, size: int | None = None
+    ) -> list[Event]:
         del owner  # one process owns the file, so a lease needs no name
-        candidates = await self._read(partial(event_steps.unplanned, life=self._life, now=now, limit=limit))
+        unplanned = partial(event_steps.unplanned, life=self._life, now=now, limit=limit, size=size)
+        candidates = await self._read(unplanned)
         claim = partial(event_steps.claim_unplanned, life=self._life, now=now, until=until)
         steps = (partial(claim, candidates=chunk) for chunk in _chunks(candidates))
         return list(chain.from_iterable(await self._write_all(steps)))
@@ -140,9 +143,10 @@ class SqliteStore:
         held: Collection[str] = (),
         overdue_only: bool = False,
         horizon: Instant | None = None,
+        size: int | None = None,
     ) -> list[Delivery]:
         candidates = await self._read(
-            lambda db: delivery_steps.due(db, self._life, lane, now, limit, held, overdue_only, horizon)
+            lambda db: delivery_steps.due(db, self._life, lane, now, limit, held, overdue_only, horizon, size)
         )
         claim = partial(
             delivery_steps.claim, life=self._life, owner=owner, now=now, until=until, horizon=horizon
