@@ -247,13 +247,14 @@ async def daemon(
     clock: Clock | None = None,
     inbox: Inbox | None = None,
     extra: Iterable[object] = (),
+    abandon_sealed: bool = False,
 ) -> AsyncIterator[Daemon]:
     """A running notifyd with the database in `folder`, made where there is none, and with `extra` plugins."""
     clock, inbox = clock or Clock(), inbox or Inbox()
     discovered = discover(extra=[inbox, *extra])
     text += f'\n[store]\nurl = "sqlite:///{folder / "notifyd.db"}"\n'
     async with (
-        running(settings(text, discovered), discovered, clock=clock) as app,
+        running(settings(text, discovered), discovered, clock=clock, abandon_sealed=abandon_sealed) as app,
         aiohttp.ClientSession() as session,
     ):
         yield Daemon(app, text, clock, inbox, discovered, session)

@@ -23,7 +23,12 @@ from notifyd.errors import ConfigError, NotifydError
     show_envvar=True,
     help="Log this and worse.",
 )
-def serve(config_path: Path, log_level: str) -> None:
+@click.option(
+    "--abandon-sealed",
+    is_flag=True,
+    help="Start without keys that stored rows need: they are never sent, and the log counts them.",
+)
+def serve(config_path: Path, log_level: str, abandon_sealed: bool) -> None:
     """Run the service.
 
     SIGHUP reads the configuration again; SIGTERM and SIGINT end the service, within 10 seconds. Logs are JSON
@@ -38,7 +43,7 @@ def serve(config_path: Path, log_level: str) -> None:
     gc.freeze()
 
     try:
-        code = daemon.serve(config_path, log_level)
+        code = daemon.serve(config_path, log_level, abandon_sealed=abandon_sealed)
     except ConfigError as error:
         raise config_failure(config_path, error) from None
     except (NotifydError, OSError) as error:

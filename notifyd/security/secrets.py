@@ -149,6 +149,10 @@ class Keyring:
         except SealError:
             return False
 
+    def comparable(self, identity: str) -> bool:
+        """Is the key of an identity still here, so that `same` can tell?"""
+        return identity.partition(":")[0] in self._keys
+
 
 def key_id(key: bytes) -> str:
     """Eight hex digits that name a key without telling anything of it."""
@@ -156,7 +160,7 @@ def key_id(key: bytes) -> str:
 
 
 def sealed_under(token: str) -> str:
-    """The `kid` in a compact JWE's header, "" where there is none to read."""
+    """The `kid` in the header of a compact JWE, or of its first part alone; "" where there is none to read."""
     kid = _header(token).get("kid")
     return kid if isinstance(kid, str) else ""
 

@@ -34,6 +34,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.registry import Current, Registry, open_registry
+from notifyd.service.keys import check_seal_keys
 from notifyd.service.watchdog import Watchdog
 from notifyd.store import Store
 from notifyd.store.open import open_store
@@ -91,10 +92,12 @@ async def running(
     clock: Clock = wall_clock,
     open_store: OpenStore = open_configured_store,
     listener: socket.socket | None = None,
+    abandon_sealed: bool = False,
 ) -> AsyncIterator[App]:
     """A started notifyd, drained and stopped when the block is left.
 
     `listener` is a socket that listens already, in place of one at `server.listen`; it is closed at the end.
+    `abandon_sealed` gives up rows that need a key which is no longer in `keys.seal`.
     Raises `ConfigError`, `StoreError`, `StoreInUseError`, or OSError where the address cannot be had.
     """
     metrics = Metrics()
@@ -103,6 +106,7 @@ async def running(
         resources.push_async_callback(current.aclose)
         store = await open_store(settings, metrics, clock)
         resources.push_async_callback(store.aclose)
+        await check_seal_keys(store, current().keyring, abandon=abandon_sealed)
         app = App(current, store, metrics, clock)
         try:
             await app.start(resources, listener)
@@ -267,10 +271,10 @@ class App:
         """
         try:
             settings, discovered = load()
-            fresh = await open_registry(settings, discovered, self._clock)
-        except ConfigError as error:
+            fresh = await self._open(settings, discovered)
+        except (ConfigError, StoreError) as error:
             self._metrics.reload_ok.set(0)
-            for fault in error.faults:
+            for fault in error.faults if isinstance(error, ConfigError) else [error]:
                 log.error("%s is not reloaded: %s", source, fault)
             return False
         except Exception:
@@ -287,6 +291,17 @@ class App:
         await self._store.write_audit([self._reloaded()])
         log.info("%s is reloaded", source)
         return True
+
+    async def _open(self, settings: Settings, discovered: Discovered) -> Registry:
+        """What is to be in force. Raises `ConfigError`, or `StoreError` where its keys cannot be checked."""
+        fresh = await open_registry(settings, discovered, self._clock)
+        try:
+            if set(fresh.keyring.ids) != set(self._current().keyring.ids):
+                await check_seal_keys(self._store, fresh.keyring)
+        except BaseException:
+            await fresh.aclose()
+            raise
+        return fresh
 
     async def _close_after_use(self, old: Registry) -> None:
         await self._dispatcher.settled()

@@ -40,7 +40,7 @@ _TELLING: Final = 2.0
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
 
-def serve(path: Path, level: str) -> int:
+def serve(path: Path, level: str, *, abandon_sealed: bool = False) -> int:
     """Run until a signal, or until a step breaks; the exit code, 0 or 1. Logs to standard output.
 
     Raises what keeps the service from starting: `ConfigError`, `StoreError`, `StoreInUseError`, OSError.
@@ -49,7 +49,7 @@ def serve(path: Path, level: str) -> int:
     with logging_to(1, level, redaction), asyncio.Runner(loop_factory=_loop_factory()) as runner:
         daemon = Daemon(path, redaction, Notifier.from_environ())
         try:
-            code = runner.run(daemon.run())
+            code = runner.run(daemon.run(abandon_sealed=abandon_sealed))
         except BaseException:
             daemon.end_soon()
             raise
@@ -103,7 +103,7 @@ class Daemon:
         self._deadline = threading.Timer(_PATIENCE, lambda: _end_now(self._code))
         self._deadline.daemon = True
 
-    async def run(self) -> int:
+    async def run(self, *, abandon_sealed: bool = False) -> int:
         """The exit code. Raises as `serve` does."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -112,7 +112,7 @@ class Daemon:
         settings, discovered = self._load()
         listener = _listener(settings)
         log.info("notifyd %s starts with %s", __version__, self._path)
-        async with running(settings, discovered, listener=listener) as app:
+        async with running(settings, discovered, listener=listener, abandon_sealed=abandon_sealed) as app:
             self._registry = app.registry
             _rest_collector()
             await self._live(app)

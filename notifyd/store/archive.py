@@ -202,6 +202,9 @@ async def restore(store: Upkeep, path: Path, keyring: Keyring, told: Told) -> tu
     """
     new = 0
     header = checked_header(path, keyring)
+    known = await store.known_seal_keys()
+    if known is not None:
+        await store.note_seal_keys(known | header.keys.keys())
     with path.open("rb") as file:
         file.seek(HEADER_BYTES)
         for rows in _batches(file, path, keyring):

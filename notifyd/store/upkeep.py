@@ -6,7 +6,7 @@ asks decides how long to go on and how much room to leave to others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Protocol, TypeAlias
 
@@ -88,6 +88,20 @@ class Purged:
     after: str | None
 
 
+@frozen
+class SealedRows:
+    """How many `rows` of a collection hold text sealed under one key.
+
+    `header` is the text's part before its first dot, the protected header of a compact JWE (RFC 7516), which names
+    the key. `needed`: an approval that is pending or owes effects, a delivery that is open or dead.
+    """
+
+    collection: CollectionName
+    header: str
+    needed: bool
+    rows: int
+
+
 class Job(StrEnum):
     """Work that one node at a time does for all that share the store."""
 
@@ -142,6 +156,18 @@ class Upkeep(Protocol):
 
     async def restore(self, rows: Sequence[Stored]) -> int:
         """Insert the rows that are not there yet, in this order; answers how many. What is there stays."""
+        ...
+
+    async def known_seal_keys(self) -> frozenset[str] | None:
+        """The ids last noted by `note_seal_keys`, None where none ever were."""
+        ...
+
+    async def note_seal_keys(self, ids: Collection[str]) -> None:
+        """Remember these ids, and no others, as the keys that rows may be sealed under."""
+        ...
+
+    async def sealed_by_key(self) -> list[SealedRows]:
+        """Count what is sealed. It reads every sealed row, however long that takes."""
         ...
 
     async def openings(self) -> int | None:

@@ -325,3 +325,16 @@ async def test_rows_that_change_between_exports_come_as_they_are(
     await export(store, tmp_path / "two.jsonl")
     assert '"pending"' in lines(tmp_path / "one.jsonl")[1]
     assert '"approved"' in lines(tmp_path / "two.jsonl")[1]
+
+
+async def test_an_import_has_the_store_remember_the_keys_of_its_rows(exported: Path, other: Store) -> None:
+    await other.note_seal_keys(["0a0a0a0a"])
+    await restore(other, exported)
+    assert await other.known_seal_keys() == frozenset({"0a0a0a0a", key_id(KEY), key_id(OLD)})
+
+
+async def test_an_import_leaves_keys_unknown_where_they_never_were_noted(
+    exported: Path, other: Store
+) -> None:
+    await restore(other, exported)
+    assert await other.known_seal_keys() is None

@@ -221,6 +221,8 @@ def test_an_identity_of_before_a_rotation_is_recognised_while_its_key_is_kept() 
     identity = Keyring([OLD]).identify("event-content", b"{}")
     assert Keyring([NEW, OLD]).same("event-content", b"{}", identity)
     assert not Keyring([NEW]).same("event-content", b"{}", identity)
+    assert Keyring([NEW, OLD]).comparable(identity)
+    assert not Keyring([NEW]).comparable(identity)
 
 
 @pytest.mark.parametrize("identity", ["", ":", "nonsense", f"{key_id(OLD)}:", f"{key_id(OLD)}:00"])

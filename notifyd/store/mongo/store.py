@@ -32,6 +32,7 @@ from notifyd.store import (
     PlanFixed,
     Planned,
     Purged,
+    SealedRows,
     Stored,
     Turn,
     Window,
@@ -45,6 +46,7 @@ from notifyd.store.mongo import jobs as job_steps
 from notifyd.store.mongo import moving as moving_steps
 from notifyd.store.mongo import nodes as node_steps
 from notifyd.store.mongo import retention as retention_steps
+from notifyd.store.mongo import sealed as sealed_steps
 from notifyd.store.mongo import windows as window_steps
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
@@ -61,6 +63,9 @@ lock that it waits with is not its own then (https://jira.mongodb.org/browse/PYT
 
 _DRIVER_SHARE: Final = 0.9
 """Of an operation's time, what the driver has to give up by itself, which leaves its connections in order."""
+
+_SCAN: Final = 600.0
+"""How long reading every sealed document may take, in seconds."""
 
 _START_UP: Final = 600.0
 """How long building indexes over an existing database may take, in seconds."""
@@ -284,6 +289,15 @@ class MongoStore:
     async def restore(self, rows: Sequence[Stored]) -> int:
         return await self._run(moving_steps.restore(self._base, rows))
 
+    async def known_seal_keys(self) -> frozenset[str] | None:
+        return await self._run(sealed_steps.known(self._base))
+
+    async def note_seal_keys(self, ids: Ids[str]) -> None:
+        await self._run(sealed_steps.note(self._base, ids))
+
+    async def sealed_by_key(self) -> list[SealedRows]:
+        return await self._run(sealed_steps.by_key(self._base), _SCAN)
+
     async def openings(self) -> int | None:
         return None
 
@@ -318,20 +332,23 @@ class MongoStore:
 
     async def _leave(self) -> None:
         try:
-            await self._in_time(node_steps.leave(self._base))
+            await self._in_time(node_steps.leave(self._base), self._timeout)
         except (PyMongoError, TimeoutError) as error:
             fault = store_error(self._base.connection.name, error)
             _log.warning("this node counts as alive for some seconds more: %s", fault.detail)
 
-    async def _run(self, step: Coroutine[Any, Any, T]) -> T:
-        """Run an operation within the timeout, and tell whatever keeps it from its end as a `StoreError`."""
+    async def _run(self, step: Coroutine[Any, Any, T], timeout: float = 0.0) -> T:
+        """Run an operation, and tell whatever keeps it from its end as a `StoreError`.
+
+        It may take `timeout` seconds, 0 for the store's own.
+        """
         if self._closing is not None:
             step.close()
             raise StoreError(f"MongoDB database {self._base.connection.name}: the store is closed")
         self._running += 1
         self._idle.clear()
         try:
-            return await self._in_time(step)
+            return await self._in_time(step, timeout or self._timeout)
         except (PyMongoError, TimeoutError) as error:
             raise store_error(self._base.connection.name, error) from error
         finally:
@@ -339,11 +356,11 @@ class MongoStore:
             if not self._running:
                 self._idle.set()
 
-    async def _in_time(self, step: Coroutine[Any, Any, T]) -> T:
-        """`step` within the timeout. Raises PyMongoError, TimeoutError."""
+    async def _in_time(self, step: Coroutine[Any, Any, T], timeout: float) -> T:
+        """`step` within `timeout` seconds. Raises PyMongoError, TimeoutError."""
         try:
-            with pymongo.timeout(self._timeout * _DRIVER_SHARE):
-                async with asyncio.timeout(self._timeout):
+            with pymongo.timeout(timeout * _DRIVER_SHARE):
+                async with asyncio.timeout(timeout):
                     return await step
         except RuntimeError as error:
             if str(error) != _LOST_LOCK:

@@ -162,7 +162,10 @@ CREATE INDEX approvals_owing ON approvals (effects_due_at) WHERE effects_due_at 
 CREATE INDEX approvals_dead_effects ON approvals (tenant) WHERE dead_effects > 0;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
+# The ids of the keys of keys.seal that rows may be sealed under, as JSON; NULL where they were never noted.
+_EIGHTH: Final = "ALTER TABLE store ADD COLUMN seal_keys TEXT;"
+
+MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
 

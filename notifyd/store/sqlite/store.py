@@ -43,6 +43,7 @@ from notifyd.store import (
     PlanFixed,
     Planned,
     Purged,
+    SealedRows,
     Stored,
     Turn,
     Window,
@@ -53,6 +54,7 @@ from notifyd.store.sqlite import deliveries as delivery_steps
 from notifyd.store.sqlite import events as event_steps
 from notifyd.store.sqlite import moving as moving_steps
 from notifyd.store.sqlite import retention as retention_steps
+from notifyd.store.sqlite import sealed as sealed_steps
 from notifyd.store.sqlite import windows as window_steps
 from notifyd.store.sqlite.files import FileLock, ensure_file, needs_file, open_writer, store_error
 from notifyd.store.sqlite.readers import Readers
@@ -321,6 +323,15 @@ class SqliteStore:
     async def restore(self, rows: Sequence[Stored]) -> int:
         steps = (partial(moving_steps.restore, given=chunk) for chunk in _chunks(rows))
         return sum(await self._write_all(steps))
+
+    async def known_seal_keys(self) -> frozenset[str] | None:
+        return await self._read(sealed_steps.known)
+
+    async def note_seal_keys(self, ids: Collection[str]) -> None:
+        await self._writer.submit(lambda db: sealed_steps.note(db, ids))
+
+    async def sealed_by_key(self) -> list[SealedRows]:
+        return await self._read(sealed_steps.by_key)
 
     async def openings(self) -> int | None:
         return self._life
