@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from notifyd.security.secrets import key_id
 from notifyd.service.app import wall_clock
 from tests import events
 from tests.command import notifyd
@@ -525,3 +527,31 @@ async def test_no_secret_is_in_the_log_or_in_the_database(
 
 def test_the_process_of_a_test_is_not_told_what_systemd_told_the_tests() -> None:
     assert "NOTIFY_SOCKET" not in environ_of(Path(os.devnull), 1)
+
+
+async def test_a_start_without_the_key_of_waiting_callbacks_gives_them_up_only_when_asked(
+    database: Database, tmp_path: Path
+) -> None:
+    async with daemon_process(tmp_path, resume_to(CALLBACK), store=database.url) as daemon:
+        for number in range(3):
+            event = requested(runId=f"run-{number}", eventId=f"event-{number}")
+            assert (await daemon.send(event)).status == 202
+            assert (await daemon.ack(event)).status == 200
+
+        async def queued() -> bool:
+            callbacks = (await daemon.get("/api/v1/deliveries", channel="resume")).json["items"]
+            return len(callbacks) == 3
+
+        await until_async(queued)
+        await daemon.stop()
+        daemon.environ = {"NOTIFYD_SEAL_KEY": base64.b64encode(b"another key, of 32 bytes as well").decode()}
+        await daemon.launch()
+        assert await daemon.wait() == 1
+        said = daemon.stderr.decode()
+        assert f"keys.seal: lacks the key {key_id(base64.b64decode(SEAL_KEY))}, which rows need" in said
+        assert "deliveries: 3" in said
+        assert len(said.splitlines()) == 1
+        daemon.options = ("--abandon-sealed",)
+        await daemon.start()
+        await daemon.logged("never sent are deliveries: 3", level="warning")
+        assert (await daemon.send(event)).status == 200
