@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import Final
 
@@ -14,7 +13,6 @@ ELLIPSIS: Final = "…"
 _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
 _NEWLINES: Final = re.compile("\r\n?|\u2028|\u2029")
 _SPACES: Final = re.compile(r"\s+")
-_JOINER: Final = "\u200d"
 
 
 def clean(text: str) -> str:
@@ -66,14 +64,18 @@ def _longest(text: str, room: int, escape: Callable[[str], str]) -> int:
 def _cut(text: str, end: int) -> str:
     """The first `end` characters or fewer: to the end of a word, else of a whole visible character."""
     word = max(text.rfind(" ", 0, end + 1), text.rfind("\n", 0, end + 1))
-    if word >= end // 2:
-        return text[:word].rstrip()
-    while 0 < end < len(text) and (_continues(text[end]) or text[end - 1] == _JOINER):
-        end -= 1
-    return text[:end].rstrip()
+    return text[: word if word >= end // 2 else _boundary(text, end)].rstrip()
 
 
-def _continues(char: str) -> bool:
-    """Does `char` belong to the visible character before it: an accent, a joiner, a skin tone?"""
-    skin_tone = "\U0001f3fb" <= char <= "\U0001f3ff"
-    return skin_tone or char == _JOINER or unicodedata.category(char).startswith("M")
+def _boundary(text: str, end: int) -> int:
+    """The last place at or before `end` where no grapheme cluster is halved (UAX #29): a flag, Hangul, Thai."""
+    if end >= len(text) or text.isascii():
+        return end
+    import regex  # here: most texts are short enough, and the module takes 30 ms to load
+
+    boundary = 0
+    for cluster in regex.finditer(r"\X", text):
+        if cluster.end() > end:
+            break
+        boundary = cluster.end()
+    return boundary

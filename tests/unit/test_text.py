@@ -88,3 +88,21 @@ def test_one_line_and_clean_change_nothing_the_second_time(text: str) -> None:
     assert clean(clean(text)) == clean(text)
     assert one_line(one_line(text)) == one_line(text)
     assert len(one_line(text).splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        "\U0001f1e8\U0001f1ed",  # a flag
+        "각",  # Hangul, written in parts
+        "กำ",  # Thai, with a vowel that follows
+        "क्षि",  # a Devanagari conjunct
+        "e\N{COMBINING ACUTE ACCENT}\N{COMBINING DOT BELOW}",
+        "1\ufe0f\u20e3",  # a keycap
+        "\U0001f44d\U0001f3fd",  # a thumb with its skin tone
+    ],
+)
+def test_no_visible_character_is_cut_in_half(cluster: str) -> None:
+    for limit in range(2, units(cluster) * 3 + 2):
+        shown = fit(cluster * 4, limit).removesuffix(ELLIPSIS)
+        assert shown == cluster * (len(shown) // len(cluster)), limit
