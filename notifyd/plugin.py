@@ -102,7 +102,8 @@ class ChannelType:
     awaiting; a vendor's package is imported there, not before. `personal` says that a message reaches one
     named person, so that the rule's `to` fans out over it. `rate_limit` is the vendor's own, such as "1/s";
     None for none. `own_body(config)` says that all a channel with this config sends is `message.body`, in a form
-    that only the rule's template knows, such as JSON: no digest of notifyd's own goes there.
+    that only the rule's template knows, such as JSON: no digest of notifyd's own goes there. `for_programs` says
+    that programs read it and not people, who are spared what they know already.
     """
 
     name: str
@@ -111,6 +112,7 @@ class ChannelType:
     personal: bool = False
     rate_limit: str | None = None
     own_body: Callable[[Any], bool] | None = None
+    for_programs: bool = False
 
 
 @frozen

@@ -10,7 +10,7 @@ from attrs import evolve, field, frozen
 from notifyd.config.settings import LinkMode
 from notifyd.errors import Fault, InvalidError, RenderError
 from notifyd.flow.ingest import cloud_row, pack_row
-from notifyd.flow.plan import link_of, make_message, make_plan, view
+from notifyd.flow.plan import can_decide, link_of, make_message, make_plan, view
 from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
 from notifyd.registry.registry import Registry
 from notifyd.rules.rules import Explanation, Verdict
@@ -85,11 +85,10 @@ def _same(one: Preview) -> tuple[Any, ...]:
 
 def _preview(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: Registry) -> Preview:
     link = link_of(event, entry, seen, registry)
-    can_decide = link is not None and link.recipient is not None
     message, fault = None, ""
     try:
         url = registry.links.url(HIDDEN_LINK) if link else None
-        message = make_message(entry, seen, registry, url, can_decide=can_decide)
+        message = make_message(event, entry, seen, registry, link, url)
     except RenderError as error:
         fault = error.detail
     return Preview(
@@ -98,7 +97,7 @@ def _preview(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: 
         type=entry.channel_type,
         template=entry.template,
         locale=entry.locale,
-        can_decide=can_decide,
+        can_decide=can_decide(event, seen, link, registry),
         recipients=() if entry.recipient is None else (entry.recipient,),
         message=message,
         fault=fault,

@@ -172,9 +172,13 @@ def _owing_decision(approval: Approval, decision: Decision) -> Approval:
         "acknowledged",
         decision.decided_at,
         correlation_id=decision.correlation_id,
-        facts={"decision": told, **facts},
+        facts={"decision": told, **facts, "approvals": progress(approval) | {"actors": _voters(approval)}},
     )
     return owing(approval, record, notice)
+
+
+def _voters(approval: Approval) -> list[str]:
+    return [ballot.actor for ballot in approval.ballots]
 
 
 def expire(approval: Approval, now: Instant) -> Approval | None:

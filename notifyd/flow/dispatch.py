@@ -446,7 +446,9 @@ class Dispatcher:
         delivery = record.delivery
         if record.resume is not None and record.ended_at is not None:
             ended_at, state, reason = record.ended_at, record.state, record.reason
-            event = await self._patiently(lambda: self._callback_ended(delivery, state, reason, ended_at))
+            attempts = (*delivery.attempts, record.attempt) if record.attempt else delivery.attempts
+            tried = evolve(delivery, attempts=attempts)
+            event = await self._patiently(lambda: self._callback_ended(tried, state, reason, ended_at))
             record = evolve(record, event=event)
         kept = await self._patiently(lambda: self._store.record(record))
         if record.attempt is not None:

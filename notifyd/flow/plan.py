@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -14,6 +14,7 @@ from attrs import evolve
 from notifyd.config.settings import LinkMode, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
+from notifyd.flow.audience import audience, is_asked, is_own_request, is_own_vote, told_already
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
 from notifyd.metrics import Metrics
@@ -51,26 +52,22 @@ def make_plan(
 ) -> tuple[PlanEntry, ...]:
     """One entry for each rule, channel and recipient, in the rules' order.
 
-    Whoever is named twice, as a person and on a list, gets one message, and as a person.
+    Whoever is named twice, as a person and on a list, gets one message, and as a person. People are not told
+    of their own vote, nor a second time of a decision which the runner heard of at once.
     """
+    told = told_already(event, seen, registry)
     entries = (
-        _entry(event, seen, rule, registry.channels[name], recipient, personal, registry)
+        _entry(event, seen, rule, channel, recipient, personal, registry)
         for rule in rules
-        for name in rule.channels
-        for recipient, personal in _audience(rule, registry.channels[name])
+        for channel in (registry.channels[name] for name in rule.channels)
+        if channel.for_programs or rule not in told
+        for recipient, personal in audience(rule, channel)
+        if not (personal and is_own_vote(event, seen, recipient, registry))
     )
     first: dict[str, PlanEntry] = {}
     for entry in entries:
         first.setdefault(entry.delivery_id, entry)
     return tuple(first.values())
-
-
-def _audience(rule: Rule, channel: OpenChannel) -> Iterator[tuple[str | None, bool]]:
-    if not channel.personal:
-        yield None, False
-        return
-    yield from ((person, True) for person in rule.to)
-    yield from ((address, False) for address in rule.lists)
 
 
 def _entry(
@@ -108,22 +105,30 @@ def _wishes(seen: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: Registry) -> Link | None:
-    """What the message's link says: it decides for a person who is asked, else it shows."""
+    """What the message's link says: it is personal for one who is asked, else it shows."""
     mode = registry.settings.approvals.links
     key = event.approval_key
     if event.kind != APPROVAL_KIND or key is None or mode is LinkMode.OFF or "planHash" not in seen:
         return None
-    decides = mode is LinkMode.DECIDE and entry.personal and event.action == "requested"
+    person = entry.recipient if entry.personal else None
+    decides = mode is LinkMode.DECIDE and person is not None and is_asked(event, seen, person, registry)
     return Link(
         tenant=key.tenant,
         run_id=key.run_id,
         approval_id=key.approval_id,
         round=event.round,
         plan_hash=seen["planHash"],
-        recipient=entry.recipient if decides else None,
+        recipient=person if decides else None,
         rule=entry.rule,
         expires_at=event.occurred_at + registry.settings.approvals.link_ttl,
     )
+
+
+def can_decide(event: Event, seen: Mapping[str, Any], link: Link | None, registry: Registry) -> bool:
+    """Does `link` decide? A personal one does, but for the person who asked."""
+    if link is None or link.recipient is None:
+        return False
+    return not is_own_request(event, seen, link.recipient, registry)
 
 
 def make_ready(
@@ -133,8 +138,7 @@ def make_ready(
     link = link_of(event, entry, seen, registry)
     token = registry.links.seal(link) if link else None
     url = registry.links.url(token) if token else None
-    decides = link is not None and link.recipient is not None
-    message = make_message(entry, seen, registry, url, can_decide=decides)
+    message = make_message(event, entry, seen, registry, link, url)
     sealed = token is not None
     return Ready(
         _delivery(event, entry, wrap(message, registry.keyring, sealed=sealed), sealed, registry, now),
@@ -157,16 +161,22 @@ def rendered_again(delivery: Delivery, event: Event, registry: Registry) -> Deli
 
 
 def make_message(
-    entry: PlanEntry, seen: Mapping[str, Any], registry: Registry, url: str | None, *, can_decide: bool
+    event: Event,
+    entry: PlanEntry,
+    seen: Mapping[str, Any],
+    registry: Registry,
+    link: Link | None,
+    url: str | None,
 ) -> Message:
-    """What `entry`'s channel is given; `url` is the approver's page. Raises `RenderError`."""
+    """What `entry`'s channel is given; `url` is the address of `link`. Raises `RenderError`."""
     rendered = registry.templates.render(
         entry.template,
         entry.locale,
         event=seen,
         zone=registry.zone(entry.recipient),
         link=url,
-        can_decide=can_decide,
+        can_decide=can_decide(event, seen, link, registry),
+        own_request=is_own_request(event, seen, entry.recipient, registry),
         html=registry.takes_html(entry.channel, entry.channel_type),
     )
     return rendered.message(entry.delivery_id, entry.recipient, seen)

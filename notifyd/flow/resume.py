@@ -212,12 +212,12 @@ async def callback_ended(
         return None
     sent = state is State.SENT
     status = ResumeStatus.DELIVERED if sent else ResumeStatus.FAILED
-    resume = {"status": status.value} | ({"reason": reason.value} if reason else {})
     facts: dict[str, Any] = {
         "status": approval.status.value,
         "round": approval.round,
         "approvals": progress(approval),
-        "resume": resume,
+        "resume": {"status": status.value, **_fault_of(delivery, reason)},
+        **_deciding(approval),
     }
     return own_event(
         approval,
@@ -229,6 +229,23 @@ async def callback_ended(
         # A row that was retried by hand has lost its place in the order, and may fail a second time.
         life=0 if delivery.seq else delivery.fencing_token,
     )
+
+
+def _fault_of(delivery: Delivery, reason: Reason | None) -> dict[str, Any]:
+    """Why it failed: the reason, and the status of the receiver's last answer where there was one."""
+    if reason is None:
+        return {}
+    answered = delivery.attempts[-1].status if delivery.attempts else None
+    return {"reason": reason.value} | ({"answered": answered} if answered else {})
+
+
+def _deciding(approval: Approval) -> dict[str, Any]:
+    """The decision that ended it, as the notice of that decision has it, but for what was said with it."""
+    if approval.status not in (Status.APPROVED, Status.REJECTED) or not approval.decisions:
+        return {}
+    last = approval.decisions[-1]
+    told = {"decision": last.choice.value, "actor": last.actor, "decidedAt": rfc3339(last.decided_at)}
+    return {"decision": told}
 
 
 # --- the callback itself -----------------------------------------------------------------------------------

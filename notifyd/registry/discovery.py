@@ -393,6 +393,8 @@ def _check_channel_type(item: ChannelType) -> None:
         raise TypeError(f"{where}open must be callable, not {_described(item.open)}")
     if not isinstance(item.personal, bool):
         raise TypeError(f"{where}personal must be a bool, not {_described(item.personal)}")
+    if not isinstance(item.for_programs, bool):
+        raise TypeError(f"{where}for_programs must be a bool, not {_described(item.for_programs)}")
     if item.own_body is not None and not callable(item.own_body):
         raise TypeError(f"{where}own_body must be callable, not {_described(item.own_body)}")
     if item.rate_limit is not None:

@@ -62,6 +62,7 @@ class OpenChannel:
     timeout: float
     rate_limit: Rate | None = None
     own_body: bool = False
+    for_programs: bool = False
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
 
@@ -229,6 +230,7 @@ async def _open_channel(
         timeout,
         settings.rate_limit,
         settings.type.own_body is not None and bool(settings.type.own_body(settings.config)),
+        settings.type.for_programs,
     )
 
 

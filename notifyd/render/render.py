@@ -163,13 +163,15 @@ class TemplateSet:
         zone: str = "UTC",
         link: str | None = None,
         can_decide: bool = False,
+        own_request: bool = False,
         html: bool = True,
         digest: Digest | None = None,
     ) -> Rendered:
         """The texts of one message.
 
         `locale` is a tag as `locale()` gives it, `zone` an IANA name (an unknown one is UTC), `link` the
-        approver's page, which can decide or only show. Raises `RenderError`.
+        approver's page, which can decide or only show, `own_request` whether the reader is the one who asked.
+        Raises `RenderError`.
         """
         chosen = self._chosen.get((template, locale)) or self._choose_files(template, locale)
         formats = formats_for(locale, zone)
@@ -178,6 +180,7 @@ class TemplateSet:
             "event": event if type(event) is dict else dict(event),
             "link": link,
             "can_decide": can_decide,
+            "own_request": own_request,
             "level": level.value,
             "locale": locale,
             "direction": formats.direction,

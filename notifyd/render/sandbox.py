@@ -30,7 +30,19 @@ TEXT_LIMIT: Final = 4000
 """How many characters of a sender's text the filter `text` keeps, unless told otherwise."""
 
 CONTEXT_NAMES: Final = frozenset(
-    {"event", "link", "can_decide", "level", "locale", "direction", "digest", "field", "message", "formats"}
+    {
+        "event",
+        "link",
+        "can_decide",
+        "own_request",
+        "level",
+        "locale",
+        "direction",
+        "digest",
+        "field",
+        "message",
+        "formats",
+    }
 )
 """What a template can name. Anything else is a fault at load, as a misspelt name would render empty."""
 

@@ -13,7 +13,7 @@ from attrs import evolve
 from notifyd.config.units import DAY
 from notifyd.errors import NotRetryableError, Reason
 from notifyd.flow.plan import make_plan, view
-from notifyd.model import AuditName, Event, Level, PlanEntry, State
+from notifyd.model import SECOND, AuditName, Event, Instant, Level, Message, PlanEntry, State
 from notifyd.security.envelope import unwrap
 from notifyd.security.links import Link
 from notifyd.wire.codec import rfc3339
@@ -76,13 +76,45 @@ async def test_a_request_fans_out_to_people_and_lists_with_one_link_each(tmp_pat
         assert link.expires_at == way.clock() + 7 * DAY
 
 
-async def test_only_a_request_asks_and_what_follows_shows(tmp_path: Path) -> None:
+def by_recipient(way: Flow, messages: list[Message]) -> dict[str | None, str | None]:
+    """To whom each went, and as whom its link decides."""
+    return {m.recipient: link_in(way, m.actions[0].url).recipient for m in messages}
+
+
+async def test_an_end_shows_and_nobody_gets_a_message_about_their_own_vote(tmp_path: Path) -> None:
     async with flow(tmp_path, PEOPLE) as way:
         document = await way.ask()
         await way.messages(3, "mail")
         await way.decide(document)
-        later = (await way.messages(6, "mail"))[3:]
-        assert {link_in(way, message.actions[0].url).recipient for message in later} == {None}
+        later = (await way.messages(5, "mail"))[3:]
+        assert by_recipient(way, later) == {"bob@acme.example": None, "ops@acme.example": None}
+
+
+async def test_a_vote_that_does_not_end_it_asks_those_who_have_not_voted(tmp_path: Path) -> None:
+    people = PEOPLE.replace('"bob@acme.example"]\nlists', '"bob@acme.example", "carol@acme.example"]\nlists')
+    async with flow(tmp_path, people) as way:
+        document = await way.ask(requiredApprovals=3)
+        await way.messages(4, "mail")
+        await way.decide(document)
+        second = (await way.messages(7, "mail"))[4:]
+        bob, carol, ops = "bob@acme.example", "carol@acme.example", "ops@acme.example"
+        assert by_recipient(way, second) == {bob: bob, carol: carol, ops: None}
+        asked = next(message for message in second if message.recipient == bob)
+        assert (asked.actions[0].label, asked.title[:16]) == ("Review and decide", "1 of 3 approvals")
+        assert any(field.lead for field in asked.fields)  # the deadline
+        await way.decide(document, actor=bob)
+        third = (await way.messages(10, "mail"))[7:]
+        assert by_recipient(way, third) == {"alice@acme.example": None, carol: carol, ops: None}
+
+
+async def test_who_asked_is_told_that_somebody_else_decides(tmp_path: Path) -> None:
+    async with flow(tmp_path, PEOPLE) as way:
+        await way.ask(requestedBy="Bob@acme.example")
+        mails = {message.recipient: message for message in await way.messages(3, "mail")}
+        own = mails["bob@acme.example"]
+        assert own.body.endswith("You asked for this approval, so somebody else decides.")
+        assert own.actions[0].label == "View the plan"
+        assert "Wer ihn hat, kann entscheiden" in mails["alice@acme.example"].body
 
 
 @pytest.mark.parametrize(("mode", "links"), [("decide", 1), ("view", 1), ("off", 0)])
@@ -202,12 +234,27 @@ async def test_a_template_that_nobody_ships_falls_back_and_is_counted(tmp_path: 
         assert way.metric("notifyd_template_fallbacks_total") == 1
 
 
-async def plan_of(text: str, **changes: Any) -> tuple[PlanEntry, ...]:
+async def plan_of(text: str, at: Instant = NOW, **changes: Any) -> tuple[PlanEntry, ...]:
     async with registry(text) as current:
-        body = {"kind": "pack.approval", "action": "requested", "planHash": "sha256:00"}
-        given = event("e1", body=orjson.dumps(body | changes).decode())
+        body = {"kind": "pack.approval", "action": "requested", "planHash": "sha256:00"} | changes
+        given = event("e1", body=orjson.dumps(body).decode(), action=body["action"], occurred_at=at)
         seen = view(given)
         return make_plan(given, seen, current.rules.match(seen).rules, current)
+
+
+@pytest.mark.parametrize(("waited", "told"), [(60, 0), (61, 4)])
+async def test_that_the_runner_was_told_is_news_only_a_minute_after_the_decision(
+    waited: int, told: int
+) -> None:
+    decision = {"decision": "approved", "actor": "eve@acme.example", "decidedAt": rfc3339(NOW)}
+    facts = {"action": "resumed", "status": "approved", "decision": decision}
+    assert len(await plan_of(PEOPLE, at=NOW + waited * SECOND, **facts)) == told
+
+
+async def test_that_the_runner_was_told_reaches_those_who_heard_of_no_decision() -> None:
+    decision = {"decision": "approved", "actor": "eve@acme.example", "decidedAt": rfc3339(NOW)}
+    rule = PEOPLE.replace('event.kind == "pack.approval"', 'event.action == "resumed"')
+    assert len(await plan_of(rule, at=NOW, action="resumed", status="approved", decision=decision)) == 4
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,13 @@ allow_private = ["127.0.0.0/8"]
 type = "fake"
 
 [[rules]]
-name = "all"
-when = 'event.kind == "pack.approval" && event.action != "requested"'
+name = "decisions"
+when = 'event.kind == "pack.approval" && !(event.action in ["requested", "resumed", "resume_failed"])'
+channels = ["team"]
+
+[[rules]]
+name = "callbacks"
+when = 'event.action in ["resumed", "resume_failed"]'
 channels = ["team"]
 """
 
@@ -274,7 +279,8 @@ async def test_a_callback_that_is_refused_for_good_is_told_replayed_and_told_aga
     assert (row.state, row.reason) == (State.DEAD, Reason.NOT_FOUND)
     told = (await way.messages(2))[1]
     assert told.event["action"] == "resume_failed"
-    assert told.event["resume"] == {"status": "failed", "reason": "not_found"}
+    assert told.event["resume"] == {"status": "failed", "reason": "not_found", "answered": 410}
+    assert "The runner answered 410: it may still be waiting." in told.body
     for times in (2, 3):  # by hand, and it fails once more
         await way.app._dispatcher.retry("acme", row.id)
         await arrived(runner, times)

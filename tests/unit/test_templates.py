@@ -335,7 +335,11 @@ def test_new_round_says_that_earlier_decisions_are_void() -> None:
 
 
 def test_failed_resume_says_why() -> None:
-    assert "could not be told: rejected." in render("resume-failed").body
+    body = render("resume-failed").body
+    assert "the runner has not taken it.\n\nThe runner refused the call: it may still be waiting." in body
+    answered = noticed("resume_failed", status="approved", resume={"reason": "rejected", "answered": 400})
+    body = templates().render("pack-approval", "en", event=answered).body
+    assert "The runner answered 400: it may still be waiting." in body
 
 
 @pytest.mark.parametrize("locale", LOCALES)

@@ -47,7 +47,7 @@ _EN: Final = {
     "pack": "Pack",
     "requested_by": "Requested by",
     "requested_at": "Requested on",
-    "expires_at": "Expires on",
+    "expires_at": "Decide by",
     "grants": "Needs the grants",
     "plan_hash": "Plan hash",
     "labels": "Labels",
@@ -62,7 +62,7 @@ _EN: Final = {
     "decide": "Your decision",
     "decide_as": "It is recorded as {actor}, for exactly this plan, and cannot be changed.",
     "comment": "Comment",
-    "comment_hint": "optional; the requester can read it",
+    "comment_hint": "optional; everyone told of this request can read it",
     "approve": "Approve",
     "reject": "Reject",
     # pages without a request
@@ -83,7 +83,7 @@ _DE: Final = {
     "badge.pending": "Entscheidung steht aus",
     "badge.approved": "Freigegeben",
     "badge.rejected": "Abgelehnt",
-    "badge.cancelled": "Abgebrochen",
+    "badge.cancelled": "Zurückgezogen",
     "badge.expired": "Abgelaufen",
     "badge.superseded": "Überholt",
     "state.view_only": "Dieser Link zeigt die Anfrage nur an. Entscheiden kann, wer einen persönlichen Link "
@@ -93,7 +93,7 @@ _DE: Final = {
     "state.voted": "Sie haben diesen Plan freigegeben. Jetzt fehlen noch andere.",
     "state.approved": "Am {when} von {who} freigegeben. Es gibt nichts mehr zu entscheiden.",
     "state.rejected": "Am {when} von {who} abgelehnt. Es gibt nichts mehr zu entscheiden.",
-    "state.cancelled": "Am {when} von {who} abgebrochen. Es gibt nichts mehr zu entscheiden.",
+    "state.cancelled": "Am {when} von {who} zurückgezogen. Es gibt nichts mehr zu entscheiden.",
     "state.expired": "Diese Anfrage ist am {when} ohne genügend Freigaben abgelaufen. Es braucht eine neue "
     "Anfrage.",
     "state.superseded": "Der Plan hat sich geändert, seit dieser Link verschickt wurde. Bitte verwenden Sie "
@@ -118,7 +118,7 @@ _DE: Final = {
     "pack": "Paket",
     "requested_by": "Angefragt von",
     "requested_at": "Angefragt am",
-    "expires_at": "Läuft ab am",
+    "expires_at": "Frist",
     "grants": "Nötige Rechte",
     "plan_hash": "Plan-Hash",
     "labels": "Labels",
@@ -132,7 +132,7 @@ _DE: Final = {
     "decide": "Ihre Entscheidung",
     "decide_as": "Sie wird als {actor} gespeichert, gilt für genau diesen Plan und lässt sich nicht ändern.",
     "comment": "Kommentar",
-    "comment_hint": "freiwillig; für die anfragende Stelle sichtbar",
+    "comment_hint": "freiwillig; sichtbar für alle, die zu dieser Anfrage benachrichtigt werden",
     "approve": "Freigeben",
     "reject": "Ablehnen",
     "gone.title": "Dieser Link ist abgelaufen",

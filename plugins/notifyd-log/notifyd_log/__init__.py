@@ -65,4 +65,4 @@ def _shown(text: str) -> str:
 
 @hookimpl
 def notifyd_channel_types() -> tuple[ChannelType, ...]:
-    return (ChannelType("log", LogConfig, LogChannel),)
+    return (ChannelType("log", LogConfig, LogChannel, for_programs=True),)

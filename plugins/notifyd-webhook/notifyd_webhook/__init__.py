@@ -174,4 +174,4 @@ def _has_own_body(config: WebhookConfig) -> bool:
 
 @hookimpl
 def notifyd_channel_types() -> tuple[ChannelType, ...]:
-    return (ChannelType("webhook", WebhookConfig, _open, own_body=_has_own_body),)
+    return (ChannelType("webhook", WebhookConfig, _open, own_body=_has_own_body, for_programs=True),)

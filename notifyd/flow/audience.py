@@ -1,0 +1,73 @@
+"""Who gets a message about an approval, and what they may do with it. Pure."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from notifyd.config.settings import Rule
+from notifyd.model import APPROVAL_KIND, SECOND, Event, Instant, Status
+from notifyd.registry.registry import OpenChannel, Registry
+
+_ACKNOWLEDGED: Final = "acknowledged"
+_TOGETHER: Final = 60 * SECOND
+"""A runner that is told within this time of the decision is no news of its own."""
+
+
+def audience(rule: Rule, channel: OpenChannel) -> Iterator[tuple[str | None, bool]]:
+    """Each recipient of `rule` over `channel`, and whether it is a person; None for a channel that many read."""
+    if not channel.personal:
+        yield None, False
+        return
+    yield from ((person, True) for person in rule.to)
+    yield from ((address, False) for address in rule.lists)
+
+
+def told_already(event: Event, seen: Mapping[str, Any], registry: Registry) -> Sequence[Rule]:
+    """The rules that told of the decision less than a minute before the runner heard of it."""
+    if event.kind != APPROVAL_KIND or event.action != "resumed" or not _at_once(event, seen):
+        return ()
+    return registry.rules.match({**seen, "action": _ACKNOWLEDGED}).rules
+
+
+def _at_once(event: Event, seen: Mapping[str, Any]) -> bool:
+    decided = _member(seen, "decision").get("decidedAt")
+    return isinstance(decided, str) and event.occurred_at - _instant(decided) <= _TOGETHER
+
+
+def _instant(text: str) -> Instant:
+    return round(dt.datetime.fromisoformat(text).timestamp() * SECOND)
+
+
+def is_own_vote(event: Event, seen: Mapping[str, Any], recipient: str | None, registry: Registry) -> bool:
+    """Is the event the vote of this very recipient, who needs no message about it?"""
+    if event.kind != APPROVAL_KIND or event.action != _ACKNOWLEDGED or recipient is None:
+        return False
+    return _same(recipient, _member(seen, "decision").get("actor"), registry)
+
+
+def is_own_request(event: Event, seen: Mapping[str, Any], recipient: str | None, registry: Registry) -> bool:
+    """Is the recipient the one who asked, and so not the one who decides?"""
+    if event.kind != APPROVAL_KIND or recipient is None or registry.settings.approvals.allow_self_approval:
+        return False
+    return _same(recipient, seen.get("requestedBy"), registry)
+
+
+def is_asked(event: Event, seen: Mapping[str, Any], recipient: str, registry: Registry) -> bool:
+    """Is this person's link one that decides: at the request, and again while others' votes are too few?"""
+    waiting = event.action == _ACKNOWLEDGED and seen.get("status") == Status.PENDING.value
+    if not (event.action == "requested" or waiting):
+        return False
+    voters = _member(seen, "approvals").get("actors")
+    return not any(_same(recipient, voter, registry) for voter in voters or ())
+
+
+def _member(seen: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = seen.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _same(recipient: str, name: Any, registry: Registry) -> bool:
+    canonical = registry.actors.canonical
+    return isinstance(name, str) and canonical(recipient) == canonical(name)
