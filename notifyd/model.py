@@ -159,7 +159,10 @@ class Principal:
 
 @frozen
 class Decision:
-    """One actor's recorded decision. `answer` is the response body, repeated byte for byte."""
+    """One actor's recorded decision. `answer` is the response body, repeated byte for byte.
+
+    `message_id` is the `webhook-id` of the signed request that it came in, "" where none was signed.
+    """
 
     decision_hash: str
     actor: str
@@ -172,6 +175,7 @@ class Decision:
     client: str  # the machine client or token subject that carried it; "" for a link
     correlation_id: str
     answer: str
+    message_id: str = ""
 
 
 class EffectKind(StrEnum):

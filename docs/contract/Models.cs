@@ -525,7 +525,7 @@ public sealed record CloudEvent
     public IDictionary<string, JsonElement>? Extensions { get; init; }
 }
 
-/// <summary>A decision. `tenant`, `runId` and `approvalId` are required where the body is signed.</summary>
+/// <summary>A decision. `tenant`, `runId` and `approvalId` are required where the body is signed. `round` is required once the approval has had more than one.</summary>
 public sealed record AckRequest
 {
     /// <summary>What is decided.</summary>
@@ -535,6 +535,11 @@ public sealed record AckRequest
     /// <summary>The plan that was looked at; refused where it is not the present one.</summary>
     [JsonPropertyName("planHash")]
     public required string PlanHash { get; init; }
+
+    /// <summary>The round that was looked at; required once there was more than one.</summary>
+    [JsonPropertyName("round")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public long? Round { get; init; }
 
     /// <summary>Who decides: the client itself, if left out, else a name that it may act as.</summary>
     [JsonPropertyName("actor")]

@@ -13,7 +13,9 @@ from notifyd.errors import (
     AlreadyDecidedError,
     AlreadyVotedError,
     ExpiredError,
+    Fault,
     GrantMissingError,
+    InvalidError,
     PlanChangedError,
     SelfApprovalError,
 )
@@ -35,9 +37,10 @@ Canonical: TypeAlias = Callable[[str], str]
 
 @frozen
 class Ballot:
-    """A decision as it comes in. `actor` is canonical; `round` is the link's, None where no link carries it.
+    """A decision as it comes in. `actor` is canonical; `round` is the one it names, None where it names none.
 
-    `client` is the machine client or token that carried it, "" for a link.
+    `client` is the machine client or token that carried it, "" for a link. `message_id` is the `webhook-id` of
+    the signed request that it came in, "" where none was signed.
     """
 
     tenant: str
@@ -52,6 +55,7 @@ class Ballot:
     grants: frozenset[str]
     correlation_id: str
     round: int | None = None
+    message_id: str = ""
 
     @property
     def key(self) -> ApprovalKey:
@@ -66,8 +70,9 @@ def ballot_hash(approval: Approval, ballot: Ballot, round_: int) -> str:
 def earlier_answer(approval: Approval, ballot: Ballot) -> Decision | None:
     """The recorded decision that `ballot` repeats, whatever has happened since.
 
-    In the present round where the plan is the present one (or the link names a round), else in any round of
-    that plan: a plan that comes back in a later round asks anew.
+    In the round that it names; where it names none, in the present one if the plan is the present one, else in
+    any round of that plan: a plan that comes back in a later round asks anew. Only the very request that was
+    signed for an earlier round, captured and sent again, is told what it was told then.
     """
     if ballot.round is not None:
         rounds = [ballot.round]
@@ -76,7 +81,17 @@ def earlier_answer(approval: Approval, ballot: Ballot) -> Decision | None:
     else:
         rounds = sorted({d.round for d in approval.decisions}, reverse=True)
     wanted = {ballot_hash(approval, ballot, r) for r in rounds}
-    return next((d for d in approval.decisions if d.decision_hash in wanted), None)
+    repeats = (
+        d for d in approval.decisions if d.decision_hash in wanted or _same_request(approval, d, ballot)
+    )
+    return next(repeats, None)
+
+
+def _same_request(approval: Approval, recorded: Decision, ballot: Ballot) -> bool:
+    """Is `ballot` the signed request that `recorded` came in?"""
+    if not ballot.message_id or (recorded.client, recorded.message_id) != (ballot.client, ballot.message_id):
+        return False
+    return recorded.decision_hash == ballot_hash(approval, ballot, recorded.round)
 
 
 def check_grants(approval: Approval, grants: frozenset[str]) -> None:
@@ -102,15 +117,18 @@ def check_ballot(
     """What stands against recording `ballot`, in the contract's order, for one that is not a repeat.
 
     `canonical` is by today's configuration. Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`,
-    `SelfApprovalError` or `AlreadyVotedError`.
+    `InvalidError` where the round is to be named and is not, `SelfApprovalError` or `AlreadyVotedError`.
     """
     if approval.status is Status.EXPIRED or approval.overdue(now):
         raise ExpiredError("this approval has expired; a rerun needs a new approvalId")
     if approval.status.ended:
         raise AlreadyDecidedError(f"this approval has ended as {approval.status.value}")
-    stale_link = ballot.round is not None and ballot.round != approval.round
-    if stale_link or ballot.plan_hash != approval.plan_hash:
+    other_round = ballot.round is not None and ballot.round != approval.round
+    if other_round or ballot.plan_hash != approval.plan_hash:
         raise PlanChangedError("the plan has changed since; look at the present one and decide on that")
+    if ballot.round is None and approval.round > 1:
+        # A plan may come back: what was said of it in an earlier round would count in this one.
+        raise InvalidError([Fault("/round", "is required: this approval has had more than one round")])
     if not allow_self and is_requester(approval, ballot.actor, canonical):
         raise SelfApprovalError("who asked for an approval does not decide it")
     if has_decided(approval, ballot.actor, canonical):
@@ -134,6 +152,7 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
         client=ballot.client,
         correlation_id=ballot.correlation_id,
         answer="",
+        message_id=ballot.message_id,
     )
     counted = evolve(approval, version=approval.version + 1, decisions=(*approval.decisions, decision))
     status = _status(counted, ballot.choice)

@@ -57,10 +57,13 @@ def _destination(name: str, body: bytes) -> tuple[str, str]:
 @click.argument("approval")
 @click.option("--decision", type=click.Choice(["approved", "rejected"]), required=True)
 @click.option("--plan-hash", required=True, help="The plan that was looked at: sha256:<64 hex>.")
+@click.option(
+    "--round", "round_", type=click.IntRange(min=1), help="Its round, where the approval has had several."
+)
 @click.option("--actor", help="Who decides; by default the client itself.")
 @click.option("--comment", help="Why, for those who read it later.")
 def ack(
-    remote: Remote, client_name: str | None, as_json: bool, run: str, approval: str, **ballot: str
+    remote: Remote, client_name: str | None, as_json: bool, run: str, approval: str, **ballot: Any
 ) -> None:
     """Decide the approval APPROVAL of the run RUN."""
     client = remote.sender(client_name)
@@ -84,6 +87,7 @@ def _ballot(
     *,
     decision: str,
     plan_hash: str,
+    round_: int | None,
     actor: str | None,
     comment: str | None,
 ) -> dict[str, Any]:
@@ -94,8 +98,13 @@ def _ballot(
         "decision": decision,
         "planHash": plan_hash,
     }
-    named = {"tenant": {"id": tenant} if tenant else None, "actor": actor, "comment": comment}
-    return document | {name: value for name, value in named.items() if value is not None}
+    given = {
+        "tenant": {"id": tenant} if tenant else None,
+        "round": round_,
+        "actor": actor,
+        "comment": comment,
+    }
+    return document | {name: value for name, value in given.items() if value is not None}
 
 
 def _shown(answer: dict[str, Any]) -> dict[str, Any]:

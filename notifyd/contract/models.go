@@ -173,9 +173,12 @@ type CloudEvent struct {
 }
 
 // AckRequest: A decision. `tenant`, `runId` and `approvalId` are required where the body is signed.
+//
+// `round` is required once the approval has had more than one.
 type AckRequest struct {
 	Decision   Decision `json:"decision"`
 	PlanHash   string   `json:"planHash"`
+	Round      *int64   `json:"round,omitempty"`
 	Actor      *string  `json:"actor,omitempty"`
 	Comment    *string  `json:"comment,omitempty"`
 	Tenant     *Tenant  `json:"tenant,omitempty"`

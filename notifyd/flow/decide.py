@@ -51,8 +51,8 @@ class Decisions:
 
         `private` says that nobody can read along (TLS, or loopback): only then may the token go in clear,
         where `approvals.return_resume_token` asks for it. Raises `NotFoundError`, `GrantMissingError`,
-        `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `SelfApprovalError`, `AlreadyVotedError`
-        or `StoreError`.
+        `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `InvalidError`, `SelfApprovalError`,
+        `AlreadyVotedError` or `StoreError`.
         """
         # One after the other: a hundred who came at once would race a hundred times a hundred times.
         async with self._turns.setdefault(ballot.key, asyncio.Lock()):

@@ -14,7 +14,7 @@ from notifyd.store import ApprovalFilter, AuditFilter, Page
 from notifyd.web import correlation
 from notifyd.web.addresses import Gate
 from notifyd.web.answers import approval_json, audit_json, callback_reason, json_answer, json_bytes
-from notifyd.web.auth import Caller, Signature, authorize, claimed_tenant
+from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant
 from notifyd.web.body import read_body, read_json
 from notifyd.web.lists import Listing, choice_of
 from notifyd.web.services import SERVICES
@@ -87,6 +87,8 @@ def _ballot(request: web.Request, caller: Caller, ack: AckRequest) -> Ballot:
         client=principal.name,
         grants=principal.grants,
         correlation_id=correlation.current.get(),
+        round=ack.round,
+        message_id=request.headers[ID_HEADER] if caller.signed else "",
     )
 
 

@@ -29,6 +29,7 @@ from notifyd.security.signing import verify
 from notifyd.web.services import SERVICES
 
 CLIENT_HEADER: Final = istr("X-Notifyd-Client")
+ID_HEADER: Final = istr("webhook-id")
 SIGNATURE_HEADER: Final = istr("webhook-signature")
 TENANT_HEADERS: Final = (istr("X-Notifyd-Tenant"), istr("X-StellaOps-Tenant"))
 

@@ -59,6 +59,7 @@ Time: TypeAlias = Annotated[
     Instant, Check(_instant, {"type": "string", "format": "date-time", "pattern": f"^{codec.RFC3339}$"})
 ]
 Count: TypeAlias = Annotated[int, between(1, 100)]
+Round: TypeAlias = Annotated[int, between(1, 2**31 - 1)]
 EndStatus: TypeAlias = Annotated[Status, choice(s for s in Status if s.ended)]
 Decision: TypeAlias = Annotated[Choice, choice(Choice)]
 
@@ -207,10 +208,14 @@ def _faults_without_type(document: dict[str, Any]) -> list[Fault]:
 
 @frozen(kw_only=True)
 class AckRequest:
-    """A decision. `tenant`, `runId` and `approvalId` are required where the body is signed."""
+    """A decision. `tenant`, `runId` and `approvalId` are required where the body is signed.
+
+    `round` is required once the approval has had more than one.
+    """
 
     decision: Decision
     plan_hash: PlanHash
+    round: Round | None = None
     actor: Text | None = None
     comment: str | None = None
     tenant: Tenant | None = None

@@ -101,8 +101,8 @@ def timed_out(stored: Approval) -> Approval:
     return after
 
 
-VOTED = cast(pending(required_approvals=2), ballot(), NOW - MINUTE)
-"""Two must approve, Alice has."""
+VOTED = cast(pending(required_approvals=2), ballot(message_id="msg-1"), NOW - MINUTE)
+"""Two must approve, Alice has, by a signed request."""
 
 STATES: dict[str, Approval] = {
     "pending": pending(),
@@ -129,6 +129,12 @@ BALLOTS: dict[str, Ballot] = {
     "bob, without a grant": ballot(actor=BOB, grants=frozenset({"Packs.Approve"})),
     "alice, without a grant": ballot(grants=frozenset()),
     "bob approves the other plan": ballot(actor=BOB, plan_hash=OTHER),
+    "alice's request that was captured": ballot(message_id="msg-1"),
+    "alice's request, captured by a client of the same ids": ballot(message_id="msg-1", client="other"),
+    "alice's other request": ballot(message_id="msg-2"),
+    "alice's other request of the same id": rejects(message_id="msg-1"),
+    "alice approves round 2": ballot(round=2, plan_hash=OTHER),
+    "alice approves round 3": ballot(round=3),
     "alice by the link of round 1": ballot(via=Via.LINK, round=1),
     "bob by the link of round 1": ballot(via=Via.LINK, actor=BOB, round=1),
     "bob by the link of round 2": ballot(via=Via.LINK, actor=BOB, round=2, plan_hash=OTHER),
@@ -156,30 +162,49 @@ def row(pending: str, two: str, voted: str, **others: str) -> dict[str, str]:
     return {"pending": pending, "pending for two": two, "voted": voted} | closed | others
 
 
+UNNAMED = "invalid_event"  # the round is to be named
+
 REPEATED = dict.fromkeys(("voted", "overdue", "approved", "expired", "cancelled"), "repeat")
 
+APPROVES = row("approved", "pending", **REPEATED, replanned="repeat", returned=UNNAMED)
+
 TABLE: dict[str, dict[str, str]] = {
-    "alice approves": row("approved", "pending", **REPEATED, replanned="repeat", returned="pending"),
-    "alice approves, in other words": row(
-        "approved", "pending", **REPEATED, replanned="repeat", returned="pending"
-    ),
+    "alice approves": APPROVES,
+    "alice approves, in other words": APPROVES,
     "alice rejects": row(
         "rejected",
         "rejected",
         "already_voted",
         rejected="repeat",
         replanned="plan_changed",
-        returned="rejected",
+        returned=UNNAMED,
     ),
-    "bob approves": row("approved", "pending", "approved", replanned="plan_changed", returned="pending"),
-    "bob rejects": row("rejected", "rejected", "rejected", replanned="plan_changed", returned="rejected"),
+    "bob approves": row("approved", "pending", "approved", replanned="plan_changed", returned=UNNAMED),
+    "bob rejects": row("rejected", "rejected", "rejected", replanned="plan_changed", returned=UNNAMED),
     "the requester approves": row(
-        "self_approval", "self_approval", "self_approval", replanned="plan_changed", returned="self_approval"
+        "self_approval", "self_approval", "self_approval", replanned="plan_changed", returned=UNNAMED
     ),
     "bob, without a grant": dict.fromkeys(STATES, "grant_missing"),
     "alice, without a grant": dict.fromkeys(STATES, "grant_missing"),
     "bob approves the other plan": row(
+        "plan_changed", "plan_changed", "plan_changed", replanned=UNNAMED, returned="plan_changed"
+    ),
+    "alice's request that was captured": APPROVES | {"returned": "repeat"},
+    "alice's request, captured by a client of the same ids": APPROVES,
+    "alice's other request": APPROVES,
+    "alice's other request of the same id": row(
+        "rejected",
+        "rejected",
+        "already_voted",
+        rejected="repeat",
+        replanned="plan_changed",
+        returned=UNNAMED,
+    ),
+    "alice approves round 2": row(
         "plan_changed", "plan_changed", "plan_changed", replanned="pending", returned="plan_changed"
+    ),
+    "alice approves round 3": row(
+        "plan_changed", "plan_changed", "plan_changed", replanned="plan_changed", returned="pending"
     ),
     "alice by the link of round 1": row(
         "approved", "pending", **REPEATED, replanned="repeat", returned="repeat"
@@ -220,6 +245,8 @@ FIRST_OF_TWO: dict[str, tuple[Approval, Ballot, str]] = {
     ),
     "the end before the plan": (STATES["approved"], ballot(plan_hash=OTHER), "already_decided"),
     "the clock before the plan": (OVERDUE, ballot(plan_hash=OTHER), "expired"),
+    "the plan before the round": (STATES["returned"], ballot(actor=BOB, plan_hash=OTHER), "plan_changed"),
+    "the round before the requester": (STATES["returned"], ballot(actor=CI), UNNAMED),
     "the plan before the requester": (pending(), ballot(actor=CI, plan_hash=OTHER), "plan_changed"),
     "the plan before another choice": (VOTED, rejects(plan_hash=OTHER), "plan_changed"),
     "the requester before another choice": (

@@ -272,7 +272,10 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     ("PackEvent", changed(events.load("hold-en"), policy=None)),
     ("PackEvent", changed(events.load("released-en"), policy={"id": ""})),
     *(("AckRequest", changed(ACK, decision=value)) for value in ("approve", "", None, ...)),
-    *(("AckRequest", changed(ACK, **member)) for member in ({"actor": ""}, {"round": 1}, {"tenant": "acme"})),
+    *(
+        ("AckRequest", changed(ACK, **member))
+        for member in ({"actor": ""}, {"round": 0}, {"round": 1.5}, {"rounds": 1}, {"tenant": "acme"})
+    ),
     *(("CloudEvent", changed(CLOUD, specversion=value)) for value in ("0.3", "1", 1.0, None, ...)),
     *(
         ("CloudEvent", changed(CLOUD, type=value))
@@ -309,7 +312,8 @@ TAKEN: Final[list[tuple[str, Any]]] = [
     ("PackEvent", changed(REQUESTED, occurredAt="2026-11-04t09:30:00.123456789+01:00")),
     ("PackEvent", changed(REQUESTED, packId="pkg:a/b@c", eventId="..a")),
     ("PackEvent", changed(events.load("hold-en"), resume=None)),
-    ("AckRequest", changed(ACK, actor=None, comment=None, tenant=None, runId=None)),
+    ("AckRequest", changed(ACK, round=2**31 - 1)),
+    ("AckRequest", changed(ACK, round=None, actor=None, comment=None, tenant=None, runId=None)),
     ("CloudEvent", changed(CLOUD, data=None, data_base64="QUI=")),
     ("CloudEvent", changed(CLOUD, data={"a": [1.5]}, ext=-(2**31), other=True, more="x")),
     ("CloudEvent", changed(CLOUD, subject=None, time=None, tenant=None, ext=None)),

@@ -1,0 +1,74 @@
+"""Attacks that once worked, each by its name, against a running notifyd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from tests.daemon import Answer, Daemon
+
+PACK = "/notifications/pack-approvals"
+ACK = f"{PACK}/run-0042/deploy-prod/ack"
+OTHER_PLAN = "sha256:" + "0" * 64
+
+
+def problem(answer: Answer) -> tuple[int, str]:
+    return answer.status, answer.json["code"]
+
+
+def ack(asked: dict[str, Any], **members: Any) -> dict[str, Any]:
+    """Alice approves what was asked, in a body complete enough to be signed."""
+    body = {"decision": "approved", "planHash": asked["planHash"], "actor": "alice@acme.example"}
+    return (
+        body
+        | {"tenant": {"id": "acme"}, "runId": asked["runId"], "approvalId": asked["approvalId"]}
+        | members
+    )
+
+
+# --- replay ------------------------------------------------------------------------------------------------
+
+
+async def ask_again(notifyd: Daemon, plan: str) -> dict[str, Any]:
+    """Open the next round, for `plan`."""
+    notifyd.clock.turn(1)
+    return await notifyd.ask(planHash=plan, requiredApprovals=2)
+
+
+async def test_a_captured_signed_ack_counts_in_no_later_round_where_its_plan_comes_back(
+    notifyd: Daemon,
+) -> None:
+    asked = await notifyd.ask(requiredApprovals=2)
+    body = orjson.dumps(ack(asked))
+    captured = {"Content-Type": "application/json"} | notifyd.signature(body)
+    first = await notifyd.call("POST", ACK, data=body, headers=captured)
+    await ask_again(notifyd, OTHER_PLAN)
+    replaced = await notifyd.call("POST", ACK, data=body, headers=captured)
+    await ask_again(notifyd, asked["planHash"])
+    replayed = await notifyd.call("POST", ACK, data=body, headers=captured)
+    assert (first.status, first.json["approvals"]["received"]) == (200, 1)
+    assert (replaced.body, replayed.body) == (first.body, first.body)
+    now = await notifyd.approval(asked)
+    assert (now["status"], now["round"], now["approvals"]["received"]) == ("pending", 3, 0)
+
+
+async def test_a_captured_signed_ack_that_never_arrived_counts_in_no_later_round(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requiredApprovals=2)
+    body = orjson.dumps(ack(asked))
+    captured = {"Content-Type": "application/json"} | notifyd.signature(body)
+    for plan in (OTHER_PLAN, asked["planHash"]):
+        await ask_again(notifyd, plan)
+    answer = await notifyd.call("POST", ACK, data=body, headers=captured)
+    assert problem(answer) == (422, "invalid_event")
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/round"]
+    assert (await notifyd.approval(asked))["approvals"]["received"] == 0
+
+
+async def test_an_ack_for_another_round_of_the_same_plan_is_a_changed_plan(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requiredApprovals=2)
+    assert problem(await notifyd.signed(ACK, ack(asked, round=2))) == (409, "plan_changed")
+    for plan in (OTHER_PLAN, asked["planHash"]):
+        await ask_again(notifyd, plan)
+    assert problem(await notifyd.signed(ACK, ack(asked, round=1))) == (409, "plan_changed")
+    assert (await notifyd.signed(ACK, ack(asked, round=3))).json["approvals"]["received"] == 1
