@@ -372,7 +372,7 @@ def test_the_owed_notice_tells_rules_of_the_request_and_the_decision() -> None:
     assert "type" not in body
     assert body["decision"]["actor"] == ALICE
     assert body["decision"]["comment"] == "looks good"
-    assert body["approvals"] == {"required": 2, "received": 1}
+    assert body["approvals"] == {"required": 2, "received": 1, "actors": [ALICE]}
     assert body["status"] == "pending"
 
 
