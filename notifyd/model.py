@@ -239,7 +239,7 @@ class Approval:
     required_grants: tuple[str, ...]
     required_approvals: int
     requested_by: str  # canonical actor
-    client: str  # the client whose request opened the round; "" where an Updated came first
+    client: str  # the client whose request opened the round, or whose Updated came first
     requested_at: Instant  # the round's occurredAt
     created_at: Instant
     expires_at: Instant | None
@@ -254,10 +254,21 @@ class Approval:
     resume_delivery: str | None = None
     applied: tuple[Applied, ...] = ()
     effects: tuple[Effect, ...] = ()
+    owner: str = ""  # the client whose event made it; "" in what was written before this was kept
 
     @property
     def key(self) -> ApprovalKey:
         return ApprovalKey(self.tenant, self.run_id, self.approval_id)
+
+    @property
+    def belongs_to(self) -> str:
+        """The client whose it is; "" where nobody knows."""
+        return self.owner or self.client
+
+    @property
+    def requested(self) -> bool:
+        """Has a request come? An Updated may have been first, and then nobody was ever asked."""
+        return self.callback_url is not None
 
     @property
     def ballots(self) -> tuple[Decision, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from attrs import evolve, frozen
 
@@ -24,6 +25,10 @@ from notifyd.wire.codec import derived_id
 
 _SILENT: Final = frozenset({Outcome.EXPIRED, Outcome.RECORDED})
 """Outcomes that people are not told of."""
+
+
+Shared: TypeAlias = Callable[[str, str], bool]
+"""Given an approval's client and another: does the first let the second act on what is its own?"""
 
 
 @frozen
@@ -48,24 +53,34 @@ class Update:
     plan_hash: str
 
 
-def on_requested(stored: Approval | None, event: Event, request: Request, now: Instant) -> Advance:
+def on_requested(
+    stored: Approval | None, event: Event, request: Request, now: Instant, shared: Shared
+) -> Advance:
     """Open round 1, open a later round, or only record. An approval that is over stays so.
 
     Over is also what is past its expiry at `now`: ending it is left to the timer, with all that it sets off.
+    An approval belongs to the client that made it: what another one asks, it only records. The end of one that
+    was never asked for, told by a client that has no say over it, keeps nobody from asking.
     """
     done = applied_before(stored.applied if stored else (), event)
     if done is not None:
         return answer(done, _requested_audit(event, done))
     if stored is None:
-        return _open_round(event, request, now, version=1, round_=1, before=None)
+        return _open_round(event, request, now, before=None)
+    if not stored.requested and not _may(event.client, stored.belongs_to, shared):
+        return _open_round(event, request, now, before=stored)
+    if not _may(stored.belongs_to, event.client, shared):
+        return recorded(event, stored.version, stored.round, AuditName.REQUESTED, belongsTo=stored.belongs_to)
     over = stored.status.ended or stored.overdue(now)
     if over or event.occurred_at <= stored.heard_at:
         return recorded(event, stored.version, stored.round, AuditName.REQUESTED)
     if request.plan_hash == stored.plan_hash:
         return _asked_again(stored, event)
-    return _open_round(
-        event, request, now, version=stored.version + 1, round_=stored.round + 1, before=stored
-    )
+    return _open_round(event, request, now, before=stored)
+
+
+def _may(owner: str, client: str, shared: Shared) -> bool:
+    return owner in ("", client) or shared(owner, client)
 
 
 def _asked_again(stored: Approval, event: Event) -> Advance:
@@ -77,11 +92,12 @@ def _asked_again(stored: Approval, event: Event) -> Advance:
     return answer(done, _requested_audit(event, done), heard)
 
 
-def _open_round(
-    event: Event, request: Request, now: Instant, *, version: int, round_: int, before: Approval | None
-) -> Advance:
+def _open_round(event: Event, request: Request, now: Instant, *, before: Approval | None) -> Advance:
+    asked = before is not None and before.requested
+    version = before.version + 1 if before else 1
+    round_ = before.round + 1 if before and asked else 1
     stillborn = request.expires_at <= now
-    outcome = Outcome.EXPIRED if stillborn else Outcome.NEW_ROUND if before else Outcome.OPENED
+    outcome = Outcome.EXPIRED if stillborn else Outcome.NEW_ROUND if asked else Outcome.OPENED
     applied = Applied(event.key, version, round_, outcome, event.occurred_at)
     key = approval_key_of(event)
     approval = Approval(
@@ -108,9 +124,10 @@ def _open_round(
         ended_by=NOTIFYD if stillborn else None,
         applied=(*(before.applied if before else ()), applied),
         effects=before.effects if before else (),
+        owner=before.belongs_to if before and asked else event.client,
     )
     if stillborn:
-        approval = _over_at_once(approval, now, asked=before is not None)
+        approval = _over_at_once(approval, now, asked=asked)
     return answer(applied, _requested_audit(event, applied), approval)
 
 
@@ -126,10 +143,11 @@ def _requested_audit(event: Event, done: Applied) -> tuple[AuditRecord, ...]:
     return tuple(arrival_audit(event, name, outcome=done.outcome, round=done.round) for name in names)
 
 
-def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance:
+def on_updated(stored: Approval | None, event: Event, update: Update, shared: Shared) -> Advance:
     """The first end wins: end a pending approval, create an unknown one as ended, else only record.
 
-    People are told of the end over what was asked: the update need not repeat it.
+    People are told of the end over what was asked: the update need not repeat it. Another client's approval is
+    not ended.
     """
     done = applied_before(stored.applied if stored else (), event)
     body = over(stored.request, event.body) if stored else event.body
@@ -137,6 +155,8 @@ def on_updated(stored: Approval | None, event: Event, update: Update) -> Advance
         return answer(done, _updated_audit(event, done, update), body=body)
     if stored is not None and stored.status.ended:
         return recorded(event, stored.version, stored.round, AuditName.UPDATED)
+    if stored is not None and not _may(stored.belongs_to, event.client, shared):
+        return recorded(event, stored.version, stored.round, AuditName.UPDATED, belongsTo=stored.belongs_to)
     before = stored or _unknown(event, update)
     version = before.version + 1
     done = Applied(event.key, version, before.round, Outcome.ENDED, event.occurred_at)
@@ -169,7 +189,7 @@ def _unknown(event: Event, update: Update) -> Approval:
         required_grants=(),
         required_approvals=1,
         requested_by="",
-        client="",
+        client=event.client,
         requested_at=event.occurred_at,
         created_at=event.received_at,
         expires_at=None,
@@ -177,6 +197,7 @@ def _unknown(event: Event, update: Update) -> Approval:
         sealed_token=None,
         correlation_id=event.correlation_id,
         request=event.body,
+        owner=event.client,
     )
 
 
@@ -200,8 +221,8 @@ def answer(
     return Advance(subject, done.outcome, notify, done.version, done.round, audit, body)
 
 
-def recorded(event: Event, version: int, round_: int, name: AuditName) -> Advance:
-    audit = arrival_audit(event, name, outcome=Outcome.RECORDED, round=round_)
+def recorded(event: Event, version: int, round_: int, name: AuditName, **why: str) -> Advance:
+    audit = arrival_audit(event, name, outcome=Outcome.RECORDED, round=round_, **why)
     return answer(Applied(event.key, version, round_, Outcome.RECORDED), (audit,))
 
 

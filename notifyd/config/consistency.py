@@ -72,6 +72,12 @@ def _clients(draft: Draft, findings: Findings) -> None:
             owner = owners.setdefault(token, name)
             if owner != name:
                 at.under("token_hashes", index).add(f'is a token of the client "{owner}" too')
+        others = draft.clients.keys() - {name}
+        for index, other in enumerate(client.shares):
+            if other not in others:
+                at.under("shares", index).add(
+                    f'there is no other client "{other}"; there are: {listed(others)}'
+                )
 
 
 def _actors(draft: Draft, findings: Findings) -> None:

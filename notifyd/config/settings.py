@@ -134,7 +134,10 @@ class StoreSettings:
 
 @frozen
 class Client:
-    """A program that may call. `token_hashes` are `sha256:<64 hex>` of its API tokens."""
+    """A program that may call. `token_hashes` are `sha256:<64 hex>` of its API tokens.
+
+    `shares` names clients that may open rounds of its approvals, and end them.
+    """
 
     hmac_secrets: tuple[SigningSecret, ...] = ()
     token_hashes: tuple[Annotated[str, Text(units.parse_token_hash)], ...] = ()
@@ -142,6 +145,7 @@ class Client:
     grants: tuple[Line, ...] = ()
     act_as: tuple[Line, ...] = ()
     tenants: tuple[Annotated[str, Text(units.parse_identifier)], ...] = ()
+    shares: tuple[str, ...] = ()
 
 
 @frozen

@@ -408,14 +408,14 @@ def _subject(
     event: PackEvent, registry: Registry, now: Instant, row: Event
 ) -> tuple[ApprovalKey | IncidentKey | None, Callable[[Any], Advance]]:
     """What the event is about, and what it does to that."""
-    key = row.approval_key
+    key, shared = row.approval_key, registry.clients.shares
     if isinstance(event, PackApprovalRequested):
         request = _request(event, row, registry)
-        return key, lambda stored: on_requested(stored, row, request, now)
+        return key, lambda stored: on_requested(stored, row, request, now, shared)
     if isinstance(event, PackApprovalUpdated):
         actor = registry.actors.canonical(event.decided_by)
         update = Update(event.status, actor, event.plan_hash)
-        return key, lambda stored: on_updated(stored, row, update)
+        return key, lambda stored: on_updated(stored, row, update, shared)
     step = on_hold if isinstance(event, PackPolicyHold) else on_released
     policy = event.policy.id if event.policy else ""
     hold = IncidentKey(row.tenant, event.run_id, event.approval_id, policy)

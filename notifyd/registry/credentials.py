@@ -24,6 +24,7 @@ class KnownClient:
     principal: Principal
     signed: Principal
     keys: tuple[bytes, ...] = field(repr=False)
+    shares: frozenset[str] = frozenset()
 
 
 @frozen
@@ -41,6 +42,11 @@ class Clients:
     def keys_of(self, name: str) -> tuple[bytes, ...]:
         client = self.named.get(name)
         return (client.keys if client else ()) or self.stranger_keys
+
+    def shares(self, owner: str, client: str) -> bool:
+        """Does `owner` let `client` act on the approvals that are its own?"""
+        known = self.named.get(owner)
+        return known is not None and client in known.shares
 
     def by_token(self, token: str) -> KnownClient | None:
         """Whose API token this is. Every hash is compared, whichever matches."""
@@ -70,7 +76,7 @@ def _known(name: str, client: Client) -> KnownClient:
         act_as=client.act_as,
     )
     keys = tuple(secret_bytes(secret) for secret in client.hmac_secrets)
-    return KnownClient(principal, evolve(principal, signed=True), keys)
+    return KnownClient(principal, evolve(principal, signed=True), keys, frozenset(client.shares))
 
 
 def _digest(text: str) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 
-from tests.daemon import Answer, Daemon
+from tests import events
+from tests.daemon import CALLBACK, Answer, Daemon
 
 PACK = "/notifications/pack-approvals"
 ACK = f"{PACK}/run-0042/deploy-prod/ack"
@@ -72,3 +74,26 @@ async def test_an_ack_for_another_round_of_the_same_plan_is_a_changed_plan(notif
         await ask_again(notifyd, plan)
     assert problem(await notifyd.signed(ACK, ack(asked, round=1))) == (409, "plan_changed")
     assert (await notifyd.signed(ACK, ack(asked, round=3))).json["approvals"]["received"] == 1
+
+
+# --- another client's approval -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shares", [[], ["outsider"]])
+async def test_another_client_opens_no_round_and_ends_nothing_unless_it_is_let(
+    notifyd: Daemon, shares: list[str]
+) -> None:
+    together = notifyd.text.replace('tenants = ["globex"]', 'tenants = ["acme", "globex"]')
+    named = f'act_as = ["*@acme.example"]\nshares = {shares}'
+    await notifyd.reload(together.replace('act_as = ["*@acme.example"]', named))
+    asked = await notifyd.ask()
+    notifyd.clock.turn(1)
+    other = notifyd.requested(
+        planHash=OTHER_PLAN, resume={"callbackUrl": f"{CALLBACK}/evil", "token": "stolen"}
+    )
+    replanned = await notifyd.signed(PACK, other, "outsider")
+    assert (replanned.status, replanned.json["outcome"]) == (202, "new_round" if shares else "recorded")
+    ended = await notifyd.signed(PACK, events.updated("approved", at=notifyd.clock()), "outsider")
+    assert (ended.status, ended.json["outcome"]) == (202, "ended" if shares else "recorded")
+    now = await notifyd.approval(asked)
+    assert (now["status"], now["round"]) == (("approved", 2) if shares else ("pending", 1))

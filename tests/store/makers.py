@@ -67,6 +67,16 @@ def event(key: str = "e1", **changes: Any) -> Event:
     return evolve(given, **changes)
 
 
+def nobody(owner: str, client: str) -> bool:
+    """No client lets another act on its approvals."""
+    return False
+
+
+def anybody(owner: str, client: str) -> bool:
+    """Every client lets every other act on its approvals."""
+    return True
+
+
 def approval(**changes: Any) -> Approval:
     given = Approval(
         tenant=TENANT,

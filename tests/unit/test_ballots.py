@@ -37,7 +37,7 @@ from notifyd.model import (
     Via,
 )
 from notifyd.security.actors import Actors
-from tests.store.makers import HOUR, MINUTE, NOW, approval, event
+from tests.store.makers import HOUR, MINUTE, NOW, approval, event, nobody
 
 PLAN = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -90,7 +90,7 @@ def replanned(stored: Approval, plan: str, number: int) -> Approval:
         sealed_token="sealed",
     )
     asking = event(f"round-{number}", occurred_at=NOW + number, body=REQUEST)
-    after = on_requested(stored, asking, wanted, NOW).subject
+    after = on_requested(stored, asking, wanted, NOW, nobody).subject
     assert isinstance(after, Approval)
     return after
 

@@ -828,6 +828,14 @@ def test_a_clients_lists_are_checked_entry_by_entry(key: str, value: str) -> Non
     assert f"auth.clients.c.{key}[0]" in found
 
 
+def test_a_client_shares_with_other_clients_that_there_are() -> None:
+    secret = f'token_hashes = ["{TOKEN_HASH}"]'
+    found = faults(f'[auth.clients.a]\n{secret}\nshares = ["a", "b", "c"]\n[auth.clients.b]\nshares = ["a"]')
+    assert found["auth.clients.a.shares[0]"] == 'there is no other client "a"; there are: b'
+    assert "auth.clients.a.shares[2]" in found
+    assert not {"auth.clients.a.shares[1]", "auth.clients.b.shares[0]"} & set(found)
+
+
 def test_one_alias_names_one_person() -> None:
     found = faults(
         """

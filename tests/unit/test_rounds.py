@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifyd.approval.ballots import Ballot, cast, check_ballot, expire
-from notifyd.approval.rounds import Request, Update, on_requested, on_updated
+from notifyd.approval.rounds import Request, Shared, Update, on_requested, on_updated
 from notifyd.errors import NotifydError
 from notifyd.model import (
     SECOND,
@@ -28,7 +28,7 @@ from notifyd.model import (
     Via,
 )
 from notifyd.store import Advance
-from tests.store.makers import HOUR, MINUTE, NOW, approval, event
+from tests.store.makers import HOUR, MINUTE, NOW, anybody, approval, event, nobody
 
 PLAN = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -81,12 +81,12 @@ def request(**changes: Any) -> Request:
 
 def asked(occurred_at: Instant, **changes: Any) -> Callable[[Approval | None], Advance]:
     asking = event("new", occurred_at=occurred_at)
-    return lambda stored: on_requested(stored, asking, request(**changes), NOW)
+    return lambda stored: on_requested(stored, asking, request(**changes), NOW, nobody)
 
 
 def told(status: Status) -> Callable[[Approval | None], Advance]:
     telling = event("new", action="updated", occurred_at=LATER)
-    return lambda stored: on_updated(stored, telling, Update(status, "bob@acme.example", OTHER))
+    return lambda stored: on_updated(stored, telling, Update(status, "bob@acme.example", OTHER), nobody)
 
 
 INPUTS: dict[str, Callable[[Approval | None], Advance]] = {
@@ -214,7 +214,7 @@ def test_a_new_round_takes_the_new_requests_terms_and_keeps_earlier_decisions_un
         callback_url="https://runner.acme.example/other",
         expires_at=NOW + 2 * HOUR,
     )
-    after = subject(on_requested(voted, asking, wanted, NOW))
+    after = subject(on_requested(voted, asking, wanted, NOW, anybody))
     assert (after.plan_hash, after.required_approvals, after.requested_by) == (OTHER, 3, "eve@acme.example")
     assert (after.required_grants, after.expires_at) == (("Packs.Approve", "prod"), NOW + 2 * HOUR)
     assert (after.callback_url, after.sealed_token) == (wanted.callback_url, "sealed anew")
@@ -229,16 +229,16 @@ def test_a_new_round_takes_the_new_requests_terms_and_keeps_earlier_decisions_un
 
 
 def test_a_plan_that_was_asked_for_again_since_is_not_overtaken_by_an_older_request() -> None:
-    opened = subject(on_requested(None, event("first", occurred_at=NOW - 5), request(), NOW))
-    heard = subject(on_requested(opened, event("again", occurred_at=NOW - 1), request(), NOW))
-    late = on_requested(heard, event("late", occurred_at=NOW - 3), request(plan_hash=OTHER), NOW)
+    opened = subject(on_requested(None, event("first", occurred_at=NOW - 5), request(), NOW, nobody))
+    heard = subject(on_requested(opened, event("again", occurred_at=NOW - 1), request(), NOW, nobody))
+    late = on_requested(heard, event("late", occurred_at=NOW - 3), request(plan_hash=OTHER), NOW, nobody)
     assert (late.subject, late.outcome, late.version) == (None, Outcome.RECORDED, 2)
 
 
 def test_asking_again_moves_nothing_but_when_the_plan_was_last_heard_of() -> None:
     voted = cast(pending(required_approvals=2), ballot(), NOW)
     again = request(expires_at=NOW + 9 * HOUR, required_approvals=1, callback_url="https://other.example/")
-    heard = subject(on_requested(voted, event("again", occurred_at=LATER), again, NOW))
+    heard = subject(on_requested(voted, event("again", occurred_at=LATER), again, NOW, nobody))
     assert heard.heard_at == LATER > voted.heard_at == OPENED_AT
     assert evolve(heard, version=voted.version, applied=voted.applied) == voted
     assert heard.version == voted.version + 1, "a write that others have to see"
@@ -248,14 +248,16 @@ def test_an_approval_remembers_one_repeated_request_a_round_however_many_come() 
     stored = pending()
     for number in range(50):
         asking = event(f"again-{number}", occurred_at=OPENED_AT + 1 + number)
-        stored = subject(on_requested(stored, asking, request(), NOW))
+        stored = subject(on_requested(stored, asking, request(), NOW, nobody))
     assert [one.event_key for one in stored.applied] == ["first", "again-49"]
     forgotten = event("again-3", occurred_at=OPENED_AT + 4)
-    assert on_requested(stored, forgotten, request(), NOW).subject is None
+    assert on_requested(stored, forgotten, request(), NOW, nobody).subject is None
 
 
 def test_a_request_of_an_earlier_round_does_not_count_as_word_of_the_present_one() -> None:
-    replanned = on_requested(asked_again(LATER), event("new", occurred_at=NOW), request(plan_hash=OTHER), NOW)
+    replanned = on_requested(
+        asked_again(LATER), event("new", occurred_at=NOW), request(plan_hash=OTHER), NOW, nobody
+    )
     assert subject(replanned).heard_at == NOW
 
 
@@ -264,7 +266,7 @@ def test_in_whatever_order_requests_come_the_latest_has_its_plan(order: list[int
     stored: Approval | None = None
     for number in order:
         asking = event(f"event-{number}", occurred_at=NOW - 10 + number)
-        advance = on_requested(stored, asking, request(plan_hash=plans[number]), NOW)
+        advance = on_requested(stored, asking, request(plan_hash=plans[number]), NOW, nobody)
         stored = subject(advance) if advance.subject is not None else stored
     assert stored is not None
     assert (stored.plan_hash, stored.heard_at) == (plans[5], NOW - 5)
@@ -274,11 +276,11 @@ def test_in_whatever_order_requests_come_the_latest_has_its_plan(order: list[int
 def test_a_request_past_the_expiry_is_recorded_and_leaves_the_end_to_the_timer(plan: str) -> None:
     overdue = pending(expires_at=NOW)
     wanted = request(plan_hash=plan)
-    late = on_requested(overdue, event("late", occurred_at=LATER), wanted, NOW)
+    late = on_requested(overdue, event("late", occurred_at=LATER), wanted, NOW, nobody)
     assert (late.subject, late.outcome, late.notify) == (None, Outcome.RECORDED, False)
     assert (late.version, late.round) == (overdue.version, overdue.round)
     assert expire(overdue, NOW) is not None
-    in_time = on_requested(overdue, event("late", occurred_at=LATER), wanted, NOW - 1)
+    in_time = on_requested(overdue, event("late", occurred_at=LATER), wanted, NOW - 1, nobody)
     assert subject(in_time).status is Status.PENDING
 
 
@@ -302,11 +304,11 @@ def test_a_later_round_that_comes_expired_owes_a_notice_to_those_who_were_asked_
 def test_an_update_is_seen_over_what_was_asked_with_its_own_members_on_top() -> None:
     asked = pending(request='{"labels":{"environment":"production"},"status":"?","type":"Requested"}')
     telling = event("new", action="updated", occurred_at=LATER, body='{"status":"approved","type":"Updated"}')
-    advance = on_updated(asked, telling, Update(Status.APPROVED, "bob@acme.example", OTHER))
+    advance = on_updated(asked, telling, Update(Status.APPROVED, "bob@acme.example", OTHER), nobody)
     seen = '{"labels":{"environment":"production"},"status":"approved","type":"Updated"}'
     assert advance.body == seen
     assert subject(advance).request == asked.request
-    again = on_updated(subject(advance), telling, Update(Status.APPROVED, "bob@acme.example", OTHER))
+    again = on_updated(subject(advance), telling, Update(Status.APPROVED, "bob@acme.example", OTHER), nobody)
     assert again.body == seen, "a repetition of the step sees the same"
 
 
@@ -319,8 +321,57 @@ def test_an_update_of_an_unknown_approval_creates_it_without_anything_to_resume(
 
 def test_a_request_that_comes_after_its_update_finds_it_ended() -> None:
     created = subject(INPUTS["cancelled"](None))
-    late = on_requested(created, event("late", occurred_at=NOW), request(), NOW)
+    late = on_requested(created, event("late", occurred_at=NOW), request(), NOW, nobody)
     assert (late.subject, late.outcome) == (None, Outcome.RECORDED)
+
+
+# --- whose it is -------------------------------------------------------------------------------------------
+
+
+def asked_by(client: str, stored: Approval | None, shared: Shared = nobody, **changes: Any) -> Advance:
+    asking = event(f"asked-by-{client}", occurred_at=LATER, client=client)
+    return on_requested(stored, asking, request(plan_hash=OTHER, **changes), NOW, shared)
+
+
+def told_by(client: str, stored: Approval | None, shared: Shared = nobody) -> Advance:
+    telling = event(f"told-by-{client}", action="updated", occurred_at=LATER, client=client)
+    return on_updated(stored, telling, Update(Status.CANCELLED, "eve@acme.example", PLAN), shared)
+
+
+@pytest.mark.parametrize("act", [asked_by, told_by])
+def test_another_client_moves_nothing_and_the_audit_says_whose_it_is(act: Callable[..., Advance]) -> None:
+    advance = act("stranger", pending())
+    assert (advance.subject, advance.outcome, advance.notify) == (None, Outcome.RECORDED, False)
+    assert [(line.actor, line.data["belongsTo"]) for line in advance.audit] == [
+        ("client:stranger", "task-runner")
+    ]
+    same_plan = act("stranger", pending(plan_hash=OTHER))
+    assert same_plan.subject is None, "nor does it say when the plan was last asked for"
+
+
+def test_a_client_that_is_let_in_opens_a_round_which_is_the_first_ones_still() -> None:
+    def lets_friend_in(owner: str, client: str) -> bool:
+        return (owner, client) == ("task-runner", "friend")
+
+    replanned = subject(asked_by("friend", pending(), lets_friend_in))
+    assert (replanned.round, replanned.client, replanned.belongs_to) == (2, "friend", "task-runner")
+    assert subject(told_by("task-runner", replanned, lets_friend_in)).status is Status.CANCELLED
+    assert subject(told_by("friend", replanned, lets_friend_in)).status is Status.CANCELLED
+    assert told_by("stranger", replanned, lets_friend_in).subject is None
+
+
+def test_what_an_older_version_left_without_a_client_anybody_may_end() -> None:
+    assert subject(told_by("stranger", pending(client=""))).status is Status.CANCELLED
+
+
+def test_the_end_that_a_stranger_tells_of_an_approval_to_come_keeps_nobody_from_asking() -> None:
+    foretold = subject(told_by("stranger", None))
+    advance = asked_by("task-runner", foretold)
+    asked = subject(advance)
+    assert (advance.outcome, advance.notify, asked.status) == (Outcome.OPENED, True, Status.PENDING)
+    assert (asked.round, asked.version, asked.belongs_to) == (1, foretold.version + 1, "task-runner")
+    assert (asked.ended_at, asked.ended_by) == (None, None)
+    assert asked_by("task-runner", foretold, anybody).subject is None, "a friend's word counts"
 
 
 def test_an_end_by_update_names_who_ended_it_and_owes_no_callback() -> None:
@@ -411,9 +462,9 @@ def apply(stored: Approval | None, step: Step, arrival: Event) -> Approval | Non
     now = NOW + step.at * MINUTE
     if step.kind == "requested":
         wanted = request(plan_hash=step.plan, required_approvals=step.quorum)
-        advance = on_requested(stored, arrival, wanted, now)
+        advance = on_requested(stored, arrival, wanted, now, nobody)
     elif step.kind == "updated":
-        advance = on_updated(stored, arrival, Update(step.status, step.actor, step.plan))
+        advance = on_updated(stored, arrival, Update(step.status, step.actor, step.plan), nobody)
     else:
         return _alone(stored, step, now)
     return stored if advance.subject is None else subject(advance)

@@ -165,7 +165,19 @@ CREATE INDEX approvals_dead_effects ON approvals (tenant) WHERE dead_effects > 0
 # The ids of the keys of keys.seal that rows may be sealed under, as JSON; NULL where they were never noted.
 _EIGHTH: Final = "ALTER TABLE store ADD COLUMN seal_keys TEXT;"
 
-MIGRATIONS: Final[tuple[str, ...]] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
+_NINTH: Final = "ALTER TABLE approvals ADD COLUMN owner TEXT NOT NULL DEFAULT '';"
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    _FIRST,
+    _SECOND,
+    _THIRD,
+    _FOURTH,
+    _FIFTH,
+    _SIXTH,
+    _SEVENTH,
+    _EIGHTH,
+    _NINTH,
+)
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
 
