@@ -142,7 +142,7 @@ class Ingest:
         faults = [
             Fault(pointer(index, "id"), self._conflict(append))
             for index, (append, one) in enumerate(pairs)
-            if not append.same(one.event)
+            if not (one.fresh or append.same(one.event))
         ]
         if faults:
             raise EventIdConflictError("the batch is not taken", faults)
@@ -170,7 +170,7 @@ class Ingest:
 
     async def _append(self, append: Append) -> Accepted:
         appended = await self._store.append(append)
-        if not append.same(appended.event):
+        if not (appended.fresh or append.same(appended.event)):
             raise EventIdConflictError(self._conflict(append))
         return self._accepted(append, appended)
 
