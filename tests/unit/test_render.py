@@ -95,7 +95,7 @@ def test_first_wish_that_exists_is_chosen(
         ([None, "de_AT"], "de-AT"),
         (["de-XX"], "de"),
         (["nonsense!", "../..", "", "de"], "de"),
-        (["fr-CH", "de"], "en"),
+        (["it-CH", "de"], "en"),
         ([None, None], "en"),
         ([], "en"),
     ],
@@ -110,7 +110,7 @@ def test_locale_in_force_is_the_first_wish_that_is_one(
 def test_default_locale_is_the_operators(tmp_path: Path) -> None:
     templates = TemplateSet.load([], [], "de_ch")
     assert templates.default_locale == "de-CH"
-    assert templates.locale(["fr"], "pack-approval") == "de-CH"
+    assert templates.locale(["it"], "pack-approval") == "de-CH"
     assert templates.locale(["de"], "there-is-no-such-template") == "de-CH"
 
 
@@ -146,9 +146,9 @@ def test_dates_follow_the_readers_territory_where_the_text_is_only_in_the_langua
 
 def test_html_twin_is_in_the_language_of_the_text(tmp_path: Path) -> None:
     """Also where an operator wrote the text in a language and left the mail's layout as it is."""
-    templates = load(tmp_path, thing_de_txt=text("Hallo"), thing_fr_txt=text("Salut"))
+    templates = load(tmp_path, thing_de_txt=text("Hallo"), thing_it_txt=text("Ciao"))
     assert "Gesendet von notifyd" in (templates.render("thing", "de-CH", event={}).html or "")
-    assert "Sent by notifyd" in (templates.render("thing", "fr", event={}).html or "")
+    assert "Sent by notifyd" in (templates.render("thing", "it", event={}).html or "")
 
 
 # --- what a template gives ---------------------------------------------------------------------------------
@@ -521,7 +521,7 @@ def test_operator_comes_before_plugins_and_they_before_the_built_ins(
         for name, locale in (("event", "en"), ("event", "de"), ("mine", "en"))
     ]
     assert bodies == ["first", "plugin", "second"]
-    assert templates.locales("digest") == ("de", "en")
+    assert templates.locales("digest") == ("de", "en", "es", "fr", "ja")
     sys.modules.pop("plugin_with_templates")
 
 
