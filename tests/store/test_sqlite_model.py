@@ -309,7 +309,6 @@ TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
     max_examples=30,
     stateful_step_count=15,
-    deadline=None,
     database=None,
     phases=[Phase.generate],  # to shrink what was found would take longer than a test may
     suppress_health_check=list(HealthCheck),

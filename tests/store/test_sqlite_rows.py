@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyd.errors import Reason
@@ -145,7 +145,6 @@ KINDS: list[tuple[type[Any], Callable[[Any], rows.Row], Callable[[rows.Row], Any
 
 
 @pytest.mark.parametrize(("record", "row_of", "record_of", "columns"), KINDS, ids=NAMES)
-@settings(deadline=None)
 @given(data=st.data())
 def test_a_record_comes_back_from_its_row_as_it_was(
     record: type[Any],
@@ -167,7 +166,6 @@ def test_a_row_has_a_column_for_every_field(record: type[Any], columns: tuple[st
     assert sorted(columns) == sorted(field.name for field in attrs.fields(record))
 
 
-@settings(deadline=None)
 @given(attempts)
 def test_an_attempt_is_recognised_among_those_of_a_row(attempt: Attempt) -> None:
     row = dict(zip(rows.DELIVERY, rows.delivery_row(_with(attempt)), strict=True))

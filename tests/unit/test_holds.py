@@ -148,7 +148,7 @@ def test_a_release_is_seen_over_what_its_hold_said_with_its_own_members_on_top()
     assert on_hold(subject(advance), bare, "prod").body == bare.body, "a new hold says what it says"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(events_in_time)
 def test_whatever_the_order_of_arrival_the_latest_event_decides(machines: list[Machine]) -> None:
     arrivals = [arriving(machine, f"e{minute}", minute) for minute, machine in enumerate(machines)]

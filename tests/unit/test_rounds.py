@@ -484,7 +484,7 @@ def _alone(stored: Approval | None, step: Step, now: Instant) -> Approval | None
     return cast(stored, given, now)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(steps, max_size=25))
 def test_whatever_happens_in_whatever_order_the_machine_keeps_its_promises(sequence: list[Step]) -> None:
     stored: Approval | None = None
