@@ -89,6 +89,12 @@ class SignatureInvalidError(UnauthenticatedError):
     code = "signature_invalid"
 
 
+class CertificateInvalidError(UnauthenticatedError):
+    """The caller's certificate proves no client, or no longer does (HTTP 401)."""
+
+    code = "certificate_invalid"
+
+
 class ForbiddenError(NotifydError):
     """The caller is known and may not do this (HTTP 403)."""
 

@@ -37,20 +37,38 @@ class Authority:
         return path
 
     def server(self, folder: Path) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-        certificate = (
-            _builder(x509.Name([]), self._name, key, self._key)
-            .add_extension(address, critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-        chain = folder / "server.pem"
-        private = key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        chain.write_bytes(private + certificate.public_bytes(PEM))
+        cert, key = self.issue(folder / "server", LOOPBACK)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(chain)
+        context.load_cert_chain(cert, key)
         return context
 
+    def client(self, folder: Path, *names: x509.GeneralName, common: str = "") -> ssl.SSLContext:
+        """The context of a caller that trusts this authority and shows a certificate of these names."""
+        context = self.trusting()
+        context.load_cert_chain(*self.issue(folder / "client", *names, common=common))
+        return context
+
+    def trusting(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=self.pem.decode())
+
+    def issue(
+        self, at: Path, *names: x509.GeneralName, common: str = "", life: timedelta = timedelta(days=1)
+    ) -> tuple[Path, Path]:
+        """A certificate and its key, in two files whose names begin with `at`."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common)] if common else [])
+        builder = _builder(subject, self._name, key, self._key, life)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not common)
+        cert, private = at.with_suffix(".pem"), at.with_suffix(".key")
+        cert.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(PEM))
+        private.write_bytes(
+            key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        )
+        return cert, private
+
+
+LOOPBACK = x509.IPAddress(IPv4Address("127.0.0.1"))
 
 _USAGES = (
     "digital_signature",
@@ -70,6 +88,7 @@ def _builder(
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
     issuing: ec.EllipticCurvePrivateKey,
+    life: timedelta = timedelta(days=1),
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -79,7 +98,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_after(now + life)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(issuing.public_key()), critical=False

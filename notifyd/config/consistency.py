@@ -9,9 +9,10 @@ from attrs import frozen
 
 from notifyd.config import units
 from notifyd.config.faults import Findings
-from notifyd.config.settings import Auth, Client, Keys, Recipient, Rule, Server, Templates
+from notifyd.config.settings import Auth, Client, Keys, Recipient, Rule, Server, Templates, Tls
 from notifyd.model import RESUME_CHANNEL
 from notifyd.plugin import ChannelType
+from notifyd.security import certificates
 from notifyd.security.actors import fold
 
 
@@ -48,6 +49,13 @@ def _server(draft: Draft, findings: Findings) -> None:
         )
 
 
+def _tls(draft: Draft, findings: Findings) -> None:
+    tls = draft.server.tls if draft.server else Tls()
+    for key in ("key", "client_ca"):
+        if getattr(tls, key) and not tls.cert:
+            findings.under("server", "tls", key).add("needs server.tls.cert")
+
+
 def _keys(draft: Draft, findings: Findings) -> None:
     if draft.keys is None:
         return
@@ -59,25 +67,36 @@ def _keys(draft: Draft, findings: Findings) -> None:
 
 
 def _clients(draft: Draft, findings: Findings) -> None:
-    owners: dict[str, str] = {}
+    owners: dict[object, str] = {}
     for name, client in draft.clients.items():
         at = findings.under("auth", "clients", name)
         with at.catching():
             units.parse_name(name)
         if client is None:
             continue
-        if not client.hmac_secrets and not client.token_hashes:
-            at.add("needs hmac_secrets or token_hashes, else nobody can be this client")
-        for index, token in enumerate(client.token_hashes):
-            owner = owners.setdefault(token, name)
-            if owner != name:
-                at.under("token_hashes", index).add(f'is a token of the client "{owner}" too')
+        if not client.hmac_secrets and not client.token_hashes and not client.certificate_names:
+            at.add("needs hmac_secrets, token_hashes or certificate_names, else nobody can be this client")
+        if client.certificate_names and draft.server and not draft.server.tls.client_ca:
+            at.under("certificate_names").add("needs server.tls.client_ca")
+        _owned(name, client, owners, at)
         others = draft.clients.keys() - {name}
         for index, other in enumerate(client.shares):
             if other not in others:
                 at.under("shares", index).add(
                     f'there is no other client "{other}"; there are: {listed(others)}'
                 )
+
+
+def _owned(name: str, client: Client, owners: dict[object, str], at: Findings) -> None:
+    """Does each token and each name of a certificate prove one client?"""
+    proofs: list[tuple[str, int, object]]
+    proofs = [("token_hashes", index, token) for index, token in enumerate(client.token_hashes)]
+    for index, text in enumerate(client.certificate_names):
+        proofs += [("certificate_names", index, one) for one in certificates.wanted(text)]
+    for key, index, proof in proofs:
+        owner = owners.setdefault(proof, name)
+        if owner != name:
+            at.under(key, index).add(f'proves the client "{owner}" too')
 
 
 def _actors(draft: Draft, findings: Findings) -> None:
@@ -192,6 +211,7 @@ def _templates(draft: Draft, findings: Findings) -> None:
 
 _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _server,
+    _tls,
     _clients,
     _actors,
     _keys,

@@ -276,4 +276,5 @@ def _shorthand_rule(key: str, kind: str, channels: tuple[str, ...]) -> Rule:
 def _with_defaults(server: Server) -> Server:
     """What follows from where the server listens."""
     node = server.node or f"{socket.gethostname()}/{server.listen}"
-    return attrs.evolve(server, node=node, public_url=server.public_url or f"http://{server.listen}")
+    scheme = "https" if server.tls.cert else "http"
+    return attrs.evolve(server, node=node, public_url=server.public_url or f"{scheme}://{server.listen}")

@@ -69,6 +69,7 @@ __all__ = [
     "StoreDriver",
     "StoreSettings",
     "Templates",
+    "Tls",
 ]
 
 Span: TypeAlias = Annotated[Duration, Bounds(MILLISECOND, LONGEST)]
@@ -108,6 +109,18 @@ class StoreDriver(StrEnum):
     MOTOR = "motor"
 
 
+@frozen
+class Tls:
+    """HTTPS. `cert` and `key` are PEM files; a `cert` that holds the key too needs no `key`.
+
+    `client_ca` are the authorities whose certificates prove clients.
+    """
+
+    cert: Path | None = None
+    key: Path | None = None
+    client_ca: CaFile | None = None
+
+
 LOOPBACK: tuple[Network, ...] = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 
 
@@ -120,6 +133,7 @@ class Server:
     ip_allowlist: tuple[Network, ...] = LOOPBACK
     metrics_allowlist: tuple[Network, ...] = LOOPBACK
     trusted_proxies: tuple[Network, ...] = ()
+    tls: Tls = Tls()
 
 
 @frozen
@@ -136,10 +150,12 @@ class StoreSettings:
 class Client:
     """A program that may call. `token_hashes` are `sha256:<64 hex>` of its API tokens.
 
-    `shares` names clients that may open rounds of its approvals, and end them.
+    `certificate_names` are DNS names, URIs or mail addresses of its certificates. `shares` names clients that may
+    open rounds of its approvals, and end them.
     """
 
     hmac_secrets: tuple[SigningSecret, ...] = ()
+    certificate_names: tuple[Annotated[str, Text(units.parse_certificate_name)], ...] = ()
     token_hashes: tuple[Annotated[str, Text(units.parse_token_hash)], ...] = ()
     scopes: tuple[Scope, ...] = ()
     grants: tuple[Line, ...] = ()

@@ -21,6 +21,7 @@ from attrs import frozen
 from babel import Locale, UnknownLocaleError
 
 from notifyd.hosts import ascii_host
+from notifyd.security import certificates
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.security.signing import secret_bytes
 from notifyd.trust import CaFile
@@ -317,6 +318,11 @@ def parse_token_hash(text: str) -> str:
     if not re.fullmatch(r"sha256:[0-9a-fA-F]{64}", text):
         raise ValueError('must be "sha256:" and the 64 hexadecimal digits of the token\'s SHA-256')
     return text.lower()
+
+
+def parse_certificate_name(text: str) -> str:
+    certificates.wanted(parse_line(text))
+    return text
 
 
 def parse_signing_secret(secret: Secret) -> Secret:

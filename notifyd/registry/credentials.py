@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from attrs import evolve, field, frozen
 
 from notifyd.config.settings import Auth, Client
 from notifyd.model import Principal, Via
+from notifyd.security import certificates
 from notifyd.security.signing import secret_bytes
 
 _HASH_PREFIX: Final = "sha256:"
@@ -19,7 +20,8 @@ _HASH_PREFIX: Final = "sha256:"
 
 @frozen
 class KnownClient:
-    """A configured client: whom it proves to be by a token, and by a signature made with one of `keys`."""
+    """A configured client: whom it proves to be by a token (`principal`), and whom by a certificate or by a
+    signature made with one of `keys` (`signed`)."""
 
     principal: Principal
     signed: Principal
@@ -38,6 +40,7 @@ class Clients:
     named: Mapping[str, KnownClient]
     stranger_keys: tuple[bytes, ...] = field(factory=lambda: (secrets.token_bytes(32),), repr=False)
     _tokens: tuple[tuple[bytes, KnownClient], ...] = field(default=(), repr=False)
+    _certificates: Mapping[certificates.Name, KnownClient] = field(factory=dict)
 
     def keys_of(self, name: str) -> tuple[bytes, ...]:
         client = self.named.get(name)
@@ -57,12 +60,23 @@ class Clients:
                 found = client
         return found
 
+    def by_certificate(self, names: Iterable[certificates.Name]) -> KnownClient | None:
+        """Whose certificate proves these names. None where that is nobody, or more than one client."""
+        found = {c.principal.name: c for name in names if (c := self._certificates.get(name)) is not None}
+        return next(iter(found.values())) if len(found) == 1 else None
+
 
 def build_clients(auth: Auth) -> Clients:
     """Raises ValueError where a secret or a hash is not written as the config demands."""
     named = {name: _known(name, client) for name, client in auth.clients.items()}
     tokens = ((_digest(text), named[name]) for name, c in auth.clients.items() for text in c.token_hashes)
-    return Clients(named, tokens=tuple(tokens))
+    bearers = {
+        one: named[name]
+        for name, client in auth.clients.items()
+        for text in client.certificate_names
+        for one in certificates.wanted(text)
+    }
+    return Clients(named, tokens=tuple(tokens), certificates=bearers)
 
 
 def _known(name: str, client: Client) -> KnownClient:

@@ -26,6 +26,7 @@ from notifyd.registry.credentials import Clients, build_clients
 from notifyd.registry.digests import DIGEST, check_digests, own_digest
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, open_session
+from notifyd.registry.tls import ServerContext, server_context
 from notifyd.render.render import TemplateSet
 from notifyd.rules.rules import RuleBook
 from notifyd.security.actors import Actors
@@ -82,6 +83,7 @@ class Registry:
     templates: TemplateSet
     channels: Mapping[str, OpenChannel]
     rules_by_name: Mapping[str, Rule]
+    tls: ServerContext | None
     _resources: AsyncExitStack = field(repr=False)
 
     def channel(self, name: str, type_: str) -> OpenChannel | None:
@@ -163,6 +165,7 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
         settings.templates.dirs,
         settings.templates.default_locale,
     )
+    tls = await asyncio.to_thread(server_context, settings.server.tls)
     ca = settings.egress.tls_ca
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
     async with AsyncExitStack() as resources:
@@ -182,6 +185,7 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
         templates=templates,
         channels=channels,
         rules_by_name={rule.name: rule for rule in settings.rules},
+        tls=tls,
         resources=kept,
     )
 

@@ -12,8 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from aiohttp import web
-
 from notifyd.approval.notices import NOTIFYD
 from notifyd.config.load import frozen_changes
 from notifyd.config.settings import Settings
@@ -38,7 +36,7 @@ from notifyd.service.keys import check_seal_keys
 from notifyd.service.watchdog import Watchdog
 from notifyd.store import Store
 from notifyd.store.open import open_store
-from notifyd.web import create_app, create_runner
+from notifyd.web import create_app, listening_sockets, serving
 from notifyd.web.services import Services
 from notifyd.wire.codec import derived_id
 
@@ -59,9 +57,6 @@ _COUNT: Final = 30.0
 _RETENTION: Final = 3600.0
 _RETENTION_FIRST: Final = 60.0
 """Seconds between removals by age, and from the start to the first."""
-
-_BACKLOG: Final = 1024
-"""Connections that may wait to be accepted."""
 
 OpenStore: TypeAlias = Callable[[Settings, Metrics, Clock], Awaitable[Store]]
 
@@ -202,17 +197,12 @@ class App:
         await self._listen(resources, listener)
 
     async def _listen(self, resources: AsyncExitStack, listener: socket.socket | None) -> None:
-        runner = create_runner(create_app(self._services))
-        await runner.setup()
-        resources.push_async_callback(runner.cleanup)
-        site = web.SockSite(runner, listener, backlog=_BACKLOG) if listener else self._site(runner)
-        await site.start()
-        self.address = runner.addresses[0][:2]
-        log.info("listening on %s port %s", *self.address)
-
-    def _site(self, runner: web.AppRunner) -> web.BaseSite:
         listen = self._current().settings.server.listen
-        return web.TCPSite(runner, listen.host, listen.port, backlog=_BACKLOG)
+        sockets = [listener] if listener else await listening_sockets(listen.host, listen.port)
+        application = create_app(self._services)
+        await resources.enter_async_context(serving(application, sockets, lambda: self._current().tls))
+        self.address = sockets[0].getsockname()[:2]
+        log.info("listening on %s port %s", *self.address)
 
     def _supervised(self, name: str, step: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a step for ever. One that breaks ends the daemon, whose manager starts it anew."""

@@ -6,8 +6,11 @@ In: HTTP requests. Out: answers as the contract says, problem documents, the app
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
-from typing import Final
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -15,11 +18,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from notifyd.web import approvals, channels, dead, deliveries, ingest, ops, pages, purge
 from notifyd.web.body import BODY_TIMEOUT
 from notifyd.web.edge import Edge, Guard
+from notifyd.web.listener import Listener, listening_sockets
 from notifyd.web.ops import READINESS, Readiness
 from notifyd.web.refusals import Refusals
 from notifyd.web.services import SERVICES, Services
 
-__all__ = ["SERVICES", "Services", "create_app", "create_runner"]
+__all__ = ["SERVICES", "Services", "create_app", "listening_sockets", "serving"]
 
 _GUARDS: Final = {
     pages.PATH: Guard.OPEN,
@@ -59,15 +63,23 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     return app
 
 
-def create_runner(app: web.Application, *, lingering: float = 2.0) -> web.AppRunner:
-    """A server for `app`, with bounds on what it reads: 8 KiB to a request line or a header, 128 headers.
+@asynccontextmanager
+async def serving(
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+    *,
+    lingering: float = 2.0,
+) -> AsyncIterator[None]:
+    """A server for `app` at `sockets`, with bounds on what it reads.
 
-    At the end, requests under way are given a second. A caller whose body is refused unread may go on sending
-    for `lingering` seconds, so that it sees the answer. There is no access log, which would hold the approvers'
-    links. What is not HTTP at all aiohttp answers with a plain 400; that is not logged either, because its log
-    would quote the bytes.
+    A request line and a header have 8 KiB at most, and a request 128 headers. `tls` gives the context that new
+    handshakes are answered with. At the end, requests under way are given a second. A caller whose body is refused
+    unread may go on sending for `lingering` seconds, so that it sees the answer. There is no access log, which
+    would hold the approvers' links. What is not HTTP at all aiohttp answers with a plain 400; that is not logged
+    either, because its log would quote the bytes.
     """
-    return web.AppRunner(
+    runner = web.AppRunner(
         app,
         access_log=None,
         logger=_server_log,
@@ -79,3 +91,9 @@ def create_runner(app: web.Application, *, lingering: float = 2.0) -> web.AppRun
         max_line_size=8190,
         shutdown_timeout=1.0,
     )
+    await runner.setup()
+    try:
+        async with aclosing(Listener(sockets, cast(web.Server, runner.server), tls)):
+            yield
+    finally:
+        await runner.cleanup()

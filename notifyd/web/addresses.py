@@ -42,10 +42,14 @@ class Gate:
         Hops further away were written by whoever called, and prove nothing. None where it is no IP address.
         """
         peer = parse(request.remote or "")
-        if not self.server.trusted_proxies or not self._trusted(peer):
+        if not self.from_proxy(request):
             return peer
         hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
         return self._nearest_stranger([peer, *(parse(hop) for hop in hops if hop.strip())])
+
+    def from_proxy(self, request: web.BaseRequest) -> bool:
+        """Is the peer a trusted proxy, which calls for somebody else?"""
+        return bool(self.server.trusted_proxies) and self._trusted(parse(request.remote or ""))
 
     def _nearest_stranger(self, hops: Sequence[Address | None]) -> Address | None:
         forwarded = hops[1:] or hops
@@ -60,10 +64,14 @@ class Gate:
     def private(self, request: web.BaseRequest) -> bool:
         """Can nobody read the answer on its way: TLS as far as it is known, or loopback?"""
         peer = parse(request.remote or "")
-        if self._trusted(peer):
+        if self.from_proxy(request):
             return request.headers.get("X-Forwarded-Proto", "").strip().lower() == "https"
         unforwarded = not any(name in request.headers for name in _FORWARDING)
         return request.secure or (peer is not None and peer.is_loopback and unforwarded)
+
+
+GATE: Final = web.RequestKey("GATE", Gate)
+"""Where a request keeps the gate it has passed."""
 
 
 def _within(networks: Iterable[Network]) -> Callable[[Address | None], bool]:

@@ -12,7 +12,7 @@ from notifyd.errors import Fault, NotFoundError
 from notifyd.model import ApprovalKey, Status
 from notifyd.store import ApprovalFilter, AuditFilter, Page
 from notifyd.web import correlation
-from notifyd.web.addresses import Gate
+from notifyd.web.addresses import GATE
 from notifyd.web.answers import approval_json, audit_json, callback_reason, json_answer, json_bytes
 from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant
 from notifyd.web.body import read_body, read_json
@@ -56,13 +56,12 @@ async def get_approval(request: web.Request) -> web.Response:
 async def post_ack(request: web.Request) -> web.Response:
     """Decide. The answer is that of `flow.decide`, byte for byte."""
     services = request.app[SERVICES]
-    server = services.current().settings.server
-    body = await read_body(request, server.max_body)
+    body = await read_body(request, services.current().settings.server.max_body)
     caller = authorize(request, Scope.APPROVE, body, Signature.TAKEN)
     document = read_json(request, body)
     caller.claim(claimed_tenant(document))
     ballot = _ballot(request, caller, parse_ack(document))
-    answer = await services.decisions.decide(ballot, private=Gate(server).private(request))
+    answer = await services.decisions.decide(ballot, private=request[GATE].private(request))
     return json_bytes(answer)
 
 

@@ -16,6 +16,7 @@ from multidict import CIMultiDictProxy, istr
 
 from notifyd.config.settings import Scope
 from notifyd.errors import (
+    CertificateInvalidError,
     ScopeMissingError,
     SignatureInvalidError,
     SignatureRequiredError,
@@ -25,7 +26,9 @@ from notifyd.errors import (
 from notifyd.model import SECOND, Instant, Principal
 from notifyd.registry.credentials import Clients
 from notifyd.registry.registry import Registry
+from notifyd.security import certificates
 from notifyd.security.signing import verify
+from notifyd.web.addresses import GATE
 from notifyd.web.services import SERVICES
 
 CLIENT_HEADER: Final = istr("X-Notifyd-Client")
@@ -47,13 +50,28 @@ class Signature(Enum):
 
 @frozen
 class Call:
-    """What a proof of identity is judged by. `tolerance` in microseconds."""
+    """What a proof of identity is judged by. `tolerance` in microseconds. `certificate` is the caller's own."""
 
     headers: CIMultiDictProxy[str]
     body: bytes
     clients: Clients
     now: Instant
     tolerance: int
+    certificate: certificates.Peer | None = None
+
+
+def _by_certificate(call: Call) -> Principal | None:
+    """A TLS client certificate, which the handshake has verified."""
+    if call.certificate is None:
+        return None
+    if certificates.expired(call.certificate, call.now / SECOND):
+        raise CertificateInvalidError("the client certificate has expired since the connection was made")
+    client = call.clients.by_certificate(certificates.presented(call.certificate))
+    if client is None:
+        raise CertificateInvalidError(
+            "the names in the client certificate are those of no client, or of several"
+        )
+    return client.signed
 
 
 def _by_signature(call: Call) -> Principal | None:
@@ -84,27 +102,30 @@ def _by_bearer(call: Call) -> Principal | None:
 
 Way: TypeAlias = Callable[[Call], Principal | None]
 
-WAYS: Final[Sequence[Way]] = (_by_signature, _by_bearer)
+WAYS: Final[Sequence[Way]] = (_by_certificate, _by_signature, _by_bearer)
 """The ways to be known, in order. Each gives None where a request does not try it, raises where it fails."""
 
 
 def identify(call: Call, signature: Signature) -> Principal:
     """The one client that everything presented proves. Raises `UnauthenticatedError`."""
     if signature is Signature.REFUSED and SIGNATURE_HEADER in call.headers:
-        raise UnauthenticatedError("a signature covers a body and nothing else: here, send a bearer token")
+        raise UnauthenticatedError(f"a signature covers a body and nothing else: here, {_OTHERWISE}")
     proofs = [principal for way in WAYS if (principal := way(call)) is not None]
     if signature is Signature.REQUIRED and not any(principal.signed for principal in proofs):
         raise SignatureRequiredError(
-            f"sign the body (Standard Webhooks), and name yourself in {CLIENT_HEADER}"
+            f"sign the body (Standard Webhooks) and name yourself in {CLIENT_HEADER}, or show a client certificate"
         )
     if not proofs:
-        raise UnauthenticatedError("send a bearer token" if signature is Signature.REFUSED else _NO_PROOF)
+        raise UnauthenticatedError(_OTHERWISE if signature is Signature.REFUSED else _NO_PROOF)
     if any(principal.name != proofs[0].name for principal in proofs):
-        raise UnauthenticatedError("the signature and the token prove different clients")
+        raise UnauthenticatedError(
+            "certificate, signature and token, as far as they are here, prove different clients"
+        )
     return proofs[0]
 
 
-_NO_PROOF: Final = "sign the body (Standard Webhooks), or send a bearer token"
+_OTHERWISE: Final = "send a bearer token, or show a client certificate"
+_NO_PROOF: Final = f"sign the body (Standard Webhooks), {_OTHERWISE}"
 
 
 @frozen
@@ -114,6 +135,7 @@ class Caller:
     registry: Registry
     principal: Principal
     signed: bool  # a signature covers the body, so that all that decides meaning must be in the body
+    alone: bool  # nothing but that signature proves who is calling
     tenant: str | None  # as the headers name it, and one of the principal's
 
     def only_tenant(self) -> str:
@@ -146,12 +168,30 @@ def authorize(
     """
     services = request.app[SERVICES]
     registry, headers = services.current(), request.headers
-    call = Call(headers, body, registry.clients, services.clock(), registry.settings.auth.clock_tolerance)
+    certificate = certificate_of(request, registry)
+    tolerance = registry.settings.auth.clock_tolerance
+    call = Call(headers, body, registry.clients, services.clock(), tolerance, certificate)
     principal = identify(call, signature)
     request[PRINCIPAL] = principal
     if scope.value not in principal.scopes:
         raise ScopeMissingError(f"this needs the scope {scope.value}")
-    return Caller(registry, principal, SIGNATURE_HEADER in headers, named_tenant(headers, principal))
+    signed = SIGNATURE_HEADER in headers
+    alone = signed and certificate is None and hdrs.AUTHORIZATION not in headers
+    return Caller(registry, principal, signed, alone, named_tenant(headers, principal))
+
+
+def certificate_of(request: web.Request, registry: Registry) -> certificates.Peer | None:
+    """The caller's verified certificate; None where it showed none, or is a proxy, which calls for others.
+
+    Raises `CertificateInvalidError` where authorities have verified it that a reload has replaced.
+    """
+    peer: certificates.Peer | None = request.get_extra_info("peercert")
+    if not peer or request[GATE].from_proxy(request):
+        return None
+    context = request.get_extra_info("sslcontext")
+    if registry.tls is None or context.client_ca != registry.tls.client_ca:
+        raise CertificateInvalidError("the authorities of clients have changed since the connection was made")
+    return peer
 
 
 def named_tenant(headers: CIMultiDictProxy[str], principal: Principal) -> str | None:

@@ -35,7 +35,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
             return await _read_on(request.content, limit)
     except TimeoutError:
         raise SlowBodyError("the body did not arrive in time") from None
-    except web.RequestPayloadError:
+    except (web.RequestPayloadError, ConnectionError):  # the latter where the caller is gone
         raise MalformedError("the body breaks off, or its transfer coding is broken") from None
 
 

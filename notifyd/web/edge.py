@@ -24,7 +24,7 @@ from notifyd.errors import (
 )
 from notifyd.registry.registry import Registry
 from notifyd.web import correlation, problems
-from notifyd.web.addresses import Gate
+from notifyd.web.addresses import GATE, Gate
 from notifyd.web.auth import PRINCIPAL
 from notifyd.web.problems import Problem
 from notifyd.web.refusals import Refusals
@@ -77,16 +77,14 @@ class Edge:
     async def pass_through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         cid = correlation.begin(request.headers.get(correlation.HEADER))
         registry, where = self._services.current(), _canonical(request)
-        gate = self._gate_of(registry)
+        gate = request[GATE] = self._gate_of(registry)
         try:
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
                 gate.admit(request, metrics=guard is Guard.METRICS)
             if request.method not in _READING and self._services.draining():
                 raise StoppingError
             response = await handler(request)
-        except Exception as error:
-            if request.transport is None and isinstance(error, ConnectionError):
-                raise  # the caller is gone, and aiohttp knows
+        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a problem document
             problem = _describe(error, where)
             if isinstance(error, UnauthenticatedError | ForbiddenError):
                 address = str(gate.caller(request))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
@@ -53,7 +53,7 @@ async def post_cloud_events(request: web.Request) -> web.Response:
         body, caller = await _receive(request, Signature.TAKEN)
         if request.content_type == BATCH:
             return await _accept_batch(services, caller, loads(body))
-        document = _one_event(request, body)
+        document = _one_event(request, body, caller)
         _claim([document], caller)
         event = parse_cloud_event(document)
         tenant = _tenant_of(event, caller)
@@ -69,14 +69,14 @@ async def _receive(request: web.Request, signature: Signature) -> tuple[bytes, C
     return body, authorize(request, Scope.INGEST, body, signature)
 
 
-def _one_event(request: web.Request, body: bytes) -> Any:
+def _one_event(request: web.Request, body: bytes, caller: Caller) -> Any:
     """The document that a request in structured or binary mode carries."""
     if request.content_type == STRUCTURED:
         return loads(body)
     if "ce-specversion" in request.headers:
-        if hdrs.AUTHORIZATION not in request.headers:
+        if caller.alone:
             raise UnauthenticatedError(
-                "a signature does not cover the headers: binary mode takes a bearer token"
+                "a signature does not cover the headers: binary mode takes a bearer token or a client certificate"
             )
         return structured_form(request.headers, body)
     if request.content_type == JSON:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import orjson
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.web_exceptions import HTTPException
 from attrs import field, frozen
 
@@ -69,6 +69,10 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.UnauthenticatedError: Meaning(401, "The caller is not known", _ASK_TOKEN),
     errors.SignatureRequiredError: Meaning(401, "A signature is required", _ASK_SIGNATURE),
     errors.SignatureInvalidError: Meaning(401, "The signature is not valid", _ASK_SIGNATURE),
+    # Its connection is closed, so that the next shows a certificate anew.
+    errors.CertificateInvalidError: Meaning(
+        401, "The client certificate proves no client here", _ASK_TOKEN | {"Connection": "close"}
+    ),
     errors.ForbiddenError: Meaning(403, "The caller may not do this"),
     errors.ScopeMissingError: Meaning(403, "A scope is missing"),
     errors.TenantMismatchError: Meaning(403, "The tenant does not match"),
@@ -168,9 +172,12 @@ def _from_aiohttp(error: HTTPException) -> Problem:
 
 def respond(problem: Problem, correlation_id: str, redact: Callable[[str], str] = str) -> web.Response:
     """The problem document as an answer."""
-    return web.Response(
+    response = web.Response(
         status=problem.status,
         body=orjson.dumps(problem.document(correlation_id, redact)),
         content_type=CONTENT_TYPE,
         headers=problem.headers,
     )
+    if hdrs.CONNECTION in problem.headers:
+        response.force_close()
+    return response

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping
 from functools import cache
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import Any, Final
 
 from notifyd import __version__
@@ -127,12 +128,15 @@ def _security(operation: Operation) -> list[dict[str, list[str]]]:
     if operation.scope is None:
         return []
     scopes = [operation.scope.value]
-    signed, bearer = {"signature": scopes}, {"bearer": scopes}
-    return {
-        Signature.REQUIRED: [signed, signed | bearer],
-        Signature.TAKEN: [signed, bearer, signed | bearer],
-        Signature.REFUSED: [bearer],
+    signed, shown, bearer = {"signature": scopes}, {"certificate": scopes}, {"bearer": scopes}
+    alone = {
+        Signature.REQUIRED: [signed, shown],
+        Signature.TAKEN: [signed, shown, bearer],
+        Signature.REFUSED: [shown, bearer],
     }[operation.signature]
+    known = [shown, bearer] if operation.signature is Signature.REFUSED else [signed, shown, bearer]
+    several = [dict(ChainMap(*ways)) for count in (2, 3) for ways in combinations(known, count)]
+    return alone + several
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
@@ -341,6 +345,10 @@ _SECURITY: Final = {
             f" `webhook-id` and `webhook-timestamp`, and `{CLIENT_HEADER}` with the client's name. It covers the"
             " body and nothing else."
         ),
+    },
+    "certificate": {
+        "type": "mutualTLS",
+        "description": "A TLS client certificate that bears one of the client's `certificate_names`.",
     },
     "bearer": {
         "type": "http",

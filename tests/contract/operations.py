@@ -27,7 +27,9 @@ TEXT: Final = "text/plain"
 Faults: TypeAlias = tuple[type[NotifydError], ...]
 
 _EDGE: Final[Faults] = (problems.AddressNotAllowedError, NotifydError)
-_KNOWN: Final[Faults] = (errors.UnauthenticatedError, errors.ScopeMissingError)
+_KNOWN: Final[Faults] = (
+    *(errors.UnauthenticatedError, errors.CertificateInvalidError, errors.ScopeMissingError),
+)
 _TENANT: Final[Faults] = (errors.TenantMismatchError,)
 _BODY: Final[Faults] = (
     errors.MalformedError,
@@ -119,7 +121,7 @@ OPERATIONS: Final = (
         summary="Accept one of Task Runner's events",
         text=(
             "A 202 means that the event is on disk, and so is the approval or hold it creates. Sending the same"
-            " event again is safe. The body must be signed."
+            " event again is safe. The body must be signed, or the caller show a client certificate."
         ),
         scope=Scope.INGEST,
         signature=Signature.REQUIRED,
@@ -176,7 +178,7 @@ OPERATIONS: Final = (
         summary="Accept any other event, as CloudEvents 1.0",
         text=(
             "Structured mode, a batch, or binary mode: the attributes as `ce-` headers, and any media type. Binary"
-            " mode takes a bearer token only. A batch is taken whole or not at all."
+            " mode takes no signature alone, as that covers no headers. A batch is taken whole or not at all."
         ),
         scope=Scope.INGEST,
         signature=Signature.TAKEN,

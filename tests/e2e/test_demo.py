@@ -117,9 +117,9 @@ async def test_without_a_mail_server_to_play_with_the_demo_says_how_to_get_one(t
 NOT_LISTENING: Final = """
 import sys
 if "serve" in sys.orig_argv:
-    import aiohttp.web
+    import socket
     def broken(*args, **kwargs): raise OSError("no listening today")
-    aiohttp.web.TCPSite.start = broken
+    socket.create_server = broken
 """
 
 

@@ -180,7 +180,7 @@ async def test_a_start_that_fails_leaves_nothing_running(
     async with daemon(tmp_path / "one") as first:
         before = asyncio.all_tasks()
         taken = CONFIG.replace("127.0.0.1:0", "{}:{}".format(*first.app.address))
-        with pytest.raises(OSError, match="address already in use"):
+        with pytest.raises(OSError, match="Address already in use"):
             async with daemon(tmp_path / "two", taken):
                 raise AssertionError
         assert asyncio.all_tasks() <= before

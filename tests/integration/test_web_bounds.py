@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager
 
 import orjson
 import pytest
-from aiohttp import web
 
-from notifyd.web import create_app, create_runner
+from notifyd.web import create_app, listening_sockets, serving
 from tests.daemon import Daemon
 
 PACK = "/notifications/pack-approvals"
@@ -19,13 +18,12 @@ PACK = "/notifications/pack-approvals"
 @asynccontextmanager
 async def served(notifyd: Daemon, body_timeout: float = 10.0) -> AsyncIterator[tuple[str, int]]:
     """The same services behind a server with bounds of its own."""
-    runner = create_runner(create_app(notifyd.app._services, body_timeout=body_timeout), lingering=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield runner.addresses[0][:2]
-    finally:
-        await runner.cleanup()
+    (listening,) = await listening_sockets("127.0.0.1", 0)
+    address = listening.getsockname()
+    async with serving(
+        create_app(notifyd.app._services, body_timeout=body_timeout), [listening], lingering=0.1
+    ):
+        yield address
 
 
 async def exchange(address: tuple[str, int], raw: bytes, *, then_close: bool = False) -> bytes:

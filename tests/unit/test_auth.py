@@ -230,7 +230,7 @@ def test_headers_that_disagree_or_name_anothers_tenant_are_refused(
 
 def caller(tenant: str | None, *tenants: str) -> Caller:
     # A caller's tenant needs nothing of the configuration.
-    return Caller(None, principal(*tenants), signed=False, tenant=tenant)  # type: ignore[arg-type]
+    return Caller(None, principal(*tenants), signed=False, alone=False, tenant=tenant)  # type: ignore[arg-type]
 
 
 def test_the_one_tenant_of_a_client_is_implied() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ import pytest
 import tomli
 
 from notifyd.config import load as config
-from notifyd.config.settings import COMMON_OPTIONS, Client, QuietHours, Recipient, Rule, Settings
+from notifyd.config.settings import COMMON_OPTIONS, Client, QuietHours, Recipient, Rule, Settings, Tls
 from notifyd.config.structure import options_of
 from notifyd.plugin import ChannelType
 from notifyd.registry.discovery import discover
@@ -41,7 +42,9 @@ SECTIONS: Final = tuple(
     if attrs.has(attribute.type or object)
 )
 # These have no fixed default to show: one is made of the host's name, the others have none.
-WITHOUT_DEFAULT: Final = {"server.node", "keys.seal", "auth.actors", "auth.clients", "egress.tls_ca"}
+WITHOUT_DEFAULT: Final = {"server.node", "keys.seal", "auth.actors", "auth.clients", "egress.tls_ca"} | {
+    f"server.tls.{key}" for key in ("cert", "key", "client_ca")
+}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def commented_options() -> Iterator[tuple[str, str]]:
     """Section and line of each option of a section, as it stands in the file."""
     section = ""
     for line in FILE.read_text().splitlines():
-        if header := re.fullmatch(r"#?\[+([a-z]+)[^]]*\]+", line):
+        if header := re.fullmatch(r"#?\[+([a-z]+(?:\.tls)?)[^]]*\]+", line):
             section = header[1] if line.startswith("[") else ""
         elif section and re.match(r"#[a-z]", line):
             yield section, line.removeprefix("#")
@@ -79,11 +82,13 @@ def test_each_option_is_shown_at_its_default(
     section: str, line: str, types: Mapping[str, ChannelType]
 ) -> None:
     key = line.split(" ")[0]
-    text = f"keys.seal = ['${{NOTIFYD_SEAL_KEY}}']\n[{section}]\n{line}\n"
+    needed = {"server.tls": 'cert = "cert.pem"\n'}.get(section, "") if key != "cert" else ""
+    text = f"keys.seal = ['${{NOTIFYD_SEAL_KEY}}']\n[{section}]\n{needed}{line}\n"
     settings = load(text, types)
     bare = load("keys.seal = ['${NOTIFYD_SEAL_KEY}']", types)
     if f"{section}.{key}" not in WITHOUT_DEFAULT:
-        assert getattr(getattr(settings, section), key) == getattr(getattr(bare, section), key)
+        option = attrgetter(f"{section}.{key}")
+        assert option(settings) == option(bare)
 
 
 def test_every_option_of_every_section_is_in_the_file() -> None:
@@ -97,6 +102,7 @@ def test_every_option_of_every_section_is_in_the_file() -> None:
 @pytest.mark.parametrize(
     ("path", "record"),
     [
+        (["server", "tls"], Tls),
         (["auth", "clients", "task-runner"], Client),
         (["rules", 0], Rule),
         (["rules", 0, "quiet_hours"], QuietHours),

@@ -574,7 +574,7 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         [server]
         lisen = "127.0.0.1:1"
         [server.tls]
-        cert = "x"
+        cret = "x"
         [auth.jwt]
         issuer = "x"
         [auth.clients.task-runner]
@@ -608,7 +608,7 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         "auth.clients.task-runner.hmac_secrets[0]": "the environment variable SECRET is not set",
         "sever": 'is not a known key; did you mean "server"?',
         "server.lisen": 'is not a known key; did you mean "listen"?',
-        "server.tls": "is not a known key",
+        "server.tls.cret": 'is not a known key; did you mean "cert"?',
         "auth.jwt": "is not a known key",
         "auth.clients.task-runner.scopes[0]": f"must be one of {scopes}",
         "channels.team-slack.url": "is required",

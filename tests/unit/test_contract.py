@@ -171,9 +171,9 @@ def test_what_needs_a_signature_takes_no_bearer_alone() -> None:
         assert (
             alone
             == {
-                Signature.REQUIRED: {"signature"},
-                Signature.TAKEN: {"signature", "bearer"},
-                Signature.REFUSED: {"bearer"} if operation.scope else set(),
+                Signature.REQUIRED: {"signature", "certificate"},
+                Signature.TAKEN: {"signature", "certificate", "bearer"},
+                Signature.REFUSED: {"certificate", "bearer"} if operation.scope else set(),
             }[operation.signature]
         )
 

@@ -31,7 +31,7 @@ from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes, sign, verify
 from notifyd.web import approvals, channels, dead, deliveries, ingest, ops, pages, problems, purge
 from notifyd.wire import events as wire
-from tests.unit.test_conf_file import ENVIRON, SIGNING_SECRET
+from tests.unit.test_conf_file import CA, ENVIRON, SIGNING_SECRET
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -106,7 +106,8 @@ def test_a_toml_example_loads_and_its_rules_compile(
 ) -> None:
     document = tomli.loads(AROUND) | (own := tomli.loads(example.text))
     document["channels"] = tomli.loads(AROUND)["channels"] | own.get("channels", {})
-    settings = config.loads(as_toml(document), types, environ=ENVIRON)
+    text = as_toml(document).replace("/etc/notifyd/ca.pem", str(CA))
+    settings = config.loads(text, types, environ=ENVIRON)
     RuleBook.compile(settings.rules, {})
 
 

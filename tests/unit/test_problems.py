@@ -33,6 +33,7 @@ STATUS = {
     "unauthenticated": 401,
     "signature_required": 401,
     "signature_invalid": 401,
+    "certificate_invalid": 401,
     "forbidden": 403,
     "scope_missing": 403,
     "tenant_mismatch": 403,
