@@ -226,10 +226,11 @@ class _Content:
                 zone=registry.zone(first.recipient),
                 html=registry.takes_html(first.channel, first.channel_type),
                 digest=digest,
+                media_type=registry.own_body(first.channel, first.channel_type),
             )
         except RenderError as error:
             log.error("a digest of rule %s goes out without its template: %s", first.rule, error)
-            if registry.sends_own_body(first.channel, first.channel_type):
+            if registry.own_body(first.channel, first.channel_type):
                 return None  # it would be refused, and all that it stands for be lost
             # Still one message: a fault in an operator's template must not let the storm loose.
             return _plain(digest, locale)

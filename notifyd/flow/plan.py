@@ -80,9 +80,10 @@ def _entry(
     registry: Registry,
 ) -> PlanEntry:
     wishes = _wishes(seen)
-    template, _ = registry.templates.choose(
-        [wishes.get("template"), rule.template, _DEFAULT_TEMPLATES.get(event.kind), _GENERIC_TEMPLATE]
-    )
+    asked = [wishes.get("template"), rule.template]
+    if channel.own_body:
+        asked.reverse()  # what a sender wishes is prose, which such a receiver cannot read
+    template, _ = registry.templates.choose([*asked, _DEFAULT_TEMPLATES.get(event.kind), _GENERIC_TEMPLATE])
     known = registry.settings.recipients.get(recipient or "")
     locale = registry.templates.locale(
         [known.locale if known else None, rule.locale, wishes.get("locale")], template
@@ -178,6 +179,7 @@ def make_message(
         can_decide=can_decide(event, seen, link, registry),
         own_request=is_own_request(event, seen, entry.recipient, registry),
         html=registry.takes_html(entry.channel, entry.channel_type),
+        media_type=registry.own_body(entry.channel, entry.channel_type),
     )
     return rendered.message(entry.delivery_id, entry.recipient, seen)
 

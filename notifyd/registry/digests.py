@@ -9,6 +9,9 @@ from notifyd.config.settings import Rule
 from notifyd.errors import ConfigError, Fault
 from notifyd.render.render import TemplateSet
 
+CHANNEL_TEST: Final = "channel-test"
+"""The template of a test message."""
+
 DIGEST: Final = "digest"
 """The common template, a text; `NAME-digest` writes the digests of a rule whose template is NAME."""
 
@@ -17,10 +20,10 @@ _GROUPING: Final = ("group_by", "throttle", "quiet_hours")
 
 
 class Bodied(Protocol):
-    """What is asked of a channel: whether all it sends is a body in the form of its rule's template."""
+    """What is asked of a channel: the media type of its rule's template, where all it sends is such a body."""
 
     @property
-    def own_body(self) -> bool: ...
+    def own_body(self) -> str | None: ...
 
 
 def own_digest(rule: Rule, templates: TemplateSet) -> str | None:

@@ -23,7 +23,7 @@ from notifyd.model import RESUME_CHANNEL, SECOND, Clock
 from notifyd.plugin import Channel, ChannelContext
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
-from notifyd.registry.digests import DIGEST, check_digests, own_digest
+from notifyd.registry.digests import CHANNEL_TEST, DIGEST, check_digests, own_digest
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, open_session
 from notifyd.registry.tls import ServerContext, server_context
@@ -51,8 +51,8 @@ _CLOSE_TIMEOUT = 5.0
 class OpenChannel:
     """A channel ready to send, with the limits of its lane. `timeout` in seconds.
 
-    `own_body`: all it sends is the body that the rule's template wrote. `strays` are attempts that went on when
-    they were cancelled, and were left behind.
+    `own_body`: the media type of the body that the rule's template wrote, where that is all it sends. `strays` are
+    attempts that went on when they were cancelled, and were left behind.
     """
 
     name: str
@@ -62,7 +62,7 @@ class OpenChannel:
     concurrency: int
     timeout: float
     rate_limit: Rate | None = None
-    own_body: bool = False
+    own_body: str | None = None
     for_programs: bool = False
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
@@ -108,12 +108,19 @@ class Registry:
         send that. None where it cannot: then each message goes as itself."""
         rule = self.rule(rule_name)
         own = own_digest(rule, self.templates) if rule else None
-        return own or (None if self.sends_own_body(channel, type_) else DIGEST)
+        return own or (None if self.own_body(channel, type_) else DIGEST)
 
-    def sends_own_body(self, channel: str, type_: str) -> bool:
-        """Can nothing be sent there but what the rule's template has written?"""
+    def own_body(self, channel: str, type_: str) -> str | None:
+        """The media type of what the rule's template writes, where nothing else can be sent there."""
         found = self.channel(channel, type_)
-        return found is not None and found.own_body
+        return found.own_body if found else None
+
+    def test_template(self, channel: OpenChannel) -> str:
+        """What writes a test message: where a channel sends its rules' own form, the first rule's template."""
+        if channel.own_body is None:
+            return CHANNEL_TEST
+        wanted = (rule.template for rule in self.settings.rules if channel.name in rule.channels)
+        return next((name for name in wanted if name and self.templates.knows(name)), CHANNEL_TEST)
 
     def zone(self, recipient: str | None) -> str:
         """The zone whose times a reader is shown, an IANA name: UTC for one who has none."""
@@ -233,7 +240,7 @@ async def _open_channel(
         settings.concurrency,
         timeout,
         settings.rate_limit,
-        settings.type.own_body is not None and bool(settings.type.own_body(settings.config)),
+        settings.type.own_body(settings.config) if settings.type.own_body else None,
         settings.type.for_programs,
     )
 

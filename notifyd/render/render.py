@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from types import GeneratorType
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
@@ -20,6 +21,7 @@ from jinja2.runtime import Context
 from notifyd.errors import ConfigError, Fault, RenderError
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, Action, Field, Instant, Level, Message
 from notifyd.plugin import TemplateSource
+from notifyd.render.data import data_fault
 from notifyd.render.locales import fallbacks, formats_for, parse_locale, tag_of
 from notifyd.render.sandbox import Fact, Facts, cut, line
 from notifyd.render.templating import Library, load_library
@@ -166,11 +168,13 @@ class TemplateSet:
         own_request: bool = False,
         html: bool = True,
         digest: Digest | None = None,
+        media_type: str | None = None,
     ) -> Rendered:
         """The texts of one message.
 
         `locale` is a tag as `locale()` gives it, `zone` an IANA name (an unknown one is UTC), `link` the
         approver's page, which can decide or only show, `own_request` whether the reader is the one who asked.
+        With a `media_type` the body is data and no prose: it stays as it was written, whole, and JSON is checked.
         Raises `RenderError`.
         """
         chosen = self._chosen.get((template, locale)) or self._choose_files(template, locale)
@@ -187,7 +191,7 @@ class TemplateSet:
             "digest": None if digest is None else _digest_context(digest),
             "formats": formats,
         }
-        draft = _draft(chosen.text, variables, locale)
+        draft = _draft(chosen.text, variables, locale, media_type)
         return Rendered(
             title=draft.title,
             body=draft.body,
@@ -282,19 +286,58 @@ class _Draft:
         return "\n\n".join(part for part in (self.text, self.note) if part)
 
 
-def _draft(template: Template, variables: Mapping[str, Any], locale: str) -> _Draft:
+def _draft(
+    template: Template, variables: Mapping[str, Any], locale: str, media_type: str | None = None
+) -> _Draft:
     facts = Facts()
     blocks = _render_blocks(template, {**variables, "field": facts}, locale)
+    if media_type is not None:
+        text, note = _data(blocks.get("body", ""), media_type, template, variables, locale), ""
+    else:
+        text, note = cut(_paragraphs(blocks.get("body", "")), BODY_LIMIT), line(blocks.get("note", ""))
     link = variables["link"]
     label = line(blocks.get("action", "").strip())
     action = () if link is None else (Action(label or urlsplit(link).hostname or link, link),)
     return _Draft(
         title=line(blocks.get("title", ""), TITLE_LIMIT) or template_name(template),
-        text=cut(_paragraphs(blocks.get("body", "")), BODY_LIMIT),
-        note=line(blocks.get("note", "")),
+        text=text,
+        note=note,
         facts=tuple(facts.found),
         actions=action,
     )
+
+
+def _data(
+    printed: str, media_type: str, template: Template, variables: Mapping[str, Any], locale: str
+) -> str:
+    """What the block `body` printed, as it is. Raises `RenderError`, with the line that printed the fault."""
+    body = printed.strip()
+    fault = data_fault(body, media_type)
+    if fault is None:
+        return body
+    skipped = len(printed) - len(printed.lstrip())
+    where, number = _printed_by(template, variables, fault.position + skipped)
+    raise RenderError(where, number, locale, fault.reason)
+
+
+def _printed_by(template: Template, variables: Mapping[str, Any], position: int) -> tuple[str, int]:
+    """File and line of what prints the character at `position` of the block `body`, by running it once more."""
+    context = _context(template, {**variables, "field": Facts()})
+    found: list[tuple[str, int]] = []
+
+    def block(inner: Context) -> Iterator[str]:
+        chunks, printed = cast("GeneratorType[str, None, None]", inner.blocks["body"][1](inner)), 0
+        for chunk in chunks:
+            frame = chunks.gi_frame
+            if frame is not None and printed <= position:
+                running: Template = frame.f_globals["__jinja_template__"]
+                found.append((running.name or "", running.get_corresponding_lineno(frame.f_lineno)))
+            printed += len(chunk)
+        return iter(())
+
+    context.blocks["body"] = [block, *context.blocks.get("body", ())]
+    _bounded(template.root_render_func(context))
+    return found[-1] if found else (template.name or "", 0)
 
 
 def template_name(template: Template) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from aiohttp import web
 from attrs import frozen
@@ -21,9 +21,6 @@ from notifyd.web.body import read_body, read_json
 from notifyd.web.services import SERVICES
 from notifyd.wire.codec import derived_id, rfc3339
 from notifyd.wire.records import structure
-
-TEMPLATE: Final = "channel-test"
-"""What a test message says."""
 
 routes = web.RouteTableDef()
 
@@ -118,12 +115,14 @@ def _message(registry: Registry, channel: OpenChannel, recipient: str | None, no
     """Raises `RenderError`."""
     event = {"channel": channel.name, "occurredAt": rfc3339(now)}
     known, templates = registry.settings.recipients.get(recipient or ""), registry.templates
+    template = registry.test_template(channel)
     rendered = templates.render(
-        TEMPLATE,
-        templates.locale([known.locale if known else None], TEMPLATE),
+        template,
+        templates.locale([known.locale if known else None], template),
         event=event,
         zone=registry.zone(recipient),
         html=channel.personal,
+        media_type=channel.own_body,
     )
     about = (channel.name, recipient or "", correlation.current.get(), now)
     return rendered.message(derived_id("channel-test", "", *about), recipient, event)

@@ -207,7 +207,7 @@ FORMS = {
 def bodied() -> Channels:
     """With a type `bodied`, whose receiver takes what the operator's template writes and nothing else."""
     channels = Channels()
-    of_its_own = ChannelType("bodied", NoOptions, channels.open, own_body=lambda _config: True)
+    of_its_own = ChannelType("bodied", NoOptions, channels.open, own_body=lambda _config: "application/json")
     channels.more["bodied"] = of_its_own
     return channels
 

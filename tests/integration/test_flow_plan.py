@@ -14,11 +14,12 @@ from notifyd.config.units import DAY
 from notifyd.errors import NotRetryableError, Reason
 from notifyd.flow.plan import make_plan, view
 from notifyd.model import SECOND, AuditName, Event, Instant, Level, Message, PlanEntry, State
+from notifyd.plugin import ChannelType
 from notifyd.security.envelope import unwrap
 from notifyd.security.links import Link
 from notifyd.wire.codec import rfc3339
 from tests import events
-from tests.fakes import NOW, Channels, TurnableClock, registry
+from tests.fakes import NOW, Channels, NoOptions, TurnableClock, registry
 from tests.flows import RULES, Flow, flow
 from tests.store.makers import event
 from tests.waiting import until
@@ -215,7 +216,7 @@ async def test_the_locale_is_the_recipients_then_the_rules_then_the_events_then_
         assert (await way.messages(2))[1].locale == "en"
 
 
-@pytest.mark.parametrize("wish", ["fr", "xx-unknown", "not a locale!", ""])
+@pytest.mark.parametrize("wish", ["it", "xx-unknown", "not a locale!", ""])
 async def test_a_locale_that_nobody_writes_in_falls_back_to_the_default(tmp_path: Path, wish: str) -> None:
     async with flow(tmp_path) as way:
         await way.ask(message={"locale": wish})
@@ -234,12 +235,23 @@ async def test_a_template_that_nobody_ships_falls_back_and_is_counted(tmp_path: 
         assert way.metric("notifyd_template_fallbacks_total") == 1
 
 
-async def plan_of(text: str, at: Instant = NOW, **changes: Any) -> tuple[PlanEntry, ...]:
-    async with registry(text) as current:
+async def plan_of(
+    text: str, at: Instant = NOW, channels: Channels | None = None, **changes: Any
+) -> tuple[PlanEntry, ...]:
+    async with registry(text, channels) as current:
         body = {"kind": "pack.approval", "action": "requested", "planHash": "sha256:00"} | changes
         given = event("e1", body=orjson.dumps(body).decode(), action=body["action"], occurred_at=at)
         seen = view(given)
         return make_plan(given, seen, current.rules.match(seen).rules, current)
+
+
+async def test_a_senders_wish_does_not_put_prose_where_a_receiver_wants_data() -> None:
+    channels = Channels()
+    data = ChannelType("data", NoOptions, channels.open, own_body=lambda _config: "application/json")
+    channels.more["data"] = data
+    text = RULES.replace('type = "fake"', 'type = "data"') + 'template = "pack-policy"\n'
+    (entry,) = await plan_of(text, channels=channels, message={"template": "event"})
+    assert entry.template == "pack-policy"
 
 
 @pytest.mark.parametrize(("waited", "told"), [(60, 0), (61, 4)])
@@ -247,7 +259,7 @@ async def test_that_the_runner_was_told_is_news_only_a_minute_after_the_decision
     waited: int, told: int
 ) -> None:
     decision = {"decision": "approved", "actor": "eve@acme.example", "decidedAt": rfc3339(NOW)}
-    facts = {"action": "resumed", "status": "approved", "decision": decision}
+    facts: dict[str, Any] = {"action": "resumed", "status": "approved", "decision": decision}
     assert len(await plan_of(PEOPLE, at=NOW + waited * SECOND, **facts)) == told
 
 

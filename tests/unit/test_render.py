@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -548,3 +549,48 @@ def test_parts_can_be_imported_and_included(tmp_path: Path) -> None:
     (tmp_path / "_end.txt").write_text("{{ event.kind }}")
     source = '{% from "_words.txt" import shout %}' + text("{{ shout('hey') }} {% include '_end.txt' %}")
     assert load(tmp_path, thing_en_txt=source).render("thing", "en", event={"kind": "a"}).body == "HEY! a"
+
+
+# --- bodies that are data ----------------------------------------------------------------------------------
+
+
+def body_of(tmp_path: Path, body: str, media_type: str = "application/json", **event: Any) -> str:
+    templates = load(tmp_path, thing_en_txt=f"{{% block title %}}t{{% endblock %}}\n{body}")
+    return templates.render("thing", "en", event=event, media_type=media_type).body
+
+
+def test_data_stays_as_it_was_written_and_whole(tmp_path: Path) -> None:
+    said = "  two  spaces \u2028 \x07 \n\n\n\n end " + "x" * 50_000
+    body = "{% block body %}\n" + '{"said":  {{ event.said|tojson }}}' + "\n{% endblock %}"
+    written = body_of(tmp_path, body, said=said)
+    assert written.startswith('{"said":  "')
+    assert json.loads(written) == {"said": said}
+
+
+def test_data_of_a_form_of_its_own_is_not_cleaned(tmp_path: Path) -> None:
+    body = "{% block body %}<a>\n\n\n\n{{ event.said }} \n</a>{% endblock %}"
+    assert body_of(tmp_path, body, "text/xml", said="a\u2028b\u202ec") == "<a>\n\n\n\na\u2028b\u202ec \n</a>"
+
+
+@pytest.mark.parametrize(
+    ("body", "line", "reason"),
+    [
+        ('{% block body %}\n{\n  "a": 1,\n  "b": {{ event.word }},\n  "c": 2\n}{% endblock %}', 5, "line 3"),
+        ("{% block body %}{% for n in [1, 2] %}\n{{ n }} {\n{% endfor %}{% endblock %}", 3, "Extra data"),
+        ("{% block body %}{{ event.nan|tojson }}{% endblock %}", 2, "NaN is no JSON"),
+        ("{% block body %}{% endblock %}", 0, "Expecting value"),
+    ],
+)
+def test_what_is_no_json_is_an_error_at_the_line_that_wrote_it(
+    tmp_path: Path, body: str, line: int, reason: str
+) -> None:
+    with pytest.raises(RenderError) as caught:
+        body_of(tmp_path, body, word="deploy", nan=float("nan"))
+    assert reason in caught.value.detail
+    assert (caught.value.template, caught.value.line) == ("thing.en.txt", line)
+
+
+def test_json_by_its_suffix_is_checked_too_and_other_data_is_not(tmp_path: Path) -> None:
+    with pytest.raises(RenderError):
+        body_of(tmp_path, "{% block body %}{{% endblock %}".replace("{{", "{ {"), "application/vnd.a+json")
+    assert body_of(tmp_path, "{% block body %}<{% endblock %}", "text/xml") == "<"

@@ -166,12 +166,12 @@ async def _open(config: WebhookConfig, context: ChannelContext) -> WebhookChanne
     return WebhookChannel(config, context, tls)
 
 
-def _has_own_body(config: WebhookConfig) -> bool:
-    """Does the receiver want a form that only the operator's template knows? Plain text takes any."""
-    media_type = (config.content_type or "text/plain").partition(";")[0].strip().lower()
-    return media_type != "text/plain"
+def _own_body(config: WebhookConfig) -> str | None:
+    """The media type where the receiver wants a form that only the operator's template knows."""
+    media_type = (config.content_type or "").partition(";")[0].strip().lower()
+    return media_type if media_type not in ("", "text/plain") else None
 
 
 @hookimpl
 def notifyd_channel_types() -> tuple[ChannelType, ...]:
-    return (ChannelType("webhook", WebhookConfig, _open, own_body=_has_own_body, for_programs=True),)
+    return (ChannelType("webhook", WebhookConfig, _open, own_body=_own_body, for_programs=True),)
