@@ -25,6 +25,8 @@ DEAD: Final = "/api/v1/dead"
 DELIVERIES: Final = "/api/v1/deliveries"
 CHANNELS: Final = "/api/v1/channels"
 PURGE: Final = "/api/v1/purge"
+KEYS: Final = "/api/v1/keys"
+RESEAL: Final = "/api/v1/keys/reseal"
 
 _TIMEOUT: Final = 30.0
 _LARGEST: Final = 32 * 1024 * 1024

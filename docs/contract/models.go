@@ -205,6 +205,11 @@ type PurgeRequest struct {
 	Cursor *string `json:"cursor,omitempty"`
 }
 
+// ResealRequest: Where to go on.
+type ResealRequest struct {
+	Cursor *string `json:"cursor,omitempty"`
+}
+
 // Accepted: The event is durable. A duplicate is given the first answer again.
 type Accepted struct {
 	EventID       string  `json:"eventId"`
@@ -625,6 +630,37 @@ const ChannelTestStatus = "sent"
 type PurgeAnswer struct {
 	DryRun     bool             `json:"dryRun"`
 	Removed    map[string]int64 `json:"removed"`
+	NextCursor *string          `json:"nextCursor"`
+}
+
+// SealKeyList: The configured keys in their order, then those that only rows name.
+type SealKeyList struct {
+	Keys []SealKey `json:"keys"`
+}
+
+// SealKey: A key that seals stored rows, and how many rows are under it, by collection.
+type SealKey struct {
+	ID     string           `json:"id"`
+	Use    KeyRole          `json:"use"`
+	Needed map[string]int64 `json:"needed"`
+	Ended  map[string]int64 `json:"ended"`
+}
+
+// KeyRole: `seals`: the first key of `keys.seal`. `opens`: another of them. `missing`: only rows name it.
+type KeyRole string
+
+const (
+	KeyRoleSeals   KeyRole = "seals"
+	KeyRoleOpens   KeyRole = "opens"
+	KeyRoleMissing KeyRole = "missing"
+)
+
+// ResealAnswer: How many rows this request has moved to the first key, and how many do not open, by
+// collection.
+type ResealAnswer struct {
+	Key        string           `json:"key"`
+	Moved      map[string]int64 `json:"moved"`
+	Unreadable map[string]int64 `json:"unreadable"`
 	NextCursor *string          `json:"nextCursor"`
 }
 

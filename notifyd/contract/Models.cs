@@ -598,6 +598,15 @@ public sealed record PurgeRequest
     public string? Cursor { get; init; }
 }
 
+/// <summary>Where to go on.</summary>
+public sealed record ResealRequest
+{
+    /// <summary>The `nextCursor` of the answer before: go on there.</summary>
+    [JsonPropertyName("cursor")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Cursor { get; init; }
+}
+
 /// <summary>The event is durable. A duplicate is given the first answer again.</summary>
 public sealed record Accepted
 {
@@ -1380,6 +1389,54 @@ public sealed record PurgeAnswer
 
     [JsonPropertyName("removed")]
     public required IReadOnlyDictionary<string, long> Removed { get; init; }
+
+    [JsonPropertyName("nextCursor")]
+    public required string? NextCursor { get; init; }
+}
+
+/// <summary>The configured keys in their order, then those that only rows name.</summary>
+public sealed record SealKeyList
+{
+    [JsonPropertyName("keys")]
+    public required IReadOnlyList<SealKey> Keys { get; init; }
+}
+
+/// <summary>A key that seals stored rows, and how many rows are under it, by collection.</summary>
+public sealed record SealKey
+{
+    [JsonPropertyName("id")]
+    public required string Id { get; init; }
+
+    [JsonPropertyName("use")]
+    public required KeyRole Use { get; init; }
+
+    [JsonPropertyName("needed")]
+    public required IReadOnlyDictionary<string, long> Needed { get; init; }
+
+    [JsonPropertyName("ended")]
+    public required IReadOnlyDictionary<string, long> Ended { get; init; }
+}
+
+/// <summary>`seals`: the first key of `keys.seal`. `opens`: another of them. `missing`: only rows name it.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<KeyRole>))]
+public enum KeyRole
+{
+    [JsonStringEnumMemberName("seals")] Seals,
+    [JsonStringEnumMemberName("opens")] Opens,
+    [JsonStringEnumMemberName("missing")] Missing,
+}
+
+/// <summary>How many rows this request has moved to the first key, and how many do not open, by collection.</summary>
+public sealed record ResealAnswer
+{
+    [JsonPropertyName("key")]
+    public required string Key { get; init; }
+
+    [JsonPropertyName("moved")]
+    public required IReadOnlyDictionary<string, long> Moved { get; init; }
+
+    [JsonPropertyName("unreadable")]
+    public required IReadOnlyDictionary<string, long> Unreadable { get; init; }
 
     [JsonPropertyName("nextCursor")]
     public required string? NextCursor { get; init; }

@@ -31,7 +31,7 @@ from notifyd.registry.egress import callback_fault
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.security.redact import MIN_SEARCHED, Redactor
-from notifyd.security.secrets import HIDDEN, Keyring
+from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
 from notifyd.store import Advance, Append, Appended, Store, append_as_is
 from notifyd.wire.codec import canonical, derived_id, pointer, rfc3339
 from notifyd.wire.events import (
@@ -42,8 +42,6 @@ from notifyd.wire.events import (
     PackPolicyHold,
     PackPolicyReleased,
 )
-
-_CONTENT: Final = "event-content"
 
 _ENDS: Final = frozenset({Outcome.ENDED, Outcome.EXPIRED})
 
@@ -105,7 +103,7 @@ class Ingest:
         _check_callback(event, registry)
         content = canonical(document)
         _check_token(event, content)
-        identity = registry.keyring.identify(_CONTENT, content)
+        identity = registry.keyring.identify(EVENT_CONTENT, content)
         row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
         leased = self._admission.admit(row)
         subject, advance = _subject(event, registry, now, row)
@@ -153,7 +151,7 @@ class Ingest:
     ) -> Append:
         """Raises `OverloadedError`."""
         content = canonical(posted.document)
-        identity = registry.keyring.identify(_CONTENT, content)
+        identity = registry.keyring.identify(EVENT_CONTENT, content)
         row = cloud_row(
             posted.event,
             posted.document,
@@ -217,7 +215,7 @@ def _same(content: bytes, keyring: Keyring, stored: Event) -> bool:
     """
     if not keyring.comparable(stored.content_id):
         return True
-    return keyring.same(_CONTENT, content, stored.content_id)
+    return keyring.same(EVENT_CONTENT, content, stored.content_id)
 
 
 # --- checks that need the config or the clock --------------------------------------------------------------

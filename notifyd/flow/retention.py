@@ -16,7 +16,7 @@ from notifyd.errors import JobTakenError
 from notifyd.flow.jobs import JobLease
 from notifyd.metrics import Metrics
 from notifyd.model import Clock, Instant
-from notifyd.store import Aged, CollectionName, Job, LegalHold, Store
+from notifyd.store import Aged, CollectionName, Job, LegalHold, Place, Store
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +25,10 @@ _LARGEST: Final = 500
 TARGET: Final = 0.01
 """Seconds for which a batch should keep other writes waiting, well below the 50 ms that it may."""
 
+_FIRST: Final = Place(CollectionName.EVENTS)
+
 REST: Final = 50 * MINUTE
 """For how long after a pass no other node of the service need do the next (microseconds)."""
-
-
-@frozen
-class Place:
-    """Where a pass goes on."""
-
-    collection: CollectionName = CollectionName.EVENTS
-    after: str = ""
 
 
 @frozen
@@ -70,14 +64,6 @@ def next_size(size: int, seconds: float) -> int:
     return max(1, min(round(fitting), size * 2, _LARGEST))
 
 
-def following(collection: CollectionName, after: str | None) -> Place | None:
-    if after is not None:
-        return Place(collection, after)
-    order = list(CollectionName)
-    rest = order[order.index(collection) + 1 :]
-    return Place(rest[0]) if rest else None
-
-
 class Retention:
     """Removes what is older than the configuration keeps; counts and logs it.
 
@@ -102,7 +88,7 @@ class Retention:
         """
         removed = dict.fromkeys(CollectionName, 0)
         try:
-            async with self._lease.held(rest=REST), aclosing(self._pass(Place(), dry_run=False)) as batches:
+            async with self._lease.held(rest=REST), aclosing(self._pass(_FIRST, dry_run=False)) as batches:
                 async for batch in batches:
                     removed[batch.collection] += batch.removed
                 self._lease.note_done()
@@ -125,7 +111,7 @@ class Retention:
         async with AsyncExitStack() as stack:
             if not dry_run:
                 await stack.enter_async_context(self._lease.held())
-            batches = await stack.enter_async_context(aclosing(self._pass(place or Place(), dry_run=dry_run)))
+            batches = await stack.enter_async_context(aclosing(self._pass(place or _FIRST, dry_run=dry_run)))
             async for batch in batches:
                 yield batch
 
@@ -150,7 +136,7 @@ class Retention:
             self._metrics.purged.labels(at.collection.value).inc(done.removed)
         if at.collection is CollectionName.DELIVERIES and done.after is None and not dry_run:
             await self._count_dead_letters()
-        return Batch(at.collection, done.removed, following(at.collection, done.after)), done.seconds
+        return Batch(at.collection, done.removed, at.next(done.after, list(CollectionName))), done.seconds
 
     async def _count_dead_letters(self) -> None:
         self._metrics.set_dead_letters(await self._store.dead_letters())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -13,6 +16,7 @@ from notifyd.model import Action, Field, Level, Message
 from notifyd.security.secrets import Keyring
 
 _LABEL = "message"
+_LINK: Final = re.compile(r"(?<=/approvals/)[\w-]+\.\.[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _NAMES: Final = tuple(one.name for one in fields(Message))
 _VALUES: Final = attrgetter(*_NAMES)
 
@@ -29,6 +33,16 @@ def _plain(message: Message) -> dict[str, Any]:
     flat["fields"] = [{"name": one.name, "value": one.value, "lead": one.lead} for one in message.fields]
     flat["actions"] = [{"label": one.label, "url": one.url} for one in message.actions]
     return flat
+
+
+def wrap_anew(text: str, keyring: Keyring, renew: Callable[[str], str]) -> str:
+    """A sealed text under the first key. `renew` is given each link in it, and answers what is to stand there.
+
+    Raises `SealError` where its key is gone.
+    """
+    renewed = cache(renew)  # the link stands in text, HTML and button, and is one
+    plain = keyring.open(_LABEL, text).decode()
+    return keyring.seal(_LABEL, _LINK.sub(lambda found: renewed(found[0]), plain).encode())
 
 
 def unwrap(text: str, keyring: Keyring, *, sealed: bool) -> Message:

@@ -25,3 +25,8 @@ def reveal(keyring: Keyring, kept: str) -> Secret:
 def seal_for(client_secret: Secret, token: Secret) -> str:
     """A compact JWE, `dir` with `A256GCM`, under HKDF-SHA-256 of the client's signing key."""
     return encrypt(derive_key(secret_bytes(client_secret), CLIENT_LABEL), token.reveal().encode())
+
+
+def keep_anew(keyring: Keyring, kept: str) -> str:
+    """The same under the first key. Raises `SealError`."""
+    return keep(keyring, reveal(keyring, kept))

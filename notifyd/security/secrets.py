@@ -7,7 +7,8 @@ import hashlib
 import hmac
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, final
 
@@ -62,6 +63,11 @@ def derive_key(secret: bytes, label: str) -> bytes:
     return HKDF(algorithm=SHA256(), length=32, salt=None, info=label.encode()).derive(secret)
 
 
+EVENT_CONTENT: Final = "event-content"
+"""The use of `Keyring.identify` whose identities are stored, and so outlive their key."""
+
+_IDENTITY_KEY: Final = "identity-key"
+
 _HEADER: Final = {"alg": "dir", "enc": "A256GCM"}
 
 
@@ -100,13 +106,18 @@ def decrypt(key: bytes, token: str) -> bytes:
 
 
 class Keyring:
-    """`keys.seal`: the first key seals, all of them open. Each use has a label and so a key of its own."""
+    """`keys.seal`: the first key seals, all of them open. Each use has a label and so a key of its own.
+
+    Of a key that was dropped, the one for `EVENT_CONTENT` may be left: an identity is not made anew under another
+    key, since what it was made from is not kept.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys:
             raise ValueError("a keyring needs at least one key")
         self._keys = {key_id(key): key for key in keys}
         self.sealing_id = key_id(keys[0])
+        self._identity_keys: dict[str, bytes] = {}
         self._derive = lru_cache(maxsize=64)(self._derived)
 
     @property
@@ -137,9 +148,13 @@ class Keyring:
         `kid` names the key of an earlier identity to compare with. Raises `SealError` where it was dropped.
         """
         kid = kid or self.sealing_id
-        if kid not in self._keys:
+        if kid in self._keys:
+            key = self._derive(kid, label)
+        elif label == EVENT_CONTENT and kid in self._identity_keys:
+            key = self._identity_keys[kid]
+        else:
             raise SealError("identified under a key that is no longer configured")
-        return f"{kid}:{hmac.digest(self._derive(kid, label), content, 'sha256').hex()}"
+        return f"{kid}:{hmac.digest(key, content, 'sha256').hex()}"
 
     def same(self, label: str, content: bytes, identity: str) -> bool:
         """Is `content` what `identity` was made from?"""
@@ -150,8 +165,24 @@ class Keyring:
             return False
 
     def comparable(self, identity: str) -> bool:
-        """Is the key of an identity still here, so that `same` can tell?"""
-        return identity.partition(":")[0] in self._keys
+        """Is the key of a stored identity still here, so that `same` can tell?"""
+        kid = identity.partition(":")[0]
+        return kid in self._keys or kid in self._identity_keys
+
+    def keep_identity_keys(self) -> dict[str, str]:
+        """What identities need of each key but the first, sealed under the first, for when that key is dropped."""
+        kept = self._identity_keys | {kid: self._derive(kid, EVENT_CONTENT) for kid in self._keys}
+        return {kid: self.seal(_IDENTITY_KEY, key) for kid, key in kept.items() if kid != self.sealing_id}
+
+    def take_over(self, before: Keyring) -> None:
+        """Know again what `before` knew, a keyring of the same keys."""
+        self._identity_keys = before._identity_keys
+
+    def adopt_identity_keys(self, kept: Mapping[str, str]) -> None:
+        """Compare with identities under these keys too, as far as what was kept of them opens."""
+        for kid, text in kept.items():
+            with suppress(SealError):
+                self._identity_keys[kid] = self.open(_IDENTITY_KEY, text)
 
 
 def key_id(key: bytes) -> str:

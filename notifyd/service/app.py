@@ -25,6 +25,7 @@ from notifyd.flow.memory import Memory, Share
 from notifyd.flow.nodes import BEAT, Nodes
 from notifyd.flow.plan import Planner, rendered_again
 from notifyd.flow.queues import PlanningQueue
+from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
 from notifyd.flow.storm import Budgets
@@ -32,7 +33,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.registry import Current, Registry, open_registry
-from notifyd.service.keys import check_seal_keys
+from notifyd.service.keys import agree_on_keys
 from notifyd.service.watchdog import Watchdog
 from notifyd.store import Store
 from notifyd.store.open import open_store
@@ -101,7 +102,7 @@ async def running(
         resources.push_async_callback(current.aclose)
         store = await open_store(settings, metrics, clock)
         resources.push_async_callback(store.aclose)
-        await check_seal_keys(store, current().keyring, abandon=abandon_sealed)
+        await agree_on_keys(store, current().keyring, abandon=abandon_sealed)
         app = App(current, store, metrics, clock)
         try:
             await app.start(resources, listener)
@@ -161,6 +162,7 @@ class App:
             effects=self._effects,
             dispatcher=self._dispatcher,
             retention=self._retention,
+            reseal=Reseal(store=self._store, current=self._current),
             ready=self._store.probe,
             draining=lambda: self._draining,
         )
@@ -286,8 +288,11 @@ class App:
         """What is to be in force. Raises `ConfigError`, or `StoreError` where its keys cannot be checked."""
         fresh = await open_registry(settings, discovered, self._clock)
         try:
-            if set(fresh.keyring.ids) != set(self._current().keyring.ids):
-                await check_seal_keys(self._store, fresh.keyring)
+            before = self._current().keyring
+            if fresh.keyring.ids != before.ids:
+                await agree_on_keys(self._store, fresh.keyring)
+            else:
+                fresh.keyring.take_over(before)
         except BaseException:
             await fresh.aclose()
             raise

@@ -3,46 +3,50 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 
 from notifyd.errors import ConfigError, Fault
+from notifyd.flow.reseal import key_uses
 from notifyd.security.secrets import Keyring, sealed_under
-from notifyd.store import CollectionName, Store
+from notifyd.store import CollectionName, SealKeys, Store
 
 log = logging.getLogger(__name__)
 
 
-async def check_seal_keys(store: Store, keyring: Keyring, *, abandon: bool = False) -> None:
-    """Note the keys of `keyring` as the store's. `abandon` gives up the rows that need another, and says so.
+async def agree_on_keys(store: Store, keyring: Keyring, *, abandon: bool = False) -> None:
+    """Note the keys of `keyring` as the store's, and have it know events again that came under earlier ones.
 
-    Raises `ConfigError` where rows need another and are not given up, and then notes nothing. Raises `StoreError`.
+    `abandon` gives up the rows that need a key which is not there, and says so. Raises `ConfigError` where there
+    are such rows and they are not given up, and then notes nothing. Raises `StoreError`.
     """
-    known, ids = await store.known_seal_keys(), frozenset(keyring.ids)
-    if known is None or known - ids:
+    noted, ids = await store.seal_keys(), frozenset(keyring.ids)
+    if noted.ids is None or noted.ids - ids:
         lacking = await _lacking(store, ids)
         if lacking and not abandon:
             raise ConfigError([Fault("keys.seal", _refusal(key, rows)) for key, rows in lacking.items()])
         for key, rows in lacking.items():
             log.warning("keys.seal lacks key %s: never sent are %s", key, _told(rows))
-    if known != ids:
-        await store.note_seal_keys(ids)
+    keyring.adopt_identity_keys(noted.identity_keys)
+    # What does not open here stays: its key may come back.
+    fresh = SealKeys(ids, {**noted.identity_keys, **keyring.keep_identity_keys()})
+    if noted.ids != ids or _sealed_by(noted) != _sealed_by(fresh):
+        await store.note_seal_keys(fresh)
 
 
-async def _lacking(store: Store, ids: frozenset[str]) -> dict[str, Counter[CollectionName]]:
+def _sealed_by(keys: SealKeys) -> dict[str, str]:
+    return {kid: sealed_under(text) for kid, text in keys.identity_keys.items()}
+
+
+async def _lacking(store: Store, ids: frozenset[str]) -> dict[str, Mapping[CollectionName, int]]:
     """The needed rows of each key that is not among `ids`."""
-    found: dict[str, Counter[CollectionName]] = {}
-    for one in await store.sealed_by_key():
-        key = sealed_under(one.header)
-        if key and one.needed and key not in ids:
-            found.setdefault(key, Counter())[one.collection] += one.rows
-    return dict(sorted(found.items()))
+    uses = await key_uses(store)
+    return {key: use.needed for key, use in sorted(uses.items()) if use.needed and key not in ids}
 
 
 def _refusal(key: str, rows: Mapping[CollectionName, int]) -> str:
     return (
-        f"lacks the key {key}, which rows need ({_told(rows)}): put it back until they are done, "
-        "or give them up by a start with --abandon-sealed"
+        f"lacks the key {key}, which rows need ({_told(rows)}): put it back, behind the others, and move them by "
+        "'notifyd keys reseal', or give them up by a start with --abandon-sealed"
     )
 
 

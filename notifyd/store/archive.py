@@ -12,7 +12,7 @@ import errno
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final, TypeAlias, cast
@@ -24,7 +24,7 @@ from attrs import evolve, field, frozen
 from notifyd.errors import ArchiveError, InvalidError, SealError
 from notifyd.model import Approval, AuditRecord, Delivery, Incident, Instant
 from notifyd.security.secrets import Keyring, sealed_under
-from notifyd.store import CollectionName, Stored, StoredEvent, Upkeep
+from notifyd.store import CollectionName, SealKeys, Stored, StoredEvent, Upkeep
 from notifyd.wire.records import structure, wire_name
 
 FORMAT: Final = 1
@@ -46,10 +46,11 @@ Told: TypeAlias = Callable[[CollectionName, int], None]
 
 @frozen
 class Header:
-    """What the first line says. `bytes` is the file's size so far, `keys` has the rows sealed under each key.
+    """What the first line says. `bytes` is the file's size so far, `keys` has the rows that need each key.
 
-    `collection` and `after` are where an unfinished export goes on; `openings` is the store's, by which it is
-    known whether anybody has used the store since.
+    `identity_keys` are the store's, by which events are known again that came under earlier keys. `collection` and
+    `after` are where an unfinished export goes on; `openings` is the store's, by which it is known whether anybody
+    has used the store since.
     """
 
     notifyd_export: int = FORMAT
@@ -61,6 +62,7 @@ class Header:
     after: str = ""
     rows: Mapping[str, int] = field(factory=dict)
     keys: Mapping[str, int] = field(factory=dict)
+    identity_keys: Mapping[str, str] = field(factory=dict)
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -75,6 +77,7 @@ async def export(store: Upkeep, path: Path, keyring: Keyring, now: Instant, told
     """
     with _opened(path) as file:
         header = _begun(file, path, await store.openings(), now)
+        header = evolve(header, identity_keys=(await store.seal_keys()).identity_keys)
         file.truncate(header.bytes)
         _write_header(file, header)
         while not header.complete:
@@ -136,7 +139,9 @@ async def _export_batch(
     file.seek(header.bytes)
     for row in rows:
         sent = _sealed(row, keyring)
-        keys.update(key_ids(sent))
+        keys.update(
+            key_ids(sent, header.identity_keys) & set(keyring.ids)
+        )  # one that is gone cannot be asked for
         file.write(orjson.dumps({"collection": collection, "row": plain(sent)}) + b"\n")
     told(collection, len(rows))
     counted = {**header.rows, collection.value: header.rows.get(collection, 0) + len(rows)}
@@ -177,11 +182,11 @@ def _sealed(row: Stored, keyring: Keyring) -> Stored:
     return row
 
 
-def key_ids(row: Stored) -> set[str]:
+def key_ids(row: Stored, identity_keys: Collection[str]) -> set[str]:
     """The keys that a row of an archive needs: to open what is sealed, and to know an event again."""
     match row:
         case StoredEvent():
-            ids = {row.event.content_id.partition(":")[0]}
+            ids = {row.event.content_id.partition(":")[0]}.difference(identity_keys)
         case Approval():
             ids = {sealed_under(row.sealed_token or "")}
         case Delivery():
@@ -202,9 +207,9 @@ async def restore(store: Upkeep, path: Path, keyring: Keyring, told: Told) -> tu
     """
     new = 0
     header = checked_header(path, keyring)
-    known = await store.known_seal_keys()
-    if known is not None:
-        await store.note_seal_keys(known | header.keys.keys())
+    noted = await store.seal_keys()
+    ids = None if noted.ids is None else noted.ids | header.keys.keys()
+    await store.note_seal_keys(SealKeys(ids, {**header.identity_keys, **noted.identity_keys}))
     with path.open("rb") as file:
         file.seek(HEADER_BYTES)
         for rows in _batches(file, path, keyring):

@@ -6,11 +6,11 @@ asks decides how long to go on and how much room to leave to others.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
-from attrs import frozen
+from attrs import field, frozen
 
 from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, Instant
 
@@ -89,17 +89,47 @@ class Purged:
 
 
 @frozen
-class SealedRows:
-    """How many `rows` of a collection hold text sealed under one key.
+class Place:
+    """Where work on several collections goes on. `after` is an answer of the store."""
+
+    collection: CollectionName
+    after: str = ""
+
+    def next(self, after: str | None, order: Sequence[CollectionName]) -> Place | None:
+        """The place after a call that answered `after`; None at the end of the last collection of `order`."""
+        if after is not None:
+            return Place(self.collection, after)
+        rest = order[order.index(self.collection) + 1 :]
+        return Place(rest[0]) if rest else None
+
+
+SEALED: Final = (CollectionName.APPROVALS, CollectionName.DELIVERIES)
+"""The collections with sealed texts: an approval's resume token, a delivery's message."""
+
+
+@frozen
+class SealedRow:
+    """A row that holds a sealed text. `ids` tell it from others of its tenant: of an approval, run and approval.
 
     `header` is the text's part before its first dot, the protected header of a compact JWE (RFC 7516), which names
     the key. `needed`: an approval that is pending or owes effects, a delivery that is open or dead.
     """
 
-    collection: CollectionName
+    tenant: str
+    ids: tuple[str, ...]
     header: str
     needed: bool
-    rows: int
+
+
+@frozen
+class SealKeys:
+    """The keys of `keys.seal`, by their ids, that rows may be sealed under; None where they were never noted.
+
+    `identity_keys` is what `Keyring.keep_identity_keys` gives, of these and of earlier ones.
+    """
+
+    ids: frozenset[str] | None = None
+    identity_keys: Mapping[str, str] = field(factory=dict)
 
 
 class Job(StrEnum):
@@ -158,16 +188,25 @@ class Upkeep(Protocol):
         """Insert the rows that are not there yet, in this order; answers how many. What is there stays."""
         ...
 
-    async def known_seal_keys(self) -> frozenset[str] | None:
-        """The ids last noted by `note_seal_keys`, None where none ever were."""
+    async def seal_keys(self) -> SealKeys:
+        """What was noted last."""
         ...
 
-    async def note_seal_keys(self, ids: Collection[str]) -> None:
-        """Remember these ids, and no others, as the keys that rows may be sealed under."""
+    async def note_seal_keys(self, keys: SealKeys) -> None:
+        """Remember these, and no others, as the keys that rows may be sealed under."""
         ...
 
-    async def sealed_by_key(self) -> list[SealedRows]:
-        """Count what is sealed. It reads every sealed row, however long that takes."""
+    async def sealed_rows(
+        self, collection: CollectionName, after: str, limit: int
+    ) -> tuple[list[SealedRow], str | None]:
+        """Look at up to `limit` rows from `after` on, oldest first, and answer those that hold a sealed text.
+
+        With it goes where to go on, None at the end. Raises ValueError as `purge` does.
+        """
+        ...
+
+    async def replace_message(self, delivery: Delivery, message: str) -> bool:
+        """Write `message` in place of the one that `delivery` has. False where another is stored by now."""
         ...
 
     async def openings(self) -> int | None:

@@ -15,7 +15,7 @@ from typing import Final, cast
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from notifyd.web import approvals, channels, dead, deliveries, ingest, ops, pages, purge
+from notifyd.web import approvals, channels, dead, deliveries, ingest, keys, ops, pages, purge
 from notifyd.web.body import BODY_TIMEOUT
 from notifyd.web.edge import Edge, Guard
 from notifyd.web.listener import Listener, listening_sockets
@@ -52,7 +52,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     app[SERVICES] = services
     app[BODY_TIMEOUT] = body_timeout
     app[READINESS] = Readiness(services.ready, services.draining)
-    for resource in (ingest, approvals, deliveries, dead, channels, purge, ops, pages):
+    for resource in (ingest, approvals, deliveries, dead, channels, purge, keys, ops, pages):
         app.add_routes(resource.routes)
 
     async def finish_refusals(_: web.Application) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ from attrs import frozen
 from notifyd.flow.decide import Decisions
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.ingest import Ingest
+from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects
 from notifyd.flow.retention import Retention
 from notifyd.metrics import Metrics
@@ -33,6 +34,7 @@ class Services:
     effects: Effects
     dispatcher: Dispatcher
     retention: Retention
+    reseal: Reseal
     metrics: Metrics
     clock: Clock
     ready: Callable[[], Awaitable[None]]

@@ -354,6 +354,41 @@ class PurgeAnswer:
     next_cursor: str | None
 
 
+class KeyRole(StrEnum):
+    """`seals`: the first key of `keys.seal`. `opens`: another of them. `missing`: only rows name it."""
+
+    SEALS = "seals"
+    OPENS = "opens"
+    MISSING = "missing"
+
+
+@frozen
+class SealKey:
+    """A key that seals stored rows, and how many rows are under it, by collection."""
+
+    id: str
+    use: KeyRole
+    needed: Mapping[str, int]
+    ended: Mapping[str, int]
+
+
+@frozen
+class SealKeyList:
+    """The configured keys in their order, then those that only rows name."""
+
+    keys: tuple[SealKey, ...]
+
+
+@frozen
+class ResealAnswer:
+    """How many rows this request has moved to the first key, and how many do not open, by collection."""
+
+    key: str
+    moved: Mapping[str, int]
+    unreadable: Mapping[str, int]
+    next_cursor: str | None
+
+
 @frozen
 class Health:
     """That there is an answer is what counts."""

@@ -15,6 +15,7 @@ from notifyd.web import correlation, problems
 from notifyd.web.auth import CLIENT_HEADER, SIGNATURE_HEADER, TENANT_HEADERS, Signature
 from notifyd.web.body import JSON
 from notifyd.web.channels import TrialRequest
+from notifyd.web.keys import ResealRequest
 from notifyd.web.lists import DEFAULT_LIMIT, MAX_LIMIT
 from notifyd.web.purge import PurgeRequest
 from notifyd.wire import codec
@@ -26,7 +27,7 @@ from tests.contract.shapes import Shape, known_types
 
 RECORDS: Final[tuple[type[Any], ...]] = (
     *PACK_EVENTS.values(),
-    *(CloudEvent, AckRequest, TrialRequest, PurgeRequest),
+    *(CloudEvent, AckRequest, TrialRequest, PurgeRequest, ResealRequest),
     *(answers.Accepted, answers.AcceptedBatch, answers.AckAnswer, answers.DecisionCallback),
     *(
         answers.Approval,
@@ -38,7 +39,8 @@ RECORDS: Final[tuple[type[Any], ...]] = (
         answers.Channel,
     ),
     *(answers.ApprovalPage, answers.DeliveryPage, answers.DeadPage, answers.AuditPage, answers.ChannelPage),
-    *(answers.ChannelTest, answers.PurgeAnswer, answers.Health, answers.Problem, answers.Notification),
+    *(answers.ChannelTest, answers.PurgeAnswer, answers.SealKeyList, answers.ResealAnswer, answers.Health),
+    *(answers.Problem, answers.Notification),
 )
 """What comes in and goes out. What they lead to is in the contract too."""
 

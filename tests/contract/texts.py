@@ -67,6 +67,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "TrialRequest.recipient": "Required for a personal channel, refused for any other.",
     "PurgeRequest.dryRun": "Only count.",
     "PurgeRequest.cursor": "The `nextCursor` of the answer before: go on there.",
+    "ResealRequest.cursor": "The `nextCursor` of the answer before: go on there.",
     # --- answers
     "Accepted.outcome": "What the event did.",
     "Accepted.round": "The approval's round that it belongs to; 0 for a hold.",

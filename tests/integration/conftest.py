@@ -15,8 +15,12 @@ _load_once = cache(TemplateSet.load)
 
 
 @pytest.fixture
-async def notifyd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Daemon]:
-    # Compiling all templates is most of a start. The set is immutable, so the tests can share one.
+def templates_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling all templates is most of a start. The set is immutable, so the tests can share one."""
     monkeypatch.setattr(TemplateSet, "load", _load_once)
+
+
+@pytest.fixture
+async def notifyd(tmp_path: Path, templates_once: None) -> AsyncIterator[Daemon]:
     async with daemon(tmp_path) as running:
         yield running

@@ -15,10 +15,10 @@ from notifyd.cli.upkeep import failing
 from notifyd.config.settings import Settings
 from notifyd.config.units import DAY, MINUTE
 from notifyd.errors import JobTakenError
-from notifyd.flow.retention import REST, Place, Retention
+from notifyd.flow.retention import REST, Retention
 from notifyd.metrics import Metrics
 from notifyd.model import State
-from notifyd.store import CollectionName, Turn
+from notifyd.store import CollectionName, Place, Turn
 from notifyd.store.mongo import MongoStore, open_mongo
 from tests.daemon import daemon
 from tests.fakes import TurnableClock

@@ -16,6 +16,8 @@ from tests.sinks import HttpSink
 
 OLD, NEW = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=", base64.b64encode(b"n" * 32).decode()
 OLD_ID = key_id(base64.b64decode(OLD))
+pytestmark = pytest.mark.usefixtures("templates_once")
+
 ASK = "/notifications/pack-approvals"
 
 

@@ -13,7 +13,7 @@ from attrs import evolve
 from notifyd.errors import ArchiveError
 from notifyd.model import ResumeStatus, State, Status
 from notifyd.security.secrets import Keyring, key_id
-from notifyd.store import CollectionName, Store, Stored, StoredEvent, archive
+from notifyd.store import CollectionName, SealKeys, Store, Stored, StoredEvent, archive
 from notifyd.store.archive import HEADER_BYTES, Header
 from tests import fakes
 from tests.store.conftest import Reopen
@@ -328,13 +328,33 @@ async def test_rows_that_change_between_exports_come_as_they_are(
 
 
 async def test_an_import_has_the_store_remember_the_keys_of_its_rows(exported: Path, other: Store) -> None:
-    await other.note_seal_keys(["0a0a0a0a"])
+    await other.note_seal_keys(SealKeys(frozenset({"0a0a0a0a"}), {"0b0b0b0b": "kept"}))
     await restore(other, exported)
-    assert await other.known_seal_keys() == frozenset({"0a0a0a0a", key_id(KEY), key_id(OLD)})
+    ids = frozenset({"0a0a0a0a", key_id(KEY), key_id(OLD)})
+    assert await other.seal_keys() == SealKeys(ids, {"0b0b0b0b": "kept"})
 
 
 async def test_an_import_leaves_keys_unknown_where_they_never_were_noted(
     exported: Path, other: Store
 ) -> None:
     await restore(other, exported)
-    assert await other.known_seal_keys() is None
+    assert await other.seal_keys() == SealKeys()
+
+
+async def test_an_import_asks_for_no_key_that_is_only_needed_to_know_events_again(
+    store: Store, other: Store, tmp_path: Path
+) -> None:
+    kept = Keyring([KEY, OLD]).keep_identity_keys()
+    await store.restore(ROWS)
+    await store.note_seal_keys(SealKeys(frozenset({key_id(KEY)}), kept))
+    await export(store, tmp_path / "export.jsonl")
+    assert await restore(other, tmp_path / "export.jsonl", Keyring([KEY])) == len(ROWS)
+    assert (await other.seal_keys()).identity_keys == kept
+
+
+async def test_rows_under_a_key_that_was_given_up_do_not_keep_an_export_from_being_imported(
+    store: Store, other: Store, tmp_path: Path
+) -> None:
+    await store.restore(ROWS)
+    await archive.export(store, tmp_path / "export.jsonl", Keyring([KEY]), NOW, nothing)
+    assert await restore(other, tmp_path / "export.jsonl", Keyring([KEY])) == len(ROWS)

@@ -21,7 +21,7 @@ from openapi_spec_validator import validate
 from notifyd.cli import cli
 from notifyd.cli.contract import FORMATS
 from notifyd.errors import InvalidError
-from notifyd.web import approvals, channels, dead, deliveries, ingest, ops, pages, problems, purge
+from notifyd.web import approvals, channels, dead, deliveries, ingest, keys, ops, pages, problems, purge
 from notifyd.web.auth import Signature
 from notifyd.wire import codec
 from notifyd.wire import events as wire
@@ -42,6 +42,7 @@ PARSERS: Final[dict[str, Callable[[Any], Any]]] = {
     "AckRequest": wire.parse_ack,
     "TrialRequest": lambda read: structure(read, channels.TrialRequest),
     "PurgeRequest": lambda read: structure(read, purge.PurgeRequest),
+    "ResealRequest": lambda read: structure(read, keys.ResealRequest),
 }
 """Who reads what comes in, by its schema."""
 
@@ -126,7 +127,7 @@ def test_the_texts_are_of_members_that_are_there_and_tell_of_everything_that_com
 
 
 def served() -> Iterator[tuple[str, str]]:
-    for module in (approvals, channels, dead, deliveries, ingest, ops, pages, purge):
+    for module in (approvals, channels, dead, deliveries, ingest, keys, ops, pages, purge):
         for route in module.routes:
             assert isinstance(route, RouteDef)
             path = re.sub(r"_(\w)(?=[^/]*\})", lambda found: found[1].upper(), route.path)
@@ -296,6 +297,7 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     ("TrialRequest", {"to": "x"}),
     ("PurgeRequest", {"dryRun": "yes"}),
     ("PurgeRequest", {"dryRun": None}),
+    ("ResealRequest", {"cursor": 1}),
 ]
 
 
@@ -319,6 +321,7 @@ TAKEN: Final[list[tuple[str, Any]]] = [
     ("CloudEvent", changed(CLOUD, subject=None, time=None, tenant=None, ext=None)),
     ("TrialRequest", {}),
     ("PurgeRequest", {"dryRun": True, "cursor": None, "x-why": 1}),
+    ("ResealRequest", {"cursor": "abc"}),
 ]
 
 

@@ -14,10 +14,10 @@ from notifyd.config.settings import Auth, Settings
 from notifyd.config.settings import Retention as Keep
 from notifyd.config.units import DAY, MINUTE, Duration
 from notifyd.errors import StoreError
-from notifyd.flow.retention import TARGET, Place, Retention, bounds, next_size
+from notifyd.flow.retention import TARGET, Retention, bounds, next_size
 from notifyd.metrics import Metrics
 from notifyd.model import State, Status
-from notifyd.store import Aged, CollectionName, Purged, Store, StoredEvent, Turn
+from notifyd.store import Aged, CollectionName, Place, Purged, Store, StoredEvent, Turn
 from tests.fakes import TurnableClock, sqlite
 from tests.store.makers import NOW, approval, audit_record, delivery, event, incident
 

@@ -1,50 +1,66 @@
-"""What is sealed: the keys that documents may need, and how many documents need each."""
+"""What is sealed: the keys that documents may need, which documents need which, and giving them another."""
 
 from __future__ import annotations
 
-from collections.abc import Collection as Ids
 from typing import Any, Final
 
-from notifyd.model import State, Status
-from notifyd.store import CollectionName, SealedRows
+from notifyd.model import Delivery, State, Status
+from notifyd.store import CollectionName, SealedRow, SealKeys
 from notifyd.store.mongo.base import Base
-from notifyd.store.mongo.driver import Collection
+from notifyd.store.mongo.driver import Collection, Document
+from notifyd.store.mongo.retention import collection_of, object_id
 
 _NOTE: Final = {"_id": "seal_keys"}
-_NEEDED_STATES: Final = [State.PENDING.value, State.SENDING.value, State.DEAD.value]
+_NEEDED_STATES: Final = frozenset({State.PENDING.value, State.SENDING.value, State.DEAD.value})
+_FIRST: Final = "0" * 24
+"""Below every `_id` that is given."""
 
 
-async def known(base: Base) -> frozenset[str] | None:
-    noted = await _notes(base).find_one(_NOTE)
-    return None if noted is None else frozenset(noted["ids"])
+def _header(text: str) -> Document:
+    return {"$arrayElemAt": [{"$split": [f"${text}", "."]}, 0]}
 
 
-async def note(base: Base, ids: Ids[str]) -> None:
-    await _notes(base).update_one(_NOTE, {"$set": {"ids": sorted(ids)}}, upsert=True)
+_APPROVAL: Final = {"tenant": 1, "run_id": 1, "approval_id": 1, "status": 1, "effects_due_at": 1}
+_FIELDS: Final[dict[CollectionName, Document]] = {
+    CollectionName.APPROVALS: {**_APPROVAL, "dead_effects": 1, "header": _header("sealed_token")},
+    CollectionName.DELIVERIES: {"tenant": 1, "id": 1, "state": 1, "sealed": 1, "header": _header("message")},
+}
+
+
+async def noted(base: Base) -> SealKeys:
+    found = await _notes(base).find_one(_NOTE) or {}
+    ids = found.get("ids")
+    return SealKeys(None if ids is None else frozenset(ids), found.get("identity_keys", {}))
+
+
+async def note(base: Base, keys: SealKeys) -> None:
+    ids = None if keys.ids is None else sorted(keys.ids)
+    fields = {"ids": ids, "identity_keys": dict(keys.identity_keys)}
+    await _notes(base).update_one(_NOTE, {"$set": fields}, upsert=True)
 
 
 def _notes(base: Base) -> Collection:
     return base.connection.collection("schema")
 
 
-async def by_key(base: Base) -> list[SealedRows]:
-    pending_or_owing = {"$or": [{"status": Status.PENDING.value}, {"effects.0": {"$exists": True}}]}
-    held = {"sealed_token": {"$gt": ""}}
-    sealed = {"sealed": True}
-    approvals, deliveries = CollectionName.APPROVALS, CollectionName.DELIVERIES
-    in_states = {"state": {"$in": _NEEDED_STATES}}
-    found = []
-    for collection, of, text, where, need in (
-        (approvals, base.approvals, "sealed_token", held, pending_or_owing),
-        (deliveries, base.deliveries, "message", sealed, in_states),
-    ):
-        for needed, condition in ((True, need), (False, {"$nor": [need]})):
-            counts = await _by_header(of, text, {"$and": [where, condition]})
-            found += [SealedRows(collection, header, needed, rows) for header, rows in counts.items()]
-    return found
+async def page(
+    base: Base, collection: CollectionName, after: str, limit: int
+) -> tuple[list[SealedRow], str | None]:
+    where = {"_id": {"$gt": object_id(after or _FIRST)}}
+    of = collection_of(base, collection)
+    found = await of.find(where, fields=_FIELDS[collection], sort=[("_id", 1)], limit=limit)
+    sealed = [_row(one) for one in found if one["header"] and one.get("sealed", True)]
+    return sealed, str(found[-1]["_id"]) if len(found) == limit else None
 
 
-async def _by_header(collection: Collection, text: str, where: dict[str, Any]) -> dict[str, int]:
-    header = {"$arrayElemAt": [{"$split": [f"${text}", "."]}, 0]}
-    counts = await collection.aggregate({"$match": where}, {"$group": {"_id": header, "rows": {"$sum": 1}}})
-    return {one["_id"]: one["rows"] for one in counts}
+def _row(found: Document) -> SealedRow:
+    if "id" in found:
+        return SealedRow(found["tenant"], (found["id"],), found["header"], found["state"] in _NEEDED_STATES)
+    owes = found.get("effects_due_at") is not None or bool(found.get("dead_effects"))
+    needed = found["status"] == Status.PENDING.value or owes
+    return SealedRow(found["tenant"], (found["run_id"], found["approval_id"]), found["header"], needed)
+
+
+async def replace(base: Base, delivery: Delivery, message: str) -> bool:
+    where: dict[str, Any] = {"tenant": delivery.tenant, "id": delivery.id, "message": delivery.message}
+    return await base.deliveries.update_one(where, {"$set": {"message": message}})

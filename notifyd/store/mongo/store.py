@@ -32,7 +32,8 @@ from notifyd.store import (
     PlanFixed,
     Planned,
     Purged,
-    SealedRows,
+    SealedRow,
+    SealKeys,
     Stored,
     Turn,
     Window,
@@ -63,9 +64,6 @@ lock that it waits with is not its own then (https://jira.mongodb.org/browse/PYT
 
 _DRIVER_SHARE: Final = 0.9
 """Of an operation's time, what the driver has to give up by itself, which leaves its connections in order."""
-
-_SCAN: Final = 600.0
-"""How long reading every sealed document may take, in seconds."""
 
 _START_UP: Final = 600.0
 """How long building indexes over an existing database may take, in seconds."""
@@ -289,14 +287,19 @@ class MongoStore:
     async def restore(self, rows: Sequence[Stored]) -> int:
         return await self._run(moving_steps.restore(self._base, rows))
 
-    async def known_seal_keys(self) -> frozenset[str] | None:
-        return await self._run(sealed_steps.known(self._base))
+    async def seal_keys(self) -> SealKeys:
+        return await self._run(sealed_steps.noted(self._base))
 
-    async def note_seal_keys(self, ids: Ids[str]) -> None:
-        await self._run(sealed_steps.note(self._base, ids))
+    async def note_seal_keys(self, keys: SealKeys) -> None:
+        await self._run(sealed_steps.note(self._base, keys))
 
-    async def sealed_by_key(self) -> list[SealedRows]:
-        return await self._run(sealed_steps.by_key(self._base), _SCAN)
+    async def sealed_rows(
+        self, collection: CollectionName, after: str, limit: int
+    ) -> tuple[list[SealedRow], str | None]:
+        return await self._run(sealed_steps.page(self._base, collection, after, limit))
+
+    async def replace_message(self, delivery: Delivery, message: str) -> bool:
+        return await self._run(sealed_steps.replace(self._base, delivery, message))
 
     async def openings(self) -> int | None:
         return None
@@ -332,23 +335,20 @@ class MongoStore:
 
     async def _leave(self) -> None:
         try:
-            await self._in_time(node_steps.leave(self._base), self._timeout)
+            await self._in_time(node_steps.leave(self._base))
         except (PyMongoError, TimeoutError) as error:
             fault = store_error(self._base.connection.name, error)
             _log.warning("this node counts as alive for some seconds more: %s", fault.detail)
 
-    async def _run(self, step: Coroutine[Any, Any, T], timeout: float = 0.0) -> T:
-        """Run an operation, and tell whatever keeps it from its end as a `StoreError`.
-
-        It may take `timeout` seconds, 0 for the store's own.
-        """
+    async def _run(self, step: Coroutine[Any, Any, T]) -> T:
+        """Run an operation within the timeout, and tell whatever keeps it from its end as a `StoreError`."""
         if self._closing is not None:
             step.close()
             raise StoreError(f"MongoDB database {self._base.connection.name}: the store is closed")
         self._running += 1
         self._idle.clear()
         try:
-            return await self._in_time(step, timeout or self._timeout)
+            return await self._in_time(step)
         except (PyMongoError, TimeoutError) as error:
             raise store_error(self._base.connection.name, error) from error
         finally:
@@ -356,11 +356,11 @@ class MongoStore:
             if not self._running:
                 self._idle.set()
 
-    async def _in_time(self, step: Coroutine[Any, Any, T], timeout: float) -> T:
-        """`step` within `timeout` seconds. Raises PyMongoError, TimeoutError."""
+    async def _in_time(self, step: Coroutine[Any, Any, T]) -> T:
+        """`step` within the timeout. Raises PyMongoError, TimeoutError."""
         try:
-            with pymongo.timeout(timeout * _DRIVER_SHARE):
-                async with asyncio.timeout(timeout):
+            with pymongo.timeout(self._timeout * _DRIVER_SHARE):
+                async with asyncio.timeout(self._timeout):
                     return await step
         except RuntimeError as error:
             if str(error) != _LOST_LOCK:

@@ -167,6 +167,9 @@ _EIGHTH: Final = "ALTER TABLE store ADD COLUMN seal_keys TEXT;"
 
 _NINTH: Final = "ALTER TABLE approvals ADD COLUMN owner TEXT NOT NULL DEFAULT '';"
 
+# By which contents of events are told apart that came under earlier keys: sealed, as JSON, by key id.
+_TENTH: Final = "ALTER TABLE store ADD COLUMN identity_keys TEXT NOT NULL DEFAULT '{}';"
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -177,6 +180,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _SEVENTH,
     _EIGHTH,
     _NINTH,
+    _TENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

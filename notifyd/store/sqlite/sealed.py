@@ -1,37 +1,61 @@
-"""The steps about what is sealed: the keys that rows may need, and how many rows need each."""
+"""The steps about what is sealed: the keys that rows may need, which rows need which, and giving them another."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from sqlite3 import Connection
 from typing import Final
 
 import orjson
 
-from notifyd.store import CollectionName, SealedRows
+from notifyd.model import Delivery
+from notifyd.store import CollectionName, SealedRow, SealKeys
+from notifyd.store.sqlite.rows import has_key, sql
 
-_BY_KEY: Final = """
-SELECT 'approvals', substr(sealed_token, 1, instr(sealed_token, '.') - 1) AS header,
-    status = 'pending' OR effects <> '[]' AS needed, count(*)
-FROM approvals WHERE sealed_token IS NOT NULL GROUP BY header, needed
-UNION ALL
-SELECT 'deliveries', substr(message, 1, instr(message, '.') - 1) AS header,
-    state IN ('pending', 'sending', 'dead') AS needed, count(*)
-FROM deliveries JOIN messages ON messages.delivery = deliveries.rowid WHERE sealed GROUP BY header, needed
-"""
+_HEADER: Final = "substr({0}, 1, instr({0}, '.') - 1)"
+_ROWS: Final[Mapping[CollectionName, str]] = {
+    CollectionName.APPROVALS: sql(
+        "SELECT rowid, sealed_token IS NOT NULL, status = 'pending' OR effects <> '[]',",
+        _HEADER.format("sealed_token"),
+        ", tenant, run_id, approval_id FROM approvals WHERE rowid > ? ORDER BY rowid LIMIT ?",
+    ),
+    CollectionName.DELIVERIES: sql(
+        "SELECT deliveries.rowid, sealed, state IN ('pending', 'sending', 'dead'),",
+        _HEADER.format("message"),
+        ", tenant, id FROM deliveries LEFT JOIN messages ON sealed AND messages.delivery = deliveries.rowid",
+        "WHERE deliveries.rowid > ? ORDER BY deliveries.rowid LIMIT ?",
+    ),
+}
+_REPLACE: Final = sql(
+    "UPDATE messages SET message = :new WHERE message = :old AND delivery = (SELECT rowid FROM deliveries WHERE",
+    has_key("deliveries", ":tenant", ":id"),
+    ")",
+)
 
 
-def known(db: Connection) -> frozenset[str] | None:
-    (noted,) = db.execute("SELECT seal_keys FROM store").fetchone()
-    return None if noted is None else frozenset(orjson.loads(noted))
+def noted(db: Connection) -> SealKeys:
+    ids, identity_keys = db.execute("SELECT seal_keys, identity_keys FROM store").fetchone()
+    return SealKeys(None if ids is None else frozenset(orjson.loads(ids)), orjson.loads(identity_keys))
 
 
-def note(db: Connection, ids: Collection[str]) -> None:
-    db.execute("UPDATE store SET seal_keys = ?", (orjson.dumps(sorted(ids)).decode(),))
+def note(db: Connection, keys: SealKeys) -> None:
+    ids = None if keys.ids is None else orjson.dumps(sorted(keys.ids)).decode()
+    identity_keys = orjson.dumps(dict(keys.identity_keys)).decode()
+    db.execute("UPDATE store SET seal_keys = ?, identity_keys = ?", (ids, identity_keys))
 
 
-def by_key(db: Connection) -> list[SealedRows]:
-    return [
-        SealedRows(CollectionName(collection), header, bool(needed), rows)
-        for collection, header, needed, rows in db.execute(_BY_KEY)
+def page(
+    db: Connection, collection: CollectionName, after: str, limit: int
+) -> tuple[list[SealedRow], str | None]:
+    found = db.execute(_ROWS[collection], (int(after or 0), limit)).fetchall()
+    sealed = [
+        SealedRow(tenant, tuple(ids), header, bool(needed))
+        for _, is_sealed, needed, header, tenant, *ids in found
+        if is_sealed
     ]
+    return sealed, str(found[-1][0]) if len(found) == limit else None
+
+
+def replace(db: Connection, delivery: Delivery, message: str) -> bool:
+    terms = {"tenant": delivery.tenant, "id": delivery.id, "old": delivery.message, "new": message}
+    return bool(db.execute(_REPLACE, terms).rowcount)

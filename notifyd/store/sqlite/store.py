@@ -43,7 +43,8 @@ from notifyd.store import (
     PlanFixed,
     Planned,
     Purged,
-    SealedRows,
+    SealedRow,
+    SealKeys,
     Stored,
     Turn,
     Window,
@@ -324,14 +325,19 @@ class SqliteStore:
         steps = (partial(moving_steps.restore, given=chunk) for chunk in _chunks(rows))
         return sum(await self._write_all(steps))
 
-    async def known_seal_keys(self) -> frozenset[str] | None:
-        return await self._read(sealed_steps.known)
+    async def seal_keys(self) -> SealKeys:
+        return await self._read(sealed_steps.noted)
 
-    async def note_seal_keys(self, ids: Collection[str]) -> None:
-        await self._writer.submit(lambda db: sealed_steps.note(db, ids))
+    async def note_seal_keys(self, keys: SealKeys) -> None:
+        await self._writer.submit(lambda db: sealed_steps.note(db, keys))
 
-    async def sealed_by_key(self) -> list[SealedRows]:
-        return await self._read(sealed_steps.by_key)
+    async def sealed_rows(
+        self, collection: CollectionName, after: str, limit: int
+    ) -> tuple[list[SealedRow], str | None]:
+        return await self._read(lambda db: sealed_steps.page(db, collection, after, limit))
+
+    async def replace_message(self, delivery: Delivery, message: str) -> bool:
+        return await self._writer.submit(lambda db: sealed_steps.replace(db, delivery, message))
 
     async def openings(self) -> int | None:
         return self._life
