@@ -1,8 +1,10 @@
 """The `apprise` channel: every service that Apprise knows (https://appriseit.com/services/), by its URL.
 
-Apprise has its own HTTP client. It knows nothing of `egress`, and it says whether all went well and not why,
-so every failure is transient. A message to several URLs of which one failed goes to all of them again: give a
-service a channel of its own where a repeat would matter.
+Apprise has its own HTTP client, which knows nothing of `egress`. Why a service failed it tells in its log lines
+alone, as the status it was answered with: that is the verdict, and where there is none the failure is transient.
+A message to several URLs of which one failed goes to all of them again: give a service a channel of its own where
+a repeat would matter. Texts are shortened to each service's length, their links kept whole, unless a URL says
+`overflow=split`.
 """
 
 from __future__ import annotations

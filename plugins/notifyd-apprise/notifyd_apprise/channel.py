@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import apprise
 
-from notifyd.plugin import Level, Message, Reason, Receipt, Secret, TransientError, clean, hide, one_line
+from notifyd.plugin import (
+    Level,
+    Message,
+    PermanentError,
+    Reason,
+    Receipt,
+    Secret,
+    TransientError,
+    check_response,
+    clean,
+    fit,
+    hide,
+    one_line,
+)
 from notifyd_apprise import AppriseConfig
 
 WORKERS: Final = 4
+_TITLE_MARKS: Final = 16
+"""Characters that Apprise may put around a title, such as `<b>` and a line's end."""
 
 _TYPES: Final = {
     Level.INFO: apprise.NotifyType.INFO,
@@ -22,6 +38,9 @@ _TYPES: Final = {
 }
 _TALKATIVE: Final = ("apprise", "urllib3.connectionpool")
 """Loggers that write the URLs they call."""
+
+_STATUS: Final = re.compile(r"\berror=([1-5][0-9]{2})\b")
+"""How Apprise's services tell in their log lines what they were answered; it is nowhere else."""
 
 
 class _Discretion(logging.Filter):
@@ -49,30 +68,32 @@ class AppriseChannel:
             secure_logging=True,
             storage_mode=apprise.PersistentStoreMode.MEMORY,  # nothing on the disk
         )
-        self._services = apprise.Apprise(asset=asset)
+        self._services: list[apprise.Apprise] = []
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="apprise")
         self._discretion = _Discretion(config.urls)
         for name in _TALKATIVE:
             logging.getLogger(name).addFilter(self._discretion)
         for number, url in enumerate(config.urls):
-            if not self._services.add(url.reveal()):
+            service = apprise.Apprise(asset=asset)
+            if not service.add(url.reveal()):
                 self._close()
                 raise ValueError(f"urls[{number}] is not a URL that Apprise knows")
+            if "overflow=" not in url.reveal():
+                service[0].overflow_mode = apprise.OverflowMode.TRUNCATE  # else what is too long is refused
+            self._services.append(service)
 
     async def send(self, message: Message) -> Receipt:
         loop = asyncio.get_running_loop()
-        if not await loop.run_in_executor(self._pool, self._notify, message):
-            raise TransientError("Apprise could not notify every service", reason=Reason.CHANNEL_FAULT)
+        failed = await loop.run_in_executor(self._pool, self._notify, message)
+        if failed:
+            # One that may still succeed makes all of them worth another try.
+            raise next((one for one in failed if isinstance(one, TransientError)), failed[0])
         return Receipt()
 
-    def _notify(self, message: Message) -> bool:
-        sent = self._services.notify(
-            title=one_line(message.title),
-            body=body(message),
-            notify_type=_TYPES[message.level],
-            body_format=apprise.NotifyFormat.TEXT,
-        )
-        return bool(sent)
+    def _notify(self, message: Message) -> list[TransientError | PermanentError]:
+        """Tell each service; why those failed that did."""
+        verdicts = (_notify_one(service, message) for service in self._services)
+        return [verdict for verdict in verdicts if verdict is not None]
 
     async def aclose(self) -> None:
         self._close()
@@ -84,11 +105,37 @@ class AppriseChannel:
             logging.getLogger(name).removeFilter(self._discretion)
 
 
-def body(message: Message) -> str:
-    """Text, fields and links; Apprise cuts it to each service's length and escapes it for each syntax."""
-    blocks = [
-        clean(message.body).strip(),
-        "\n".join(f"{one_line(fact.name)}: {one_line(fact.value)}" for fact in message.fields),
-        "\n".join(f"{one_line(action.label)}: {one_line(action.url)}" for action in message.actions),
-    ]
+def _notify_one(service: apprise.Apprise, message: Message) -> TransientError | PermanentError | None:
+    title = one_line(message.title)
+    with service.notify(
+        title=title,
+        body=body(message, _room(service[0], title)),
+        notify_type=_TYPES[message.level],
+        body_format=apprise.NotifyFormat.TEXT,
+    ) as result:
+        return None if result else _verdict([entry.message for entry in result.logs()])
+
+
+def _room(service: apprise.NotifyBase, title: str) -> int:
+    """Characters that a body may have; where a service has no titles Apprise puts the title above it."""
+    return int(service.body_maxlen) - (len(title) + _TITLE_MARKS if service.title_maxlen <= 0 else 0)
+
+
+def _verdict(told: list[str]) -> TransientError | PermanentError:
+    """By the last status that the service was answered with, where Apprise tells it; else transient."""
+    for status in _STATUS.findall(" ".join(told))[-1:]:
+        try:
+            check_response(int(status), {}, now=0)
+        except (TransientError, PermanentError) as error:
+            return error
+    return TransientError("Apprise could not notify a service", reason=Reason.CHANNEL_FAULT)
+
+
+def body(message: Message, room: int) -> str:
+    """Text, fields and links in at most `room` characters, the links whole; Apprise escapes for each syntax."""
+    links = "\n".join(f"{one_line(action.label)}: {one_line(action.url)}" for action in message.actions)
+    facts = "\n".join(f"{one_line(fact.name)}: {one_line(fact.value)}" for fact in message.fields)
+    text = "\n\n".join(block for block in (clean(message.body).strip(), facts) if block)
+    left = room - len(links) - 2
+    blocks = (fit(text, left) if left > 0 else "", links)
     return "\n\n".join(block for block in blocks if block) or one_line(message.title) or "…"

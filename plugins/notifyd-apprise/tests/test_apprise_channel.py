@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from notifyd_apprise import AppriseConfig, notifyd_channel_types
 
-from notifyd.plugin import Level, Reason, Secret, TransientError
+from notifyd.plugin import Action, Level, PermanentError, Reason, Secret, TransientError
 from notifyd.testing import LINK, NetworkConformance, Reply, Sink, Verdict, opened, sample_message
 
 # Apprise imports it on Python 3.11 and 3.12.
@@ -28,10 +28,10 @@ class TestApprise(NetworkConformance):
     verdicts: ClassVar[Mapping[int, Verdict]] = {
         200: None,
         204: None,
-        302: TransientError,
-        400: TransientError,
-        403: TransientError,
-        404: TransientError,
+        302: PermanentError,
+        400: PermanentError,
+        403: PermanentError,
+        404: PermanentError,
         429: TransientError,
         500: TransientError,
     }
@@ -80,7 +80,35 @@ async def test_one_url_that_fails_makes_the_attempt_fail() -> None:
         other.reply = Reply(500)
         with pytest.raises(TransientError) as caught:
             await send(config_for(one.url, other.url.replace("http", "json")))
-    assert caught.value.reason is Reason.CHANNEL_FAULT
+    assert caught.value.reason is Reason.SERVER_ERROR
+
+
+async def test_a_message_is_given_up_only_where_no_service_may_take_it_later() -> None:
+    async with Sink() as one, Sink() as other:
+        one.reply, other.reply = Reply(404), Reply(503)
+        config = config_for(one.url, other.url.replace("http", "json"))
+        with pytest.raises(TransientError):
+            await send(config)
+        other.reply = Reply(200)
+        with pytest.raises(PermanentError) as caught:
+            await send(config)
+    assert (caught.value.reason, caught.value.status) == (Reason.NOT_FOUND, 404)
+
+
+async def test_a_text_too_long_for_a_service_is_shortened_and_keeps_its_links() -> None:
+    async with Sink() as sink:
+        await send(config_for(sink.url), body="word " * 20_000)
+    text = json.loads(sink.received[0].body)["message"]
+    assert 32_000 < len(text) <= 32_768
+    assert "word…\n\n" in text
+    assert text.endswith(f"Review and decide: {LINK}")
+
+
+async def test_an_operator_may_have_long_texts_split() -> None:
+    async with Sink() as sink:
+        split = AppriseConfig(urls=(Secret(sink.url.replace("http", "json") + "/?overflow=split"),))
+        await send(split, actions=(Action("Open", "https://acme.example/" + "x" * 40_000),))
+    assert len(sink.received) > 1
 
 
 async def test_a_url_that_apprise_does_not_know_is_named_by_its_number() -> None:
