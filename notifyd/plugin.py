@@ -17,6 +17,7 @@ from attrs import frozen
 
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.hosts import ascii_host
+from notifyd.mailbox import Mailbox, mailbox
 from notifyd.model import SECOND, Action, Clock, Field, Level, Message, Receipt
 from notifyd.post import Answer, check_response, hide, http_url, post
 from notifyd.security.secrets import Secret
@@ -35,6 +36,7 @@ __all__ = [
     "ChannelType",
     "Field",
     "Level",
+    "Mailbox",
     "Message",
     "PermanentError",
     "Reason",
@@ -50,6 +52,7 @@ __all__ = [
     "hide",
     "hookimpl",
     "http_url",
+    "mailbox",
     "notifyd_channel_types",
     "notifyd_rule_functions",
     "notifyd_template_sources",

@@ -13,7 +13,8 @@ from notifyd.config.settings import Auth, Client, Keys, Recipient, Rule, Server,
 from notifyd.model import RESUME_CHANNEL
 from notifyd.plugin import ChannelType
 from notifyd.security import certificates
-from notifyd.security.actors import fold
+from notifyd.security.actors import Actors
+from notifyd.security.names import canonical_name
 
 
 @frozen
@@ -104,18 +105,21 @@ def _actors(draft: Draft, findings: Findings) -> None:
     names: dict[str, str] = {}
     for name in actors:
         at = findings.under("auth", "actors", name)
-        if fold(name) in names:
-            at.add(f'is the same name as "{names[fold(name)]}"')
-        names.setdefault(fold(name), name)
+        with at.catching():
+            first = names.setdefault(canonical_name(name), name)
+            if first != name:
+                at.add(f'is the same name as "{first}"')
     owners: dict[str, str] = {}
     for name, aliases in actors.items():
         for index, alias in enumerate(aliases):
             at = findings.under("auth", "actors", name, index)
-            owner = owners.setdefault(fold(alias), name)
-            if owner != name:
-                at.add(f'is an alias of "{owner}" too')
-            if fold(alias) in names and names[fold(alias)] != name:
-                at.add("is itself a name that has aliases")
+            with at.catching():
+                known = canonical_name(alias)
+                owner = owners.setdefault(known, name)
+                if owner != name:
+                    at.add(f'is an alias of "{owner}" too')
+                if names.get(known, name) != name:
+                    at.add("is itself a name that has aliases")
 
 
 def _channels(draft: Draft, findings: Findings) -> None:
@@ -139,16 +143,17 @@ def _rules(draft: Draft, findings: Findings) -> None:
         first = seen.setdefault(rule.name, at.path)
         if first != at.path:
             at.under("name").add(f"is the name of {first} too")
-        _audience(rule, draft.channel_types, at)
+        _audience(rule, draft, at)
         _grouping(rule, at)
 
 
-def _audience(rule: Rule, known: Mapping[str, ChannelType | None], at: Findings) -> None:
+def _audience(rule: Rule, draft: Draft, at: Findings) -> None:
     """Does everyone who is named have a way to be reached, and does a message have someone to reach?"""
-    for key in ("to", "lists"):
-        for index in _repeated(getattr(rule, key)):
-            at.under(key, index).add("is named twice")
-    types = [known.get(name) for name in rule.channels]
+    for index in _repeated(map(_persons(draft), rule.to)):
+        at.under("to", index).add("is named twice")
+    for index in _repeated(rule.lists):
+        at.under("lists", index).add("is named twice")
+    types = [draft.channel_types.get(name) for name in rule.channels]
     if None in types:
         return  # what a type would have told is not known
     personal = [name for name, kind in zip(rule.channels, types, strict=True) if kind and kind.personal]
@@ -157,6 +162,14 @@ def _audience(rule: Rule, known: Mapping[str, ChannelType | None], at: Findings)
             at.under(key).add("needs a channel that reaches named people, such as email")
     if personal and not rule.to and not rule.lists:
         at.under("to").add(f'is required, or lists: the channel "{personal[0]}" reaches named people only')
+
+
+def _persons(draft: Draft) -> Callable[[str], str]:
+    """Whose name it is, as far as [auth.actors] can be read."""
+    try:
+        return Actors(draft.auth.actors if draft.auth else {}).canonical
+    except ValueError:
+        return Actors({}).canonical
 
 
 def _known_channels(names: tuple[str, ...], known: Mapping[str, object], at: Findings) -> None:
@@ -199,8 +212,9 @@ def _recipients(draft: Draft, findings: Findings) -> None:
         at = findings.under("recipients", name)
         with at.catching():
             units.parse_line(name)
-        if seen.setdefault(fold(name), name) != name:
-            at.add(f'is the same person as "{seen[fold(name)]}"')
+            first = seen.setdefault(canonical_name(name), name)
+            if first != name:
+                at.add(f'is the same person as "{first}"')
 
 
 def _templates(draft: Draft, findings: Findings) -> None:

@@ -206,7 +206,7 @@ class Rule:
     name: Annotated[str, Text(units.parse_name)]
     when: Annotated[str, Text(units.parse_when)]
     channels: tuple[str, ...]
-    to: tuple[Line, ...] = ()
+    to: tuple[Annotated[str, Text(units.parse_person)], ...] = ()
     lists: tuple[Line, ...] = ()
     template: Annotated[str, Text(units.parse_template)] | None = None
     locale: Locale | None = None

@@ -21,7 +21,9 @@ from attrs import frozen
 from babel import Locale, UnknownLocaleError
 
 from notifyd.hosts import ascii_host
+from notifyd.mailbox import mailbox
 from notifyd.security import certificates
+from notifyd.security.names import canonical_name
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.security.signing import secret_bytes
 from notifyd.trust import CaFile
@@ -367,6 +369,13 @@ def parse_line(text: str) -> str:
     """One line of text that shows something: a person, an address, a grant."""
     if not text.strip() or text != text.strip() or len(text) > 1000 or _UNPRINTABLE.search(text):
         raise ValueError("must be one line of text, not empty, without spaces around it")
+    return text
+
+
+def parse_person(text: str) -> str:
+    """The mailbox of one person, perhaps with a name: `Alice <alice@acme.example>`."""
+    mailbox(parse_line(text))
+    canonical_name(text)
     return text
 
 

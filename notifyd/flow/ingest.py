@@ -30,6 +30,7 @@ from notifyd.model import (
 from notifyd.registry.egress import callback_fault
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
+from notifyd.security.names import name_fault
 from notifyd.security.redact import MIN_SEARCHED, Redactor
 from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
 from notifyd.store import Advance, Append, Appended, Store, append_as_is
@@ -100,6 +101,7 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
+        _check_names(event)
         _check_callback(event, registry)
         content = canonical(document)
         _check_token(event, content)
@@ -254,6 +256,14 @@ def _check_callback(event: PackEvent, registry: Registry) -> None:
     fault = callback_fault(event.resume.callback_url, origins, registry.guard)
     if fault is not None:
         raise InvalidError([Fault("/resume/callbackUrl", fault)])
+
+
+def _check_names(event: PackEvent) -> None:
+    """Whoever asks or decides is compared with others by name."""
+    given = {"/requestedBy": event.requested_by, "/decidedBy": getattr(event, "decided_by", None)}
+    faults = [Fault(at, fault) for at, name in given.items() if name and (fault := name_fault(name))]
+    if faults:
+        raise InvalidError(faults)
 
 
 def _check_token(event: PackEvent, content: bytes) -> None:

@@ -84,9 +84,8 @@ def _entry(
     if channel.own_body:
         asked.reverse()  # what a sender wishes is prose, which such a receiver cannot read
     template, _ = registry.templates.choose([*asked, _DEFAULT_TEMPLATES.get(event.kind), _GENERIC_TEMPLATE])
-    known = registry.settings.recipients.get(recipient or "")
     locale = registry.templates.locale(
-        [known.locale if known else None, rule.locale, wishes.get("locale")], template
+        [registry.recipient(recipient).locale, rule.locale, wishes.get("locale")], template
     )
     return PlanEntry(
         delivery_id=derived_id("delivery", event.tenant, event.key, rule.name, channel.name, recipient or ""),

@@ -17,7 +17,7 @@ import aiohttp
 from attrs import field, frozen
 
 from notifyd.config.load import secrets
-from notifyd.config.settings import ChannelSettings, Rate, Rule, Settings
+from notifyd.config.settings import ChannelSettings, Rate, Recipient, Rule, Settings
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import RESUME_CHANNEL, SECOND, Clock
 from notifyd.plugin import Channel, ChannelContext
@@ -84,6 +84,7 @@ class Registry:
     channels: Mapping[str, OpenChannel]
     rules_by_name: Mapping[str, Rule]
     tls: ServerContext | None
+    recipients: Mapping[str, Recipient]  # by canonical name
     _resources: AsyncExitStack = field(repr=False)
 
     def channel(self, name: str, type_: str) -> OpenChannel | None:
@@ -124,8 +125,11 @@ class Registry:
 
     def zone(self, recipient: str | None) -> str:
         """The zone whose times a reader is shown, an IANA name: UTC for one who has none."""
-        known = self.settings.recipients.get(recipient or "")
-        return (known.zone if known else None) or "UTC"
+        return self.recipient(recipient).zone or "UTC"
+
+    def recipient(self, name: str | None) -> Recipient:
+        """How a person likes to read, by any of their names."""
+        return self.recipients.get(self.actors.canonical(name or ""), Recipient())
 
     def rule(self, name: str) -> Rule | None:
         return self.rules_by_name.get(name)
@@ -163,7 +167,7 @@ class Current:
 async def open_registry(settings: Settings, discovered: Discovered, clock: Clock) -> Registry:
     """Build everything a configuration names. Raises `ConfigError`, and then leaves nothing open."""
     guard = Guard(settings.egress.allow_private)
-    keyring = Keyring(settings.keys.seal)
+    keyring, actors = Keyring(settings.keys.seal), Actors(settings.auth.actors)
     # Compiling takes up to half a second, and a reload happens while the loop has requests to answer.
     rules = await asyncio.to_thread(RuleBook.compile, settings.rules, discovered.rule_functions)
     templates = await asyncio.to_thread(
@@ -185,7 +189,7 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
         guard=guard,
         keyring=keyring,
         redactor=Redactor(secrets(settings)),
-        actors=Actors(settings.auth.actors),
+        actors=actors,
         links=Links(keyring, settings.server.public_url),
         clients=build_clients(settings.auth),
         rules=rules,
@@ -193,6 +197,7 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
         channels=channels,
         rules_by_name={rule.name: rule for rule in settings.rules},
         tls=tls,
+        recipients={actors.canonical(name): known for name, known in settings.recipients.items()},
         resources=kept,
     )
 

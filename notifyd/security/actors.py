@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import fnmatch
-import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from notifyd.errors import ActorNotAllowedError
+from notifyd.hosts import ascii_host
 from notifyd.model import Principal, Via
+from notifyd.security.names import canonical_name
 
 _CLIENT: Final = "client:"
 """What the actor of a machine client begins with."""
 
 
-def fold(name: str) -> str:
-    """NFC and casefolded, so that two spellings of one address compare equal."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name.strip()).casefold())
-
-
 class Actors:
-    """`[auth.actors]`: canonical name to its aliases."""
+    """`[auth.actors]`: canonical name to its aliases. Raises ValueError where one is not fit for a name."""
 
     def __init__(self, aliases: Mapping[str, Sequence[str]]) -> None:
-        self._canonical = {fold(alias): fold(name) for name, known in aliases.items() for alias in known}
+        self._canonical = {
+            canonical_name(alias): canonical_name(name) for name, known in aliases.items() for alias in known
+        }
+
+    def person(self, name: str) -> str:
+        """Whose name this is. Raises ValueError where it is not fit for one."""
+        known = canonical_name(name)
+        return self._canonical.get(known, known)
 
     def canonical(self, name: str) -> str:
-        folded = fold(name)
-        return self._canonical.get(folded, folded)
+        """Whose name this is. One that is not fit for a name is nobody else's; an older row may hold such."""
+        try:
+            return self.person(name)
+        except ValueError:
+            return name
 
     def of(self, principal: Principal, claimed: str | None) -> str:
         """The actor `principal` decides as. Raises `ActorNotAllowedError` where it may not be `claimed`.
@@ -35,15 +41,29 @@ class Actors:
         A token is its own actor and nobody else. A machine client is `client:NAME`, or a name that one of its
         `act_as` globs allows.
         """
-        own = principal.name if principal.via is Via.JWT else f"{_CLIENT}{principal.name}"
-        if principal.via is Via.JWT and fold(own).startswith(_CLIENT):
+        try:
+            own = canonical_name(principal.name if principal.via is Via.JWT else f"{_CLIENT}{principal.name}")
+            actor = self.person(own)
+            wanted = actor if claimed is None else self.person(claimed)
+        except ValueError as error:
+            raise ActorNotAllowedError(f"the actor {error}") from None
+        if principal.via is Via.JWT and own.startswith(_CLIENT):
             raise ActorNotAllowedError("a token's actor may not have the form of a client's name")
-        actor = self.canonical(own)
-        if claimed is None or self.canonical(claimed) == actor:
+        if wanted == actor:
             return actor
-        wanted = self.canonical(claimed)
         # Another client's name is never borrowed, whatever a glob such as `*` allows.
         borrowable = principal.via is Via.CLIENT and not wanted.startswith(_CLIENT)
-        if borrowable and any(fnmatch.fnmatchcase(wanted, fold(glob)) for glob in principal.act_as):
+        if borrowable and any(
+            fnmatch.fnmatchcase(wanted, _canonical_glob(glob)) for glob in principal.act_as
+        ):
             return wanted
         raise ActorNotAllowedError(f"{principal.name} may not decide as the actor it names")
+
+
+def _canonical_glob(glob: str) -> str:
+    """`glob` as canonical names are written: a domain without wildcards in its ASCII form."""
+    name, at, domain = glob.lower().rpartition("@")
+    try:
+        return name + at + ascii_host(domain)
+    except ValueError:
+        return name + at + domain

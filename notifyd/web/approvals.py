@@ -10,6 +10,7 @@ from notifyd.approval.ballots import Ballot
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, NotFoundError
 from notifyd.model import ApprovalKey, Status
+from notifyd.security.names import name_fault
 from notifyd.store import ApprovalFilter, AuditFilter, Page
 from notifyd.web import correlation
 from notifyd.web.addresses import GATE
@@ -73,6 +74,8 @@ def _ballot(request: web.Request, caller: Caller, ack: AckRequest) -> Ballot:
     tenant = ack.tenant.id if ack.tenant else None
     key = _key(request, tenant or ("" if caller.signed else caller.only_tenant()))
     _check_path(ack, key, caller.signed)
+    if ack.actor is not None and (fault := name_fault(ack.actor)):
+        raise invalid([Fault("/actor", fault)])
     principal = caller.principal
     return Ballot(
         tenant=key.tenant,

@@ -114,11 +114,10 @@ def _recipient(channel: OpenChannel, asked: TrialRequest) -> str | None:
 def _message(registry: Registry, channel: OpenChannel, recipient: str | None, now: Instant) -> Message:
     """Raises `RenderError`."""
     event = {"channel": channel.name, "occurredAt": rfc3339(now)}
-    known, templates = registry.settings.recipients.get(recipient or ""), registry.templates
-    template = registry.test_template(channel)
+    templates, template = registry.templates, registry.test_template(channel)
     rendered = templates.render(
         template,
-        templates.locale([known.locale if known else None], template),
+        templates.locale([registry.recipient(recipient).locale], template),
         event=event,
         zone=registry.zone(recipient),
         html=channel.personal,

@@ -97,3 +97,72 @@ async def test_another_client_opens_no_round_and_ends_nothing_unless_it_is_let(
     assert (ended.status, ended.json["outcome"]) == (202, "ended" if shares else "recorded")
     now = await notifyd.approval(asked)
     assert (now["status"], now["round"]) == (("approved", 2) if shares else ("pending", 1))
+
+
+# --- names -------------------------------------------------------------------------------------------------
+
+SPELLINGS = [
+    "Alice <alice@acme.example>",
+    '"alice"@acme.example',
+    "alice@acme.example(ops)",
+    "ALICE@ACME.EXAMPLE",
+    "ａｌｉｃｅ@acme.example",
+    "00u1ab",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+async def test_no_spelling_of_the_requesters_mailbox_approves_their_own_request(
+    notifyd: Daemon, spelling: str
+) -> None:
+    asked = await notifyd.ask(requestedBy=spelling)
+    assert problem(await notifyd.signed(ACK, ack(asked))) == (403, "self_approval")
+    other = await notifyd.ask(runId="run-2", requestedBy="alice@acme.example")
+    path = ACK.replace("run-0042", "run-2")
+    assert problem(await notifyd.signed(path, ack(other, actor=spelling))) == (403, "self_approval")
+
+
+async def test_a_name_in_to_with_a_display_name_cannot_approve_what_that_person_asked_for(
+    notifyd: Daemon,
+) -> None:
+    await notifyd.reload(
+        notifyd.text.replace('to = ["alice@acme.example"', 'to = ["Alice <alice@acme.example>"')
+    )
+    await notifyd.ask(requestedBy="alice@acme.example")
+    page = await notifyd.get(await notifyd.link("Alice <alice@acme.example>"), None)
+    assert page.status == 200
+    assert "<form" not in page.text
+
+
+async def test_one_person_votes_once_however_their_mailbox_is_spelled(notifyd: Daemon) -> None:
+    await notifyd.reload(notifyd.text.replace('act_as = ["*@acme.example"]', 'act_as = ["*"]'))
+    asked = await notifyd.ask(requiredApprovals=100)
+    for spelling in ["alice@acme.example", *SPELLINGS]:
+        await notifyd.signed(ACK, ack(asked, actor=spelling))
+    idn = ["zoë@münchen.example", "Zoe\u0308@xn--mnchen-3ya.example", "zoë@MÜNCHEN.example"]
+    for spelling in idn:
+        await notifyd.signed(ACK, ack(asked, actor=spelling))
+    assert (await notifyd.approval(asked))["approvals"]["received"] == 2
+
+
+LOOKALIKES = {
+    "zero-width space": "al\u200bice@acme.example",
+    "soft hyphen": "al\u00adice@acme.example",
+    "bidi mark": "alice\u200e@acme.example",
+    "newline": "alice@acme.example\n",
+    "Cyrillic letter": "\u0430lice@acme.example",
+    "dotless i": "al\u0131ce@acme.example",
+    "wholly Cyrillic": "\u0455\u0441\u043e\u0440\u0435@acme.example",
+}
+
+
+@pytest.mark.parametrize("name", LOOKALIKES.values(), ids=LOOKALIKES.keys())
+async def test_a_name_that_looks_like_another_neither_votes_nor_asks(notifyd: Daemon, name: str) -> None:
+    await notifyd.reload(notifyd.text.replace('act_as = ["*@acme.example"]', 'act_as = ["*"]'))
+    asked = await notifyd.ask(requiredApprovals=2)
+    voted = await notifyd.signed(ACK, ack(asked, actor=name))
+    posted = await notifyd.signed(PACK, notifyd.requested(runId="run-2", requestedBy=name))
+    for answer, pointer in ((voted, "/actor"), (posted, "/requestedBy")):
+        assert problem(answer) == (422, "invalid_event")
+        assert [fault["pointer"] for fault in answer.json["errors"]] == [pointer]
+    assert (await notifyd.approval(asked))["approvals"]["received"] == 0

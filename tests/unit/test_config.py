@@ -758,7 +758,10 @@ def rule_faults(options: str) -> dict[str, str]:
         ('channels = ["hook"]\nto = ["a@b.example"]', "to"),
         ('channels = ["hook"]\nlists = ["a@b.example"]', "lists"),
         ('channels = ["hook", "mail"]', "to"),
-        ('channels = ["mail"]\nto = ["a", "a"]', "to[1]"),
+        ('channels = ["mail"]\nto = ["a@b.example", "A <a@B.example>"]', "to[1]"),
+        ('channels = ["mail"]\nto = ["a"]', "to[0]"),
+        ('channels = ["mail"]\nto = ["a@b.example, c@d.example"]', "to[0]"),
+        ('channels = ["mail"]\nto = ["а@b.example"]', "to[0]"),  # a Cyrillic letter alone
         ('channels = ["mail"]\nto = [" "]', "to[0]"),
         ('channels = ["mail"]\nto = ["a\\nb"]', "to[0]"),
         ('channels = ["hook"]\ngroup_wait = "1s"', "group_wait"),

@@ -8,7 +8,6 @@ from typing import Final
 from aiohttp import hdrs, web
 from attrs import frozen
 
-from notifyd.config.settings import Recipient
 from notifyd.registry.registry import Registry
 from notifyd.render.locales import Formats, formats_for, parse_locale, tag_of
 from notifyd.web.pages.texts import TEXTS
@@ -27,9 +26,8 @@ class Reader:
 
 def reader_of(request: web.Request, registry: Registry, recipient: str | None = None) -> Reader:
     """By the recipient's own locale, else by what the browser asks for, else by the default."""
-    known = registry.settings.recipients.get(recipient or "", Recipient())
     wishes = (
-        known.locale or "",
+        registry.recipient(recipient).locale or "",
         *_wishes(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")),
         registry.settings.templates.default_locale,
         "en",

@@ -8,8 +8,7 @@ import attrs
 from attrs import field, frozen
 from attrs.validators import ge, in_, le, optional
 
-from notifyd.plugin import CaFile, Channel, ChannelContext, ChannelType, Secret, ascii_host, hookimpl
-from notifyd_email.addresses import mailbox
+from notifyd.plugin import CaFile, Channel, ChannelContext, ChannelType, Secret, ascii_host, hookimpl, mailbox
 
 # RFC 8314, 3 and 7.3: submission with STARTTLS, submission over TLS, plain SMTP.
 _PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}

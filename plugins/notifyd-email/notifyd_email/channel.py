@@ -22,9 +22,9 @@ from notifyd.plugin import (
     clean,
     fit,
     hide,
+    mailbox,
 )
 from notifyd_email import EmailConfig
-from notifyd_email.addresses import mailbox
 from notifyd_email.answers import About, read
 from notifyd_email.mail import Letterhead, Mail, compose
 

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from notifyd_email.addresses import ATEXT, Mailbox
+from notifyd.plugin import Mailbox
 
 LINE_LIMIT: Final = 76
 """Of a line with encoded words (RFC 2047, 2); two fewer than RFC 5322 wants of any line."""
@@ -25,7 +25,8 @@ PLAIN_LIMIT: Final = 60
 
 _FRAME: Final = len("=?utf-8?q??=")
 
-_ATOMS: Final = re.compile(rf"[{ATEXT}]+( [{ATEXT}]+)*")
+# RFC 5322, 3.2.3: what an atom is made of.
+_ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+( [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 # What may stand for itself in an encoded word of a phrase, the strictest place for one (RFC 2047, 5).
 _SAFE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
 

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from notifyd.plugin import SECOND, Field, Message, clean, fit, one_line
-from notifyd_email.addresses import Mailbox
+from notifyd.plugin import SECOND, Field, Mailbox, Message, clean, fit, one_line
 from notifyd_email.headers import address_field, text_field, token_field
 
 SUBJECT_LIMIT: Final = 250

@@ -15,10 +15,9 @@ import pytest
 import quickjs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from notifyd_email.addresses import Mailbox
 from notifyd_email.mail import Letterhead, compose
 
-from notifyd.plugin import Field, Message, clean, one_line
+from notifyd.plugin import Field, Mailbox, Message, clean, one_line
 from notifyd.testing import NOW, sample_message
 
 Person: TypeAlias = tuple[str, str]
