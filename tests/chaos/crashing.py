@@ -38,6 +38,7 @@ STEPS = frozenset(
         "record",
         "release",
         "replace_approval",
+        "replace_message",
         "complete_effect",
         "write_audit",
     }
