@@ -209,6 +209,13 @@ class StoreError(UnavailableError):
     code = "store_unavailable"
 
 
+class StoreUnusableError(StoreError):
+    """The store's file is corrupt, not in its place, or not one of this notifyd's: only an operator can help."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, retry_after=30.0)
+
+
 class JobTakenError(UnavailableError):
     """Another node of the service does this for all of them at the moment (HTTP 503)."""
 

@@ -1,6 +1,7 @@
 """The command line. A command's module is imported when the command is called, and no earlier.
 
-In: a command line. Out: text or JSON on standard output, and an exit code: 0 ok, 1 not ok, 2 wrong usage.
+In: a command line. Out: text or JSON on standard output, and an exit code: 0 ok, 1 not ok, 2 wrong usage;
+of `serve` also 3: the store is corrupt or another program's, so that a second start would end likewise.
 """
 
 from __future__ import annotations

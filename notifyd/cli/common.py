@@ -50,6 +50,12 @@ class Failure(click.ClickException):
             click.echo(f"notifyd: {clean(line).replace(chr(10), ' ')}", file=file or sys.stderr)
 
 
+class Unusable(Failure):
+    """The service cannot start, and a second start would not help: its manager is not to try."""
+
+    exit_code = 3
+
+
 def not_ok() -> click.exceptions.Exit:
     """Raise this where the answer itself, already printed, is that something is not ok."""
     return click.exceptions.Exit(1)

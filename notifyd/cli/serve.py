@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from notifyd.cli.common import Failure, config_failure, config_option
-from notifyd.errors import ConfigError, NotifydError
+from notifyd.cli.common import Failure, Unusable, config_failure, config_option
+from notifyd.errors import ConfigError, NotifydError, StoreUnusableError
 
 
 @click.command()
@@ -46,6 +46,8 @@ def serve(config_path: Path, log_level: str, abandon_sealed: bool) -> None:
         code = daemon.serve(config_path, log_level, abandon_sealed=abandon_sealed)
     except ConfigError as error:
         raise config_failure(config_path, error) from None
+    except StoreUnusableError as error:
+        raise Unusable(f"cannot start: {error}") from None
     except (NotifydError, OSError) as error:
         raise Failure(f"cannot start: {error}") from None
     raise click.exceptions.Exit(code)

@@ -226,7 +226,7 @@ async def test_a_store_that_is_no_database_is_one_line(tmp_path: Path) -> None:
     configure_in(tmp_path, "")
     write(tmp_path / "notifyd.db", "this is no database, " * 1000)
     code, said = await serve(tmp_path, free_port())
-    assert code == 1
+    assert code == 3, "its manager is not to start it again"
     assert said.startswith(f"notifyd: cannot start: {tmp_path / 'notifyd.db'}: ")
     assert len(said.splitlines()) == 1
 

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from attrs import define, evolve, field
 
 from notifyd.config.settings import StoreDriver
-from notifyd.errors import ConfigError, StoreError, StoreMissingError
+from notifyd.errors import ConfigError, StoreError, StoreMissingError, StoreUnusableError
 from notifyd.model import SECOND
 from notifyd.store import CollectionName
 from notifyd.store.mongo import MongoStore, open_mongo
@@ -62,6 +63,36 @@ class Commits:
 async def opened(url: str, **options: Any) -> MongoStore:
     given: dict[str, Any] = {"timeout": 20, "driver": StoreDriver.PYMONGO} | options
     return await open_mongo(url, node=NODE, clock=TurnableClock(), **given)
+
+
+@DRIVERS
+@pytest.mark.parametrize("dropped", ["events", None])
+async def test_nothing_is_taken_by_a_database_that_was_dropped_until_it_is_restored(
+    mongo_server: MongoServer, driver: StoreDriver, dropped: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is written next would make the collection anew, without the index that keeps its keys single."""
+    store = await opened(mongo_server.database(), driver=driver)
+    connection = store._base.connection
+    await store.append(append_of(event()))
+    if dropped:
+        await connection.database.drop_collection(dropped)
+    else:
+        await connection.client.drop_database(connection.name)
+    for look in (partial(store.beat, NOW, NOW + MINUTE), store.probe):
+        with pytest.raises(StoreUnusableError, match=rf"lacks .*{dropped or 'schema'}"):
+            await look()
+    with pytest.raises(StoreUnusableError, match="restore the database"):
+        await store.append(append_of(event("later")))
+    await migrate(connection)
+    for index in INDEXES:
+        await connection.collection(index.collection).create_index(
+            index.keys, name=index.name, **index.options
+        )
+    await store.beat(NOW, NOW + MINUTE)
+    assert (await store.append(append_of(event("later")))).fresh
+    await store.aclose()
+    told = [one for one in caplog.records if one.levelname == "CRITICAL"]
+    assert len(told) == 1
 
 
 @FORGOTTEN
@@ -167,7 +198,7 @@ async def test_a_database_of_a_newer_notifyd_is_refused(mongo_server: MongoServe
     connection = await connect(url, StoreDriver.PYMONGO, timeout=20)
     await connection.collection("schema").update_one({"_id": "schema"}, {"$set": {"version": 99}})
     await connection.aclose()
-    with pytest.raises(StoreError, match=r"newer notifyd \(schema 99;"):
+    with pytest.raises(StoreUnusableError, match=r"newer notifyd \(schema 99;"):
         await opened(url)
 
 

@@ -15,6 +15,7 @@ from notifyd.errors import StoreError
 from notifyd.model import Event
 from notifyd.store.sqlite import SqliteStore, open_sqlite
 from notifyd.store.sqlite.files import open_writer
+from notifyd.store.sqlite.writer import Limits
 from tests.store.makers import (
     HOUR,
     NODE,
@@ -139,7 +140,7 @@ async def limit_pages(store: SqliteStore, count: int) -> None:
 
 
 async def test_a_step_that_finds_the_disk_full_fails_its_whole_batch_with_the_reason(tmp_path: Path) -> None:
-    store = await opened(tmp_path)
+    store = await opened(tmp_path, limits=Limits(batch_seconds=60))
     await limit_pages(store, 100)
     large = append_of(event("large", body="x" * 1_000_000))
     small = [append_of(event(f"small-{number}")) for number in range(3)]

@@ -284,7 +284,7 @@ async def test_one_failing_row_of_a_long_call_leaves_the_others_done(tmp_path: P
     [
         (sqlite3.SQLITE_FULL, "SQLITE_FULL", "the disk is full"),
         (sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC", "I/O error"),
-        (sqlite3.SQLITE_CORRUPT, "SQLITE_CORRUPT", "corrupt"),
+        (sqlite3.SQLITE_READONLY, "SQLITE_READONLY", "read-only"),
     ],
 )
 async def test_a_failed_commit_fails_every_caller_of_its_batch_and_no_other(

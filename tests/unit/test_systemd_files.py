@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from notifyd.cli import COMMANDS
-from notifyd.cli.common import DEFAULT_CONFIG
+from notifyd.cli.common import DEFAULT_CONFIG, Unusable
 from notifyd.config.settings import Server
 from notifyd.config.units import SECOND, parse_duration
 from notifyd.service import daemon
@@ -45,6 +45,11 @@ def test_systemd_is_told_of_readiness_and_of_a_turning_loop_and_reloads_by_a_sig
     assert SERVICE["Type"] == ["notify"]
     assert SERVICE["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert parse_duration(SERVICE["WatchdogSec"][0]) > 0
+
+
+def test_a_start_that_cannot_succeed_is_not_repeated() -> None:
+    assert SERVICE["Restart"] == ["on-failure"]
+    assert SERVICE["RestartPreventExitStatus"] == [str(Unusable.exit_code)]
 
 
 def test_the_database_of_the_default_configuration_is_in_the_folder_of_state() -> None:

@@ -239,6 +239,9 @@ class Connection:
         answer: Document = await self.database.command("hello")
         return answer
 
+    async def collection_names(self) -> set[str]:
+        return set(await self.database.list_collection_names())
+
     async def open_sessions(self) -> None:
         """Make ready for transactions. Raises `StoreError` where the server has none: a standalone one."""
         answer = await self.hello()

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from attrs import frozen
 from pymongo.errors import DuplicateKeyError
 
-from notifyd.errors import StoreError, StoreMissingError
+from notifyd.errors import StoreMissingError, StoreUnusableError
 from notifyd.store.mongo.driver import Connection, Document, Keys
 
 _log = logging.getLogger("notifyd.store")
@@ -174,8 +174,8 @@ async def migrate(
 ) -> None:
     """Bring the database to the newest schema.
 
-    Raises `StoreError` for one that a newer notifyd wrote, and `StoreMissingError` for one that holds no store
-    where `create` is false.
+    Raises `StoreUnusableError` for one that a newer notifyd wrote, and `StoreMissingError` for one that holds no
+    store where `create` is false.
     """
     version = await _version(connection)
     if not version:
@@ -183,13 +183,27 @@ async def migrate(
             raise StoreMissingError(f"MongoDB database {connection.name}")
         _log.warning("MongoDB database %s: no store was there, an empty one is made", connection.name)
     if version > len(migrations):
-        raise StoreError(
+        raise StoreUnusableError(
             f"MongoDB database {connection.name}: written by a newer notifyd (schema {version}; this one knows "
             f"{len(migrations)}): install that version, or restore a backup"
         )
     for number, migration in enumerate(migrations[version:], start=version + 1):
         await migration(connection)
         await _mark(connection, number)
+
+
+async def check_there(connection: Connection) -> None:
+    """Raises `StoreUnusableError` where a collection is gone.
+
+    The server makes one that was dropped anew at the next write, without the indexes that keep ids single.
+    """
+    lacking = {index.collection for index in INDEXES} | {_COLLECTION}
+    lacking -= await connection.collection_names()
+    if lacking:
+        raise StoreUnusableError(
+            f"MongoDB database {connection.name}: lacks {', '.join(sorted(lacking))}, which was there: "
+            "restore the database, or restart every node to begin an empty one"
+        )
 
 
 async def _version(connection: Connection) -> int:

@@ -13,7 +13,7 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from notifyd.config.settings import StoreDriver
-from notifyd.errors import StoreError
+from notifyd.errors import StoreError, StoreUnusableError
 from notifyd.model import SECOND, Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant, State
 from notifyd.store import (
     Aged,
@@ -52,7 +52,7 @@ from notifyd.store.mongo import windows as window_steps
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.driver import Connection, connect, store_error
-from notifyd.store.mongo.schema import migrate
+from notifyd.store.mongo.schema import check_there, migrate
 
 T = TypeVar("T")
 
@@ -77,6 +77,7 @@ class MongoStore:
         self._timeout = timeout
         self._events = Queue(base.events)
         self._deliveries = Queue(base.deliveries)
+        self._gone: StoreUnusableError | None = None
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -307,10 +308,25 @@ class MongoStore:
     # -- the store itself ---------------------------------------------------------------------------------
 
     async def probe(self) -> None:
+        await self._look()
         await self._run(node_steps.probe(self._base))
 
     async def beat(self, now: Instant, until: Instant) -> int:
+        await self._look()
         return await self._run(node_steps.beat(self._base, now, until))
+
+    async def _look(self) -> None:
+        """Refuse every operation while the database, or a collection of it, is gone. Raises `StoreError`."""
+        try:
+            await self._operate(check_there(self._base.connection))
+        except StoreUnusableError as fault:
+            if self._gone is None:
+                _log.critical("%s; until then no event is taken", fault)
+            self._gone = fault
+            raise
+        if self._gone is not None:
+            _log.warning("MongoDB database %s: is there again", self._base.connection.name)
+            self._gone = None
 
     async def begin(self) -> None:
         """Take this node's name, and end the leases of its earlier life. Called once, before anything else.
@@ -342,6 +358,12 @@ class MongoStore:
 
     async def _run(self, step: Coroutine[Any, Any, T]) -> T:
         """Run an operation within the timeout, and tell whatever keeps it from its end as a `StoreError`."""
+        if self._gone is not None:
+            step.close()
+            raise StoreUnusableError(self._gone.detail)
+        return await self._operate(step)
+
+    async def _operate(self, step: Coroutine[Any, Any, T]) -> T:
         if self._closing is not None:
             step.close()
             raise StoreError(f"MongoDB database {self._base.connection.name}: the store is closed")

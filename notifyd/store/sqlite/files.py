@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final
 
-from notifyd.errors import StoreError, StoreInUseError, StoreMissingError
+from notifyd.errors import StoreError, StoreInUseError, StoreMissingError, StoreUnusableError
 
 _FAULTS: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -23,6 +24,19 @@ _FAULTS: Final = {
     sqlite3.SQLITE_NOMEM: "out of memory",
 }
 """What the primary result codes mean for an operator (https://www.sqlite.org/rescode.html)."""
+
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_UNREADABLE: Final = frozenset(
+    {
+        sqlite3.SQLITE_IOERR_READ,
+        sqlite3.SQLITE_IOERR_SHORT_READ,
+        sqlite3.SQLITE_IOERR_CORRUPTFS,
+        sqlite3.SQLITE_IOERR_DATA,
+    }
+)
+"""What was written does not come back. A write that fails loses nothing: its callers are told."""
+_LACKING: Final = re.compile(r"no such (table|column|index)|has no column")
+"""No code of its own says that the schema was changed; the statements are notifyd's and fit its schema."""
 
 _EXISTING: Final = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 """A link could lead root out of the folder, which need not be root's own."""
@@ -46,11 +60,18 @@ def primary_code(error: sqlite3.Error) -> int:
 
 
 def store_error(path: object, error: BaseException) -> StoreError:
-    """A `StoreError` that names the file and the fault."""
+    """A `StoreError` that names the file and the fault, `StoreUnusableError` where rows are lost or may be."""
+    if isinstance(error, StoreError):
+        return error
     if not isinstance(error, sqlite3.Error):
         return StoreError(f"{path}: {error}")
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return StoreError(f"{path}: {_FAULTS.get(primary_code(error), str(error))} ({name})")
+    if getattr(error, "sqlite_errorcode", None) in _UNREADABLE:
+        return StoreUnusableError(f"{path}: cannot be read: see to the disk, or restore a backup ({name})")
+    if _LACKING.search(str(error)):
+        return StoreUnusableError(f"{path}: {error}: another program has changed it, restore a backup")
+    kind = StoreUnusableError if primary_code(error) in _CORRUPT else StoreError
+    return kind(f"{path}: {_FAULTS.get(primary_code(error), str(error))} ({name})")
 
 
 class FileLock:
@@ -178,7 +199,9 @@ def open_writer(path: Path) -> sqlite3.Connection:
 
 
 def open_reader(path: Path, timeout: float) -> sqlite3.Connection:
+    """The log is opened at the first look into the file, by its name: now, while that leads to the right one."""
     db = connect(path, timeout=timeout)
     db.execute("PRAGMA query_only = ON")
     db.execute("PRAGMA temp_store = MEMORY")
+    db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     return db

@@ -10,7 +10,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
 
-from notifyd.store.sqlite.files import open_reader, store_error
+from notifyd.store.sqlite.files import open_reader
+from notifyd.store.sqlite.guard import FileGuard
 
 T = TypeVar("T")
 
@@ -18,8 +19,8 @@ T = TypeVar("T")
 class Readers:
     """As many connections as threads, so that a long list does not hold up a short look-up."""
 
-    def __init__(self, path: Path, *, count: int, timeout: float) -> None:
-        self._path = path
+    def __init__(self, path: Path, guard: FileGuard, *, count: int, timeout: float) -> None:
+        self._guard = guard
         self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         for _ in range(count):
             self._free.put(open_reader(path, timeout))
@@ -34,7 +35,7 @@ class Readers:
         try:
             return query(db)
         except sqlite3.Error as error:
-            raise store_error(self._path, error) from error
+            raise self._guard.fault(error) from error
         finally:
             self._free.put(db)
 

@@ -7,11 +7,11 @@ the tree that is searched. What changes often lives apart from what is written o
 
 from __future__ import annotations
 
-from sqlite3 import Connection, Error
+from sqlite3 import Connection, Error, connect
 from typing import Final
 from zlib import crc32
 
-from notifyd.errors import StoreError
+from notifyd.errors import StoreUnusableError
 
 APPLICATION_ID: Final = 0x6E746664
 """Marks a file as notifyd's: "ntfd", in the header's application id (https://www.sqlite.org/fileformat2.html)."""
@@ -188,17 +188,33 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIONS) -> None:
     """Bring the file to the newest schema, each step in a transaction of its own.
 
-    Raises `StoreError` for a file that a newer notifyd wrote, or that is another program's.
+    Raises `StoreUnusableError` for a file that a newer notifyd wrote, or that is another program's.
     """
     db.create_function("key_hash", 1, _key_hash, deterministic=True)
     version = _version(db, path)
     if version > len(migrations):
-        raise StoreError(
+        raise StoreUnusableError(
             f"{path}: written by a newer notifyd (schema {version}; this one knows {len(migrations)}): "
             "install that version, or restore a backup"
         )
     for number, script in enumerate(migrations[version:], start=version + 1):
         _step(db, number, script)
+
+
+def check_shape(db: Connection, path: object) -> None:
+    """Raises `StoreUnusableError` where a table or an index of the newest schema is not there."""
+    whole = connect(":memory:")
+    migrate(whole, path)
+    lacking = sorted(_shape(whole) - _shape(db))
+    whole.close()
+    if lacking:
+        raise StoreUnusableError(
+            f"{path}: lacks {', '.join(lacking)}: another program has changed it, restore a backup"
+        )
+
+
+def _shape(db: Connection) -> set[str]:
+    return {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
 
 
 def _key_hash(key: str) -> int:
@@ -214,7 +230,7 @@ def _version(db: Connection, path: object) -> int:
     (owner,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and owner != APPLICATION_ID:
-        raise StoreError(f"{path}: an SQLite database, but not one of notifyd's")
+        raise StoreUnusableError(f"{path}: an SQLite database, but not one of notifyd's")
     return version
 
 

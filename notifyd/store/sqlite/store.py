@@ -16,7 +16,7 @@ from typing import Final, TypeVar, cast
 
 from attrs import evolve, frozen
 
-from notifyd.errors import StoreError
+from notifyd.errors import StoreError, StoreUnusableError
 from notifyd.model import (
     Approval,
     ApprovalKey,
@@ -58,8 +58,9 @@ from notifyd.store.sqlite import retention as retention_steps
 from notifyd.store.sqlite import sealed as sealed_steps
 from notifyd.store.sqlite import windows as window_steps
 from notifyd.store.sqlite.files import FileLock, ensure_file, needs_file, open_writer, store_error
+from notifyd.store.sqlite.guard import FileGuard
 from notifyd.store.sqlite.readers import Readers
-from notifyd.store.sqlite.schema import migrate
+from notifyd.store.sqlite.schema import check_shape, migrate
 from notifyd.store.sqlite.writer import Commit, GroupWriter, Limits, commit
 
 _log = logging.getLogger("notifyd.store")
@@ -78,6 +79,7 @@ class _Parts:
     path: Path
     lock: FileLock
     db: Connection
+    guard: FileGuard
     readers: Readers
     life: int
 
@@ -88,6 +90,7 @@ class SqliteStore:
     def __init__(self, parts: _Parts, writer: GroupWriter, worker: ThreadPoolExecutor, clock: Clock) -> None:
         self._path = parts.path
         self._lock = parts.lock
+        self._guard = parts.guard
         self._readers = parts.readers
         self._life = parts.life
         self._writer = writer
@@ -365,6 +368,7 @@ class SqliteStore:
             await self._writer.aclose()
         finally:
             self._worker.shutdown(wait=False)
+            self._guard.close()
             self._lock.release()
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
@@ -404,7 +408,8 @@ async def open_sqlite(
     program holds on the database for a moment, in seconds.
 
     Raises `StoreMissingError` where there is no store, `StoreInUseError` where another process has the file
-    open, and `StoreError`, naming file or folder, where it cannot be used.
+    open, `StoreUnusableError` where it is corrupt or not one of this notifyd's, and `StoreError`, naming file or
+    folder, where it cannot be used for now.
     """
     worker = ThreadPoolExecutor(1, thread_name_prefix="store-write")
     limits = evolve(limits or Limits(), lock_timeout=timeout)
@@ -417,6 +422,7 @@ async def open_sqlite(
     writer = GroupWriter(
         parts.db,
         parts.path,
+        parts.guard,
         worker=worker,
         observer=observer,
         limits=limits,
@@ -425,10 +431,10 @@ async def open_sqlite(
     return SqliteStore(parts, writer, worker, clock)
 
 
-def _open(path: Path, node: str, timeout: float, create: bool) -> _Parts:
+def _open(named: Path, node: str, timeout: float, create: bool) -> _Parts:
+    path = named.resolve()
     with ExitStack() as undo:
         try:
-            path = path.resolve()
             new = needs_file(path, create)
             lock = FileLock(path, node)
             undo.callback(lock.release)
@@ -436,18 +442,23 @@ def _open(path: Path, node: str, timeout: float, create: bool) -> _Parts:
             db = open_writer(path)
             undo.callback(db.close)
             migrate(db, path)
+            check_shape(db, path)
             if new:
                 _log.warning("%s: no store was there, an empty one is made", path)
-            life = _begin_life(db)
-            readers = Readers(path, count=_READERS, timeout=timeout)
+            life = _begin_life(db, path)
+            guard = FileGuard(named, path)
+            readers = Readers(path, guard, count=_READERS, timeout=timeout)
         except (OSError, Error) as error:
             raise store_error(path, error) from error
         undo.pop_all()
-        return _Parts(path, lock, db, readers, life)
+        return _Parts(path, lock, db, guard, readers, life)
 
 
-def _begin_life(db: Connection) -> int:
+def _begin_life(db: Connection, path: Path) -> int:
     """Void every lease there is, by counting one life on: a lease of an earlier one is not looked at."""
-    db.execute("UPDATE store SET life = life + 1")
+    if not db.execute("UPDATE store SET life = life + 1").rowcount:
+        raise StoreUnusableError(
+            f"{path}: lacks its row in store: another program has changed it, restore a backup"
+        )
     life: int = db.execute("SELECT life FROM store").fetchone()[0]
     return life

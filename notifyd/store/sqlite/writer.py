@@ -24,6 +24,7 @@ from attrs import define, frozen
 from notifyd.errors import StoreError
 from notifyd.store import CommitObserver
 from notifyd.store.sqlite.files import STEP_CODES, primary_code, store_error
+from notifyd.store.sqlite.guard import FileGuard
 from notifyd.store.sqlite.wal import WalGauge
 
 T = TypeVar("T")
@@ -59,7 +60,7 @@ class _Step(Generic[T]):
         if self.future.done():  # its caller gave up waiting
             return
         if fault is not None:
-            self.future.set_exception(StoreError(fault.detail))
+            self.future.set_exception(type(fault)(fault.detail))
         elif self.error is not None:
             self.future.set_exception(self.error)
         else:
@@ -81,6 +82,7 @@ class GroupWriter:
         self,
         db: sqlite3.Connection,
         path: Path,
+        guard: FileGuard,
         *,
         worker: ThreadPoolExecutor,
         observer: CommitObserver | None = None,
@@ -89,6 +91,7 @@ class GroupWriter:
     ) -> None:
         self._db = db
         self._path = path
+        self._guard = guard
         self._worker = worker  # one thread
         self._observer = observer
         self._limits = limits or Limits()
@@ -139,13 +142,16 @@ class GroupWriter:
             self._rest.set()
 
     def _begin(self) -> None:
+        if self._guard.broken is not None:
+            self._refuse(self._guard.broken)
+            return
         try:
             self._start_transaction()
         except sqlite3.Error as error:
             if primary_code(error) == sqlite3.SQLITE_BUSY:
                 self._worker.submit(self._begin_patiently)
             else:
-                self._refuse(store_error(self._path, error))
+                self._refuse(self._guard.fault(error))
         else:
             self._run_batch()
 
@@ -216,11 +222,11 @@ class GroupWriter:
         if isinstance(error, sqlite3.Error):
             if not self._db.in_transaction or primary_code(error) not in STEP_CODES:
                 raise error
-            error = store_error(self._path, error)
+            error = self._guard.fault(error)
         step.error = error
 
     def _abandon(self, batch: list[_Step[Any]], error: sqlite3.Error) -> None:
-        self._worker.submit(self._roll_back_batch, batch, store_error(self._path, error))
+        self._worker.submit(self._roll_back_batch, batch, self._guard.fault(error))
 
     def _settle(self, batch: list[_Step[Any]], fault: StoreError | None, seconds: float) -> None:
         try:
@@ -260,19 +266,22 @@ class GroupWriter:
             with self._patience(self._limits.lock_timeout):
                 self._start_transaction()
         except sqlite3.Error as error:
-            fault = store_error(self._path, error)
+            fault = self._guard.fault(error)
         self._loop.call_soon_threadsafe(self._begun, fault)
 
     def _commit_batch(self, batch: list[_Step[Any]]) -> None:
         start = perf_counter()
         fault = None
         try:
+            self._guard.check_if_astray()
             self._commit(self._db)
+            # Only now: a file that was still there before the commit may have gone while it lasted.
+            self._guard.check()
+            self._wal_used = self._wal.used()
         except Exception as error:  # noqa: BLE001 - each caller is told; a worker that died would leave them waiting
-            fault = store_error(self._path, error)
+            fault = self._guard.fault(error)
             self._roll_back()
         seconds = perf_counter() - start
-        self._wal_used = self._wal.used()
         self._loop.call_soon_threadsafe(self._settle, batch, fault, seconds)
 
     def _roll_back_batch(self, batch: list[_Step[Any]], fault: StoreError) -> None:
@@ -292,13 +301,14 @@ class GroupWriter:
     def _checkpoint(self) -> None:
         complete, fault = False, ""
         try:
-            if self._wal_used >= self._limits.truncate:
+            self._guard.check_whole()
+            if self._wal_used >= self._limits.truncate or self._guard.astray:
                 complete = self._truncate_log(self._limits.truncate_wait)
             else:
                 _, frames, done = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 complete = frames == done
         except Exception as error:  # noqa: BLE001 - a worker that died would leave every caller waiting
-            fault = str(store_error(self._path, error))
+            fault = str(self._guard.fault(error))
         self._loop.call_soon_threadsafe(self._checkpointed, complete, fault)
 
     def _truncate_log(self, wait: float) -> bool:
@@ -318,9 +328,10 @@ class GroupWriter:
 
     def _close(self) -> None:
         try:
+            self._guard.check_whole()
             self._truncate_log(self._limits.lock_timeout)
-        except sqlite3.Error as error:
-            _log.warning("the last checkpoint failed, nothing is lost: %s", store_error(self._path, error))
+        except (StoreError, sqlite3.Error) as error:
+            _log.warning("the last checkpoint failed: %s", store_error(self._path, error))
         finally:
             self._wal.close()
             self._db.close()
