@@ -340,12 +340,15 @@ class Level(StrEnum):
 class Field:
     """A short labelled fact of a message, such as ("Environment", "production"). Plain text, both.
 
-    `lead` is set on what a reader must see first, such as a deadline: a channel may put it above the text.
+    `lead` is set on what a reader must see first, such as a deadline: a channel may put it above the text. `at` is
+    the time that `value` writes out, microseconds since the epoch, for a channel whose clients show it in the
+    reader's own zone.
     """
 
     name: str
     value: str
     lead: bool = False
+    at: Instant | None = None
 
 
 @frozen

@@ -13,7 +13,7 @@ from notifyd.errors import RenderError, SealError, StoreError
 from notifyd.flow.queues import DispatchQueue, Ready
 from notifyd.flow.storm import Budgets, is_request, quiet_until
 from notifyd.metrics import Metrics
-from notifyd.model import APPROVAL_KIND, SECOND, Clock, Delivery, Instant, Message, State
+from notifyd.model import APPROVAL_KIND, SECOND, Action, Clock, Delivery, Instant, Message, State
 from notifyd.registry.registry import Registry
 from notifyd.render.render import DIGEST_LISTED, Digest, DigestItem, Rendered, level_of
 from notifyd.security.envelope import unwrap, wrap
@@ -217,7 +217,8 @@ class _Content:
 
     def texts(self, event: Mapping[str, Any], registry: Registry) -> Rendered | None:
         window, first, locale = self.window, self.first, self.messages[0].locale
-        digest = Digest(self.count, self.items, window.start, window.closes_at, first.rule)
+        asks = is_request(first.kind, first.action)
+        digest = Digest(self.count, self.items, window.start, window.closes_at, first.rule, asks)
         try:
             return registry.templates.render(
                 self.template,
@@ -273,13 +274,13 @@ def _read(row: Delivery, registry: Registry) -> Message | None:
 
 def _plain(digest: Digest, locale: str) -> Rendered:
     """A digest in no language: its count, and what it lists."""
-    lines = [f"- {item.title}" + (f"\n  {item.link}" if item.link else "") for item in digest.items]
+    lines = [f"- {item.title}" for item in digest.items if not item.link]
     return Rendered(
         title=f"{digest.count} × {digest.rule}",
         body="\n".join(lines),
         html=None,
         level=level_of({}, digest),
         fields=(),
-        actions=(),
+        actions=tuple(Action(item.title, item.link) for item in digest.items if item.link),
         locale=locale,
     )

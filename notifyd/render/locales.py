@@ -18,7 +18,7 @@ from babel.dates import DateTimePattern, get_timezone_name, parse_pattern
 from babel.numbers import format_decimal, get_group_symbol
 from babel.units import format_unit
 
-from notifyd.model import SECOND
+from notifyd.model import SECOND, Instant
 
 _TAG: Final = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 _DIGITS: Final = re.compile(r"[0-9]+")
@@ -96,6 +96,18 @@ def _is_number(value: object) -> bool:
     return value == value and -_LARGEST < value < _LARGEST  # a NaN differs from itself
 
 
+class WrittenTime(str):
+    """A time as one reader writes it, and `at`, when that is, in microseconds since the epoch."""
+
+    __slots__ = ("at",)
+    at: Instant
+
+    def __new__(cls, text: str, at: Instant) -> WrittenTime:
+        made = super().__new__(cls, text)
+        made.at = at
+        return made
+
+
 @lru_cache(maxsize=256)
 def formats_for(tag: str, zone: str) -> Formats:
     """The formats for a locale and a zone. A tag that is no locale counts as `en`."""
@@ -131,12 +143,13 @@ class Formats:
         self._pair = _pair_pattern(self.locale)
 
     def datetime(self, value: Any) -> str:
-        """Date, time to the minute, and the zone's name: `2. November 2026, 09:15 MEZ`."""
+        """Date, time to the minute, and the zone's name: `2. November 2026, 09:15 MEZ`. It knows its time."""
         moment = self._moment(value)
         if moment is None:
             return str(value)
         # All that is shown of a time, and what tells the two hours apart that a zone repeats in autumn.
-        return _minute(self, moment.replace(second=0, microsecond=0, tzinfo=None), moment.fold)
+        written = _minute(self, moment.replace(second=0, microsecond=0, tzinfo=None), moment.fold)
+        return WrittenTime(written, round(moment.timestamp()) * SECOND)
 
     def date(self, value: Any) -> str:
         """The day in the reader's zone, or a plain date (`2026-11-02`) as it is."""

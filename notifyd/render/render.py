@@ -33,8 +33,9 @@ HTML_LIMIT: Final = 400_000
 CHUNKS_LIMIT: Final = 10_000
 """How many pieces of text a block may print, so that no loop in a template goes on for ever."""
 
-DIGEST_LISTED: Final = 20
-"""How many of a digest's items are named; the rest are counted."""
+DIGEST_LISTED: Final = 12
+"""How many of a digest's items are named, each with its link: every channel has room for so many. The rest are
+counted."""
 
 GENERIC: Final = "event"
 """The template that suits any event."""
@@ -57,7 +58,7 @@ class DigestItem:
 class Digest:
     """What a digest tells: how many messages of a rule and channel were folded, and over which time.
 
-    `items` may be fewer than `count`; the first twenty are named.
+    `items` may be fewer than `count`; the first twelve are named.
     """
 
     count: int
@@ -65,6 +66,8 @@ class Digest:
     started_at: Instant
     ended_at: Instant
     rule: str = ""
+    requests: bool = False
+    """Does each item ask for an approval?"""
 
 
 @frozen
@@ -197,7 +200,7 @@ class TemplateSet:
             body=draft.body,
             html=_page_text(chosen.page, variables, draft, locale) if html else None,
             level=level,
-            fields=tuple(Field(fact.name, fact.value, fact.lead) for fact in draft.facts),
+            fields=tuple(Field(fact.name, fact.value, fact.lead, fact.at) for fact in draft.facts),
             actions=draft.actions,
             locale=locale,
         )
@@ -267,6 +270,7 @@ def _digest_context(digest: Digest) -> dict[str, Any]:
         "started_at": digest.started_at,
         "ended_at": digest.ended_at,
         "rule": digest.rule,
+        "requests": digest.requests,
     }
 
 
@@ -295,15 +299,19 @@ def _draft(
         text, note = _data(blocks.get("body", ""), media_type, template, variables, locale), ""
     else:
         text, note = cut(_paragraphs(blocks.get("body", "")), BODY_LIMIT), line(blocks.get("note", ""))
-    link = variables["link"]
+    link, digest = variables["link"], variables["digest"]
     label = line(blocks.get("action", "").strip())
-    action = () if link is None else (Action(label or urlsplit(link).hostname or link, link),)
+    actions: tuple[Action, ...] = ()
+    if link is not None:
+        actions = (Action(label or urlsplit(link).hostname or link, link),)
+    elif digest is not None:
+        actions = tuple(Action(one["title"], one["link"]) for one in digest["listed"] if one["link"])
     return _Draft(
         title=line(blocks.get("title", ""), TITLE_LIMIT) or template_name(template),
         text=text,
         note=note,
         facts=tuple(facts.found),
-        actions=action,
+        actions=actions,
     )
 
 

@@ -13,7 +13,8 @@ from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
 
-from notifyd.render.locales import Formats
+from notifyd.model import Instant
+from notifyd.render.locales import Formats, WrittenTime
 from notifyd.text import fit, one_line
 
 MAX_RANGE: Final = 1000
@@ -156,6 +157,7 @@ class Fact:
     value: str
     code: bool
     lead: bool
+    at: Instant | None = None
 
 
 class Facts:
@@ -169,7 +171,8 @@ class Facts:
             return ""
         text = value_line(value, FIELD_VALUE_LIMIT)
         if text:
-            self.found.append(Fact(line(name, FIELD_NAME_LIMIT), text, bool(code), bool(lead)))
+            at = value.at if isinstance(value, WrittenTime) else None
+            self.found.append(Fact(line(name, FIELD_NAME_LIMIT), text, bool(code), bool(lead), at))
         return ""
 
 

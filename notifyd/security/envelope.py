@@ -30,7 +30,9 @@ def wrap(message: Message, keyring: Keyring, *, sealed: bool) -> str:
 def _plain(message: Message) -> dict[str, Any]:
     """The record as a document, one level at a time: attrs' own walk would copy the whole event."""
     flat = dict(zip(_NAMES, _VALUES(message), strict=True))
-    flat["fields"] = [{"name": one.name, "value": one.value, "lead": one.lead} for one in message.fields]
+    flat["fields"] = [
+        {"name": one.name, "value": one.value, "lead": one.lead, "at": one.at} for one in message.fields
+    ]
     flat["actions"] = [{"label": one.label, "url": one.url} for one in message.actions]
     return flat
 

@@ -422,17 +422,20 @@ def digest(count: int, listed: int) -> Digest:
     return Digest(count, tuple(items), START, START + 90 * SECOND, rule="stages")
 
 
-@pytest.mark.parametrize(("locale", "more"), [("en", "and 980 more"), ("de", "und 980 weitere")])
+@pytest.mark.parametrize(("locale", "more"), [("en", "and 988 more"), ("de", "und 988 weitere")])
 def test_digest_counts_lists_the_first_with_their_links_and_says_how_many_more(
     locale: str, more: str
 ) -> None:
     rendered = templates().render("digest", locale, event={}, digest=digest(1000, 30))
     assert re.match(r"1[,.]000 (messages|Meldungen): stages", rendered.title)
-    assert rendered.body.endswith(f"\n- Message 19 <b>\n  {LINK}/19\n\n{more}")
+    assert rendered.body.endswith(more)
+    assert [(one.label, one.url) for one in rendered.actions] == [
+        (f"Message {n} <b>", f"{LINK}/{n}") for n in range(12)
+    ]
     assert rendered.level is Level.ERROR
     assert rendered.html is not None
     page = Page(rendered.html)
-    assert page.values("href") == [f"{LINK}/{n}" for n in range(20)]
+    assert page.values("href") == [f"{LINK}/{n}" for n in range(12)]
     assert more in page.text
     assert page.tags <= KNOWN_TAGS
 

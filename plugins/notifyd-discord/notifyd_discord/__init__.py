@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
 from attrs import field, frozen
 
 from notifyd.plugin import (
+    SECOND,
     Action,
     ChannelContext,
     ChannelType,
@@ -44,6 +45,8 @@ NAME_LIMIT: Final = 256
 VALUE_LIMIT: Final = 1024
 TOTAL_LIMIT: Final = 6000
 LINKS_LIMIT: Final = 3000
+LINKS_ROOM: Final = 5200
+"""A digest's links may take most of a message; those beyond `LINKS_LIMIT` stand in a second embed."""
 LABEL_LIMIT: Final = 80
 
 _COLOURS: Final = {
@@ -52,8 +55,11 @@ _COLOURS: Final = {
     Level.WARNING: 0xF1C40F,
     Level.ERROR: 0xE74C3C,
 }
-# Addresses stay as they are, or they would no longer lead anywhere; the rest is Discord's Markdown.
-_MEANING: Final = re.compile(r"https?://[^\s<>]+|[\\*_~`|\[\]<>]|^[#>+-]|^(?=[0-9]+\.\s)", re.MULTILINE)
+# What Discord's Markdown gives a meaning: marks anywhere, and those that begin a line, however far it is indented.
+# A backslash before a digit would be shown, so that of a numbered list goes before the dot.
+_MEANING: Final = re.compile(r"[\\*_~`|\[\]<>]|^[ \t]*(?:[#+-]|[0-9]+\.)", re.MULTILINE)
+# An address in angle brackets is shown as it is and leads there; without them it would go on into what follows it.
+_ADDRESS: Final = re.compile(r"https?://[^\s<>\[\]\\`]*[^\s<>\[\]\\`.,:;\"')]")
 _IN_A_LINK: Final = re.compile(r"[\s<>]")
 _BLANK: Final = "\u200b"
 
@@ -103,50 +109,75 @@ def _reason(error: dict[str, Any]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Discord shows as it is written: no Markdown, no mention."""
-    return _MEANING.sub(lambda found: found[0] if found[0].startswith("http") else "\\" + found[0], text)
+    """Text that Discord shows as it is written: no Markdown, no mention, and no link but an address itself."""
+    pieces, end = [], 0
+    for address in _ADDRESS.finditer(text):
+        pieces += [_plain_escape(text[end : address.start()], begins=end == 0), f"<{address[0]}>"]
+        end = address.end()
+    return "".join([*pieces, _plain_escape(text[end:], begins=end == 0)])
+
+
+def _plain_escape(text: str, begins: bool = True) -> str:
+    """The same for text without addresses; `begins` where it stands at the beginning of a line."""
+    return _MEANING.sub(lambda found: _escaped(found, begins), text)
+
+
+def _escaped(found: re.Match[str], begins: bool) -> str:
+    """A backslash before the mark, which is the last character."""
+    if found.start() == 0 and not begins and found[0][-1] in "#+-.":
+        return found[0]
+    return f"{found[0][:-1]}\\{found[0][-1]}"
 
 
 def payload(message: Message) -> dict[str, Any]:
     """The request's body, a pure function of the message. It pings nobody, whatever the text says."""
-    embed: dict[str, Any] = {"color": _COLOURS[message.level]}
-    if title := one_line(message.title):
-        embed["title"] = fit(title, TITLE_LIMIT, escape=escape)
-    embed["description"] = _description(message) or _BLANK
-    used = units(embed.get("title", "")) + units(embed["description"])
-    embed["fields"] = _facts(message.fields[:FIELDS_LIMIT], TOTAL_LIMIT - used)
+    title = fit(one_line(message.title), TITLE_LIMIT, escape=_plain_escape)
+    near, far = _links(message.actions)
+    room = TOTAL_LIMIT - units(title) - units(far)
+    embed: dict[str, Any] = {"color": _COLOURS[message.level]} | ({"title": title} if title else {})
+    embed["description"] = _description(message.body, near, min(room, DESCRIPTION_LIMIT)) or _BLANK
+    embed["fields"] = _facts(message.fields[:FIELDS_LIMIT], room - units(embed["description"]))
     if isinstance(occurred := message.event.get("occurredAt"), str):
         embed["timestamp"] = occurred
-    return {"embeds": [embed], "allowed_mentions": {"parse": []}}
+    further = [{"color": embed["color"], "description": far}] if far else []
+    return {"embeds": [embed, *further], "allowed_mentions": {"parse": []}}
 
 
-def _description(message: Message) -> str:
+def _description(text: str, links: str, room: int) -> str:
     """The body and below it the links, because a webhook's message can have no buttons."""
-    links = _links(message.actions)
-    room = DESCRIPTION_LIMIT - units(links) - 2
-    body = fit(clean(message.body).strip(), room, escape=escape)
+    body = fit(clean(text).strip(), room - units(links) - 2, escape=escape)
     return "\n\n".join(block for block in (body, links) if block)
 
 
-def _links(actions: Iterable[Action]) -> str:
-    lines: list[str] = []
-    room = LINKS_LIMIT
+def _links(actions: Sequence[Action]) -> tuple[str, str]:
+    """A line for each link as far as they fit, the rest counted; and those that need an embed of their own."""
+    near: list[str] = []
+    far: list[str] = []
+    room = LINKS_ROOM
     for action in actions:
-        label = fit(one_line(action.label), LABEL_LIMIT, escape=escape) or _BLANK
-        line = f"[{label}](<{_IN_A_LINK.sub(lambda found: quote(found[0]), action.url)}>)"
+        line = _link(action)
         room -= units(line) + 1
         if room < 0:
             break
-        lines.append(line)
-    return "\n".join(lines)
+        (near if LINKS_ROOM - room <= LINKS_LIMIT else far).append(line)
+    if left := len(actions) - len(near) - len(far):
+        (far or near).append(f"… (+{left})")
+    return "\n".join(near), "\n".join(far)
+
+
+def _link(action: Action) -> str:
+    label = fit(one_line(action.label), LABEL_LIMIT, escape=_plain_escape) or _BLANK
+    return f"[{label}](<{_IN_A_LINK.sub(lambda found: quote(found[0]), action.url)}>)"
 
 
 def _facts(fields: Iterable[Field], room: int) -> list[dict[str, Any]]:
     """As many fields as fit into what the embed may still hold."""
     facts: list[dict[str, Any]] = []
     for fact in fields:
-        name = fit(one_line(fact.name), NAME_LIMIT, escape=escape) or _BLANK
+        name = fit(one_line(fact.name), NAME_LIMIT, escape=_plain_escape) or _BLANK
         value = fit(clean(fact.value).strip(), VALUE_LIMIT, escape=escape) or _BLANK
+        if fact.at is not None:
+            value = f"<t:{fact.at // SECOND}:f>"  # in the reader's own zone
         room -= units(name) + units(value)
         if room < 0:
             break

@@ -55,14 +55,16 @@ def accepted(message: Message) -> dict[str, Any]:
     """The embed, after the limits of Discord's documentation have been checked."""
     body = payload(message)
     assert body["allowed_mentions"] == {"parse": []}
-    (embed,) = body["embeds"]
+    embed, *further = body["embeds"]
     assert isinstance(embed, dict)
+    assert all(0 < units(one["description"]) <= 4096 for one in further)
     fields = embed["fields"]
     assert len(fields) <= 25
     assert units(embed.get("title", "")) <= 256
     assert 0 < units(embed["description"]) <= 4096
     assert all(0 < units(fact["name"]) <= 256 and 0 < units(fact["value"]) <= 1024 for fact in fields)
     texts = [embed.get("title", ""), embed["description"], *(f["name"] + f["value"] for f in fields)]
+    texts += [one["description"] for one in further]
     assert sum(map(units, texts)) <= 6000
     return embed
 
@@ -89,13 +91,17 @@ def test_each_level_has_a_colour_of_its_own() -> None:
     ("text", "shown"),
     [
         ("*bold* _it_ ~no~ `code` ||spoiler||", r"\*bold\* \_it\_ \~no\~ \`code\` \|\|spoiler\|\|"),
-        ("[link](https://evil.example)", r"\[link\](https://evil.example)"),
+        ("[link](https://evil.example)", r"\[link\](<https://evil.example>)"),
+        ("xhttps://a[Approve](https://evil.example)", r"x<https://a>\[Approve\](<https://evil.example>)"),
+        ("https://a.example/#1, done.", "<https://a.example/#1>, done."),
         ("<@123> <#45> @everyone <t:1:R>", r"\<@123\> \<#45\> @everyone \<t:1:R\>"),
         (
             "# heading\n> quote\n- list\n+ list\n1. list",
-            "\\# heading\n\\> quote\n\\- list\n\\+ list\n\\1. list",
+            "\\# heading\n\\> quote\n\\- list\n\\+ list\n1\\. list",
         ),
-        ("see https://a.example/b_c_d?x=1|2 now", "see https://a.example/b_c_d?x=1|2 now"),
+        ("a\n  - list\n\t# heading\n 12. list", "a\n  \\- list\n\t\\# heading\n 12\\. list"),
+        ("see https://a.example/b_c_d?x=1|2 now", "see <https://a.example/b_c_d?x=1|2> now"),
+        ("https://a.example - done\n- list", "<https://a.example> - done\n\\- list"),
         ("C:\\temp", r"C:\\temp"),
     ],
 )
@@ -107,7 +113,7 @@ def test_text_is_shown_as_it_is_written(text: str, shown: str) -> None:
 def test_hostile_text_pings_nobody_and_stays_within_the_limits(text: str) -> None:
     fields, actions = (Field(text, text),), (Action(text, LINK + text),)
     embed = accepted(sample_message(title=text, body=text, fields=fields, actions=actions))
-    assert embed["description"].count("](<") == 1
+    assert len(re.findall(r"(?<!\\)\]\(<", embed["description"])) == 1
 
 
 def test_a_long_body_is_cut_and_the_links_stay() -> None:
@@ -127,6 +133,27 @@ def test_everything_beyond_discords_limits_still_passes() -> None:
             actions=tuple(Action(words, f"{LINK}{number}") for number in range(100)),
         )
     )
+
+
+def test_a_digest_of_twelve_approvals_shows_twelve_links() -> None:
+    actions = tuple(Action(f"Approval needed: run {n}", f"{LINK}{'x' * 300}{n:02}") for n in range(12))
+    embeds = payload(sample_message(body="12 requests wait.", actions=actions))["embeds"]
+    accepted(sample_message(body="12 requests wait.", actions=actions))
+    shown = "\n".join(embed["description"] for embed in embeds)
+    assert re.findall(r"\]\(<([^>]+)>\)", shown) == [action.url for action in actions]
+
+
+def test_links_that_do_not_fit_are_counted() -> None:
+    actions = tuple(Action(f"run {n}", f"{LINK}{'x' * 900}{n:02}") for n in range(12))
+    embeds = payload(sample_message(actions=actions))["embeds"]
+    shown = "\n".join(embed["description"] for embed in embeds)
+    assert shown.endswith(f"… (+{12 - shown.count('](<')})")
+
+
+def test_a_time_is_shown_in_the_readers_own_zone() -> None:
+    when = Field("Decide by", "5 November 2026, 10:30 CET", at=1_793_871_000_000_000)
+    (fact,) = accepted(sample_message(fields=(when,)))["fields"]
+    assert fact["value"] == "<t:1793871000:f>"
 
 
 def test_a_message_of_nothing_still_passes() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from notifyd.plugin import (
+    SECOND,
     Action,
     ChannelContext,
     ChannelType,
@@ -39,8 +40,12 @@ TEXT_LIMIT: Final = 3000
 FIELD_LIMIT: Final = 2000
 FIELDS_IN_A_SECTION: Final = 10
 FIELDS_LIMIT: Final = 40
-BUTTONS_LIMIT: Final = 25
+BUTTONS_LIMIT: Final = 5
+"""Slack takes 25; more than a handful, such as those of a digest, read better as a list of links."""
 BUTTON_TEXT_LIMIT: Final = 75
+LINK_TEXT_LIMIT: Final = 250
+LINKS_ROOM: Final = 10_000
+"""Of all a message's blocks: Slack refuses those beyond some 13,000 characters with `msg_blocks_too_long`."""
 URL_LIMIT: Final = 3000
 FALLBACK_LIMIT: Final = 300
 
@@ -90,18 +95,39 @@ def payload(message: Message) -> dict[str, Any]:
 
 def _blocks(message: Message) -> Iterator[dict[str, Any]]:
     actions = [action for action in message.actions if action.url and units(action.url) <= URL_LIMIT]
+    listed = len(message.actions) > BUTTONS_LIMIT
     if title := one_line(message.title):
         yield {"type": "header", "text": _plain(title, HEADER_LIMIT)}
     if body := clean(message.body).strip():
-        yield {"type": "section", "text": _markdown(body, TEXT_LIMIT, _more(actions))}
+        yield {"type": "section", "text": _markdown(body, TEXT_LIMIT, "" if listed else _more(actions))}
+    if listed:
+        yield from _links(actions, len(message.actions))
     shown = message.fields[:FIELDS_LIMIT]
     for start in range(0, len(shown), FIELDS_IN_A_SECTION):
         section = shown[start : start + FIELDS_IN_A_SECTION]
         yield {"type": "section", "fields": [_fact(fact) for fact in section]}
     yield {"type": "context", "elements": [_markdown(_origin(message), TEXT_LIMIT)]}
-    if actions:
-        buttons = [_button(number, action) for number, action in enumerate(actions[:BUTTONS_LIMIT])]
+    if actions and not listed:
+        buttons = [_button(number, action) for number, action in enumerate(actions)]
         yield {"type": "actions", "elements": buttons}
+
+
+def _links(actions: list[Action], count: int) -> Iterator[dict[str, Any]]:
+    """Sections that list the links, as many as fit; a last line counts the rest."""
+    lines, room = [], LINKS_ROOM
+    for action in actions:
+        line = f"• {_link(action, LINK_TEXT_LIMIT)}"
+        room -= units(line) + 1
+        if room < 0:
+            break
+        lines.append(line)
+    if len(lines) < count:
+        lines.append(f"… (+{count - len(lines)})")
+    while lines:
+        section = [lines.pop(0)]
+        while lines and units("\n".join([*section, lines[0]])) <= TEXT_LIMIT:
+            section.append(lines.pop(0))
+        yield {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(section), "verbatim": True}}
 
 
 def _plain(text: str, limit: int) -> dict[str, Any]:
@@ -115,7 +141,9 @@ def _markdown(text: str, limit: int, more: str = "") -> dict[str, Any]:
 
 def _fact(fact: Field) -> dict[str, Any]:
     name = fit(one_line(fact.name), 200, escape=escape)
-    value = fit(clean(fact.value).strip(), FIELD_LIMIT - units(name) - 3, escape=escape)
+    value = fit(clean(fact.value).strip(), FIELD_LIMIT - units(name) - 80, escape=escape)
+    if fact.at is not None:  # in the reader's own zone; the text stands where a client cannot show it
+        value = f"<!date^{fact.at // SECOND}^{{date_pretty}} {{time}}|{value.replace('|', '/')}>"
     return {"type": "mrkdwn", "text": f"*{name or '…'}*\n{value}", "verbatim": True}
 
 
@@ -134,10 +162,12 @@ def _button(number: int, action: Action) -> dict[str, Any]:
 
 def _more(actions: list[Action]) -> str:
     """A link to the whole text, which follows where it is cut."""
-    if not actions:
-        return ""
-    label = escape(one_line(actions[0].label)).replace("|", "/")
-    return f" <{escape(actions[0].url).replace('|', '%7C')}|{fit(label, BUTTON_TEXT_LIMIT)}>"
+    return f" {_link(actions[0], BUTTON_TEXT_LIMIT)}" if actions else ""
+
+
+def _link(action: Action, limit: int) -> str:
+    label = fit(one_line(action.label).replace("|", "/"), limit, escape=escape) or "…"
+    return f"<{escape(action.url).replace('|', '%7C')}|{label}>"
 
 
 @hookimpl

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from attrs import field, frozen
 
 from notifyd.plugin import (
+    Action,
     Answer,
     ChannelContext,
     ChannelType,
@@ -43,8 +44,13 @@ TITLE_LIMIT: Final = 250
 NAME_LIMIT: Final = 80
 VALUE_LIMIT: Final = 300
 LABEL_LIMIT: Final = 80
+LISTED_LABEL_LIMIT: Final = 120
+_LINK_OVERHEAD: Final = 140
+"""Characters of JSON around a listed link."""
 URL_LIMIT: Final = 2000
 LINKS_ROOM: Final = 5000
+LISTED_ROOM: Final = 7000
+"""Of links that are listed, since they are more than there may be actions: those of a digest."""
 BODY_LIMIT: Final = 6000
 LINES_LIMIT: Final = 40
 SHARES: Final = (1, 2, 4, 10)
@@ -124,8 +130,29 @@ def _body(message: Message, share: int) -> Iterator[dict[str, Any]]:
     yield _runs(_run(title, weight="bolder", size="large", color=_COLOURS[message.level]))
     for line in _lines(message.body, share):
         yield _runs(_run(line), spacing="small")
+    if _listed(message):
+        yield from _links(message.actions)
     for fact in message.fields[: FIELDS_LIMIT // share]:
         yield _fact(fact)
+
+
+def _listed(message: Message) -> bool:
+    return len(message.actions) > ACTIONS_LIMIT
+
+
+def _links(actions: Sequence[Action]) -> Iterator[dict[str, Any]]:
+    """A line for each link, as far as they fit; a last one counts the rest."""
+    room, left = LISTED_ROOM, len(actions)
+    for link in actions:
+        title = fit(one_line(link.label), LISTED_LABEL_LIMIT) or ELLIPSIS
+        room -= units(link.url) + units(title) + _LINK_OVERHEAD
+        if room < 0 or not 0 < units(link.url) <= URL_LIMIT:
+            break
+        left -= 1
+        opening = {"type": "Action.OpenUrl", "url": link.url}
+        yield _runs({"type": "TextRun", "text": f"• {title}", "selectAction": opening}, spacing="small")
+    if left:
+        yield _runs(_run(f"{ELLIPSIS} (+{left})"), spacing="small")
 
 
 def _lines(text: str, share: int) -> list[str]:
@@ -152,8 +179,8 @@ def _runs(*runs: dict[str, Any], **style: str) -> dict[str, Any]:
 def _actions(message: Message) -> list[dict[str, Any]]:
     shown: list[dict[str, Any]] = []
     room = LINKS_ROOM
-    for link in message.actions:
-        if not 0 < units(link.url) <= min(URL_LIMIT, room) or len(shown) == ACTIONS_LIMIT:
+    for link in () if _listed(message) else message.actions:
+        if not 0 < units(link.url) <= min(URL_LIMIT, room):
             continue
         room -= units(link.url)
         title = fit(one_line(link.label), LABEL_LIMIT) or ELLIPSIS

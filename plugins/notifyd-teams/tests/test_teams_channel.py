@@ -91,7 +91,17 @@ def test_everything_beyond_the_size_limit_still_passes(word: str) -> None:
             actions=tuple(Action(words, f"{LINK}{number}") for number in range(100)),
         )
     )
-    assert len(card["actions"]) == 6
+    assert card["actions"] == []
+    assert any(line.startswith("… (+") for line in lines(card))
+
+
+def test_a_digest_of_twelve_approvals_shows_twelve_links_and_no_address() -> None:
+    actions = tuple(Action(f"Approval needed: run {n}", f"{LINK}{'x' * 300}{n:02}") for n in range(12))
+    card = accepted(sample_message(body="12 requests wait.", actions=actions))
+    runs = [run for block in card["body"] for run in block["inlines"] if "selectAction" in run]
+    assert [run["selectAction"]["url"] for run in runs] == [action.url for action in actions]
+    assert "http" not in "".join(lines(card))
+    assert "(+" not in "".join(lines(card))
 
 
 def test_of_links_as_long_as_they_may_be_the_first_ones_stay() -> None:

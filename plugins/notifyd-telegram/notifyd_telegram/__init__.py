@@ -43,8 +43,12 @@ TEXT_LIMIT: Final = 4096
 TITLE_LIMIT: Final = 256
 FIELDS_LIMIT: Final = 20
 FIELDS_ROOM: Final = 1500
-BUTTONS_LIMIT: Final = 20
+BUTTONS_LIMIT: Final = 5
+"""More than a handful, such as those of a digest, read better as a list of links."""
+LINKS_LIMIT: Final = 50
+LINKS_ROOM: Final = 2500
 LABEL_LIMIT: Final = 64
+LISTED_LABEL_LIMIT: Final = 180
 
 _MARKS: Final = {Level.INFO: "ℹ️", Level.SUCCESS: "✅", Level.WARNING: "⚠️", Level.ERROR: "❌"}
 _TOKEN: Final = re.compile(r"[0-9]+:[A-Za-z0-9_-]+")
@@ -129,8 +133,8 @@ def payload(message: Message, chat_id: str) -> dict[str, Any]:
         "parse_mode": "HTML",
         "link_preview_options": {"is_disabled": True},
     }
-    buttons = [action for action in message.actions if _may_be_button(action)][:BUTTONS_LIMIT]
-    if buttons:
+    buttons = [action for action in message.actions if _may_be_button(action)]
+    if buttons and not _listed(message):
         rows = [[{"text": _label(action), "url": action.url}] for action in buttons]
         body["reply_markup"] = {"inline_keyboard": rows}
     return body
@@ -140,10 +144,35 @@ def _text(message: Message) -> str:
     """Title, body, fields, and the links that cannot be buttons, in that order."""
     title = fit(one_line(message.title), TITLE_LIMIT, escape=escape)
     head = f"{_MARKS[message.level]} <b>{title}</b>" if title else _MARKS[message.level]
-    tail = [_facts(message.fields[:FIELDS_LIMIT]), _plain_links(message.actions)]
-    room = TEXT_LIMIT - sum(units(block) + 2 for block in (head, *tail))
-    body = fit(clean(message.body).strip(), room, escape=escape, more=_more(message.actions))
+    facts = _facts(message.fields[:FIELDS_LIMIT])
+    if _listed(message):
+        links, shown = _links(message.actions)
+        more = ""
+    else:
+        links = _plain_links(message.actions)
+        shown, more = units(links), _more(message.actions)
+    room = TEXT_LIMIT - units(head) - units(facts) - shown - 6
+    body = fit(clean(message.body).strip(), room, escape=escape, more=more)
+    tail = (links, facts) if _listed(message) else (facts, links)
     return "\n\n".join(block for block in (head, body, *tail) if block)
+
+
+def _listed(message: Message) -> bool:
+    return len(message.actions) > BUTTONS_LIMIT
+
+
+def _links(actions: tuple[Action, ...]) -> tuple[str, int]:
+    """A list of links, as many as fit, and its length as Telegram counts it: an address does not count."""
+    lines, used = [], 0
+    for action in actions[:LINKS_LIMIT]:
+        label = _label(action, LISTED_LABEL_LIMIT, escaped=True)
+        used += units(label) + 3
+        if used > LINKS_ROOM:
+            break
+        lines.append(f'• <a href="{escape(one_line(action.url))}">{label}</a>')
+    if len(lines) < len(actions):
+        lines.append(f"… (+{len(actions) - len(lines)})")
+    return "\n".join(lines), used + 12
 
 
 def _facts(fields: tuple[Field, ...]) -> str:
@@ -175,8 +204,8 @@ def _plain_links(actions: tuple[Action, ...]) -> str:
     return "\n".join(line for line in links if units(line) <= 500)
 
 
-def _label(action: Action, *, escaped: bool = False) -> str:
-    return fit(one_line(action.label), LABEL_LIMIT, escape=escape if escaped else str) or "…"
+def _label(action: Action, limit: int = LABEL_LIMIT, *, escaped: bool = False) -> str:
+    return fit(one_line(action.label), limit, escape=escape if escaped else str) or "…"
 
 
 def _more(actions: tuple[Action, ...]) -> str:
