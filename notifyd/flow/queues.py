@@ -28,7 +28,7 @@ class PlanningQueue:
 
     def __init__(self, share: Share | None = None) -> None:
         self._share = share or Share()
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[tuple[Event, int]] = asyncio.Queue()
         self._left_behind = 0
 
     @property
@@ -52,18 +52,20 @@ class PlanningQueue:
         if not event.notify:
             return
         if leased:
-            self._share.add(event_size(event))
-            self._events.put_nowait(event)
+            size = event_size(event)
+            self._share.add(size)
+            self._events.put_nowait((event, size))
         else:
             self._left_behind += 1
 
     async def take(self, limit: int, size: int) -> list[Event]:
         """Up to `limit` events from memory, of about `size` bytes, the first come first; waits for one."""
-        batch = [await self._events.get()]
-        taken = event_size(batch[0])
+        first, taken = await self._events.get()
+        batch = [first]
         while len(batch) < limit and taken < size and not self._events.empty():
-            batch.append(self._events.get_nowait())
-            taken += event_size(batch[-1])
+            event, more = self._events.get_nowait()
+            batch.append(event)
+            taken += more
         self._share.add(-taken)
         return batch
 

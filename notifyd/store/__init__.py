@@ -110,6 +110,9 @@ class Advance:
 
     def accept(self, event: Event) -> Event:
         """`event` as it is stored: with what it did."""
+        did = self.outcome, self.notify, self.version, self.round
+        if self.body is None and did == (event.outcome, event.notify, event.version, event.round):
+            return event
         return evolve(
             event,
             body=event.body if self.body is None else self.body,
@@ -163,7 +166,8 @@ def refused(appends: Sequence[Append], stored: Mapping[tuple[str, str], Event]) 
     """What `append_all` answers where it writes nothing, given what is stored; empty where it is to write."""
     first = dict(stored)
     answer = [Appended(first.setdefault(one.key, one.event), fresh=False) for one in appends]
-    same = all(one.same(found.event) for one, found in zip(appends, answer, strict=True))
+    pairs = zip(appends, answer, strict=True)
+    same = all(found.event is one.event or one.same(found.event) for one, found in pairs)
     return [] if same else answer
 
 

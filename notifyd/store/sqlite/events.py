@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from sqlite3 import Connection
+from sqlite3 import Connection, IntegrityError
 from typing import Final
 
 from notifyd.errors import NotFoundError
@@ -21,7 +21,12 @@ _INSERT: Final = rows.insert("events", rows.EVENT)
 _INSERT_IF_NEW: Final = rows.insert_if_new("events", rows.EVENT)
 _QUEUE: Final = "INSERT INTO planning (event, life, until) VALUES (?, ?, ?)"
 _FINISH: Final = "DELETE FROM planning WHERE event = ?"
-_FIX: Final = "INSERT INTO plans (event, plan) VALUES (?, ?) ON CONFLICT (event) DO NOTHING"
+_RESTORE_PLAN: Final = "INSERT INTO plans (event, plan) VALUES (?, ?)"
+_FIX: Final = sql(
+    "INSERT INTO plans (event, plan) SELECT rowid, ?3 FROM events WHERE",
+    has_key("events", "?1", "?2"),
+    "ON CONFLICT (event) DO NOTHING",
+)
 _FREE: Final = "NOT (life = :life AND until > :now AND until <= :ceiling)"
 UNPLANNED: Final = sql("SELECT event FROM planning WHERE", _FREE, "ORDER BY event LIMIT :limit")
 _SIZE: Final = "SELECT length(CAST(body AS BLOB)) FROM events WHERE rowid = ?"
@@ -34,15 +39,20 @@ def find(db: Connection, tenant: str, key: str) -> Event | None:
 
 
 def append(db: Connection, life: int, request: Append) -> Appended:
-    given = request.event
-    stored = _find_rowid(db, given)
-    if stored is not None:
-        return Appended(_by_rowid(db, stored), fresh=False)
+    first = find(db, *request.key) if request.subject is not None else None
+    if first is not None:
+        return Appended(first, fresh=False)
     advance = request.advance(_subject(db, request.subject))
-    event = advance.accept(given)
+    event = advance.accept(request.event)
+    try:
+        row = db.execute(_INSERT, rows.event_row(event)).lastrowid
+    except IntegrityError:  # an event that is about nothing else is looked for only here: nearly all are new
+        first = find(db, *request.key)
+        if first is None:
+            raise
+        return Appended(first, fresh=False)
     if advance.subject is not None:
         _save_subject(db, advance.subject)
-    row = db.execute(_INSERT, rows.event_row(event)).lastrowid
     _queue(db, life, row, event, event.received_at + request.lease if request.leased else 0)
     audit.write(db, advance.audit)
     return Appended(event, fresh=True)
@@ -86,7 +96,7 @@ def restore(db: Connection, given: StoredEvent) -> bool:
     if row is None:
         return False
     if event.plan is not None:
-        db.execute(_FIX, (row, rows.plan_text(event.plan)))
+        db.execute(_RESTORE_PLAN, (row, rows.plan_text(event.plan)))
     if not given.planned:
         db.execute(_QUEUE, (row, 0, 0))
     return True
@@ -113,9 +123,10 @@ def fix_plans(db: Connection, life: int, planned: Sequence[Planned]) -> list[Pla
 
 
 def _fix_plan(db: Connection, life: int, planned: Planned) -> PlanFixed:
-    event = _rowid(db, planned.event)
-    if not db.execute(_FIX, (event, rows.plan_text(planned.plan))).rowcount:
-        return PlanFixed(_plan(db, event), won=False, inserted=frozenset())
+    key = planned.event.tenant, planned.event.key
+    event = rows.inserted(db.execute(_FIX, (*key, rows.plan_text(planned.plan))))
+    if event is None:
+        return PlanFixed(_plan(db, planned.event), won=False, inserted=frozenset())
     inserted = deliveries.insert(db, life, planned.deliveries)
     db.execute(_FINISH, (event,))
     return PlanFixed(planned.plan, won=True, inserted=inserted)
@@ -125,8 +136,9 @@ def finish(db: Connection, event: Event) -> None:
     db.execute(_FINISH, (_rowid(db, event),))
 
 
-def _plan(db: Connection, event: int) -> tuple[PlanEntry, ...]:
-    return rows.plan_of(db.execute("SELECT plan FROM plans WHERE event = ?", (event,)).fetchone()[0])
+def _plan(db: Connection, event: Event) -> tuple[PlanEntry, ...]:
+    row = _rowid(db, event)
+    return rows.plan_of(db.execute("SELECT plan FROM plans WHERE event = ?", (row,)).fetchone()[0])
 
 
 def _by_rowid(db: Connection, row: int) -> Event:
