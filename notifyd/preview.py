@@ -59,7 +59,7 @@ def read_event(document: Any, registry: Registry, tenant: str, now: Instant) -> 
     named = event.tenant or tenant
     if not named:
         raise InvalidError([Fault("/tenant", "is required, or say which tenant is meant")])
-    return cloud_row(event, document, named, _CLIENT, _CLIENT, now, registry.redactor)
+    return cloud_row(event, document, named, _CLIENT, _CLIENT, now, registry)
 
 
 def route(event: Event, registry: Registry) -> Route:

@@ -161,7 +161,7 @@ class Ingest:
             principal.name,
             correlation_id,
             now,
-            registry.redactor,
+            registry,
             identity,
         )
         leased = self._admission.admit(row)
@@ -329,6 +329,7 @@ def pack_row(
         correlation_id=correlation_id,
         run_id=event.run_id,
         approval_id=event.approval_id,
+        notify=registry.rules.concern(kind),
     )
 
 
@@ -339,7 +340,7 @@ def cloud_row(
     client: str,
     correlation_id: str,
     now: Instant,
-    redactor: Redactor,
+    registry: Registry,
     content_id: str = "",
 ) -> Event:
     """A CloudEvent as it is stored."""
@@ -351,10 +352,11 @@ def cloud_row(
         action="",
         occurred_at=now if event.time is None else event.time,
         received_at=now,
-        body=_cloud_body(event, document, tenant, now, redactor),
+        body=_cloud_body(event, document, tenant, now, registry.redactor),
         content_id=content_id,
         client=client,
         correlation_id=correlation_id,
+        notify=registry.rules.concern(event.type),
     )
 
 

@@ -110,14 +110,15 @@ class Advance:
 
     def accept(self, event: Event) -> Event:
         """`event` as it is stored: with what it did."""
-        did = self.outcome, self.notify, self.version, self.round
+        notify = self.notify and event.notify  # what concerns no rule has no plan, whatever it did
+        did = self.outcome, notify, self.version, self.round
         if self.body is None and did == (event.outcome, event.notify, event.version, event.round):
             return event
         return evolve(
             event,
             body=event.body if self.body is None else self.body,
             outcome=self.outcome,
-            notify=self.notify,
+            notify=notify,
             version=self.version,
             round=self.round,
         )

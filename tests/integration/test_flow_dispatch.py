@@ -628,7 +628,7 @@ def in_memory(way: Flow) -> int:
         sys.getsizeof(job.delivery.message) for lane in lanes for job in [*lane.queue, *lane.running.values()]
     ]
     planning: Any = way.app._planner._planning_queue._events
-    return sum(texts) + sum(sys.getsizeof(event.body) for event in planning._queue)
+    return sum(texts) + sum(sys.getsizeof(event.body) for event, _ in planning._queue)
 
 
 async def test_deliveries_that_do_not_fit_into_memory_wait_in_the_store_and_all_are_sent(

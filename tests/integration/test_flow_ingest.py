@@ -27,6 +27,9 @@ from tests.fakes import TOKEN, TurnableClock, principal
 from tests.flows import RULES, Flow, flow, stored_bytes
 
 OTHER_PLAN = "sha256:" + "b" * 64
+TASKS = RULES.replace(
+    'event.kind == "pack.approval" && event.action == "requested"', 'event.kind == "task.done"'
+)
 
 
 async def nothing_is_stored(way: Flow) -> bool:
@@ -366,10 +369,7 @@ async def test_a_cloud_event_is_one_by_source_and_id(tmp_path: Path) -> None:
 
 
 async def test_a_cloud_event_without_a_time_happens_when_it_comes(tmp_path: Path) -> None:
-    rules = RULES.replace(
-        'event.kind == "pack.approval" && event.action == "requested"', 'event.kind == "task.done"'
-    )
-    async with flow(tmp_path, rules) as way:
+    async with flow(tmp_path, TASKS) as way:
         document = events.cloud_event(at=way.clock())
         del document["time"]
         await way.cloud(document)
@@ -381,7 +381,7 @@ async def test_a_cloud_event_without_a_time_happens_when_it_comes(tmp_path: Path
 async def test_a_cloud_event_cannot_pass_for_an_approval_or_claim_to_be_of_another_tenant(
     tmp_path: Path,
 ) -> None:
-    async with flow(tmp_path, start=False) as way:
+    async with flow(tmp_path, TASKS, start=False) as way:
         for forged in ({"type": "pack.approval"}, {"type": "pack.policy"}):
             with pytest.raises(InvalidError):
                 wire.parse_cloud_event(events.cloud_event(at=way.clock(), **forged))

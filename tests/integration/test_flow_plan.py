@@ -189,9 +189,26 @@ channels = ["team"]
 
 async def test_an_event_that_no_rule_matches_is_planned_once_and_for_all(tmp_path: Path) -> None:
     async with flow(tmp_path, RULES) as way:
-        await way.post(events.held(at=way.clock()))
-        await until(lambda: way.app._planner._planning_queue.waiting == 0 and "fix_plans" in way.store.calls)
-        assert (await way.unplanned(), await way.deliveries()) == ([], [])
+        await way.ask()
+        await way.messages(1)
+        calls = way.store.calls.count("fix_plans")
+        await way.post(events.updated(at=way.clock()))
+        await until(lambda: way.store.calls.count("fix_plans") > calls)
+        assert way.app._planner._planning_queue.waiting == 0
+        assert (await way.unplanned(), len(await way.deliveries())) == ([], 1)
+
+
+async def test_an_event_of_a_kind_that_no_rule_names_never_waits_for_a_plan(tmp_path: Path) -> None:
+    async with flow(tmp_path, RULES, start=False) as way:
+        for accepted in (
+            await way.post(events.held(at=way.clock())),
+            await way.cloud(events.cloud_event(at=way.clock())),
+        ):
+            assert accepted.fresh
+        assert way.app._planner._planning_queue.waiting == 0
+        assert await way.unplanned() == []
+        await way.ask()
+        assert [event.kind for event in await way.unplanned()] == ["pack.approval"]
 
 
 # --- in which words ----------------------------------------------------------------------------------------
