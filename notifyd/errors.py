@@ -216,6 +216,15 @@ class StoreUnusableError(StoreError):
         super().__init__(detail, retry_after=30.0)
 
 
+class ListTimeoutError(UnavailableError):
+    """A list was not there in its time, or waited for others for so long (HTTP 503)."""
+
+    code = "list_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("the list took too long: ask again later, or narrow it by a filter", retry_after=5.0)
+
+
 class JobTakenError(UnavailableError):
     """Another node of the service does this for all of them at the moment (HTTP 503)."""
 

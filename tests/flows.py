@@ -209,9 +209,9 @@ class Flow:
         return self.channel(name).received[:count]
 
     async def deliveries(self, tenant: str = "acme", **where: Any) -> list[Delivery]:
-        """The ledger, oldest first."""
+        """The ledger, oldest first, each delivery with its message."""
         found, _ = await self.store.deliveries(tenant, DeliveryFilter(**where), Page(limit=1000))
-        return list(reversed(found))
+        return [await self.delivery(one.id, tenant) for one in reversed(found)]
 
     async def delivery(self, delivery_id: str, tenant: str = "acme") -> Delivery:
         found: Delivery | None = await self.store.delivery(tenant, delivery_id)

@@ -51,6 +51,9 @@ from notifyd.store.upkeep import (
 
 __all__ = [
     "MAX_ATTEMPTS_KEPT",
+    "NO_MESSAGE",
+    "PAGE_BYTES",
+    "PAGE_LOOKS",
     "PLAN_LEASE",
     "SEALED",
     "WINDOW_AHEAD",
@@ -271,6 +274,15 @@ WINDOW_AHEAD = 60 * SECOND
 MAX_ATTEMPTS_KEPT = 20
 """How many of a delivery's attempts a row keeps: the newest."""
 
+PAGE_BYTES: Final = 2 * 1024 * 1024
+"""About how much text a page holds: a row that is larger by itself is a page of its own."""
+
+PAGE_LOOKS: Final = 10_000
+"""How many rows a page looks at where a filter has no index."""
+
+NO_MESSAGE: Final = ""
+"""What stands for the message of a delivery in a list."""
+
 
 class CommitObserver(Protocol):
     """Told of each write to the database: how long it took to be durable, and how many steps it carried."""
@@ -279,7 +291,11 @@ class CommitObserver(Protocol):
 
 
 class Store(Upkeep, Protocol):
-    """Lists are newest first and answer the rows with the position to go on from, None at the end."""
+    """Lists are newest first and answer the rows with the position to go on from, None at the end.
+
+    A page may end early, even empty, with a position to go on from: see `PAGE_BYTES` and `PAGE_LOOKS`. Lists keep
+    nothing but each other waiting, and raise `ListTimeoutError` after the time that the store was opened with.
+    """
 
     # -- accepting ----------------------------------------------------------------------------------------
 
@@ -462,7 +478,9 @@ class Store(Upkeep, Protocol):
 
     async def deliveries(
         self, tenant: str, where: DeliveryFilter, page: Page
-    ) -> tuple[list[Delivery], int | None]: ...
+    ) -> tuple[list[Delivery], int | None]:
+        """Without their messages, which nobody reads in a list: each has `NO_MESSAGE`."""
+        ...
 
     async def revive(
         self,

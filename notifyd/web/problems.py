@@ -98,6 +98,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.StoppingError: Meaning(503, "Not available now"),
     errors.StoreError: Meaning(503, "The store is not available"),
     errors.StoreUnusableError: Meaning(503, "The store is not available"),
+    errors.ListTimeoutError: Meaning(503, "The list took too long"),
     errors.JobTakenError: Meaning(503, "Another node is at it"),
     NotifydError: Meaning(500, "Something went wrong here", silent=True),
 }

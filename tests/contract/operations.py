@@ -38,7 +38,7 @@ _BODY: Final[Faults] = (
     errors.UnsupportedMediaError,
     problems.SlowBodyError,
 )
-_LIST: Final[Faults] = (problems.InvalidQueryError, problems.InvalidCursorError)
+_LIST: Final[Faults] = (problems.InvalidQueryError, problems.InvalidCursorError, errors.ListTimeoutError)
 _STORE: Final[Faults] = (errors.StoreError,)
 _INGEST: Final[Faults] = (
     *(*_BODY, *_STORE),
@@ -104,7 +104,8 @@ class Operation:
 
 
 def _page(schema: str) -> Mapping[int, Answer]:
-    return {200: Answer("One page of the list.", {JSON: schema})}
+    text = "One page of the list. It may have fewer items than asked for, or none: nextCursor tells of more."
+    return {200: Answer(text, {JSON: schema})}
 
 
 _RUN: Final = Query("runId", "Of this run only.")
@@ -152,7 +153,7 @@ OPERATIONS: Final = (
         summary="Show an approval with its history",
         scope=Scope.READ,
         answers={200: Answer("The approval as it is now.", {JSON: "ApprovalWithHistory"})},
-        refusals=(errors.NotFoundError, *_STORE),
+        refusals=(errors.NotFoundError, errors.ListTimeoutError, *_STORE),
     ),
     Operation(
         method="post",

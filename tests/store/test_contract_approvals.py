@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from attrs import evolve
 
 from notifyd.model import AuditName, Status
-from notifyd.store import ApprovalFilter, AuditFilter, EffectCounts, Page, Store
+from notifyd.store import PAGE_BYTES, ApprovalFilter, AuditFilter, EffectCounts, Page, Store
+from notifyd.store.mongo import paging as mongo_paging
+from notifyd.store.sqlite import paging as sqlite_paging
 from tests.store.makers import (
     HOUR,
     MINUTE,
@@ -146,6 +149,16 @@ async def test_a_list_of_approvals_goes_on_page_by_page(store: Store) -> None:
     assert after is None
 
 
+async def test_a_page_ends_where_its_rows_are_large_and_has_one_at_least(store: Store) -> None:
+    for run, size in (("small", 0.0), ("large", 0.6), ("large too", 0.6), ("larger than a page", 1.5)):
+        await open_approval(store, approval(run_id=run, request="x" * int(size * PAGE_BYTES)))
+    pages, after = list[list[str]](), None
+    while not pages or after is not None:
+        found, after = await store.approvals(TENANT, ApprovalFilter(), Page(50, after))
+        pages.append([one.run_id for one in found])
+    assert pages == [["larger than a page"], ["large too"], ["large", "small"]]
+
+
 async def test_pending_approvals_are_counted_by_tenant(store: Store) -> None:
     await open_approval(store, approval())
     await open_approval(store, approval(run_id="run-2", expires_at=NOW + HOUR))
@@ -181,3 +194,19 @@ async def test_the_audit_trail_is_listed_by_tenant_run_and_approval(store: Store
     assert await listed(AuditFilter("run-1", "deploy")) == ["a5", "a1"]
     _, after = await store.audit(TENANT, AuditFilter("run-1"), Page(2))
     assert await listed(AuditFilter("run-1"), Page(2, after)) == ["a1"]
+
+
+async def test_lines_of_approvals_of_one_name_are_found_a_stretch_at_a_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for paging in (sqlite_paging, mongo_paging):
+        monkeypatch.setattr(paging, "PAGE_LOOKS", 4)
+    names = ["deploy", "deploy", "deploy", *["other"] * 9, "deploy"]
+    await store.write_audit(
+        [audit_record(f"a{n}", run_id=f"run-{n}", approval_id=name) for n, name in enumerate(names)]
+    )
+    pages, after = list[list[str]](), None
+    while not pages or after is not None:
+        records, after = await store.audit(TENANT, AuditFilter(None, "deploy"), Page(2, after))
+        pages.append([one.id for one in records])
+    assert pages == [["a12"], [], ["a2", "a1"], ["a0"]]

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import product
 from typing import Any
 
 from attrs import evolve
 
 from notifyd.errors import Reason
 from notifyd.model import RESUME_CHANNEL, SECOND, AttemptOutcome, Delivery, Event, ResumeStatus, State
-from notifyd.store import MAX_ATTEMPTS_KEPT, AuditFilter, DeliveryFilter, LaneBacklog, Page, Store
+from notifyd.store import (
+    MAX_ATTEMPTS_KEPT,
+    NO_MESSAGE,
+    AuditFilter,
+    DeliveryFilter,
+    LaneBacklog,
+    Page,
+    Store,
+)
 from tests.store.conftest import Reopen
 from tests.store.makers import (
     HOUR,
@@ -447,6 +456,30 @@ async def test_deliveries_are_listed_by_state_and_channel(store: Store) -> None:
     assert await listed(State.DEAD, "mail") == ["m0"]
     assert await listed(State.FOLDED) == ["f0"]
     assert await listed(None, "mail") == ["m0"]
+
+
+async def test_deliveries_of_many_channels_and_states_are_listed_in_one_order(store: Store) -> None:
+    rows = [
+        delivery(f"d{number}", channel=channel, state=state)
+        for number, (channel, state) in enumerate(product(["b", "a", "c"], State))
+    ]
+    await insert(store, *rows)
+    newest = list(reversed(rows))
+    for state, channel in product([None, *State], [None, "a", "b", "c", "unknown"]):
+        wanted = [d.id for d in newest if state in (None, d.state) and channel in (None, d.channel)]
+        found, after = list[str](), None
+        for _ in range(len(wanted) // 2 + 1):
+            page, after = await store.deliveries(TENANT, DeliveryFilter(state, channel), Page(2, after))
+            found += [d.id for d in page]
+            if after is None:
+                break
+        assert (found, after) == (wanted, None), (state, channel)
+
+
+async def test_a_list_comes_without_messages(store: Store) -> None:
+    await insert(store, delivery())
+    (found,), _ = await store.deliveries(TENANT, DeliveryFilter(), Page())
+    assert found == evolve(delivery(), message=NO_MESSAGE)
 
 
 async def test_dead_letters_are_counted_by_channel_over_all_tenants(store: Store) -> None:

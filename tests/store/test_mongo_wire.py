@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any, Final
 
 import pytest
@@ -9,10 +10,13 @@ from attrs import define, field
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from notifyd.config.settings import StoreDriver
+from notifyd.model import State, Status
+from notifyd.store import ApprovalFilter, AuditFilter, DeliveryFilter, Page, Store
 from notifyd.store.mongo import driver as driver_module
 from notifyd.store.mongo import open_mongo
+from notifyd.store.mongo.schema import INDEXES
 from tests.mongodb import MongoServer
-from tests.store.makers import NODE, TurnableClock
+from tests.store.makers import NODE, TENANT, TurnableClock
 from tests.store.operations import every_operation
 
 _WRITES: Final = frozenset({"insert", "update", "delete", "createIndexes", "dropIndexes"})
@@ -93,3 +97,38 @@ async def test_a_transaction_reads_one_snapshot_and_is_durable_when_it_is_commit
     assert [one for one in commits if one.get("writeConcern") != _DURABLE] == []
     written = {one["update"] for one in within if one["name"] == "update"}
     assert written == {"events", "pack_approvals", "incidents", "deliveries", "audit", "timers"}
+
+
+async def every_list(store: Store) -> None:
+    """Ask for a later page of each list, by each combination of the filters that it takes."""
+    page = Page(5, 2**60)
+    for state, channel in product((None, *State), (None, "slack")):
+        await store.deliveries(TENANT, DeliveryFilter(state, channel), page)
+    for status, run_id in product((None, *Status), (None, "run-1")):
+        await store.approvals(TENANT, ApprovalFilter(status, run_id), page)
+    for run_id, approval_id in product((None, "run-1"), (None, "deploy")):
+        await store.audit(TENANT, AuditFilter(run_id, approval_id), page)
+    await store.with_dead_effects(TENANT, page)
+
+
+@pytest.mark.parametrize("driver", StoreDriver)
+async def test_every_list_names_the_index_that_has_its_order_and_ends_in_time(
+    mongo_server: MongoServer, wire: Wire, driver: StoreDriver
+) -> None:
+    store = await open_mongo(
+        mongo_server.database(), node=NODE, clock=TurnableClock(), timeout=20, driver=driver
+    )
+    wire.sent.clear()
+    await every_list(store)
+    asked = wire.named(frozenset({"find"}))
+    assert len(asked) == 12 + 12 + 4 + 1 + 1  # one looks how far it may go
+    for query in asked:
+        assert 0 < query["maxTimeMS"] <= 20_000
+        (index,) = (i for i in INDEXES if (i.collection, i.name) == (query["find"], query["hint"]))
+        keys = [key for key, _ in index.keys]
+        before = keys[: keys.index("position")] if "position" in keys else ["tenant", "run_id"]
+        assert [key for key in before if key not in query["filter"]] == [], query
+        explained = {name: query[name] for name in ("find", "filter", "sort", "hint")}
+        plan = await store._base.connection.database.command({"explain": explained})
+        assert f"'indexName': '{index.name}'" in str(plan["queryPlanner"]["winningPlan"])
+    await store.aclose()

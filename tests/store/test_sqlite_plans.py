@@ -66,12 +66,16 @@ def plan_of(db: Recorder, query: Query) -> list[str]:
     """The lines of every statement's plan that tell of a table."""
     db.given.clear()
     query(db)
-    steps = []
-    for statement, values in list(db.given):
-        steps += [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()]
-    tables = [step for step in steps if step.startswith(("SEARCH", "SCAN"))]
-    ours = ("json_each", "SCAN label", "SCAN CONSTANT ROW")  # lists of values, and no tables
+    tables = [step for step in explained(db) if step.startswith(("SEARCH", "SCAN"))]
+    ours = ("json_each", "SCAN label", "SCAN shown", "SCAN CONSTANT ROW")  # lists of values, and no tables
     return [step for step in tables if not any(one in step for one in ours)]
+
+
+def explained(db: Recorder) -> list[str]:
+    """Every line of the plans of what was given."""
+    given = [one for one in db.given if not one[0].startswith(("BEGIN", "ROLLBACK", "EXPLAIN"))]
+    explain = "EXPLAIN QUERY PLAN "
+    return [row[3] for text, values in given for row in db.execute(explain + text, values).fetchall()]
 
 
 def search_deliveries(state: State | None, channel: str | None = None) -> Query:
@@ -100,6 +104,41 @@ def reviving_unrendered(db: sqlite3.Connection) -> None:
     deliveries.insert(db, 1, [delivery(state=State.DEAD, reason=Reason.RENDER_FAILED)])
     assert deliveries.revive(db, TENANT, "d1", NOW, NOW + HOUR, "the message")
 
+
+def search_audit(run_id: str | None, approval_id: str | None) -> Query:
+    return lambda db: audit.search(db, TENANT, AuditFilter(run_id, approval_id), Page(after=9))
+
+
+LISTS: dict[str, tuple[Query, str]] = {
+    **{
+        f"deliveries by {state} and {channel}": (search_deliveries(state, channel), "deliveries_listed")
+        for state in (None, *State)
+        for channel in (None, "slack", "unknown")
+    },
+    **{
+        f"approvals by {status}": (search_approvals(status), "approvals_listed") for status in (None, *Status)
+    },
+    **{
+        f"approvals by {status} of a run": (search_approvals(status, "run-1"), "approvals_key")
+        for status in (None, *Status)
+    },
+    "audit": (search_audit(None, None), "audit_by_tenant"),
+    "audit of a run": (search_audit("run-1", None), "audit_by_run"),
+    "audit of an approval": (search_audit("run-1", "deploy"), "audit_by_run"),
+    "audit of an approval's name": (search_audit(None, "deploy"), "audit_by_tenant"),
+    "dead effects": (
+        lambda db: approvals.with_dead_effects(db, TENANT, Page(after=9)),
+        "approvals_dead_effects",
+    ),
+    "a dead effect": (
+        lambda db: approvals.with_dead_effect(db, TENANT, "x1"),
+        "approvals_dead_effects",
+    ),
+}
+"""Each list, by each combination of the filters that it takes, and the index that it walks."""
+
+SORTED = {name for name in LISTS if name.endswith("of a run")}
+"""Lists of one run, whose rowids are sorted: an index has them in the order of the run's approvals."""
 
 HOT: dict[str, tuple[Query, set[str]]] = {
     "append": (
@@ -139,19 +178,8 @@ HOT: dict[str, tuple[Query, set[str]]] = {
     "replace_approval": (lambda db: approvals.replace(db, approval(version=2)), {"approvals_key"}),
     "complete_effect": (lambda db: approvals.complete_effect(db, approval().key, "x"), {"approvals_key"}),
     "due_approvals": (lambda db: approvals.due(db, NOW, 10), {"approvals_due"}),
-    "deliveries": (search_deliveries(None), {"deliveries_by_tenant"}),
-    "deliveries sent": (search_deliveries(State.SENT, "slack"), {"deliveries_by_tenant"}),
-    "deliveries dead": (search_deliveries(State.DEAD, "slack"), {"deliveries_dead"}),
-    "deliveries pending": (search_deliveries(State.PENDING), {"deliveries_open"}),
-    "deliveries sending": (search_deliveries(State.SENDING, "slack"), {"deliveries_open"}),
-    "approvals": (search_approvals(None), {"approvals_by_tenant"}),
-    "approvals pending": (search_approvals(Status.PENDING), {"approvals_pending"}),
-    "approvals of a run": (search_approvals(None, "run-1"), {"approvals_key"}),
-    "audit": (lambda db: audit.search(db, TENANT, AuditFilter(), Page(after=9)), {"audit_by_tenant"}),
-    "audit of a run": (
-        lambda db: audit.search(db, TENANT, AuditFilter("run-1", "deploy"), Page(after=9)),
-        {"audit_by_run"},
-    ),
+    "outstanding": (approvals.outstanding, {"approvals_listed"}),
+    **{name: (query, {index}) for name, (query, index) in LISTS.items()},
     **{f"old {one}": (looking_for_old(one), {f"{one}_by_age"}) for one in CollectionName},
     **{
         f"old {one} but those held": (looking_for_old(one, "case=1"), {f"{one}_by_age", "approvals_key"})
@@ -175,16 +203,24 @@ def test_a_look_up_searches_its_index(db: Recorder, name: str) -> None:
     assert used == indexes, steps
 
 
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_reads_its_index_newest_first_and_no_row_that_it_does_not_show(
+    db: Recorder, name: str
+) -> None:
+    query, index = LISTS[name]
+    deliveries.insert(db, 1, [delivery(f"d-{state}", state=state) for state in State])
+    steps = [step for step in plan_of(db, query) if "rowid=?" not in step]
+    assert steps
+    assert all(step.startswith("SEARCH") and index in step for step in steps), steps
+    sorts = [step for step in explained(db) if "TEMP B-TREE" in step]
+    assert bool(sorts) == (name in SORTED), sorts
+
+
 SMALL: dict[str, tuple[Query, str]] = {
     "backlog": (deliveries.backlog, "deliveries_due"),
     "dead_letters": (deliveries.dead_letters, "deliveries_dead"),
-    "outstanding": (approvals.outstanding, "approvals_pending"),
     "owing_approvals": (lambda db: approvals.owing(db, NOW, 10), "approvals_owing"),
     "effect_counts": (approvals.effect_counts, "approvals_dead_effects"),
-    "with_dead_effects": (
-        lambda db: approvals.with_dead_effects(db, "acme", Page()),
-        "approvals_dead_effects",
-    ),
 }
 """What walks the index over only the rows that are open, dead, pending or owing, never the table."""
 

@@ -60,6 +60,7 @@ STATUS = {
     "channel_failed": 502,
     "unavailable": 503,
     "store_unavailable": 503,
+    "list_timeout": 503,
     "job_taken": 503,
 }
 

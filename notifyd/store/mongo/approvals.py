@@ -100,7 +100,7 @@ async def _count(base: Base, where: Document) -> int:
 
 async def with_dead_effects(base: Base, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
     terms = {"tenant": tenant, "dead_effects": {"$gt": 0}}
-    found, after = await newest_first(base.approvals, terms, page)
+    found, after = await newest_first(base.approvals, terms, page, "dead_effects")
     return _records(found), after
 
 
@@ -123,7 +123,9 @@ async def search(
     statuses = tuple(Status) if where.status is None else (where.status,)
     terms: dict[str, Any] = {"tenant": tenant, "run_id": where.run_id}
     terms["status"] = {"$in": [status.value for status in statuses]}
-    found, after = await newest_first(base.approvals, terms, page)
+    # A run's approvals are not in the order of their positions: they are sorted.
+    hint = "by_status" if where.run_id is None else "key"
+    found, after = await newest_first(base.approvals, terms, page, hint)
     return _records(found), after
 
 

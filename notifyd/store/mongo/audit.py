@@ -9,7 +9,7 @@ from notifyd.store import AuditFilter, Page
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import document_of, record_of
 from notifyd.store.mongo.driver import Document
-from notifyd.store.mongo.paging import newest_first
+from notifyd.store.mongo.paging import looked_through, newest_first
 
 
 async def write(base: Base, records: Sequence[AuditRecord]) -> None:
@@ -30,6 +30,12 @@ def _documents(base: Base, records: Sequence[AuditRecord]) -> list[Document]:
 async def search(
     base: Base, tenant: str, where: AuditFilter, page: Page
 ) -> tuple[list[AuditRecord], int | None]:
-    terms = {"tenant": tenant, "run_id": where.run_id, "approval_id": where.approval_id}
-    found, after = await newest_first(base.audit, terms, page)
+    terms, approval = {"tenant": tenant}, {"approval_id": where.approval_id}
+    if where.run_id is not None:
+        of_run = {**terms, "run_id": where.run_id, **approval}
+        found, after = await newest_first(base.audit, of_run, page, "by_run")
+    elif where.approval_id is not None:
+        found, after = await looked_through(base.audit, terms, approval, page, "by_tenant")
+    else:
+        found, after = await newest_first(base.audit, terms, page, "by_tenant")
     return [record_of(document, AuditRecord) for document in found], after

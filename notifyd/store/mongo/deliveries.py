@@ -15,7 +15,7 @@ from attrs import evolve
 
 from notifyd.errors import Reason
 from notifyd.model import Delivery, Instant, State
-from notifyd.store import MAX_ATTEMPTS_KEPT, AttemptRecord, DeliveryFilter, LaneBacklog, Page
+from notifyd.store import MAX_ATTEMPTS_KEPT, NO_MESSAGE, AttemptRecord, DeliveryFilter, LaneBacklog, Page
 from notifyd.store.mongo import windows
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
@@ -205,8 +205,9 @@ async def search(
         "channel": where.channel,
         "state": {"$in": [state.value for state in states]},
     }
-    found, after = await newest_first(base.deliveries, terms, page)
-    return [record_of(document, Delivery) for document in found], after
+    hint = "by_state" if where.channel is None else "by_channel"
+    found, after = await newest_first(base.deliveries, terms, page, hint, fields={"message": 0})
+    return [record_of({**document, "message": NO_MESSAGE}, Delivery) for document in found], after
 
 
 async def revive(

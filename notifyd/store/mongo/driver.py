@@ -124,8 +124,12 @@ class Collection:
         fields: Sequence[str] | Filter | None = None,
         sort: Keys | None = None,
         limit: int = 0,
+        skip: int = 0,
+        hint: str | None = None,
     ) -> list[Document]:
-        cursor = self.raw.find(where, fields, sort=sort, limit=limit, session=self.session)
+        cursor = self.raw.find(
+            where, fields, sort=sort, limit=limit, skip=skip, hint=hint, session=self.session
+        )
         found: list[Document] = await cursor.to_list(None)
         return found
 

@@ -55,6 +55,9 @@ def _partial(collection: str, name: str, where: Mapping[str, Any], *keys: str) -
 
 _APPROVAL: Final = ("tenant", "run_id", "approval_id")
 
+LISTED: Final = _index("deliveries", "by_channel", "tenant", "channel", "state", "position")
+"""Beside the one by state: a list of all channels would have to merge as many stretches as there are."""
+
 EFFECTS: Final = (
     _partial("pack_approvals", "effects_due", {"effects_due_at": {"$gte": 0}}, "effects_due_at"),
     _partial("pack_approvals", "dead_effects", {"dead_effects": {"$gt": 0}}, "tenant", "position"),
@@ -80,6 +83,7 @@ INDEXES: Final = (
     _unique("incidents", *_APPROVAL, "policy_id"),
     _unique("deliveries", "tenant", "id"),
     _index("deliveries", "by_state", "tenant", "state", "position"),
+    LISTED,
     _partial("deliveries", QUEUE, CLAIMABLE, "lane", "claim_at", "position"),
     _partial("deliveries", "flows", CLAIMABLE, "lane", "tenant", "rule", "claim_at", "position"),
     _partial("deliveries", "order", CLAIMABLE, *_APPROVAL, "seq"),
@@ -162,7 +166,12 @@ async def _sixth(connection: Connection) -> None:
     await approvals.drop_index("owing")
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth, _fifth, _sixth)
+async def _seventh(connection: Connection) -> None:
+    """Deliveries are listed by channel."""
+    await connection.collection(LISTED.collection).create_index(LISTED.keys, name=LISTED.name)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth, _fifth, _sixth, _seventh)
 """Oldest first; the version document counts those the database has been through. Only ever append.
 
 Several nodes may run one at the same time, and one that stopped half-way is run again: each is idempotent.

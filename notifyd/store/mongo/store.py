@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine, Sequence
 from collections.abc import Collection as Ids
-from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import pymongo
-from pymongo.errors import PyMongoError
+from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from notifyd.config.settings import StoreDriver
-from notifyd.errors import StoreError, StoreUnusableError
+from notifyd.errors import ListTimeoutError, StoreError, StoreUnusableError
 from notifyd.model import SECOND, Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant, State
 from notifyd.store import (
     Aged,
@@ -65,6 +65,9 @@ lock that it waits with is not its own then (https://jira.mongodb.org/browse/PYT
 _DRIVER_SHARE: Final = 0.9
 """Of an operation's time, what the driver has to give up by itself, which leaves its connections in order."""
 
+_LISTS: Final = 4
+"""How many lists are read at once."""
+
 _START_UP: Final = 600.0
 """How long building indexes over an existing database may take, in seconds."""
 
@@ -78,6 +81,7 @@ class MongoStore:
         self._events = Queue(base.events)
         self._deliveries = Queue(base.deliveries)
         self._gone: StoreUnusableError | None = None
+        self._lists = asyncio.Semaphore(_LISTS)
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -212,7 +216,7 @@ class MongoStore:
         return await self._run(approval_steps.effect_counts(self._base))
 
     async def with_dead_effects(self, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
-        return await self._run(approval_steps.with_dead_effects(self._base, tenant, page))
+        return await self._list(lambda: approval_steps.with_dead_effects(self._base, tenant, page))
 
     async def with_dead_effect(self, tenant: str, effect_id: str) -> Approval | None:
         return await self._run(approval_steps.with_dead_effect(self._base, tenant, effect_id))
@@ -223,7 +227,7 @@ class MongoStore:
     async def approvals(
         self, tenant: str, where: ApprovalFilter, page: Page
     ) -> tuple[list[Approval], int | None]:
-        return await self._run(approval_steps.search(self._base, tenant, where, page))
+        return await self._list(lambda: approval_steps.search(self._base, tenant, where, page))
 
     async def outstanding(self) -> dict[str, int]:
         return await self._run(approval_steps.outstanding(self._base))
@@ -236,7 +240,7 @@ class MongoStore:
     async def deliveries(
         self, tenant: str, where: DeliveryFilter, page: Page
     ) -> tuple[list[Delivery], int | None]:
-        return await self._run(delivery_steps.search(self._base, tenant, where, page))
+        return await self._list(lambda: delivery_steps.search(self._base, tenant, where, page))
 
     async def revive(
         self,
@@ -262,7 +266,7 @@ class MongoStore:
     async def audit(
         self, tenant: str, where: AuditFilter, page: Page
     ) -> tuple[list[AuditRecord], int | None]:
-        return await self._run(audit_steps.search(self._base, tenant, where, page))
+        return await self._list(lambda: audit_steps.search(self._base, tenant, where, page))
 
     # -- upkeep -------------------------------------------------------------------------------------------
 
@@ -355,6 +359,19 @@ class MongoStore:
         except (PyMongoError, TimeoutError) as error:
             fault = store_error(self._base.connection.name, error)
             _log.warning("this node counts as alive for some seconds more: %s", fault.detail)
+
+    async def _list(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """A page of a list. Only some are read at a time: the driver's connections are for everybody."""
+        try:
+            return await self._run(self._in_turn(step))
+        except StoreError as error:
+            if isinstance(error.__cause__, ExecutionTimeout | TimeoutError):
+                raise ListTimeoutError from error
+            raise
+
+    async def _in_turn(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        async with self._lists:
+            return await step()
 
     async def _run(self, step: Coroutine[Any, Any, T]) -> T:
         """Run an operation within the timeout, and tell whatever keeps it from its end as a `StoreError`."""

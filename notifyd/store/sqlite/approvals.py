@@ -34,11 +34,18 @@ COUNT_EFFECTS: Final = (
     "SELECT (SELECT count(*) FROM approvals WHERE effects_due_at IS NOT NULL),"
     " (SELECT count(*) FROM approvals WHERE dead_effects > 0)"
 )
-WITH_DEAD_EFFECTS: Final = sql(_SELECT, "tenant = ? AND dead_effects > 0")
+WITH_DEAD_EFFECT: Final = sql(
+    *("SELECT", ", ".join(rows.APPROVAL), "FROM approvals INDEXED BY approvals_dead_effects"),
+    "WHERE tenant = ? AND dead_effects > 0 AND instr(effects, ?)",
+)
 _SAVE: Final = rows.upsert("approvals", rows.SAVED_APPROVAL, _KEY)
 _RESTORE: Final = rows.insert_if_new("approvals", rows.SAVED_APPROVAL)
 _VERSION: Final = sql("SELECT version FROM approvals WHERE", _BY_KEY)
-OUTSTANDING: Final = "SELECT tenant, count(*) FROM approvals WHERE status = 'pending' GROUP BY tenant"
+NEXT_TENANT: Final = "SELECT tenant FROM approvals WHERE tenant > ? ORDER BY tenant LIMIT 1"
+PENDING: Final = "SELECT count(*) FROM approvals WHERE tenant = ? AND status = 'pending'"
+_LISTED: Final = Source("approvals", "approvals_listed", rows.APPROVAL)
+_OF_RUN: Final = Source("approvals", "approvals_key", rows.APPROVAL)
+_DEAD: Final = Source("approvals", "approvals_dead_effects", rows.APPROVAL, "dead_effects > 0")
 
 _SELECT_INCIDENT: Final = sql("SELECT", ", ".join(rows.INCIDENT), "FROM incidents WHERE")
 _FIND_INCIDENT: Final = sql(_SELECT_INCIDENT, _BY_KEY, "AND policy_id = ?")
@@ -115,33 +122,34 @@ def effect_counts(db: Connection) -> EffectCounts:
 
 
 def with_dead_effects(db: Connection, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
-    source = Source("approvals", "approvals_dead_effects", rows.APPROVAL, "dead_effects > 0")
-    found, after = newest_first(db, source, {"tenant": tenant}, page)
+    found, after = newest_first(db, _DEAD, [{"tenant": tenant}], page)
     return [rows.approval_of(row) for row in found], after
 
 
 def with_dead_effect(db: Connection, tenant: str, effect_id: str) -> Approval | None:
-    # There are few: each is a fault that nobody has dealt with yet.
-    having = map(rows.approval_of, db.execute(WITH_DEAD_EFFECTS, (tenant,)))
+    having = map(rows.approval_of, db.execute(WITH_DEAD_EFFECT, (tenant, effect_id)))
     return next((one for one in having if any(e.id == effect_id for e in one.dead_effects)), None)
 
 
 def outstanding(db: Connection) -> dict[str, int]:
-    return dict(db.execute(OUTSTANDING).fetchall())
+    """Two steps over the index for each tenant, and one for each approval that is pending."""
+    counted, tenant = {}, ""
+    while (found := db.execute(NEXT_TENANT, (tenant,)).fetchone()) is not None:
+        (tenant,) = found
+        (pending,) = db.execute(PENDING, (tenant,)).fetchone()
+        counted[tenant] = pending
+    return {tenant: pending for tenant, pending in counted.items() if pending}
 
 
 def search(
     db: Connection, tenant: str, where: ApprovalFilter, page: Page
 ) -> tuple[list[Approval], int | None]:
-    found, after = newest_first(db, _source(where), {"tenant": tenant, "run_id": where.run_id}, page)
-    return [rows.approval_of(row) for row in found], after
-
-
-def _source(where: ApprovalFilter) -> Source:
-    index = "approvals_by_tenant"
     if where.run_id is not None:
-        index = "approvals_key"
-    elif where.status is Status.PENDING:
-        index = "approvals_pending"
-    state = "" if where.status is None else f"status = '{where.status.value}'"
-    return Source("approvals", index, rows.APPROVAL, state)
+        # A run's approvals are not in the order of their rowids: these are sorted.
+        status = {} if where.status is None else {"status": where.status.value}
+        found, after = newest_first(db, _OF_RUN, [{"tenant": tenant, "run_id": where.run_id, **status}], page)
+    else:
+        statuses = tuple(Status) if where.status is None else (where.status,)
+        streams = ({"tenant": tenant, "status": status.value} for status in statuses)
+        found, after = newest_first(db, _LISTED, streams, page)
+    return [rows.approval_of(row) for row in found], after

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from sqlite3 import Connection
-from typing import Final
+from typing import Any, Final
 
 from notifyd.model import AuditRecord
 from notifyd.store import AuditFilter, Page
 from notifyd.store.sqlite import rows
-from notifyd.store.sqlite.paging import Source, newest_first
+from notifyd.store.sqlite.paging import Source, looked_through, newest_first
 
 _INSERT: Final = rows.insert_if_new("audit", rows.AUDIT)
+_OF_TENANT: Final = Source("audit", "audit_by_tenant", rows.AUDIT)
+_OF_RUN: Final = Source("audit", "audit_by_run", rows.AUDIT)
 
 
 def write(db: Connection, records: Sequence[AuditRecord]) -> None:
@@ -28,7 +30,13 @@ def restore(db: Connection, record: AuditRecord) -> bool:
 def search(
     db: Connection, tenant: str, where: AuditFilter, page: Page
 ) -> tuple[list[AuditRecord], int | None]:
-    index = "audit_by_tenant" if where.run_id is None else "audit_by_run"
-    terms = {"tenant": tenant, "run_id": where.run_id, "approval_id": where.approval_id}
-    found, after = newest_first(db, Source("audit", index, rows.AUDIT), terms, page)
+    terms: dict[str, Any] = {"tenant": tenant}
+    approval = {} if where.approval_id is None else {"approval_id": where.approval_id}
+    if where.run_id is not None:
+        # A run's lines are not in the order of their rowids: its rowids are sorted, which the index alone gives.
+        found, after = newest_first(db, _OF_RUN, [{**terms, "run_id": where.run_id, **approval}], page)
+    elif approval:
+        found, after = looked_through(db, _OF_TENANT, terms, approval, page)
+    else:
+        found, after = newest_first(db, _OF_TENANT, [terms], page)
     return [rows.audit_of(row) for row in found], after

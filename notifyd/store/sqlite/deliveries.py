@@ -16,7 +16,7 @@ import orjson
 from attrs import evolve
 
 from notifyd.model import Attempt, Delivery, Instant, State
-from notifyd.store import MAX_ATTEMPTS_KEPT, AttemptRecord, DeliveryFilter, LaneBacklog, Page
+from notifyd.store import MAX_ATTEMPTS_KEPT, NO_MESSAGE, AttemptRecord, DeliveryFilter, LaneBacklog, Page
 from notifyd.store.sqlite import rows
 from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import has_key, sql
@@ -25,6 +25,10 @@ _COLUMNS: Final = (*rows.DELIVERY, "message")
 _MESSAGE: Final = "JOIN messages ON messages.delivery = deliveries.rowid"
 _SELECT: Final = sql("SELECT", ", ".join(_COLUMNS), "FROM deliveries", _MESSAGE)
 _BY_ROWID: Final = sql(_SELECT, "WHERE deliveries.rowid = ?")
+_LISTED: Final = Source("deliveries", "deliveries_listed", rows.DELIVERY)
+NEXT_CHANNEL: Final = (
+    "SELECT channel FROM deliveries WHERE tenant = ? AND channel > ? ORDER BY channel LIMIT 1"
+)
 _BY_ID: Final = sql(_SELECT, "WHERE", has_key("deliveries", "?1", "?2"))
 _INSERT: Final = rows.insert_if_new("deliveries", (*rows.DELIVERY, "due_at", "life"))
 _INSERT_MESSAGE: Final = "INSERT INTO messages (delivery, message) VALUES (?, ?)"
@@ -302,19 +306,23 @@ def find(db: Connection, tenant: str, delivery_id: str) -> Delivery | None:
 def search(
     db: Connection, tenant: str, where: DeliveryFilter, page: Page
 ) -> tuple[list[Delivery], int | None]:
-    found, after = newest_first(db, _source(where.state), {"tenant": tenant, "channel": where.channel}, page)
-    return [rows.delivery_of(row) for row in found], after
+    channels = _channels(db, tenant) if where.channel is None else (where.channel,)
+    states = tuple(State) if where.state is None else (where.state,)
+    streams = (
+        {"tenant": tenant, "channel": channel, "state": state.value}
+        for channel in channels
+        for state in states
+    )
+    found, after = newest_first(db, _LISTED, streams, page)
+    return [rows.delivery_of((*row, NO_MESSAGE)) for row in found], after
 
 
-def _source(state: State | None) -> Source:
-    if state is None:
-        return Source("deliveries", "deliveries_by_tenant", _COLUMNS, join=_MESSAGE)
-    index, wanted = "deliveries_by_tenant", f"state = '{state.value}'"
-    if state is State.DEAD:
-        index = "deliveries_dead"
-    elif state.open:
-        index, wanted = "deliveries_open", f"state IN ('pending', 'sending') AND {wanted}"
-    return Source("deliveries", index, _COLUMNS, wanted, _MESSAGE)
+def _channels(db: Connection, tenant: str) -> Iterator[str]:
+    """Each channel that a tenant has deliveries of: a step over the index for each, not for each row."""
+    channel = ""
+    while (found := db.execute(NEXT_CHANNEL, (tenant, channel)).fetchone()) is not None:
+        (channel,) = found
+        yield channel
 
 
 def revive(

@@ -170,6 +170,17 @@ _NINTH: Final = "ALTER TABLE approvals ADD COLUMN owner TEXT NOT NULL DEFAULT ''
 # By which contents of events are told apart that came under earlier keys: sealed, as JSON, by key id.
 _TENTH: Final = "ALTER TABLE store ADD COLUMN identity_keys TEXT NOT NULL DEFAULT '{}';"
 
+# What lists are read by: one index for all filters of a list, whose rows are in the order of their rowids for each
+# channel and state, or status. See `paging.py`.
+_ELEVENTH: Final = """
+DROP INDEX deliveries_by_tenant;
+DROP INDEX deliveries_open;
+CREATE INDEX deliveries_listed ON deliveries (tenant, channel, state);
+DROP INDEX approvals_by_tenant;
+DROP INDEX approvals_pending;
+CREATE INDEX approvals_listed ON approvals (tenant, status);
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -181,6 +192,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _EIGHTH,
     _NINTH,
     _TENTH,
+    _ELEVENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

@@ -68,6 +68,8 @@ _log = logging.getLogger("notifyd.store")
 T = TypeVar("T")
 
 _READERS: Final = 2
+"""Threads, and connections, for each kind of reading: none waits for another kind."""
+
 _CHUNK: Final = 32
 """How many of a call's rows are one step: a long call must not hold the event loop for longer than others."""
 
@@ -81,6 +83,9 @@ class _Parts:
     db: Connection
     guard: FileGuard
     readers: Readers
+    lists: Readers
+    surveys: Readers
+    timeout: float
     life: int
 
 
@@ -92,6 +97,9 @@ class SqliteStore:
         self._lock = parts.lock
         self._guard = parts.guard
         self._readers = parts.readers
+        self._lists = parts.lists
+        self._surveys = parts.surveys
+        self._timeout = parts.timeout
         self._life = parts.life
         self._writer = writer
         self._worker = worker
@@ -136,7 +144,7 @@ class SqliteStore:
     # -- dispatching --------------------------------------------------------------------------------------
 
     async def backlog(self) -> list[LaneBacklog]:
-        return await self._read(delivery_steps.backlog)
+        return await self._survey(delivery_steps.backlog)
 
     async def claim_due(
         self,
@@ -237,13 +245,13 @@ class SqliteStore:
         return await self._read(lambda db: approval_steps.owing(db, now, limit))
 
     async def effect_counts(self) -> EffectCounts:
-        return await self._read(approval_steps.effect_counts)
+        return await self._survey(approval_steps.effect_counts)
 
     async def with_dead_effects(self, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
-        return await self._read(lambda db: approval_steps.with_dead_effects(db, tenant, page))
+        return await self._list(lambda db: approval_steps.with_dead_effects(db, tenant, page))
 
     async def with_dead_effect(self, tenant: str, effect_id: str) -> Approval | None:
-        return await self._read(lambda db: approval_steps.with_dead_effect(db, tenant, effect_id))
+        return await self._survey(lambda db: approval_steps.with_dead_effect(db, tenant, effect_id))
 
     async def complete_effect(self, key: ApprovalKey, effect_id: str) -> None:
         await self._writer.submit(lambda db: approval_steps.complete_effect(db, key, effect_id))
@@ -251,10 +259,10 @@ class SqliteStore:
     async def approvals(
         self, tenant: str, where: ApprovalFilter, page: Page
     ) -> tuple[list[Approval], int | None]:
-        return await self._read(lambda db: approval_steps.search(db, tenant, where, page))
+        return await self._list(lambda db: approval_steps.search(db, tenant, where, page))
 
     async def outstanding(self) -> dict[str, int]:
-        return await self._read(approval_steps.outstanding)
+        return await self._survey(approval_steps.outstanding)
 
     # -- the ledger ---------------------------------------------------------------------------------------
 
@@ -264,7 +272,7 @@ class SqliteStore:
     async def deliveries(
         self, tenant: str, where: DeliveryFilter, page: Page
     ) -> tuple[list[Delivery], int | None]:
-        return await self._read(lambda db: delivery_steps.search(db, tenant, where, page))
+        return await self._list(lambda db: delivery_steps.search(db, tenant, where, page))
 
     async def revive(
         self,
@@ -281,7 +289,7 @@ class SqliteStore:
         )
 
     async def dead_letters(self) -> dict[str, int]:
-        return await self._read(delivery_steps.dead_letters)
+        return await self._survey(delivery_steps.dead_letters)
 
     # -- audit --------------------------------------------------------------------------------------------
 
@@ -291,17 +299,17 @@ class SqliteStore:
     async def audit(
         self, tenant: str, where: AuditFilter, page: Page
     ) -> tuple[list[AuditRecord], int | None]:
-        return await self._read(lambda db: audit_steps.search(db, tenant, where, page))
+        return await self._list(lambda db: audit_steps.search(db, tenant, where, page))
 
     # -- upkeep -------------------------------------------------------------------------------------------
 
     async def purge(self, aged: Aged, limit: int, after: str = "", *, dry_run: bool = False) -> Purged:
-        found = await self._read(lambda db: retention_steps.candidates(db, aged, limit, after))
+        found = await self._survey(lambda db: retention_steps.candidates(db, aged, limit, after))
         wanted = sum(one.removable for one in found)
         if dry_run or not wanted:
             done, removed, seconds = len(found), wanted, 0.0
         else:
-            warm = await self._read(lambda db: retention_steps.warm(db, aged, found))
+            warm = await self._survey(lambda db: retention_steps.warm(db, aged, found))
             removal = await self._writer.submit(lambda db: retention_steps.remove(db, aged, warm))
             done, removed, seconds = removal.done, removal.removed, perf_counter() - removal.began
         ended = done == len(found) < limit
@@ -317,19 +325,19 @@ class SqliteStore:
         del job, done_at
 
     async def count(self, collection: CollectionName) -> int:
-        return await self._read(lambda db: moving_steps.count(db, collection))
+        return await self._survey(lambda db: moving_steps.count(db, collection))
 
     async def dump(
         self, collection: CollectionName, after: str, limit: int
     ) -> tuple[list[Stored], str | None]:
-        return await self._read(lambda db: moving_steps.dump(db, collection, after, limit))
+        return await self._survey(lambda db: moving_steps.dump(db, collection, after, limit))
 
     async def restore(self, rows: Sequence[Stored]) -> int:
         steps = (partial(moving_steps.restore, given=chunk) for chunk in _chunks(rows))
         return sum(await self._write_all(steps))
 
     async def seal_keys(self) -> SealKeys:
-        return await self._read(sealed_steps.noted)
+        return await self._survey(sealed_steps.noted)
 
     async def note_seal_keys(self, keys: SealKeys) -> None:
         await self._writer.submit(lambda db: sealed_steps.note(db, keys))
@@ -337,7 +345,7 @@ class SqliteStore:
     async def sealed_rows(
         self, collection: CollectionName, after: str, limit: int
     ) -> tuple[list[SealedRow], str | None]:
-        return await self._read(lambda db: sealed_steps.page(db, collection, after, limit))
+        return await self._survey(lambda db: sealed_steps.page(db, collection, after, limit))
 
     async def replace_message(self, delivery: Delivery, message: str) -> bool:
         return await self._writer.submit(lambda db: sealed_steps.replace(db, delivery, message))
@@ -364,7 +372,8 @@ class SqliteStore:
     async def _close(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._worker, self._readers.close)
+            for readers in (self._readers, self._lists, self._surveys):
+                await loop.run_in_executor(self._worker, readers.close)
             await self._writer.aclose()
         finally:
             self._worker.shutdown(wait=False)
@@ -372,9 +381,23 @@ class SqliteStore:
             self._lock.release()
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
+        """A look-up that the way of an event, a decision or the approver's page waits for."""
+        self._check_open()
+        return await self._readers.run(query)
+
+    async def _list(self, query: Callable[[Connection], T]) -> T:
+        """A page of a list, which anybody with the scope may ask for as often as they like."""
+        self._check_open()
+        return await self._lists.run_within(self._timeout, query)
+
+    async def _survey(self, query: Callable[[Connection], T]) -> T:
+        """Counts, retention and moving, which may take as long as there are rows."""
+        self._check_open()
+        return await self._surveys.run(query)
+
+    def _check_open(self) -> None:
         if self._closing is not None:
             raise StoreError(f"{self._path}: the store is closed")
-        return await self._readers.run(query)
 
     async def _write_all(self, steps: Iterator[Callable[[Connection], T]]) -> list[T]:
         """Hand in all the steps, and wait for every one of them even if one fails."""
@@ -405,7 +428,7 @@ async def open_sqlite(
     A file that is missing or empty becomes an empty store, unless `create` is false.
 
     `node` is named to those who find the file in use. `timeout` is how long to wait for a lock that another
-    program holds on the database for a moment, in seconds.
+    program holds on the database for a moment, and how long a page of a list may take, in seconds.
 
     Raises `StoreMissingError` where there is no store, `StoreInUseError` where another process has the file
     open, `StoreUnusableError` where it is corrupt or not one of this notifyd's, and `StoreError`, naming file or
@@ -447,11 +470,14 @@ def _open(named: Path, node: str, timeout: float, create: bool) -> _Parts:
                 _log.warning("%s: no store was there, an empty one is made", path)
             life = _begin_life(db, path)
             guard = FileGuard(named, path)
-            readers = Readers(path, guard, count=_READERS, timeout=timeout)
+            readers, lists, surveys = (
+                Readers(path, guard, name, count=_READERS, timeout=timeout)
+                for name in ("read", "list", "survey")
+            )
         except (OSError, Error) as error:
             raise store_error(path, error) from error
         undo.pop_all()
-        return _Parts(path, lock, db, guard, readers, life)
+        return _Parts(path, lock, db, guard, readers, lists, surveys, timeout, life)
 
 
 def _begin_life(db: Connection, path: Path) -> int:
