@@ -22,7 +22,9 @@ from tests.store.operations import every_operation
 _WRITES: Final = frozenset({"insert", "update", "delete", "createIndexes", "dropIndexes"})
 _READS: Final = frozenset({"find", "aggregate", "count"})
 _ENDS: Final = frozenset({"commitTransaction", "abortTransaction"})
-_NEITHER: Final = frozenset({"hello", "ismaster", "getMore", "killSessions", "endSessions", "ping"})
+_NEITHER: Final = frozenset(
+    {"hello", "ismaster", "getMore", "listCollections", "killSessions", "endSessions", "ping"}
+)
 _DURABLE: Final = {"w": "majority", "j": True}
 
 
