@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 import time
+import traceback
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Final
 
+import orjson
 from attrs import frozen
 
 from notifyd.config.settings import Dispatch
@@ -31,6 +35,7 @@ from notifyd.model import (
 from notifyd.post import EXCERPT_LIMIT
 from notifyd.registry.registry import OpenChannel, is_ours
 from notifyd.security.redact import Redactor
+from notifyd.security.secrets import HIDDEN
 from notifyd.store import AttemptRecord
 from notifyd.text import clean
 from notifyd.wire.codec import derived_id
@@ -38,6 +43,9 @@ from notifyd.wire.codec import derived_id
 log = logging.getLogger(__name__)
 
 _DETAIL_LIMIT: Final = 300
+
+_TRACE_LIMIT: Final = 20_000
+"""Longer exceptions are not looked through for secrets, and logged without what they say."""
 
 _LAST_WORDS: Final = 0.5
 """Seconds that a channel is given to end once it is cancelled."""
@@ -61,7 +69,55 @@ async def attempt(channel: OpenChannel, message: Message, clock: Clock, redactor
     """Send once. Never raises but for the cancellation of the caller, whatever the channel does."""
     at, started = clock(), time.perf_counter()
     verdict = await _verdict(channel, message)
-    return _result(verdict, at, round((time.perf_counter() - started) * 1000, 3), redactor, channel.name)
+    duration_ms = round((time.perf_counter() - started) * 1000, 3)
+    return _result(verdict, at, duration_ms, _Discretion(redactor, carried_in(message)), channel.name)
+
+
+_LINK: Final = re.compile("/approvals/(?:[a-z]{1,20}/)?([0-9A-Za-z_.~-]{16,})")
+_TOKEN: Final = "resumeToken"  # noqa: S105 - the name of a member
+
+
+def carried_in(message: Message) -> tuple[str, ...]:
+    """What a message says in secret: the links of approvers, and a callback's resume token."""
+    texts = (message.body, message.html or "", *(action.url for action in message.actions))
+    links = (link for text in texts for link in _LINK.findall(text))
+    token = _resume_token(message.body) if _TOKEN in message.body else None
+    return tuple(dict.fromkeys((*links, token) if token else links))
+
+
+def _resume_token(body: str) -> str | None:
+    try:
+        token = orjson.loads(body)["data"][_TOKEN]
+    except (ValueError, TypeError, KeyError):
+        return None
+    return token if isinstance(token, str) else None
+
+
+@frozen
+class _Discretion:
+    """Keeps what a channel says without what it was told: a receiver may answer with anything that it was sent."""
+
+    redactor: Redactor
+    carried: Sequence[str]
+
+    def text(self, given: object, limit: int) -> str:
+        """What a channel said, bounded, and without secrets, controls and what no encoding carries."""
+        if not given or not isinstance(given, str):
+            return ""
+        text = clean(given[: 2 * limit])
+        for secret in self.carried:
+            text = text.replace(secret, HIDDEN)
+        text = self.redactor.text(text, cut=True)[:limit]
+        return HIDDEN if self.redactor.echoed(text, self.carried) else text
+
+    def log(self, channel: str, error: BaseException) -> None:
+        """Where a channel broke, and what it said of that unless it repeats a secret."""
+        said = "".join(traceback.format_exception(error))
+        if len(said) <= _TRACE_LIMIT and self.text(said, len(said)) == said:
+            log.error("channel %s raised %s", channel, type(error).__name__, exc_info=error)
+        else:
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("channel %s raised %s at\n%s", channel, type(error).__name__, frames)
 
 
 async def _verdict(channel: OpenChannel, message: Message) -> object:
@@ -125,8 +181,7 @@ async def _call(channel: OpenChannel, message: Message) -> object:
         if is_ours(error):
             raise
         # A plugin may raise anything, SystemExit too: its lane suffers, nothing else does.
-        log.exception("channel %s raised %s", channel.name, type(error).__name__)
-        return TransientError(f"the channel raised {type(error).__name__}", reason=Reason.CHANNEL_FAULT)
+        return error
 
 
 def sending(frame: FrameType) -> str | None:
@@ -134,8 +189,14 @@ def sending(frame: FrameType) -> str | None:
     return str(frame.f_locals["channel"].name) if frame.f_code is _call.__code__ else None
 
 
-def _result(verdict: object, at: Instant, duration_ms: float, redactor: Redactor, channel: str) -> Result:
+def _result(
+    verdict: object, at: Instant, duration_ms: float, discretion: _Discretion, channel: str
+) -> Result:
     """A channel's verdict as it can be kept. Nothing in it is trusted to have the type it should have."""
+    if isinstance(verdict, BaseException) and not isinstance(verdict, TransientError | PermanentError):
+        discretion.log(channel, verdict)
+        detail = f"the channel raised {type(verdict).__name__}"
+        verdict = TransientError(detail, reason=Reason.CHANNEL_FAULT)
     if not isinstance(verdict, Receipt | TransientError | PermanentError):
         # It returned without raising: the message counts as taken, since a retry would send it twice.
         log.warning("channel %s returned %s instead of a Receipt", channel, type(verdict).__name__)
@@ -151,8 +212,8 @@ def _result(verdict: object, at: Instant, duration_ms: float, redactor: Redactor
         outcome,
         reason=None if outcome is AttemptOutcome.SENT else known,
         status=status if type(status) is int and 0 <= status < 1000 else None,
-        detail=_text(getattr(verdict, "detail", ""), _DETAIL_LIMIT, redactor),
-        excerpt=_text(getattr(verdict, "excerpt", ""), EXCERPT_LIMIT, redactor),
+        detail=discretion.text(getattr(verdict, "detail", ""), _DETAIL_LIMIT),
+        excerpt=discretion.text(getattr(verdict, "excerpt", ""), EXCERPT_LIMIT),
     )
     return Result(made, _seconds(getattr(verdict, "retry_after", None)))
 
@@ -166,14 +227,6 @@ def _outcome(verdict: Receipt | TransientError | PermanentError) -> AttemptOutco
 def _seconds(given: object) -> float | None:
     """A wait as a number one can reckon with; what is no number at all counts as not given."""
     return max(0.0, min(given, _LONGEST)) if isinstance(given, int | float) else None
-
-
-def _text(given: object, limit: int, redactor: Redactor) -> str:
-    """What a channel said, bounded, and without secrets, controls and what no encoding carries."""
-    if not given or not isinstance(given, str):
-        return ""
-    text = clean(given[: 2 * limit])
-    return redactor.text(text, cut=True)[:limit]
 
 
 # --- what follows from it: pure ----------------------------------------------------------------------------

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 import orjson
 
+from notifyd.security.echoes import Pieces, in_any_reading
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.security.signing import PREFIX
 
@@ -135,11 +136,27 @@ def _spellings(value: str) -> set[str]:
     return {spelling for spelling in spellings if len(spelling) >= MIN_SEARCHED}
 
 
+def _parts(value: str) -> list[str]:
+    """What is secret in a value: all of it or, of a URL, what is neither its scheme nor its host."""
+    _, url, rest = value.partition("://")
+    if not url:
+        return [value]
+    authority, _, path = rest.partition("/")
+    parts = [authority.rpartition("@")[0], *_DELIMITERS.split(path)]
+    return [part for part in parts if len(part) >= _LONG_PART]
+
+
+_DELIMITERS: Final = re.compile("[/?&=#]")
+_LONG_PART: Final = 10
+"""Shorter parts of a URL are words such as "hooks" and "services"."""
+
+
 class Redactor:
     """Knows every configured secret; made anew at each reload."""
 
     def __init__(self, values: Iterable[Secret] = ()) -> None:
-        spellings = {spelling for value in values for spelling in _spellings(value.reveal())}
+        self._secrets = tuple(value.reveal() for value in values)
+        spellings = {spelling for value in self._secrets for spelling in _spellings(value)}
         # The longest first, so that a secret that begins with another is hidden whole.
         self._values = tuple(sorted(spellings, key=lambda value: (-len(value), value)))
         self._in_json = tuple(_as_json(value)[1:-1] for value in self._values)
@@ -171,6 +188,14 @@ class Redactor:
             if hint in text:
                 text = pattern.sub(replacement, text)
         return text
+
+    def echoed(self, text: str, carried: Sequence[str] = ()) -> bool:
+        """Does `text` still hold a piece of a configured secret, or of one of `carried`, in any encoding?"""
+        return in_any_reading(text, self._pieces, Pieces.of(carried, MIN_SEARCHED))
+
+    @cached_property
+    def _pieces(self) -> Pieces:
+        return Pieces.of((part for secret in self._secrets for part in _parts(secret)), MIN_SEARCHED)
 
     def _holds_value(self, text: str) -> bool:
         return any(value in text for value in self._values)

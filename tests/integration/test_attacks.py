@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from notifyd.plugin import Message, PermanentError, Receipt, TransientError
 from tests import events
-from tests.daemon import CALLBACK, Answer, Daemon
+from tests.daemon import CALLBACK, CONFIG, Answer, Daemon, Inbox, daemon
+from tests.sinks import HttpSink, Reply
+from tests.waiting import until_async
 
 PACK = "/notifications/pack-approvals"
 ACK = f"{PACK}/run-0042/deploy-prod/ack"
@@ -166,3 +172,95 @@ async def test_a_name_that_looks_like_another_neither_votes_nor_asks(notifyd: Da
         assert problem(answer) == (422, "invalid_event")
         assert [fault["pointer"] for fault in answer.json["errors"]] == [pointer]
     assert (await notifyd.approval(asked))["approvals"]["received"] == 0
+
+
+# --- receivers that answer with what they were sent --------------------------------------------------------
+
+
+def percent(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+def in_base64(text: str) -> str:
+    return base64.b64encode(b"x" + text.encode()).decode()
+
+
+def in_json(text: str) -> str:
+    return "".join(f"\\u{ord(sign):04x}" for sign in text)
+
+
+def in_entities(text: str) -> str:
+    return "".join(f"&#x{ord(sign):x};" for sign in text)
+
+
+def plain(text: str) -> str:
+    return text
+
+
+Encode = Callable[[str], str]
+WAYS: Sequence[Encode] = (plain, percent, in_base64, in_json, in_entities)
+
+
+class Echo(Inbox):
+    """A receiver that answers with the link it was sent, in each way, and a channel that prints it."""
+
+    async def send(self, message: Message) -> Receipt:
+        self.messages.append(message)
+        said = [encode(message.actions[0].url) for encode in WAYS]
+        tries = len(self.messages) - 1
+        if tries < 3:
+            raise TransientError(f"no: {said[tries]}", excerpt=said[-1 - tries])
+        if tries == 3:
+            raise RuntimeError(said[1])
+        raise PermanentError("no", excerpt=message.body + str(message))
+
+
+def assert_nowhere(secrets: Iterable[str], folder: Path, *texts: str) -> None:
+    """No piece of a secret stands in a text or in a file of the store, in any of the ways."""
+    files = b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+    everything = files + "".join(texts).encode()
+    for secret in secrets:
+        for written in (encode(secret).encode() for encode in WAYS):
+            assert written[4 : len(written) // 2] not in everything
+
+
+async def test_a_receiver_that_answers_with_the_approvers_link_does_not_put_it_into_the_ledger(
+    tmp_path: Path, often: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = CONFIG.replace(', "bob@acme.example"]', "]") + '[dispatch]\nbackoff = "1ms..2ms"\n'
+    async with daemon(tmp_path, text, inbox=Echo()) as notifyd:
+        asked = await notifyd.ask()
+        link = await notifyd.link()
+        (row,) = await ledger(notifyd, "dead")
+        assert len(row["attempts"]) == 5
+        shown = await notifyd.approval(asked)
+        audit = await notifyd.get("/api/v1/audit")
+    log = "".join(caplog.handler.format(record) for record in caplog.records)
+    assert "RuntimeError" in log
+    token = link.removeprefix("/approvals/")
+    assert_nowhere([token], tmp_path, orjson.dumps([row, shown]).decode(), audit.text, log)
+
+
+@pytest.mark.parametrize("encode", WAYS)
+async def test_a_receiver_that_answers_with_the_resume_token_does_not_put_it_into_the_ledger(
+    tmp_path: Path, encode: Encode
+) -> None:
+    async with HttpSink() as sink:
+        sink.reply = Reply(400, lambda received: encode(orjson.loads(received.body)["data"]["resumeToken"]))
+        async with daemon(tmp_path, CONFIG.replace(CALLBACK, sink.url)) as notifyd:
+            token = "rt_3yQ8Jv1nTz5kWc7pXe2mRb9d"
+            asked = await notifyd.ask(resume={"callbackUrl": f"{sink.url}/resume", "token": token})
+            await notifyd.signed(ACK, ack(asked))
+            (row,) = await ledger(notifyd, "dead")
+            assert [made["excerpt"] for made in row["attempts"]] == ["***"]
+            assert_nowhere([token], tmp_path, orjson.dumps(row).decode())
+
+
+async def ledger(notifyd: Daemon, state: str) -> list[dict[str, Any]]:
+    """The deliveries in a state, once there are any."""
+
+    async def rows() -> Any:
+        return (await notifyd.get(f"/api/v1/deliveries?state={state}")).json["items"]
+
+    found: list[dict[str, Any]] = await until_async(rows)
+    return found
