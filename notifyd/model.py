@@ -145,7 +145,8 @@ class Via(StrEnum):
 class Principal:
     """Who is calling a machine endpoint: what every way of being known comes down to.
 
-    `name` is the client's name, or a token's actor where `via` is JWT. `grants` holds the scopes too.
+    `name` is the client's name; of a client that a JWT alone proves, `jwt:` and what the token calls it. `actor`
+    is the person that a JWT names. `grants` holds the scopes too.
     """
 
     name: str
@@ -155,6 +156,7 @@ class Principal:
     tenants: tuple[str, ...]
     act_as: tuple[str, ...] = ()
     signed: bool = False  # proved by an HMAC over this very body, or by a TLS client certificate
+    actor: str = ""
 
 
 @frozen

@@ -27,6 +27,7 @@ from notifyd.config.units import (
     Backoff,
     Bounds,
     Duration,
+    KeySource,
     Listen,
     Network,
     Rate,
@@ -50,6 +51,8 @@ __all__ = [
     "Dispatch",
     "Duration",
     "Egress",
+    "Jwt",
+    "KeySource",
     "Keys",
     "LinkMode",
     "Listen",
@@ -165,10 +168,23 @@ class Client:
 
 
 @frozen
+class Jwt:
+    """Tokens of one issuer as bearers. `jwks` is where its public keys are."""
+
+    issuer: Line
+    audience: Line
+    jwks: KeySource
+    tenant_claim: Line = "tenant"
+    grants_claim: Line = "grants"
+    actor_claim: Line = "sub"
+
+
+@frozen
 class Auth:
     clock_tolerance: Annotated[Duration, Bounds(SECOND, DAY)] = Duration(5 * MINUTE)
     actors: Mapping[str, tuple[Line, ...]] = field(factory=dict)
     clients: Mapping[str, Client] = field(factory=dict)
+    jwt: Jwt | None = None
 
 
 @frozen

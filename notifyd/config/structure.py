@@ -59,6 +59,7 @@ class Structurer(Strict):
                 float: _float,
                 Path: lambda value: base / Path(_string(value)).expanduser(),
                 CaFile: lambda value: CaFile.read(base / Path(_string(value)).expanduser()),
+                units.KeySource: lambda value: units.KeySource.read(_string(value), base),
                 Duration: _from_text(units.parse_duration),
                 Size: _from_text(units.parse_size),
                 SealKey: _from_text(units.parse_seal_key),

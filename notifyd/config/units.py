@@ -13,16 +13,18 @@ import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, NewType, TypeAlias
+from typing import Any, Final, NewType, Self, TypeAlias
 from zoneinfo import ZoneInfo
 
-from attrs import frozen
+from attrs import field, frozen
 from babel import Locale, UnknownLocaleError
 
 from notifyd.hosts import ascii_host
 from notifyd.mailbox import mailbox
 from notifyd.security import certificates
+from notifyd.security.jwt import KeySet
 from notifyd.security.names import canonical_name
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.security.signing import secret_bytes
@@ -36,6 +38,31 @@ Size = NewType("Size", int)
 
 SealKey = NewType("SealKey", bytes)
 """32 bytes, written in standard base64. Never printed."""
+
+
+@frozen
+class KeySource:
+    """A JSON Web Key Set: an https address, or a file, with the keys that it held when the configuration was read.
+
+    `keys` is None for an address.
+    """
+
+    at: str
+    keys: KeySet | None = field(default=None, repr=False)
+
+    @classmethod
+    def read(cls, text: str, base: Path) -> Self:
+        """Raises ValueError where the address is no https, or the file no key set."""
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", text):
+            return cls(parse_key_address(text))
+        path = base / Path(text).expanduser()
+        try:
+            return cls(str(path), KeySet.parse(path.read_bytes()))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise ValueError(f"{path} {error}") from None
+
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -252,6 +279,14 @@ def parse_public_url(text: str) -> str:
     return (origin + rest).rstrip("/")
 
 
+def parse_key_address(text: str) -> str:
+    """An https address without userinfo and fragment."""
+    origin, rest = _split_origin(text)
+    if not origin.startswith("https:") or "#" in rest or not rest.isprintable() or " " in rest:
+        raise ValueError("must be an https address without a fragment, or a file")
+    return origin + rest
+
+
 def _split_origin(text: str) -> tuple[str, str]:
     """The origin in its normal form, and all that follows it."""
     found = re.fullmatch(
@@ -417,6 +452,8 @@ def show(value: object) -> object:
             return show_backoff(value)
         case CaFile():
             return str(value.path)
+        case KeySource():
+            return value.at
         case Listen() | IPv4Network() | IPv6Network() | StrEnum():
             return str(value)
         case _:

@@ -541,7 +541,7 @@ public sealed record AckRequest
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? Round { get; init; }
 
-    /// <summary>Who decides: the client itself, if left out, else a name that it may act as.</summary>
+    /// <summary>Who decides: the client itself, if left out, else a name that it may act as. A JWT is its person's.</summary>
     [JsonPropertyName("actor")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Actor { get; init; }

@@ -17,7 +17,7 @@ import aiohttp
 from attrs import field, frozen
 
 from notifyd.config.load import secrets
-from notifyd.config.settings import ChannelSettings, Rate, Recipient, Rule, Settings
+from notifyd.config.settings import ChannelSettings, Jwt, Rate, Recipient, Rule, Settings
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import RESUME_CHANNEL, SECOND, Clock
 from notifyd.plugin import Channel, ChannelContext
@@ -27,6 +27,7 @@ from notifyd.registry.digests import CHANNEL_TEST, DIGEST, check_digests, own_di
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, open_session
 from notifyd.registry.tls import ServerContext, server_context
+from notifyd.registry.tokens import Keys, Tokens
 from notifyd.render.render import TemplateSet
 from notifyd.rules.rules import RuleBook
 from notifyd.security.actors import Actors
@@ -85,6 +86,7 @@ class Registry:
     rules_by_name: Mapping[str, Rule]
     tls: ServerContext | None
     recipients: Mapping[str, Recipient]  # by canonical name
+    tokens: Tokens
     _resources: AsyncExitStack = field(repr=False)
 
     def channel(self, name: str, type_: str) -> OpenChannel | None:
@@ -164,8 +166,13 @@ class Current:
         await self._registry.aclose()
 
 
-async def open_registry(settings: Settings, discovered: Discovered, clock: Clock) -> Registry:
-    """Build everything a configuration names. Raises `ConfigError`, and then leaves nothing open."""
+async def open_registry(
+    settings: Settings, discovered: Discovered, clock: Clock, before: Registry | None = None
+) -> Registry:
+    """Build everything a configuration names. `before` is what was in force until now.
+
+    Raises `ConfigError`, and then leaves nothing open.
+    """
     guard = Guard(settings.egress.allow_private)
     keyring, actors = Keyring(settings.keys.seal), Actors(settings.auth.actors)
     # Compiling takes up to half a second, and a reload happens while the loop has requests to answer.
@@ -181,6 +188,7 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
     async with AsyncExitStack() as resources:
         channels = await _open_channels(settings, sessions, clock, resources)
+        tokens = await _open_tokens(settings.auth.jwt, sessions, resources, before)
         check_digests(settings.rules, channels, templates)
         kept = resources.pop_all()
     return Registry(
@@ -198,6 +206,7 @@ async def open_registry(settings: Settings, discovered: Discovered, clock: Clock
         rules_by_name={rule.name: rule for rule in settings.rules},
         tls=tls,
         recipients={actors.canonical(name): known for name, known in settings.recipients.items()},
+        tokens=tokens,
         resources=kept,
     )
 
@@ -267,6 +276,19 @@ async def _closed(name: str, channel: Channel) -> None:
         if is_ours(error):
             raise
         log.exception("channel %s does not close: %s", name, type(error).__name__)
+
+
+async def _open_tokens(
+    settings: Jwt | None, sessions: Sessions, resources: AsyncExitStack, before: Registry | None
+) -> Tokens:
+    if settings is None or settings.jwks.keys is not None:
+        return Tokens(settings)
+    session = await resources.enter_async_context(sessions(limit=1))
+    keys = Keys(settings.jwks.at, session, asyncio.get_running_loop().time)
+    if before is not None and before.tokens.keys is not None:
+        keys.take_over(before.tokens.keys)
+    resources.push_async_callback(keys.aclose)
+    return Tokens(settings, keys)
 
 
 async def _open_callbacks(

@@ -41,8 +41,12 @@ class Actors:
         A token is its own actor and nobody else. A machine client is `client:NAME`, or a name that one of its
         `act_as` globs allows.
         """
+        if principal.via is Via.JWT and not principal.actor:
+            raise ActorNotAllowedError("the token names no person who could decide")
         try:
-            own = canonical_name(principal.name if principal.via is Via.JWT else f"{_CLIENT}{principal.name}")
+            own = canonical_name(
+                principal.actor if principal.via is Via.JWT else f"{_CLIENT}{principal.name}"
+            )
             actor = self.person(own)
             wanted = actor if claimed is None else self.person(claimed)
         except ValueError as error:

@@ -286,7 +286,7 @@ class App:
 
     async def _open(self, settings: Settings, discovered: Discovered) -> Registry:
         """What is to be in force. Raises `ConfigError`, or `StoreError` where its keys cannot be checked."""
-        fresh = await open_registry(settings, discovered, self._clock)
+        fresh = await open_registry(settings, discovered, self._clock, self._current())
         try:
             before = self._current().keyring
             if fresh.keyring.ids != before.ids:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import reduce
 from typing import Any, Final, TypeAlias
 
 from aiohttp import hdrs, web
-from attrs import frozen
+from attrs import evolve, frozen
 from multidict import CIMultiDictProxy, istr
 
 from notifyd.config.settings import Scope
@@ -23,9 +24,10 @@ from notifyd.errors import (
     TenantMismatchError,
     UnauthenticatedError,
 )
-from notifyd.model import SECOND, Instant, Principal
+from notifyd.model import SECOND, Instant, Principal, Via
 from notifyd.registry.credentials import Clients
 from notifyd.registry.registry import Registry
+from notifyd.registry.tokens import Tokens
 from notifyd.security import certificates
 from notifyd.security.signing import verify
 from notifyd.web.addresses import GATE
@@ -57,6 +59,7 @@ class Call:
     clients: Clients
     now: Instant
     tolerance: int
+    tokens: Tokens
     certificate: certificates.Peer | None = None
 
 
@@ -89,15 +92,21 @@ def _by_signature(call: Call) -> Principal | None:
 
 
 def _by_bearer(call: Call) -> Principal | None:
-    """An API token, kept in the config as its hash."""
-    offered = call.headers.get(hdrs.AUTHORIZATION)
+    """An API token, kept in the config as its hash, or a JWT."""
+    token = bearer_token(call.headers)
+    if token is None:
+        return None
+    client = call.clients.by_token(token)
+    return client.principal if client is not None else call.tokens.principal(token, call.now, call.tolerance)
+
+
+def bearer_token(headers: CIMultiDictProxy[str]) -> str | None:
+    """What `Authorization` holds, "" for another scheme's; None where there is none."""
+    offered = headers.get(hdrs.AUTHORIZATION)
     if offered is None:
         return None
     scheme, _, token = offered.partition(" ")
-    client = call.clients.by_token(token.strip()) if scheme.lower() == "bearer" else None
-    if client is None:
-        raise UnauthenticatedError("the bearer token is not valid")
-    return client.principal
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 Way: TypeAlias = Callable[[Call], Principal | None]
@@ -117,11 +126,25 @@ def identify(call: Call, signature: Signature) -> Principal:
         )
     if not proofs:
         raise UnauthenticatedError(_OTHERWISE if signature is Signature.REFUSED else _NO_PROOF)
-    if any(principal.name != proofs[0].name for principal in proofs):
+    return reduce(_together, proofs)
+
+
+def _together(one: Principal, other: Principal) -> Principal:
+    """Both, of one client. Beside a client's own proof a JWT names who acts for it, with the rights both have."""
+    if other.via is not Via.JWT and one.name == other.name:
+        return one
+    if other.name != f"jwt:{one.name}":
         raise UnauthenticatedError(
             "certificate, signature and token, as far as they are here, prove different clients"
         )
-    return proofs[0]
+    return evolve(
+        other,
+        name=one.name,
+        signed=one.signed,
+        scopes=one.scopes & other.scopes,
+        grants=other.grants - (other.scopes - one.scopes),
+        tenants=tuple(tenant for tenant in one.tenants if tenant in other.tenants),
+    )
 
 
 _OTHERWISE: Final = "send a bearer token, or show a client certificate"
@@ -170,7 +193,7 @@ def authorize(
     registry, headers = services.current(), request.headers
     certificate = certificate_of(request, registry)
     tolerance = registry.settings.auth.clock_tolerance
-    call = Call(headers, body, registry.clients, services.clock(), tolerance, certificate)
+    call = Call(headers, body, registry.clients, services.clock(), tolerance, registry.tokens, certificate)
     principal = identify(call, signature)
     request[PRINCIPAL] = principal
     if scope.value not in principal.scopes:

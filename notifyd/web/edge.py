@@ -25,7 +25,7 @@ from notifyd.errors import (
 from notifyd.registry.registry import Registry
 from notifyd.web import correlation, problems
 from notifyd.web.addresses import GATE, Gate
-from notifyd.web.auth import PRINCIPAL
+from notifyd.web.auth import PRINCIPAL, bearer_token
 from notifyd.web.problems import Problem
 from notifyd.web.refusals import Refusals
 from notifyd.web.services import Services
@@ -81,6 +81,8 @@ class Edge:
         try:
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
                 gate.admit(request, metrics=guard is Guard.METRICS)
+                if token := bearer_token(request.headers):
+                    await registry.tokens.prepare(token)
             if request.method not in _READING and self._services.draining():
                 raise StoppingError
             response = await handler(request)

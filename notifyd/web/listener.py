@@ -10,6 +10,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -94,7 +95,12 @@ class Listener:
                 return
             task = self._loop.create_task(self._open(connection))
             self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+            task.add_done_callback(partial(self._opened, connection))
+
+    def _opened(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        if task.cancelled():  # before its first step, perhaps
+            connection.close()
 
     async def _open(self, connection: socket.socket) -> None:
         tls = self._tls()

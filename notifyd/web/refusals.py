@@ -10,7 +10,7 @@ from attrs import define
 
 from notifyd.errors import StoreError
 from notifyd.metrics import Metrics
-from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant, Principal
+from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant, Principal, Via
 from notifyd.store import Store
 from notifyd.web.problems import Problem
 from notifyd.wire.codec import derived_id
@@ -30,8 +30,8 @@ class _Tally:
 class Refusals:
     """Writes `auth.refused` records in the background.
 
-    A caller that proved nothing is "unknown", whatever it calls itself: so the kinds of records, and with
-    them the memory, are bounded by the configured clients and the codes.
+    A caller that proved nothing is "unknown", whatever it calls itself, and those whom tokens name are one: so the
+    kinds of records, and with them the memory, are bounded by the configured clients and the codes.
     """
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
@@ -45,7 +45,8 @@ class Refusals:
         """Count a refusal; record it unless its like was recorded just now. `where` is never a raw path."""
         self._counter.labels(problem.code).inc()
         now, client = self._clock(), principal.name if principal else "unknown"
-        tally = self._tallies.setdefault((client, problem.code), _Tally(now - INTERVAL))
+        kind = client if principal is None or principal.via is Via.CLIENT else principal.via.value
+        tally = self._tallies.setdefault((kind, problem.code), _Tally(now - INTERVAL))
         tally.unwritten += 1
         if now - tally.written_at < INTERVAL:
             return

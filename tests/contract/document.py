@@ -355,6 +355,10 @@ _SECURITY: Final = {
     "bearer": {
         "type": "http",
         "scheme": "bearer",
-        "description": f"An API token. Scopes: {', '.join(f'`{scope.value}`' for scope in Scope)}.",
+        "bearerFormat": "an API token, or a JWT",
+        "description": (
+            "An API token, or a JWT of the issuer that the service names in `auth.jwt`. Scopes:"
+            f" {', '.join(f'`{scope.value}`' for scope in Scope)}."
+        ),
     },
 }

@@ -29,6 +29,7 @@ Faults: TypeAlias = tuple[type[NotifydError], ...]
 _EDGE: Final[Faults] = (problems.AddressNotAllowedError, NotifydError)
 _KNOWN: Final[Faults] = (
     *(errors.UnauthenticatedError, errors.CertificateInvalidError, errors.ScopeMissingError),
+    errors.UnavailableError,
 )
 _TENANT: Final[Faults] = (errors.TenantMismatchError,)
 _BODY: Final[Faults] = (

@@ -59,7 +59,9 @@ TEXTS: Final[Mapping[str, str]] = {
     "AckRequest.decision": "What is decided.",
     "AckRequest.planHash": "The plan that was looked at; refused where it is not the present one.",
     "AckRequest.round": "The round that was looked at; required once there was more than one.",
-    "AckRequest.actor": "Who decides: the client itself, if left out, else a name that it may act as.",
+    "AckRequest.actor": (
+        "Who decides: the client itself, if left out, else a name that it may act as. A JWT is its person's."
+    ),
     "AckRequest.comment": "Why. The first comment on a decision stays.",
     "AckRequest.tenant": "As the header names it.",
     "AckRequest.runId": "As the path says.",

@@ -19,7 +19,7 @@ def client(name: str = "console", *act_as: str) -> Principal:
 
 
 def token(name: str) -> Principal:
-    return _principal(name, Via.JWT, act_as=("*",))
+    return _principal("jwt:portal", Via.JWT, act_as=("*",), actor=name)
 
 
 def _principal(name: str, via: Via, **more: Any) -> Principal:
@@ -81,6 +81,12 @@ def test_an_alias_of_somebody_else_does_not_slip_through_a_glob() -> None:
 def test_no_glob_lends_a_client_another_clients_name(claimed: str) -> None:
     with pytest.raises(ActorNotAllowedError):
         ACTORS.of(client("console", "*", "client:*"), claimed)
+
+
+def test_a_token_that_names_nobody_decides_as_nobody() -> None:
+    for claimed in (None, ALICE, "client:jwt:portal"):
+        with pytest.raises(ActorNotAllowedError):
+            ACTORS.of(token(""), claimed)
 
 
 def test_a_token_is_its_own_actor() -> None:

@@ -6,11 +6,12 @@ import base64
 import hashlib
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from notifyd.config.settings import Auth, Client, Scope
+from notifyd.config.settings import Auth, Client, Jwt, KeySource, Scope
 from notifyd.errors import (
     NotifydError,
     SignatureInvalidError,
@@ -20,9 +21,12 @@ from notifyd.errors import (
 )
 from notifyd.model import SECOND, Principal, Via
 from notifyd.registry.credentials import build_clients
+from notifyd.registry.tokens import Tokens
+from notifyd.security.jwt import KeySet
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
 from notifyd.web.auth import Call, Caller, Signature, claimed_tenant, identify, named_tenant
+from tests.issuer import AUDIENCE, ISSUER, jwks, token
 
 NOW = 1_790_000_000
 BODY = b'{"tenant":{"id":"acme"}}'
@@ -32,8 +36,8 @@ def secret(letter: str) -> Secret:
     return Secret("whsec_" + base64.b64encode(letter.encode() * 32).decode())
 
 
-def token_hash(token: str) -> str:
-    return "sha256:" + hashlib.sha256(token.encode()).hexdigest()
+def token_hash(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 CLIENTS = build_clients(
@@ -52,16 +56,19 @@ CLIENTS = build_clients(
 )
 
 
-def call(headers: Mapping[str, str], body: bytes = BODY) -> Call:
-    return Call(CIMultiDictProxy(CIMultiDict(headers)), body, CLIENTS, NOW * SECOND, 300 * SECOND)
+TOKENS = Tokens(Jwt(ISSUER, AUDIENCE, KeySource("keys.json", KeySet.parse(jwks()))))
+
+
+def call(headers: Mapping[str, str], body: bytes = BODY, tokens: Tokens = TOKENS) -> Call:
+    return Call(CIMultiDictProxy(CIMultiDict(headers)), body, CLIENTS, NOW * SECOND, 300 * SECOND, tokens)
 
 
 def signed(letter: str = "a", client: str = "runner", at: int = NOW, body: bytes = BODY) -> dict[str, str]:
     return sign([secret(letter)], "msg_1", at, body) | {"X-Notifyd-Client": client}
 
 
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
+def bearer(text: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {text}"}
 
 
 @pytest.mark.parametrize("letter", ["a", "b"])
@@ -70,9 +77,9 @@ def test_each_of_a_clients_secrets_proves_it(letter: str) -> None:
     assert (principal.name, principal.signed, principal.via) == ("runner", True, Via.CLIENT)
 
 
-@pytest.mark.parametrize("token", ["runner-token", "runner-old-token"])
-def test_each_of_a_clients_tokens_proves_it_unsigned(token: str) -> None:
-    principal = identify(call(bearer(token)), Signature.REFUSED)
+@pytest.mark.parametrize("text", ["runner-token", "runner-old-token"])
+def test_each_of_a_clients_tokens_proves_it_unsigned(text: str) -> None:
+    principal = identify(call(bearer(text)), Signature.REFUSED)
     assert (principal.name, principal.signed) == ("runner", False)
 
 
@@ -131,6 +138,62 @@ def test_a_timestamp_within_the_tolerance_is_taken(at: int) -> None:
 def test_what_is_no_known_token_is_refused(authorization: str) -> None:
     with pytest.raises(UnauthenticatedError, match="the bearer token is not valid"):
         identify(call({"Authorization": authorization}), Signature.TAKEN)
+
+
+# --- JWT -------------------------------------------------------------------------------------------------
+
+
+def jwt(**claims: Any) -> dict[str, str]:
+    said = {
+        "scope": "Packs.Approve Notifier.Events:Write",
+        "tenant": ["acme", "globex"],
+        "grants": ["Packs.Ship"],
+    }
+    return bearer(token(NOW, **said | claims))
+
+
+def test_a_jwt_is_a_client_of_its_own_made_of_its_claims() -> None:
+    found = identify(call(jwt(client_id="portal")), Signature.TAKEN)
+    assert (found.name, found.via, found.signed) == ("jwt:portal", Via.JWT, False)
+    assert found.actor == "alice@acme.example"
+    assert found.tenants == ("acme", "globex")
+
+
+def test_a_jwt_under_a_clients_name_is_not_that_client() -> None:
+    assert identify(call(jwt(client_id="runner")), Signature.TAKEN).name == "jwt:runner"
+
+
+def test_a_jwt_alone_is_not_enough_where_a_signature_is_required() -> None:
+    with pytest.raises(SignatureRequiredError):
+        identify(call(jwt(client_id="runner")), Signature.REQUIRED)
+
+
+def test_without_auth_jwt_no_jwt_is_valid() -> None:
+    with pytest.raises(UnauthenticatedError, match="the bearer token is not valid"):
+        identify(call(jwt(), tokens=Tokens()), Signature.TAKEN)
+
+
+def test_beside_a_signature_a_jwt_names_the_actor_with_the_rights_that_both_have() -> None:
+    found = identify(call(signed() | jwt(client_id="runner")), Signature.REQUIRED)
+    assert (found.name, found.via, found.signed) == ("runner", Via.JWT, True)
+    assert found.actor == "alice@acme.example"
+    assert found.scopes == {"Notifier.Events:Write"}
+    assert found.grants == {"Notifier.Events:Write", "Packs.Ship"}
+    assert (found.tenants, found.act_as) == (("acme",), ())
+
+
+@pytest.mark.parametrize(
+    "claims", [{"client_id": "reader"}, {"azp": "reader"}, {}, {"client_id": "jwt:runner"}]
+)
+def test_beside_a_signature_a_jwt_of_another_client_is_refused(claims: dict[str, str]) -> None:
+    with pytest.raises(UnauthenticatedError, match="different clients"):
+        identify(call(signed() | jwt(**claims)), Signature.TAKEN)
+
+
+def test_beside_a_good_signature_a_forged_jwt_is_refused() -> None:
+    good = jwt(client_id="runner")["Authorization"]
+    with pytest.raises(UnauthenticatedError, match="not valid"):
+        identify(call(signed() | {"Authorization": good[:-4] + "AAAA"}), Signature.TAKEN)
 
 
 def test_a_token_is_not_its_hash() -> None:

@@ -14,7 +14,7 @@ import pytest
 import tomli
 
 from notifyd.config import load as config
-from notifyd.config.settings import COMMON_OPTIONS, Client, QuietHours, Recipient, Rule, Settings, Tls
+from notifyd.config.settings import COMMON_OPTIONS, Client, Jwt, QuietHours, Recipient, Rule, Settings, Tls
 from notifyd.config.structure import options_of
 from notifyd.plugin import ChannelType
 from notifyd.registry.discovery import discover
@@ -103,6 +103,7 @@ def test_every_option_of_every_section_is_in_the_file() -> None:
     ("path", "record"),
     [
         (["server", "tls"], Tls),
+        (["auth", "jwt"], Jwt),
         (["auth", "clients", "task-runner"], Client),
         (["rules", 0], Rule),
         (["rules", 0, "quiet_hours"], QuietHours),

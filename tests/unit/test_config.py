@@ -576,7 +576,7 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         [server.tls]
         cret = "x"
         [auth.jwt]
-        issuer = "x"
+        isuer = "x"
         [auth.clients.task-runner]
         scopes = ["Packs.Aprove"]
         hmac_secrets = ["${SECRET}"]
@@ -609,7 +609,10 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         "sever": 'is not a known key; did you mean "server"?',
         "server.lisen": 'is not a known key; did you mean "listen"?',
         "server.tls.cret": 'is not a known key; did you mean "cert"?',
-        "auth.jwt": "is not a known key",
+        "auth.jwt.isuer": 'is not a known key; did you mean "issuer"?',
+        "auth.jwt.issuer": "is required",
+        "auth.jwt.audience": "is required",
+        "auth.jwt.jwks": "is required",
         "auth.clients.task-runner.scopes[0]": f"must be one of {scopes}",
         "channels.team-slack.url": "is required",
         "channels.other.type": 'no plugin brings the type "slak"; installed are: chat, hook, mail',
