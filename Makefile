@@ -16,7 +16,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers
+.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers gallery
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -81,3 +81,6 @@ bench: $(STAMP) ## measure against bare handlers in the same run
 bench-peers: $(STAMP) ## the same, with Alertmanager and Apprise where they are installed
 	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m tests.bench --peers
+
+gallery: $(STAMP) ## write build/gallery: every message in every language, as each channel sends it
+	@$(BIN)/python -m tests.gallery build/gallery

@@ -1,0 +1,29 @@
+"""What the gallery shows is whole: a program other than Python's reads each mail, and each has its words."""
+
+from __future__ import annotations
+
+import fast_mail_parser
+import pytest
+
+from notifyd.text import one_line
+from tests.gallery.cells import LOCALES, SHOWN, Cell, cells
+
+CELLS = {(cell.name, cell.locale): cell for cell in cells()}
+
+
+def test_every_event_is_shown_in_every_locale() -> None:
+    assert CELLS.keys() == {(name, locale) for name in (*SHOWN, "digest") for locale in LOCALES}
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=lambda cell: f"{cell.name}-{cell.locale}")
+def test_a_mail_and_the_chats_say_what_the_message_says(cell: Cell) -> None:
+    read, message = fast_mail_parser.parse_email(cell.mail), cell.message
+    (plain,), (page,) = read.text_plain, read.text_html
+    for action in message.actions:
+        assert action.url in plain
+        assert action.url in page
+        assert all(action.url in text or cell.sent["log"] == text for text in cell.sent.values())
+    for field in message.fields:
+        assert one_line(field.value) in plain
+    assert max(map(len, cell.mail.split(b"\r\n"))) <= 998  # RFC 5322, 2.1.1
+    assert len(cell.mail) < 102_400  # beyond it Gmail cuts a mail
