@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve, field
+from pymongo import IndexModel
 
 from notifyd.config.settings import StoreDriver
 from notifyd.errors import ConfigError, StoreError, StoreMissingError, StoreUnusableError
@@ -23,7 +24,7 @@ from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.mongo.claims import Queue
 from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import connect
-from notifyd.store.mongo.schema import INDEXES, MIGRATIONS, Index, migrate
+from notifyd.store.mongo.schema import INDEXES, MIGRATIONS, Index, create_indexes, migrate
 from notifyd.store.open import check_url, open_store
 from tests.mongodb import MongoServer, secantus
 from tests.ports import free_port
@@ -84,10 +85,7 @@ async def test_nothing_is_taken_by_a_database_that_was_dropped_until_it_is_resto
     with pytest.raises(StoreUnusableError, match="restore the database"):
         await store.append(append_of(event("later")))
     await migrate(connection)
-    for index in INDEXES:
-        await connection.collection(index.collection).create_index(
-            index.keys, name=index.name, **index.options
-        )
+    await create_indexes(connection, INDEXES)
     await store.beat(NOW, NOW + MINUTE)
     assert (await store.append(append_of(event("later")))).fresh
     await store.aclose()
@@ -298,7 +296,8 @@ async def test_a_database_whose_approvals_carry_events_is_given_those_that_are_n
     subject = {**document_of(approval()), "position": 1, "accepting": notes}
     await connection.collection("pack_approvals").insert_many([subject])
     await connection.collection("events").insert_many([document_of(stored)])
-    await connection.collection("pack_approvals").create_index([("accepting.at", 1)], name="accepting")
+    accepting = IndexModel([("accepting.at", 1)], name="accepting")
+    await connection.collection("pack_approvals").create_indexes([accepting])
     await connection.aclose()
     for _ in range(2):
         store = await opened(url)

@@ -206,8 +206,9 @@ class Collection:
         """How many documents there are, by the collection's own figures."""
         return int(await self.raw.estimated_document_count())
 
-    async def create_index(self, keys: Keys, **options: Any) -> None:
-        await self.raw.create_index(keys, **options)
+    async def create_indexes(self, indexes: Sequence[pymongo.IndexModel]) -> None:
+        """Create those that are not there yet, in one command."""
+        await self.raw.create_indexes(list(indexes))
 
     async def drop_index(self, name: str) -> None:
         """Remove an index, if it is there."""

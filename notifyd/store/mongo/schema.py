@@ -8,11 +8,13 @@ delivery or audit line may go depends on other documents and on the configuratio
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
 from attrs import frozen
+from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from notifyd.errors import StoreMissingError, StoreUnusableError
@@ -107,26 +109,30 @@ _COLLECTION: Final = "schema"
 Migration: TypeAlias = Callable[[Connection], Awaitable[None]]
 
 
+async def create_indexes(connection: Connection, indexes: Sequence[Index]) -> None:
+    """Create those that are not there yet, with one command for each collection."""
+    models: defaultdict[str, list[IndexModel]] = defaultdict(list)
+    for index in indexes:
+        models[index.collection].append(IndexModel(index.keys, name=index.name, **index.options))
+    for collection, wanted in models.items():
+        await connection.collection(collection).create_indexes(wanted)
+
+
 async def _first(connection: Connection) -> None:
-    for index in INDEXES:
-        await connection.collection(index.collection).create_index(
-            index.keys, name=index.name, **index.options
-        )
+    await create_indexes(connection, INDEXES)
 
 
 async def _second(connection: Connection) -> None:
-    for index in AGES:
-        await connection.collection(index.collection).create_index(
-            index.keys, name=index.name, **index.options
-        )
+    await create_indexes(connection, AGES)
 
 
 async def _third(connection: Connection) -> None:
     """Nodes that were gone before they had a time to be forgotten at are given one."""
-    nodes = connection.collection(FORGOTTEN.collection)
-    await nodes.create_index(FORGOTTEN.keys, name=FORGOTTEN.name, **FORGOTTEN.options)
+    await create_indexes(connection, [FORGOTTEN])
     later = (await connection.hello())["localTime"] + REMEMBERED
-    await nodes.update_many({"forgotten_at": None}, {"$set": {"forgotten_at": later}})
+    await connection.collection(FORGOTTEN.collection).update_many(
+        {"forgotten_at": None}, {"$set": {"forgotten_at": later}}
+    )
 
 
 async def _fourth(connection: Connection) -> None:
@@ -158,9 +164,8 @@ async def _finish(connection: Connection, note: Document, position: int) -> None
 
 async def _sixth(connection: Connection) -> None:
     """What approvals owe is found by when it is due."""
+    await create_indexes(connection, EFFECTS)
     approvals = connection.collection("pack_approvals")
-    for index in EFFECTS:
-        await approvals.create_index(index.keys, name=index.name, **index.options)
     undated = {"effects.id": {"$gt": ""}, "effects_due_at": {"$exists": False}}
     await approvals.update_many(undated, {"$set": {"effects_due_at": 0}})
     await approvals.drop_index("owing")
@@ -168,7 +173,7 @@ async def _sixth(connection: Connection) -> None:
 
 async def _seventh(connection: Connection) -> None:
     """Deliveries are listed by channel."""
-    await connection.collection(LISTED.collection).create_index(LISTED.keys, name=LISTED.name)
+    await create_indexes(connection, [LISTED])
 
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth, _fifth, _sixth, _seventh)
