@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console, Group, RenderableType
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from notifyd.model import Message
     from notifyd.preview import Preview, Route
     from notifyd.rules.rules import Explanation
+    from notifyd.samples import Sample
 
 _MARKS: Final[Mapping[str, tuple[str, str]]] = {
     "matched": ("✓", "bold green"),
@@ -51,6 +53,34 @@ def print_route(route: Route) -> None:
 
 def print_message(message: Message) -> None:
     Console(highlight=False).print(_body(message))
+
+
+def print_samples(shown: Sequence[Sample], gaps: Sequence[str]) -> None:
+    console = Console(highlight=False)
+    for one in shown:
+        console.print(Text(f"\n{_heading(one)}", style="bold reverse"))
+        failed = Text(f"cannot be rendered: {one_line(one.fault)}", style="bold red")
+        console.print(_body(one.message) if one.message else failed)
+    for gap in gaps:
+        console.print(Text(f"missing: {gap}", style="yellow"))
+
+
+def _heading(one: Sample) -> str:
+    return f"{one.template} · {one.locale} · {one.example}"
+
+
+def samples_page(shown: Sequence[Sample], gaps: Sequence[str]) -> str:
+    """One HTML page of all, each mail in a frame of its own, since each is a page."""
+    parts = [f"<p>missing: {escape(gap)}</p>" for gap in gaps]
+    for one in shown:
+        parts.append(f"<h2>{escape(_heading(one))}</h2>")
+        if one.message is None:
+            parts.append(f"<p>cannot be rendered: {escape(one.fault)}</p>")
+            continue
+        text = f"{one.message.title}\n\n{one.message.body}"
+        frame = f'<iframe sandbox srcdoc="{escape(one.message.html or "")}"></iframe>'
+        parts.append(f'<pre lang="{escape(one.locale)}" dir="auto">{escape(text)}</pre>{frame}')
+    return _PAGE.format(contents="\n".join(parts))
 
 
 def _headline(seen: Mapping[str, Any]) -> Text:
@@ -107,6 +137,16 @@ def _parts(message: Message) -> Iterator[RenderableType]:
         yield Text(f"\n[{one_line(action.label)}] {action.url}", style="underline", overflow="fold")
 
 
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>notifyd: messages</title>
+<style>body{{font:1rem/1.5 system-ui,sans-serif;margin:1rem}}pre{{white-space:pre-wrap}}
+iframe{{width:100%;max-width:44rem;height:38rem;border:1px solid #888}}</style></head>
+<body><h1>Messages</h1>
+{contents}
+</body></html>
+"""
+
+
 # --- for programs ------------------------------------------------------------------------------------------
 
 
@@ -131,6 +171,16 @@ def _preview_json(preview: Preview) -> dict[str, Any]:
         "canDecide": preview.can_decide,
         "message": message_json(preview.message) if preview.message else None,
         "fault": preview.fault or None,
+    }
+
+
+def sample_json(one: Sample) -> dict[str, Any]:
+    return {
+        "template": one.template,
+        "locale": one.locale,
+        "example": one.example,
+        "message": message_json(one.message) if one.message else None,
+        "fault": one.fault or None,
     }
 
 

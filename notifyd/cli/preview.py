@@ -19,13 +19,22 @@ from notifyd.cli.common import (
     not_ok,
     print_json,
 )
-from notifyd.cli.messages import message_json, print_message, print_route, route_json
+from notifyd.cli.messages import (
+    message_json,
+    print_message,
+    print_route,
+    print_samples,
+    route_json,
+    sample_json,
+    samples_page,
+)
 from notifyd.errors import ConfigError, InvalidError, RenderError
 
 if TYPE_CHECKING:
     from notifyd.model import Message
     from notifyd.preview import Route
     from notifyd.registry.registry import Registry
+    from notifyd.samples import Sample
 
 tenant_option = click.option("--tenant", default="", help="The tenant of a CloudEvent that names none.")
 
@@ -70,8 +79,10 @@ async def _route(path: Path, document: Any, tenant: str, name: str) -> Route:
 @click.option("--locale", help="The language to write in; by default what the event wishes for.")
 @click.option("--zone", default="UTC", show_default=True, help="The time zone to tell times in.")
 @click.option("--html", "as_html", is_flag=True, help="Print the HTML of a mail instead of the text.")
-@click.argument("template")
-@click.argument("event", type=click.File("rb"))
+@click.option("--all", "everything", is_flag=True, help="Every template in every locale, over examples.")
+@click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="With --all: a page to write.")
+@click.argument("template", required=False)
+@click.argument("event", type=click.File("rb"), required=False)
 def render(
     config_path: Path,
     as_json: bool,
@@ -79,13 +90,23 @@ def render(
     locale: str | None,
     zone: str,
     as_html: bool,
-    template: str,
-    event: IO[bytes],
+    everything: bool,
+    page: Path | None,
+    template: str | None,
+    event: IO[bytes] | None,
 ) -> None:
     """Write EVENT with TEMPLATE: a file, or - for standard input.
 
     An object that is neither one of Task Runner's events nor a CloudEvent is given to the template as it is.
+
+    With --all every template is shown in every locale, and what is missing is named; exits with 1 where a template
+    fails on its example.
     """
+    if everything:
+        _show_all(config_path, page, as_json=as_json)
+        return
+    if template is None or event is None:
+        raise click.UsageError("TEMPLATE and EVENT are needed, or --all")
     document = _read(event)
     message = asyncio.run(_render(config_path, document, tenant, _name(event), template, locale, zone))
     if as_json:
@@ -110,6 +131,34 @@ async def _render(
         names = ", ".join(registry.templates.names)
         known = template in registry.templates.names
         raise Failure(error.detail, *([] if known else [f"there are: {names}"])) from None
+    finally:
+        await registry.aclose()
+
+
+# --- all of them -------------------------------------------------------------------------------------------
+
+
+def _show_all(path: Path, page: Path | None, *, as_json: bool) -> None:
+    shown, gaps = asyncio.run(_all(path))
+    if as_json:
+        print_json({"messages": [sample_json(one) for one in shown], "missing": gaps})
+    else:
+        print_samples(shown, gaps)
+    if page is not None:
+        page.write_text(samples_page(shown, gaps), encoding="utf-8")
+    if any(one.fault for one in shown):
+        raise not_ok()
+
+
+async def _all(path: Path) -> tuple[list[Sample], list[str]]:
+    from notifyd import preview, samples
+
+    registry = await _open(path)
+    try:
+        wished = tuple(one.locale for one in registry.settings.recipients.values() if one.locale)
+        link = registry.links.url(preview.HIDDEN_LINK)
+        found = list(samples.all_samples(registry.templates, link, wished))
+        return found, samples.missing(registry.templates, wished)
     finally:
         await registry.aclose()
 

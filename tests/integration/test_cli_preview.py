@@ -214,3 +214,49 @@ def test_an_unknown_template_is_refused_with_the_names_there_are(config_path: Pa
     assert result.exit_code == 1
     assert "there is no such template" in result.stderr
     assert "pack-approval" in result.stderr
+
+
+# --- everything at once ------------------------------------------------------------------------------------
+
+
+def everything(tmp_path: Path, *more: str, **templates: str) -> Result:
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    for name, text in templates.items():
+        (folder / name.replace("_", ".")).write_text(text)
+    config = tmp_path / "notifyd.toml"
+    config.write_text(f'{CONFIG}\n[templates]\ndirs = ["{folder}"]\n')
+    return CliRunner().invoke(cli, ["render", "--all", "--config", str(config), *more])
+
+
+def test_every_template_is_shown_in_every_locale_as_text_and_as_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "all.html"
+    result = everything(tmp_path, "--page", str(page))
+    assert result.exit_code == 0, result.output
+    for heading in ("pack-approval · fr · not resumed", "digest · ja · digest", "event · de-CH · event"):
+        assert heading in result.output
+        assert heading in page.read_text()
+    assert "missing" not in result.output
+    assert page.read_text().count("<iframe sandbox srcdoc=") == result.output.count(" · ") // 2
+
+
+def test_what_is_missing_is_named_and_a_template_that_fails_ends_with_1(tmp_path: Path) -> None:
+    block = "{% block title %}t{% endblock %}{% block body %}"
+    result = everything(tmp_path, release_en_txt=block + "{{ 1 // 0 }}{% endblock %}")
+    assert result.exit_code == 1
+    assert "missing: release is not written in ja" in result.output
+    assert "cannot be rendered: template release.en.txt:1, locale en: ZeroDivisionError" in result.output
+
+
+def test_all_is_told_to_programs_too(tmp_path: Path) -> None:
+    told = json.loads(everything(tmp_path, "--json").stdout)
+    assert told["missing"] == []
+    assert {"template": "event", "locale": "es", "example": "event"}.items() <= told["messages"][
+        [one["template"] + one["locale"] for one in told["messages"]].index("eventes")
+    ].items()
+
+
+def test_a_template_and_an_event_are_needed_unless_all_is_asked_for() -> None:
+    result = CliRunner().invoke(cli, ["render"])
+    assert result.exit_code == 2
+    assert "--all" in result.output

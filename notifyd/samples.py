@@ -1,0 +1,145 @@
+"""Every built-in message by an example, to look at templates with: `notifyd render --all`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from attrs import frozen
+
+from notifyd.errors import RenderError
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, SECOND, Level, Message
+from notifyd.render.locales import parse_locale, tag_of
+from notifyd.render.render import Digest, DigestItem, TemplateSet
+
+_REQUEST: Final[Mapping[str, Any]] = {
+    "kind": APPROVAL_KIND,
+    "tenant": {"id": "acme", "project": "payments"},
+    "runId": "run-0042",
+    "approvalId": "deploy-prod",
+    "packId": "pkg:oci/acme/payments@v3",
+    "planHash": "sha256:" + "3fa9" * 16,
+    "requiredApprovals": 2,
+    "steps": [{"id": "migrate", "name": "Migrate the ledger"}, {"id": "deploy"}],
+    "requestedBy": "ci@acme.example",
+    "occurredAt": "2026-11-04T09:30:00Z",
+    "expiresAt": "2026-11-05T09:30:00Z",
+    "message": {"title": "Deploy payments v3", "summary": "A rollback takes about ten minutes."},
+    "labels": {"environment": "production", "team": "payments"},
+    "parameters": {"replicas": 3, "region": "eu-central-1"},
+    "policy": {"id": "prod-deploy", "version": "1.2.3", "messages": ["Production needs two approvals."]},
+    "round": 1,
+}
+_VOTE: Final = {"actor": "bob@acme.example", "decidedAt": "2026-11-04T10:00:00Z", "comment": "Looks good."}
+
+
+def _decided(choice: str, status: str, received: int) -> dict[str, Any]:
+    return {"decision": {**_VOTE, "decision": choice}, "status": status, "approvals": _progress(received)}
+
+
+def _progress(received: int) -> dict[str, int]:
+    return {"received": received, "required": 2}
+
+
+_APPROVALS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "requested": {"action": "requested"},
+    "requested again": {"action": "requested", "round": 2},
+    "one vote of two": {"action": "acknowledged", **_decided("approved", "pending", 1)},
+    "approved": {"action": "acknowledged", **_decided("approved", "approved", 2)},
+    "rejected": {"action": "acknowledged", **_decided("rejected", "rejected", 0)},
+    "expired": {"action": "expired", "status": "expired", "approvals": _progress(0)},
+    "cancelled": {"action": "updated", "status": "cancelled", "decidedBy": "ci@acme.example"},
+    "resumed": {"action": "resumed", "status": "approved", "resume": {"status": "delivered"}},
+    "not resumed": {
+        "action": "resume_failed",
+        "status": "approved",
+        "resume": {"status": "failed", "reason": "rejected", "answered": 400},
+    },
+}
+_POLICIES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "held": {"kind": POLICY_KIND, "action": "hold"},
+    "released": {"kind": POLICY_KIND, "action": "released"},
+}
+_EVENT: Final[Mapping[str, Any]] = {
+    "kind": "task.done",
+    "tenant": {"id": "acme"},
+    "source": "/task-runner",
+    "subject": "run-0042",
+    "time": "2026-11-04T09:30:00Z",
+    "data": {"title": "Nightly build", "message": "All 214 tests passed.", "seconds": 731},
+}
+_TEST: Final[Mapping[str, Any]] = {"channel": "team-chat", "occurredAt": "2026-11-04T09:30:00Z"}
+_DIGEST: Final = Digest(
+    3,
+    tuple(DigestItem(f"Deploy service {n}", None, Level.INFO) for n in (1, 2)),
+    1_793_779_200 * SECOND,
+    1_793_779_290 * SECOND,
+    "stages",
+)
+
+
+@frozen
+class Sample:
+    """A template in one locale over one example: the message, or why it cannot be rendered."""
+
+    template: str
+    locale: str
+    example: str
+    message: Message | None
+    fault: str = ""
+
+
+def all_samples(templates: TemplateSet, link: str, wished: tuple[str, ...] = ()) -> Iterator[Sample]:
+    """Each template in each locale that any template, or a reader (`wished`), has, over each example it is for."""
+    for name in templates.names:
+        for locale in _locales(templates, wished):
+            for example, event in _examples(name).items():
+                yield _sample(templates, name, locale, example, event, link)
+
+
+def missing(templates: TemplateSet, wished: tuple[str, ...] = ()) -> list[str]:
+    """Which template is not written in which of the languages there are, a line each."""
+    languages = {tag.partition("-")[0] for tag in _locales(templates, wished)}
+    return [
+        f"{name} is not written in {language}: its readers get {templates.default_locale}"
+        for name in templates.names
+        for language in sorted(languages - {tag.partition("-")[0] for tag in templates.locales(name)})
+    ]
+
+
+def _locales(templates: TemplateSet, wished: tuple[str, ...]) -> list[str]:
+    written = {tag for name in templates.names for tag in templates.locales(name)}
+    read = {tag_of(locale) for wish in wished if (locale := parse_locale(wish)) is not None}
+    return sorted(written | read)
+
+
+def _examples(template: str) -> Mapping[str, Mapping[str, Any]]:
+    if template == "channel-test":
+        return {"test": _TEST}
+    if template == "event":
+        return {"event": _EVENT}
+    if template == "digest" or template.endswith("-digest"):
+        return {"digest": {}}
+    if template == "pack-policy":
+        return _POLICIES
+    return _APPROVALS if template == "pack-approval" else {**_APPROVALS, "event": _EVENT}
+
+
+def _sample(
+    templates: TemplateSet, name: str, locale: str, example: str, facts: Mapping[str, Any], link: str
+) -> Sample:
+    event = facts if facts in (_EVENT, _TEST) else {**_REQUEST, **facts}
+    asked = event.get("action") == "requested" or example == "one vote of two"
+    digest = _DIGEST if example == "digest" else None
+    try:
+        rendered = templates.render(
+            name,
+            locale,
+            event=event,
+            link=link if event.get("kind") == APPROVAL_KIND and digest is None else None,
+            can_decide=asked,
+            digest=digest,
+        )
+    except RenderError as error:
+        return Sample(name, locale, example, None, error.detail)
+    return Sample(name, locale, example, rendered.message("", None, event))
