@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import unicodedata
 from functools import cache, lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import idna
-import regex
-from precis_i18n import get_profile
-from precis_i18n.profile import Profile
 
 from notifyd.mailbox import bare_mailbox
+
+if TYPE_CHECKING:
+    from precis_i18n.profile import Profile
+    from regex import Pattern
+
+# `regex` and `precis_i18n` are imported where a name is not of ASCII alone: together they take 2 MB and 40 ms.
 
 LONGEST: Final = 500
 """Of a name, in characters."""
@@ -32,8 +35,8 @@ _SYSTEMS: Final = (
     *((script,) for script in _SCRIPTS),
     *(("Han", "Bopomofo"), ("Han", "Hiragana", "Katakana"), ("Han", "Hangul")),
 )
-_LATIN: Final = regex.compile(r"\p{Script=Latin}")
-_MARK: Final = regex.compile(r"\p{Script=Inherited}")
+_LATIN: Final = r"\p{Script=Latin}"
+_MARK: Final = r"\p{Script=Inherited}"
 
 # What confusables.txt (UTS 39, revision 15) holds to look like an ASCII letter or digit, of the scripts that do.
 _LOOKS_LIKE_ASCII: Final = frozenset(
@@ -99,20 +102,26 @@ def _enforced(part: str) -> str:
 
 @cache
 def _profile() -> Profile:
+    from precis_i18n import get_profile
+
     return get_profile("UsernameCaseMapped")
 
 
 def _check_letters(name: str) -> None:
+    import regex
+
     foreign = [sign for sign in name if not sign.isascii() or sign.isalpha()]
     if not any(system.fullmatch("".join(foreign)) for system in _systems()):
         raise ValueError("must not mix scripts, or be of one that names are not written in")
-    if _LATIN.search(name) and _MARK.search(name):
+    if regex.search(_LATIN, name) and regex.search(_MARK, name):
         raise ValueError("must not hold marks that are not part of a letter")
     if all(sign.isascii() or sign in _LOOKS_LIKE_ASCII for sign in foreign):
         raise ValueError("must not look like other letters: write it in ASCII")
 
 
 @cache
-def _systems() -> tuple[regex.Pattern[str], ...]:
+def _systems() -> tuple[Pattern[str], ...]:
+    import regex
+
     classes = ("".join(rf"\p{{scx={script}}}" for script in system) for system in _SYSTEMS)
     return tuple(regex.compile(f"[{each}]*") for each in classes)

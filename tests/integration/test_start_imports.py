@@ -53,6 +53,8 @@ COMMAND_LINES: Final = {"prompt_toolkit", "pygments", "rich", "typer", "wcwidth"
 
 DRIVERS: Final = {"bson", "gridfs", "motor", "pymongo"}
 VENDORS: Final = {"aiosmtplib", "apprise", "requests", "slack_sdk"}
+UNICODE: Final = {"precis_i18n", "regex"}
+"""What names and long texts are checked with that are not of ASCII alone."""
 TESTS: Final = {"blockbuster", "pytest", "unittest"}
 
 
@@ -78,7 +80,7 @@ def packages(told: Any) -> set[str]:
 
 def test_a_start_on_the_embedded_store_imports_no_other_driver_vendor_or_command_line(tmp_path: Path) -> None:
     told = start(tmp_path, CONFIG)
-    assert packages(told) & (COMMAND_LINES | DRIVERS | VENDORS | TESTS) == set()
+    assert packages(told) & (COMMAND_LINES | DRIVERS | VENDORS | UNICODE | TESTS) == set()
     unused = ("notifyd.store.mongo", "notifyd.demo", "notifyd.testkit", "notifyd_email.channel", "cel.cli")
     assert set(told["modules"]).isdisjoint(unused)
     assert "cel.cel" in told["modules"]
