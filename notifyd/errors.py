@@ -232,9 +232,15 @@ class JobTakenError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
-    """A queue is full (HTTP 429)."""
+    """The caller's tenant has its share of the backlog waiting already (HTTP 429)."""
 
     code = "overloaded"
+
+
+class BacklogFullError(UnavailableError):
+    """The backlog is full, whoever has filled it (HTTP 503)."""
+
+    code = "backlog_full"
 
 
 class StoreInUseError(NotifydError):

@@ -11,7 +11,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from notifyd import __version__
-from notifyd.errors import ATTEMPT_REASONS
+from notifyd.errors import ATTEMPT_REASONS, BacklogFullError, OverloadedError
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, AttemptOutcome, State, Status
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -99,6 +99,9 @@ class Metrics:
     def name_kinds(self, kinds: Iterable[str]) -> None:
         """The kinds that may be a label's value: notifyd's own and those the config names."""
         self._kinds = frozenset({APPROVAL_KIND, POLICY_KIND, *kinds})
+        for kind in (*self._kinds, OTHER):
+            for refused in (OverloadedError, BacklogFullError):
+                self.event(kind, refused.code)
 
     def name_channels(self, channels: Iterable[str]) -> None:
         """Begin every series of these channels at zero, so that a first failure is a change one can alert on."""

@@ -245,7 +245,7 @@ class RecordingQueue:
     """A queue that leases everything, and keeps what it is given."""
 
     taken: list[Ready] = field(factory=list)
-    looked: list[tuple[str, str, int]] = field(factory=list)
+    looked: list[tuple[str, str, str, int]] = field(factory=list)
 
     async def enqueue(self, ready: Sequence[Ready], insert: Insert) -> None:
         leased = [Ready(self._leased(one.delivery), one.message) for one in ready]
@@ -258,8 +258,8 @@ class RecordingQueue:
             delivery, lease_owner=NODE, lease_until=delivery.created_at + 60 * SECOND, fencing_token=1
         )
 
-    def look(self, lane: str, channel: str, count: int) -> None:
-        self.looked.append((lane, channel, count))
+    def look(self, lane: str, channel: str, tenant: str, count: int) -> None:
+        self.looked.append((lane, channel, tenant, count))
 
 
 @define

@@ -116,7 +116,7 @@ class Digests:
 
     async def _let_go(self, window: Window, first: Delivery) -> None:
         count = await self._store.let_go(window)
-        self._dispatch_queue.look(window.lane, window.channel, count)
+        self._dispatch_queue.look(window.lane, window.channel, window.tenant, count)
         self._count_queued(first, count)
 
     async def _fold(self, content: _Content, ready: Ready) -> None:

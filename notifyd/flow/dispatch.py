@@ -15,7 +15,6 @@ from attrs import evolve
 from notifyd.errors import (
     NotFoundError,
     NotRetryableError,
-    OverloadedError,
     Reason,
     RenderError,
     SealError,
@@ -28,6 +27,7 @@ from notifyd.flow.leases import Leases
 from notifyd.flow.memory import KEPT, Memory, Share
 from notifyd.flow.queues import Insert, PlanningQueue, Ready
 from notifyd.flow.tally import Tally
+from notifyd.flow.waiting import Waiting
 from notifyd.metrics import Metrics
 from notifyd.model import (
     APPROVAL_KIND,
@@ -79,7 +79,7 @@ Render: TypeAlias = Callable[[Delivery, Event, Registry], Delivery]
 
 
 class Dispatcher:
-    """Owns the lanes of this node.
+    """Owns the lanes of this node. `waiting` counts the open deliveries of all lanes, by tenant.
 
     `callback_ended` gives the event that the end of a resume callback raises, which goes to `planning_queue`
     once it is durable. `render` is asked where a delivery that could not be rendered is retried. `nodes`
@@ -115,6 +115,7 @@ class Dispatcher:
         self._known_nodes = 1
         self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
         self._memory = memory
+        self.waiting = Waiting()
         self._lanes: dict[str, Lane] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
@@ -126,16 +127,11 @@ class Dispatcher:
     @property
     def backlog(self) -> int:
         """Open deliveries, over all lanes."""
-        return sum(lane.backlog for lane in self._lanes.values())
+        return self.waiting.total
 
-    def admit(self, event: Event) -> bool:
-        """See `queues.Admission`: the backlog is open deliveries and events to plan, up to `max_backlog`."""
-        limit = self._current().settings.dispatch.max_backlog
-        waiting = self.backlog + self._planning_queue.waiting
-        if waiting >= limit:
-            retry_after = self._tally.retry_after(waiting, limit)
-            raise OverloadedError(f"{waiting} deliveries are waiting", retry_after=retry_after)
-        return self._planning_queue.takes(event)
+    def seconds_for(self, count: float) -> float:
+        """How long so many deliveries take to go out, by how fast they do at present."""
+        return self._tally.seconds_for(count)
 
     async def enqueue(self, ready: Sequence[Ready], insert: Insert) -> None:
         """See `queues.DispatchQueue`."""
@@ -155,10 +151,10 @@ class Dispatcher:
         reserved.callback(lane.share.add, -job.size)
         return evolve(job, delivery=self._leases.give(job.delivery))
 
-    def look(self, lane: str, channel: str, count: int) -> None:
-        """The store has so many more deliveries of this lane that are due now."""
+    def look(self, lane: str, channel: str, tenant: str, count: int) -> None:
+        """See `queues.DispatchQueue`."""
         known = self._known(lane, channel)
-        known.backlog += count
+        known.waiting.add(tenant, count)
         self._due(known, self._clock())
 
     def _take(self, jobs: Sequence[Job]) -> None:
@@ -166,7 +162,7 @@ class Dispatcher:
         lanes = {}
         for job in jobs:
             lane = lanes[job.delivery.lane] = self._lane(job.delivery)
-            lane.backlog += 1
+            lane.waiting.add(job.delivery.tenant)
             if job.delivery.lease_owner is not None:
                 lane.queue.push(job)
         for lane in lanes.values():
@@ -184,7 +180,7 @@ class Dispatcher:
         if revived is None:
             state = "dead no more" if found.state is State.DEAD else f"{found.state.value}, not dead"
             raise NotRetryableError(f"delivery {delivery_id!r} is {state}")
-        self._lane(revived).backlog += 1
+        self._lane(revived).waiting.add(tenant)
         self._metrics.dead_letters.labels(revived.channel).dec()
         self._wake.set()
         return revived
@@ -240,12 +236,12 @@ class Dispatcher:
             self._metrics.dead_letters.labels(channel).set(dead)
 
     async def _count(self) -> None:
-        counted = {one.lane: one for one in await self._store.backlog()}
-        for one in counted.values():
+        counted: dict[str, dict[str, int]] = {}
+        for one in await self._store.backlog():
             self._known(one.lane, one.channel)
+            counted.setdefault(one.lane, {})[one.tenant] = one.waiting
         for lane in self._lanes.values():
-            waiting = counted[lane.name].waiting if lane.name in counted else 0
-            lane.backlog = max(waiting, lane.in_memory)  # what has come since is in memory
+            lane.recount(counted.get(lane.name, {}))
         self._counted = time.monotonic()
 
     async def run(self) -> None:
@@ -315,7 +311,7 @@ class Dispatcher:
                 held=lane.held(),
                 overdue_only=channel is None,
                 horizon=now + self._furthest(),
-                size=max(0, lane.share.room),
+                size=lane.room_in_bytes,
             )
             await self._bring(lane, rows, channel)
         self._pump(lane)
@@ -456,7 +452,7 @@ class Dispatcher:
         if kept and record.state is State.PENDING:
             self._due(lane, record.next_attempt_at)
         elif kept:
-            lane.backlog = max(0, lane.backlog - 1)
+            lane.waiting.add(delivery.tenant, -1)
             self._tally.end(delivery, record, self._clock())
         if kept and record.event is not None:
             self._planning_queue.offer(record.event)
@@ -486,7 +482,8 @@ class Dispatcher:
     def _known(self, name: str, channel: str) -> Lane:
         lane = self._lanes.get(name)
         if lane is None:
-            lane = self._lanes[name] = Lane(name, channel, Share(self._memory))
+            lane = Lane(name, channel, Share(self._memory), waiting=Waiting(self.waiting))
+            self._lanes[name] = lane
         return lane
 
     def _channel_of(self, lane: Lane) -> OpenChannel | None:

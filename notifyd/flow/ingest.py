@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from notifyd.approval.holds import on_hold, on_released
 from notifyd.approval.rounds import Request, Update, on_requested, on_updated
-from notifyd.errors import EventIdConflictError, Fault, FaultsError, InvalidError, TooOldError
+from notifyd.errors import (
+    EventIdConflictError,
+    Fault,
+    FaultsError,
+    InvalidError,
+    TooOldError,
+    UnavailableError,
+)
 from notifyd.flow.queues import Admission, PlanningQueue
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -96,8 +104,8 @@ class Ingest:
     ) -> Accepted:
         """Accept one of Task Runner's events.
 
-        Raises `InvalidError`, `TooOldError`, `EventIdConflictError`, `OverloadedError` or `StoreError`; then
-        nothing is stored, but for a `StoreError`, after which the same event can be sent again.
+        Raises `InvalidError`, `TooOldError`, `EventIdConflictError`, `OverloadedError`, `BacklogFullError` or
+        `StoreError`; then nothing is stored, but for a `StoreError`, after which the same event can be sent again.
         """
         registry, now = self._current(), self._clock()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
@@ -107,11 +115,10 @@ class Ingest:
         _check_token(event, content)
         identity = registry.keyring.identify(EVENT_CONTENT, content)
         row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
-        leased = self._admission.admit(row)
         subject, advance = _subject(event, registry, now, row)
         lease = registry.settings.dispatch.lease
         same = partial(_same, content, registry.keyring)
-        return await self._append(Append(row, subject, advance, leased, lease, same))
+        return await self._append(Append(row, subject, advance, lease=lease, same=same))
 
     async def cloud_event(
         self,
@@ -125,7 +132,7 @@ class Ingest:
         registry, now = self._current(), self._clock()
         _check_cloud_time(event, "", registry, now)
         posted = Posted(event, document, tenant)
-        return await self._append(self._cloud_append(posted, principal, correlation_id, registry, now))
+        return await self._append(_cloud_append(posted, principal, correlation_id, registry, now))
 
     async def cloud_events(
         self, batch: Sequence[Posted], principal: Principal, correlation_id: str
@@ -136,8 +143,12 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_cloud_times(batch, registry, now)
-        appends = [self._cloud_append(one, principal, correlation_id, registry, now) for one in batch]
-        appended = await self._store.append_all(appends) if appends else []
+        wanted = [_cloud_append(one, principal, correlation_id, registry, now) for one in batch]
+        with self._admitted(wanted) as appends:
+            return self._all_accepted(appends, await self._store.append_all(appends) if appends else [])
+
+    def _all_accepted(self, appends: Sequence[Append], appended: Sequence[Appended]) -> list[Accepted]:
+        """Raises `EventIdConflictError`."""
         pairs = list(zip(appends, appended, strict=True))
         faults = [
             Fault(pointer(index, "id"), self._conflict(append))
@@ -148,31 +159,27 @@ class Ingest:
             raise EventIdConflictError("the batch is not taken", faults)
         return [self._accepted(append, one) for append, one in pairs]
 
-    def _cloud_append(
-        self, posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant
-    ) -> Append:
-        """Raises `OverloadedError`."""
-        content = canonical(posted.document)
-        identity = registry.keyring.identify(EVENT_CONTENT, content)
-        row = cloud_row(
-            posted.event,
-            posted.document,
-            posted.tenant,
-            principal.name,
-            correlation_id,
-            now,
-            registry,
-            identity,
-        )
-        leased = self._admission.admit(row)
-        same = partial(_same, content, registry.keyring)
-        return append_as_is(row, leased=leased, lease=registry.settings.dispatch.lease, same=same)
+    @contextmanager
+    def _admitted(self, appends: Sequence[Append]) -> Iterator[list[Append]]:
+        """A block in which these become durable: each leased to this node or not, as far as memory has room.
 
-    async def _append(self, append: Append) -> Accepted:
-        appended = await self._store.append(append)
-        if not (appended.fresh or append.same(appended.event)):
-            raise EventIdConflictError(self._conflict(append))
-        return self._accepted(append, appended)
+        Raises `OverloadedError` or `BacklogFullError`, and counts the events by the problem's code.
+        """
+        with ExitStack() as room:
+            try:
+                leases = room.enter_context(self._admission.admit([one.event for one in appends]))
+            except UnavailableError as error:
+                for one in appends:
+                    self._metrics.event(self._metrics.kind(one.event.kind), error.code).inc()
+                raise
+            yield [evolve(one, leased=leased) for one, leased in zip(appends, leases, strict=True)]
+
+    async def _append(self, wanted: Append) -> Accepted:
+        with self._admitted([wanted]) as (append,):
+            appended = await self._store.append(append)
+            if not (appended.fresh or append.same(appended.event)):
+                raise EventIdConflictError(self._conflict(append))
+            return self._accepted(append, appended)
 
     def _accepted(self, append: Append, appended: Appended) -> Accepted:
         stored = appended.event
@@ -199,6 +206,25 @@ class Ingest:
     def _conflict(self, append: Append) -> str:
         self._metrics.event(self._metrics.kind(append.event.kind), "conflict").inc()
         return f"event {append.event.event_id!r} is known with another content"
+
+
+def _cloud_append(
+    posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant
+) -> Append:
+    content = canonical(posted.document)
+    identity = registry.keyring.identify(EVENT_CONTENT, content)
+    row = cloud_row(
+        posted.event,
+        posted.document,
+        posted.tenant,
+        principal.name,
+        correlation_id,
+        now,
+        registry,
+        identity,
+    )
+    same = partial(_same, content, registry.keyring)
+    return append_as_is(row, lease=registry.settings.dispatch.lease, same=same)
 
 
 def _answer(event: Event) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import Final, TypeAlias
 
@@ -17,6 +17,7 @@ from attrs import Factory, define, evolve, field, frozen
 from notifyd.config.settings import Backoff, Rate
 from notifyd.errors import Reason
 from notifyd.flow.memory import Share, delivery_size
+from notifyd.flow.waiting import Waiting
 from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message
 
 BREAKER_THRESHOLD: Final = 5
@@ -28,8 +29,12 @@ BREAKER_INTERVAL: Final = 5 * SECOND
 CAPACITY: Final = 4000
 """How many deliveries a lane keeps in memory. The rest waits in the store."""
 
+CLAIMED: Final = 3000
+"""Up to how many of them a lane claims from the store: the rest is for tenants who bring something new."""
+
+TENANT_CAPACITY: Final = 2000
 FLOW_CAPACITY: Final = 1000
-"""How many of them may belong to one tenant and rule, so that no one fills the lane alone."""
+"""How many of them may belong to one tenant, and to one of its rules, so that no one fills the lane alone."""
 
 Flow: TypeAlias = tuple[str, str]
 
@@ -151,57 +156,73 @@ class Breaker:
 
 
 class FairQueue:
-    """First in, first out within a flow; between flows, each in turn. What it holds counts in `share`."""
+    """First in, first out within a flow; between tenants each in turn, and so between the rules of a tenant.
+
+    What it holds counts in `share`.
+    """
 
     def __init__(self, share: Share | None = None) -> None:
         self._share = share or Share()
-        self._flows: OrderedDict[Flow, deque[Job]] = OrderedDict()
-        self._held: Counter[Flow] = Counter()
-        self._size = 0
+        self._tenants: OrderedDict[str, OrderedDict[str, deque[Job]]] = OrderedDict()
+        self._waiting = Waiting()
+        self._held: Counter[Flow | str] = Counter()  # bytes of each flow, and of each tenant
 
     def __len__(self) -> int:
-        return self._size
+        return self._waiting.total
 
     def __iter__(self) -> Iterator[Job]:
-        return (job for flow in self._flows.values() for job in flow)
+        return (job for rules in self._tenants.values() for jobs in rules.values() for job in jobs)
 
-    def waiting(self, flow: Flow) -> int:
-        return len(self._flows.get(flow, ()))
+    def waiting(self, tenant: str, rule: str | None = None) -> int:
+        """How many of a tenant, or of one of its rules."""
+        if rule is None:
+            return self._waiting.of(tenant)
+        rules = self._tenants.get(tenant)
+        return len(rules[rule]) if rules and rule in rules else 0
 
-    def held(self, flow: Flow) -> int:
-        """Bytes of a flow."""
-        return self._held[flow]
+    def held(self, whose: Flow | str) -> int:
+        """Bytes of a flow, or of a tenant."""
+        return self._held[whose]
 
     def push(self, job: Job) -> None:
-        self._flows.setdefault(job.flow, deque()).append(job)
+        tenant, rule = job.flow
+        self._tenants.setdefault(tenant, OrderedDict()).setdefault(rule, deque()).append(job)
         self._count(job, 1)
 
     def pop(self) -> Job:
-        flow, jobs = next(iter(self._flows.items()))
+        tenant, rules = next(iter(self._tenants.items()))
+        rule, jobs = next(iter(rules.items()))
         job = jobs.popleft()
-        if jobs:
-            self._flows.move_to_end(flow)
+        rules.move_to_end(rule)
+        self._tenants.move_to_end(tenant)
         self._count(job, -1)
         return job
 
     def drop(self, size: int) -> list[Job]:
         """Take out what came last, of each flow in turn, until it makes `size` bytes or is all there is."""
         dropped: list[Job] = []
-        while self._flows and size > 0:
-            flow, jobs = next(reversed(self._flows.items()))
+        while self._tenants and size > 0:
+            tenant, rules = next(reversed(self._tenants.items()))
+            rule, jobs = next(reversed(rules.items()))
             job = jobs.pop()
-            self._flows.move_to_end(flow, last=False)
+            rules.move_to_end(rule, last=False)
+            self._tenants.move_to_end(tenant, last=False)
             self._count(job, -1)
             dropped.append(job)
             size -= job.size
         return dropped
 
     def _count(self, job: Job, change: int) -> None:
-        self._size += change
-        self._held[job.flow] += change * job.size
+        tenant, rule = job.flow
+        self._waiting.add(tenant, change)
         self._share.add(change * job.size)
-        if not self._flows[job.flow]:
-            del self._flows[job.flow], self._held[job.flow]
+        for whose in (tenant, job.flow):
+            self._held[whose] += change * job.size
+        rules = self._tenants[tenant]
+        if not rules[rule]:
+            del rules[rule], self._held[job.flow]
+        if not rules:
+            del self._tenants[tenant], self._held[tenant]
 
     def renew(self, asked: Collection[str], held: Collection[str], until: Instant) -> None:
         """Of the deliveries asked about, those that are held are leased until then; forget the others."""
@@ -214,9 +235,9 @@ class FairQueue:
 
     def clear(self) -> list[Job]:
         jobs = list(self)
-        self._flows.clear()
+        self._tenants.clear()
         self._held.clear()
-        self._size = 0
+        self._waiting.reset({})
         self._share.add(-sum(job.size for job in jobs))
         return jobs
 
@@ -236,7 +257,7 @@ class LaneSnapshot:
 class Lane:
     """A channel's queue and its limits. They outlive a reload; the channel itself is looked up each time.
 
-    `backlog` counts the lane's open deliveries, in memory or not. `due` is when the store may have one to
+    `waiting` counts the lane's open deliveries, in memory or not. `due` is when the store may have one to
     give back, as far as this node knows. `held_back`: the configuration lets nothing go, as the log has told.
     """
 
@@ -247,7 +268,7 @@ class Lane:
     running: dict[str, Job] = field(factory=dict)
     breaker: Breaker = field(factory=Breaker)
     bucket: TokenBucket | None = None
-    backlog: int = 0
+    waiting: Waiting = field(factory=Waiting)
     due: Instant | None = None
     timer: asyncio.TimerHandle | None = None
     last_success: Attempt | None = None
@@ -272,17 +293,32 @@ class Lane:
         else:
             self.last_failure = made
 
+    @property
+    def backlog(self) -> int:
+        return self.waiting.total
+
     def room(self) -> int:
-        """How many more jobs fit into memory: as they come at least one, for there to be something to do."""
-        fits = self.share.room > 0 or not self.in_memory
-        return max(0, CAPACITY - self.in_memory) if fits else 0
+        """How many more jobs may be claimed: as they come at least one, for there to be something to do."""
+        fits = self.room_in_bytes > 0 or not self.in_memory
+        return max(0, CLAIMED - self.in_memory) if fits else 0
+
+    @property
+    def room_in_bytes(self) -> int:
+        """For what is claimed. As much as the lane holds stays free, for tenants who bring something new."""
+        return max(0, self.share.room - self.share.held)
 
     def takes(self, job: Job) -> bool:
-        """Does this job fit into memory beside the others, and beside those of its own flow?"""
+        """Does this new job fit into memory beside the others, and beside those of its tenant and of its flow?"""
         if not self.in_memory:
             return True
-        rows = min(self.room(), FLOW_CAPACITY - self.queue.waiting(job.flow))
-        return rows > 0 and self.share.room - self.queue.held(job.flow) >= job.size
+        tenant, rule = job.flow
+        rows = min(
+            CAPACITY - self.in_memory,
+            TENANT_CAPACITY - self.queue.waiting(tenant),
+            FLOW_CAPACITY - self.queue.waiting(tenant, rule),
+        )
+        held = self.queue.held(tenant) + self.queue.held(job.flow)
+        return rows > 0 and self.share.room - held >= job.size
 
     def show(self, ids: Collection[str], until: Instant) -> None:
         """Note which running attempts the store shows as being sent, leased until then."""
@@ -299,6 +335,11 @@ class Lane:
     @property
     def in_memory(self) -> int:
         return len(self.queue) + len(self.running)
+
+    def recount(self, stored: Mapping[str, int]) -> None:
+        """Open deliveries by tenant, as the store counts them; what has come since is in memory."""
+        here = Counter(job.delivery.tenant for job in (*self.queue, *self.running.values()))
+        self.waiting.reset({tenant: max(stored.get(tenant, 0), here[tenant]) for tenant in {*stored, *here}})
 
     @property
     def beyond_memory(self) -> bool:

@@ -246,7 +246,7 @@ class Planner:
 
     async def _catch_up(self) -> None:
         try:
-            found = await self.sweep()
+            found = await self._sweep()
         except StoreError as error:
             log.warning("planning waits for the store: %s", error)
             await asyncio.sleep(_PAUSE)
@@ -255,12 +255,15 @@ class Planner:
 
     async def sweep(self) -> int:
         """Plan what was accepted and never planned, by a node that died or a queue that was full."""
+        return len(await self._sweep())
+
+    async def _sweep(self) -> Sequence[Event]:
         now = self._clock()
         lease = self._current().settings.dispatch.lease
         events = await self._store.claim_unplanned(self._node, now, now + lease, _BATCH, size=_BATCH_SIZE)
         if events:
             await self._patiently(events)
-        return len(events)
+        return events
 
     async def _patiently(self, events: Sequence[Event]) -> None:
         """Plan `events` as soon as the store takes it."""

@@ -69,7 +69,6 @@ class Tally:
             self._metrics.backlog.labels(channel).set(waiting)
             self._metrics.breaker_open.labels(channel).set(opened[channel])
 
-    def retry_after(self, waiting: int, limit: int) -> float:
-        """Seconds until a tenth of `limit` has drained at the present rate: then there is room to come back to."""
-        seconds = (waiting - 0.9 * limit) / max(self._drain_rate, 1.0)
-        return min(max(1.0, seconds), _MAX_RETRY_AFTER)
+    def seconds_for(self, count: float) -> float:
+        """Seconds until so many have gone at the present rate, for a caller to come back after."""
+        return min(max(1.0, count / max(self._drain_rate, 1.0)), _MAX_RETRY_AFTER)

@@ -16,6 +16,7 @@ from notifyd.approval.notices import NOTIFYD
 from notifyd.config.load import frozen_changes
 from notifyd.config.settings import Settings
 from notifyd.errors import ConfigError, StoreError
+from notifyd.flow.admission import SharedBacklog
 from notifyd.flow.decide import Decisions
 from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
@@ -143,6 +144,12 @@ class App:
         )
         budgets = Budgets(self._store, self._nodes)
         sending: dict[str, Any] = {"dispatch_queue": self._dispatcher}
+        admission = SharedBacklog(
+            current=self._current,
+            **planning,
+            deliveries=self._dispatcher.waiting,
+            seconds_for=self._dispatcher.seconds_for,
+        )
         self._planner = Planner(**counted, **planning, **sending, budgets=budgets, node=node)
         self._digests = Digests(**counted, **sending, budgets=budgets)
         self._effects = Effects(**counted, **planning, **sending)
@@ -157,7 +164,7 @@ class App:
         )
         self._services = Services(
             **counted,
-            ingest=Ingest(**counted, **planning, admission=self._dispatcher),
+            ingest=Ingest(**counted, **planning, admission=admission),
             decisions=Decisions(**counted, effect_queue=self._effects),
             effects=self._effects,
             dispatcher=self._dispatcher,

@@ -216,9 +216,13 @@ class AttemptRecord:
 
 @frozen
 class LaneBacklog:
+    """How many open deliveries of a tenant wait in a lane, and when the oldest of them was created."""
+
     lane: str
     channel: str
+    tenant: str
     waiting: int
+    oldest: Instant
 
 
 @frozen
@@ -342,7 +346,7 @@ class Store(Upkeep, Protocol):
     # -- dispatching --------------------------------------------------------------------------------------
 
     async def backlog(self) -> list[LaneBacklog]:
-        """How many open deliveries wait in each lane. Read at start; counted in memory afterwards."""
+        """What waits in each lane of each tenant. Read at start; counted in memory afterwards."""
         ...
 
     async def claim_due(
@@ -364,7 +368,8 @@ class Store(Upkeep, Protocol):
         always due; `overdue_only` asks for such rows alone. A row due after `horizon`, or further ahead than
         its creation is from its deadline, was stamped by a clock that has been set back since: it is due too.
 
-        Where more are due than `limit`, each tenant and rule has its share, however long others have waited.
+        Where more are due than `limit`, each tenant has its share, and within it each rule, however long others
+        have waited.
         `size` is how many bytes their messages may have in all; the first is taken whatever it has.
         """
         ...

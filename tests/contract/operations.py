@@ -43,7 +43,7 @@ _LIST: Final[Faults] = (problems.InvalidQueryError, problems.InvalidCursorError,
 _STORE: Final[Faults] = (errors.StoreError,)
 _INGEST: Final[Faults] = (
     *(*_BODY, *_STORE),
-    *(errors.TooOldError, errors.EventIdConflictError, errors.OverloadedError),
+    *(errors.TooOldError, errors.EventIdConflictError, errors.OverloadedError, errors.BacklogFullError),
 )
 _DECIDE: Final[Faults] = (
     *(*_BODY, *_STORE, errors.NotFoundError, errors.GrantMissingError, errors.SelfApprovalError),

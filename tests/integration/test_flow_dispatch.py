@@ -627,8 +627,8 @@ def in_memory(way: Flow) -> int:
     texts = [
         sys.getsizeof(job.delivery.message) for lane in lanes for job in [*lane.queue, *lane.running.values()]
     ]
-    planning: Any = way.app._planner._planning_queue._events
-    return sum(texts) + sum(sys.getsizeof(event.body) for event, _ in planning._queue)
+    planning = way.app._planner._planning_queue._tenants.values()
+    return sum(texts) + sum(sys.getsizeof(event.body) for events in planning for event, _ in events)
 
 
 async def test_deliveries_that_do_not_fit_into_memory_wait_in_the_store_and_all_are_sent(
@@ -688,7 +688,8 @@ async def test_a_full_lane_with_something_due_does_not_make_the_dispatcher_spin(
         (row,) = await _planned(way)
         lane = way.app._dispatcher._lanes["team"]
         await until(lambda: not lane.running)
-        lane.due, lane.backlog = way.clock() - SECOND, CAPACITY + 10
+        lane.due = way.clock() - SECOND
+        lane.waiting.add("acme", CAPACITY + 10)
         lane.running = {str(number): Job(row) for number in range(CAPACITY)}
         assert way.app._dispatcher._pause() > 0.5
         lane.running.clear()

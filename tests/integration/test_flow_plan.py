@@ -194,7 +194,7 @@ async def test_an_event_that_no_rule_matches_is_planned_once_and_for_all(tmp_pat
         calls = way.store.calls.count("fix_plans")
         await way.post(events.updated(at=way.clock()))
         await until(lambda: way.store.calls.count("fix_plans") > calls)
-        assert way.app._planner._planning_queue.waiting == 0
+        assert way.app._planner._planning_queue.waiting.total == 0
         assert (await way.unplanned(), len(await way.deliveries())) == ([], 1)
 
 
@@ -205,7 +205,7 @@ async def test_an_event_of_a_kind_that_no_rule_names_never_waits_for_a_plan(tmp_
             await way.cloud(events.cloud_event(at=way.clock())),
         ):
             assert accepted.fresh
-        assert way.app._planner._planning_queue.waiting == 0
+        assert way.app._planner._planning_queue.waiting.total == 0
         assert await way.unplanned() == []
         await way.ask()
         assert [event.kind for event in await way.unplanned()] == ["pack.approval"]

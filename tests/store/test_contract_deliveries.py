@@ -140,6 +140,28 @@ async def test_each_tenant_and_rule_has_its_share_of_a_claim(store: Store) -> No
     assert [one for one in claimed if one.startswith("a")] == ["a00", "a01", "a02", "a03", "a04"]
 
 
+async def test_a_tenant_with_many_rules_has_no_more_of_a_claim_than_one_with_a_single_rule(
+    store: Store,
+) -> None:
+    many = [delivery(f"a{n:02}", rule=f"rule-{n}", next_attempt_at=NOW - HOUR) for n in range(20)]
+    late = [delivery(f"b{n}", tenant="globex") for n in range(4)]
+    await insert(store, *many, *late)
+    claimed = await claim_ids(store, limit=8)
+    assert sorted(one for one in claimed if one.startswith("b")) == ["b0", "b1", "b2", "b3"]
+    assert len(claimed) == 8
+
+
+async def test_who_comes_last_by_name_is_not_last_where_a_claim_takes_one(store: Store) -> None:
+    flood = [delivery(f"a{n:02}", next_attempt_at=NOW - HOUR) for n in range(30)]
+    later = [delivery(f"l{n}", tenant="initech", next_attempt_at=NOW + HOUR) for n in range(3)]
+    await insert(store, *flood, *later, delivery("z", tenant="zeta"))
+    claimed: list[str] = []
+    while "z" not in claimed:
+        (one,) = await claim_ids(store, limit=1)  # never nothing, though some have nothing that is due
+        claimed.append(one)
+    assert len(claimed) < 25
+
+
 async def test_a_lease_stamped_by_a_clock_gone_wrong_is_void(store: Store) -> None:
     await insert(store, leased(lease_until=NOW + 1000 * 24 * HOUR))
     assert await claim_ids(store) == ["d1"]
@@ -394,18 +416,26 @@ async def test_a_delivery_about_no_approval_waits_for_none(store: Store) -> None
 # --- ledger ------------------------------------------------------------------------------------------------
 
 
-async def test_the_backlog_counts_open_deliveries_by_lane(store: Store) -> None:
+async def test_the_backlog_counts_open_deliveries_by_lane_and_tenant_and_knows_the_oldest(
+    store: Store,
+) -> None:
     lane = "resume:https://runner.acme.example"
     await insert(
         store,
-        delivery("d1"),
+        leased("d0", created_at=NOW - HOUR),
+        delivery("d1", created_at=NOW - MINUTE),
         leased("d2"),
-        leased("d3"),
+        delivery("d3", tenant="globex"),
         delivery("d4", channel=RESUME_CHANNEL, lane=lane),
+        delivery("held", created_at=NOW - HOUR, window="w", window_start=NOW, next_attempt_at=NOW + HOUR),
     )
-    await store.record(ended(leased("d3")))
-    backlog = sorted(await store.backlog(), key=lambda one: one.lane)
-    assert backlog == [LaneBacklog(lane, RESUME_CHANNEL, 1), LaneBacklog("slack", "slack", 2)]
+    await store.record(ended(leased("d0", created_at=NOW - HOUR)))
+    backlog = sorted(await store.backlog(), key=lambda one: (one.lane, one.tenant))
+    assert backlog == [
+        LaneBacklog(lane, RESUME_CHANNEL, TENANT, 1, NOW),
+        LaneBacklog("slack", "slack", TENANT, 2, NOW - MINUTE),
+        LaneBacklog("slack", "slack", "globex", 1, NOW),
+    ]
 
 
 async def test_a_delivery_of_another_tenant_is_not_there(store: Store) -> None:

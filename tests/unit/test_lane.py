@@ -16,8 +16,9 @@ from notifyd.errors import Reason
 from notifyd.flow.lane import (
     BREAKER_INTERVAL,
     BREAKER_THRESHOLD,
-    CAPACITY,
+    CLAIMED,
     FLOW_CAPACITY,
+    TENANT_CAPACITY,
     Breaker,
     BreakerState,
     FairQueue,
@@ -221,7 +222,7 @@ flows = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), max_s
 
 
 @given(flows)
-def test_nothing_is_lost_and_nobody_waits_for_more_than_one_of_each_other_flow(
+def test_nothing_is_lost_and_tenants_take_turns_as_do_the_rules_of_each(
     arrivals: list[tuple[str, str]],
 ) -> None:
     queue = FairQueue()
@@ -232,8 +233,12 @@ def test_nothing_is_lost_and_nobody_waits_for_more_than_one_of_each_other_flow(
     for flow in set(arrivals):
         own = [int(one.delivery.id) for one in left if one.flow == flow]
         assert own == sorted(own)
-    kinds = len(set(arrivals))
-    assert len({one.flow for one in left[:kinds]}) == kinds
+    tenants = {tenant for tenant, _ in arrivals}
+    assert {one.delivery.tenant for one in left[: len(tenants)]} == tenants
+    for tenant in tenants:
+        rules = {rule for of, rule in arrivals if of == tenant}
+        own_rules = [one.delivery.rule for one in left if one.delivery.tenant == tenant]
+        assert set(own_rules[: len(rules)]) == rules
 
 
 def test_what_belongs_to_somebody_else_by_now_is_dropped_and_the_rest_keeps_its_order() -> None:
@@ -273,25 +278,51 @@ def test_clearing_gives_everything_back() -> None:
     queue.push(job("a"))
     queue.push(job("b", tenant="globex"))
     assert ids(queue.clear()) == ["a", "b"]
-    assert (len(queue), queue.waiting(("acme", "approvals"))) == (0, 0)
+    assert (len(queue), queue.waiting("acme", "approvals")) == (0, 0)
 
 
 # --- the lane ----------------------------------------------------------------------------------------------
 
 
 def lane(*names: str) -> Lane:
-    made = Lane("team", "team", backlog=len(names))
+    made = Lane("team", "team")
+    made.waiting.add("acme", len(names))
     for name in names:
         made.queue.push(job(name))
     return made
 
 
-def test_one_rule_of_one_tenant_cannot_fill_a_lane_alone() -> None:
+def test_one_rule_of_one_tenant_cannot_fill_a_lane_alone_nor_can_one_tenant() -> None:
     made = lane(*(str(number) for number in range(FLOW_CAPACITY)))
     assert not made.takes(job("next"))
     assert made.takes(job("next", rule="other"))
+    assert made.room() == CLAIMED - FLOW_CAPACITY
+    for number in range(TENANT_CAPACITY - FLOW_CAPACITY):
+        made.queue.push(job(f"other-{number}", rule="other"))
+    assert not made.takes(job("next", rule="third"))
     assert made.takes(job("next", tenant="globex"))
-    assert made.room() == CAPACITY - FLOW_CAPACITY
+
+
+def test_what_is_claimed_leaves_room_for_a_tenant_that_brings_something_new() -> None:
+    made = lane(*(str(number) for number in range(CLAIMED)))
+    assert made.room() == 0
+    assert not made.takes(job("next"))
+    assert made.takes(job("next", tenant="globex"))
+    memory = Memory(lambda: 1000)
+    made = Lane("team", "team", Share(memory))
+    while made.room():
+        made.queue.push(sized(f"{len(made.queue)}", 10))
+    assert not made.takes(sized("next", 10))
+    assert made.takes(evolve(sized("next", 10), delivery=job("next", tenant="globex").delivery))
+
+
+def test_a_count_by_the_store_does_not_forget_what_has_come_since() -> None:
+    made = lane("a", "b")
+    made.start(NOW)
+    made.recount({"acme": 1, "globex": 3})
+    assert (made.waiting.of("acme"), made.waiting.of("globex"), made.backlog) == (2, 3, 5)
+    made.recount({})
+    assert made.backlog == 2
 
 
 def sized(name: str, size: int, rule: str = "approvals") -> Job:
@@ -310,16 +341,16 @@ def filled(made: Lane, size: int, rule: str = "approvals") -> int:
 def test_a_lane_that_stands_still_leaves_others_and_each_flow_leaves_its_lane_room_in_bytes() -> None:
     memory = Memory(lambda: 1200)
     first, second = (Lane(name, name, Share(memory)) for name in ("first", "second"))
-    assert filled(first, 10) == 400
-    assert filled(first, 10, rule="other") == 140
-    assert filled(second, 10) == 220
+    assert filled(first, 10) == 300
+    assert filled(first, 10, rule="other") == 80
+    assert filled(second, 10) == 210
     assert memory.used < 1200
     assert filled(first, 10) == 0
 
 
 def test_a_lane_with_nothing_in_memory_takes_one_however_large_it_is() -> None:
     made = Lane("team", "team", Share(Memory(lambda: 10)))
-    assert made.room() == CAPACITY
+    assert made.room() == CLAIMED
     assert made.takes(sized("large", 1000))
     made.queue.push(sized("large", 1000))
     assert not made.takes(sized("small", 1))
@@ -378,7 +409,7 @@ def test_a_lane_knows_what_it_holds_and_whether_the_store_has_more() -> None:
     made.start(NOW)
     assert made.held() == {"a", "b"}
     assert not made.beyond_memory
-    made.backlog = 3
+    made.waiting.add("globex")
     assert made.beyond_memory
 
 

@@ -56,6 +56,7 @@ STATUS = {
     "invalid_event": 422,
     "too_old": 422,
     "overloaded": 429,
+    "backlog_full": 503,
     "internal": 500,
     "channel_failed": 502,
     "unavailable": 503,

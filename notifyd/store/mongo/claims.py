@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Collection as Ids
-from collections.abc import Mapping
-from itertools import chain, zip_longest
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from attrs import define, field, frozen
@@ -23,11 +24,15 @@ from notifyd.model import Instant
 from notifyd.store.mongo.base import LEASE_CEILING
 from notifyd.store.mongo.driver import Collection, Document, Filter
 from notifyd.store.mongo.schema import CLAIMABLE, QUEUE
+from notifyd.store.turns import Flow, in_turn, to_ask
 
 _ROUNDS: Final = 3
 _WIDEST: Final = 16
 _REMEMBERED: Final = 5.0
 """For how many seconds a scan for flows is good."""
+
+_AT_ONCE: Final = 64
+"""How many flows are asked at the same time."""
 
 _ORDER: Final = [("claim_at", 1), ("position", 1)]
 
@@ -36,7 +41,7 @@ _ORDER: Final = [("claim_at", 1), ("position", 1)]
 class Wanted:
     """What is to be claimed, beside being claimable: documents that meet `where`, up to `limit`.
 
-    `in_turn` names the fields whose values each have their share where more is due than is wanted; what they are
+    `in_turn`: where more is due than is wanted, tenants and their rules each have their share; who has something
     is remembered for a while under `part`, the name of this part of the queue. `horizon` is the time beyond which
     no due time can be meant; `due_only` looks at no due time that cannot be meant. `size` is how many bytes the
     field `text` may have in all of them; the first is taken whatever it has.
@@ -48,7 +53,7 @@ class Wanted:
     passed_over: Ids[str] = ()
     horizon: Instant | None = None
     due_only: bool = False
-    in_turn: tuple[str, ...] = ()
+    in_turn: bool = False
     part: str = ""
     size: int | None = None
     text: str = ""
@@ -89,7 +94,7 @@ class Queue:
 
     collection: Collection
     _spread: int = 1  # how many times as many candidates as are wanted
-    _known: dict[str, tuple[float, list[Document]]] = field(factory=dict)  # flows, and when to look anew
+    _known: dict[str, tuple[float, list[Flow]]] = field(factory=dict)  # flows, and when to look anew
 
     async def claim(self, wanted: Wanted, change: Mapping[str, Any]) -> list[Document]:
         """Make `change` to what can be claimed, and answer it as it is then."""
@@ -119,15 +124,28 @@ class Queue:
         found = await self._first(wanted, wanted.where, count)
         if len(found) < count or not wanted.in_turn:
             return found
-        flows = await self._flows(wanted)
-        if len(flows) < 2:
-            return found
-        each = count if len(flows) < 8 else max(1, 2 * count // len(flows))
-        stretches = await asyncio.gather(
-            *(self._first(wanted, {**wanted.where, **flow}, each) for flow in flows)
-        )
-        in_turn = chain.from_iterable(zip_longest(*stretches))
-        return [one for one in in_turn if one is not None][:count]
+        flows = to_ask(await self._flows(wanted), count)
+        return await self._of_each(wanted, flows, count) if len(flows) > 1 else found
+
+    async def _of_each(self, wanted: Wanted, flows: Sequence[Flow], count: int) -> list[Document]:
+        rules = Counter(tenant for tenant, _ in flows)
+        found: dict[Flow, list[Document]] = {}
+        for start in range(0, len(flows), _AT_ONCE):
+            some = flows[start : start + _AT_ONCE]
+            stretches = await asyncio.gather(
+                *(
+                    self._first(
+                        wanted,
+                        {**wanted.where, "tenant": tenant, "rule": rule},
+                        min(count, 1 + 4 * count // (len(rules) * rules[tenant])),
+                    )
+                    for tenant, rule in some
+                )
+            )
+            found |= {flow: rows for flow, rows in zip(some, stretches, strict=True) if rows}
+            if len(found) >= count:
+                break
+        return list(islice(in_turn(found), count))
 
     async def _first(self, wanted: Wanted, where: Filter, count: int) -> list[Document]:
         """Ids, and sizes if wanted, of the longest due, after those that nobody can have meant to wait so long."""
@@ -140,15 +158,15 @@ class Queue:
             found += await self.collection.find(both, fields=fields, sort=_ORDER, limit=count)
         return [one for one in found if one.get("id") not in wanted.passed_over]
 
-    async def _flows(self, wanted: Wanted) -> list[Document]:
-        """Each combination of `in_turn` that is in the queue: a scan of its index, so only in a backlog."""
+    async def _flows(self, wanted: Wanted) -> list[Flow]:
+        """Each tenant and rule that is in the queue: a scan of its index, so only in a backlog."""
         until, flows = self._known.get(wanted.part, (0.0, []))
         if time.monotonic() >= until:
-            names = {name: f"${name}" for name in wanted.in_turn}
+            names = {"tenant": "$tenant", "rule": "$rule"}
             found = await self.collection.aggregate(
                 {"$match": {**wanted.where, **CLAIMABLE}}, {"$group": {"_id": names}}, {"$sort": {"_id": 1}}
             )
-            flows = [one["_id"] for one in found]
+            flows = [(one["_id"]["tenant"], one["_id"]["rule"]) for one in found]
             self._known[wanted.part] = time.monotonic() + _REMEMBERED, flows
         return flows
 

@@ -183,9 +183,18 @@ async def has_earlier(base: Base, delivery: Delivery) -> bool:
 
 
 async def backlog(base: Base) -> list[LaneBacklog]:
-    waiting = {"_id": "$lane", "channel": {"$first": "$channel"}, "waiting": {"$sum": 1}}
+    waiting = {
+        "_id": {"lane": "$lane", "tenant": "$tenant", "channel": "$channel"},
+        "waiting": {"$sum": 1},
+        "oldest": {"$min": "$created_at"},
+    }
     lanes = await base.deliveries.aggregate({"$match": CLAIMABLE}, {"$group": waiting}, hint=QUEUE)
-    return [LaneBacklog(one["_id"], one["channel"], one["waiting"]) for one in lanes]
+    return [
+        LaneBacklog(
+            one["_id"]["lane"], one["_id"]["channel"], one["_id"]["tenant"], one["waiting"], one["oldest"]
+        )
+        for one in lanes
+    ]
 
 
 # --- ledger ------------------------------------------------------------------------------------------------

@@ -145,7 +145,7 @@ class MongoStore:
             where["deadline"] = {"$lte": now}
         wanted = Wanted(
             *(where, now, limit, held, horizon, overdue_only),
-            in_turn=("tenant", "rule"),
+            in_turn=True,
             part=lane,
             size=size,
             text="message",

@@ -8,7 +8,7 @@ indexes. A lease is in force while its end is ahead, and only in the life of the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, islice, zip_longest
+from itertools import islice
 from sqlite3 import Connection
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from notifyd.store import MAX_ATTEMPTS_KEPT, NO_MESSAGE, AttemptRecord, Delivery
 from notifyd.store.sqlite import rows
 from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import has_key, sql
+from notifyd.store.turns import Flow, in_turn, to_ask
 
 _COLUMNS: Final = (*rows.DELIVERY, "message")
 _MESSAGE: Final = "JOIN messages ON messages.delivery = deliveries.rowid"
@@ -101,10 +102,11 @@ SELECT EXISTS (
 )
 """
 BACKLOG: Final = """
-SELECT lane, (
-    SELECT channel FROM deliveries AS one WHERE one.lane = every.lane AND one.due_at IS NOT NULL LIMIT 1
-), waiting
-FROM (SELECT lane, count(*) AS waiting FROM deliveries WHERE due_at IS NOT NULL GROUP BY lane) AS every
+SELECT every.lane, channel, every.tenant, waiting, created_at
+FROM (
+    SELECT lane, tenant, count(*) AS waiting, min(rowid) AS oldest
+    FROM deliveries WHERE due_at IS NOT NULL GROUP BY lane, tenant
+) AS every JOIN deliveries ON deliveries.rowid = oldest
 """
 OPEN_WINDOW: Final = """
 SELECT window_start, next_attempt_at FROM deliveries
@@ -172,16 +174,17 @@ def due(
         "horizon": _NEVER if horizon is None else horizon,
     }
     queries = (OVERDUE,) if overdue_only else (FAR_AHEAD, DUE)
-    flows = [
-        [rowid for query in queries for (rowid,) in db.execute(query, {**terms, "tenant": t, "rule": r})]
-        for t, r in _flows(db, lane)
-    ]
-    in_turn = chain.from_iterable(zip_longest(*flows))
-    found = list(islice((rowid for rowid in in_turn if rowid is not None), limit))
-    return rows.within(db, _SIZE, found, size)
+    found: dict[Flow, list[int]] = {}
+    for flow in to_ask(list(_flows(db, lane)), limit):
+        whose = {**terms, "tenant": flow[0], "rule": flow[1]}
+        if due := [rowid for query in queries for (rowid,) in db.execute(query, whose)]:
+            found[flow] = due
+        if len(found) == limit:
+            break
+    return rows.within(db, _SIZE, list(islice(in_turn(found), limit)), size)
 
 
-def _flows(db: Connection, lane: str) -> Iterator[tuple[str, str]]:
+def _flows(db: Connection, lane: str) -> Iterator[Flow]:
     """Each tenant and rule with open rows in a lane: a step over the index for each, not for each row."""
     flow = ("", "")
     while (found := db.execute(NEXT_FLOW, (lane, *flow)).fetchone()) is not None:

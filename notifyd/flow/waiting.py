@@ -1,0 +1,39 @@
+"""How many wait, by tenant: what the shares of a backlog are reckoned by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from attrs import define, field
+
+
+@define(eq=False)
+class Waiting:
+    """A count for each tenant, none of them below zero. What is counted here is counted in `whole` too."""
+
+    whole: Waiting | None = None
+    total: int = 0
+    _tenants: Counter[str] = field(factory=Counter)
+
+    def of(self, tenant: str) -> int:
+        return self._tenants[tenant]
+
+    def tenants(self) -> frozenset[str]:
+        """Those who have something waiting."""
+        return frozenset(self._tenants)
+
+    def add(self, tenant: str, count: int = 1) -> None:
+        """`count` below zero takes away, as far as there is something."""
+        change = max(count, -self._tenants[tenant])
+        self._tenants[tenant] += change
+        if not self._tenants[tenant]:
+            del self._tenants[tenant]
+        self.total += change
+        if self.whole is not None:
+            self.whole.add(tenant, change)
+
+    def reset(self, counts: Mapping[str, int]) -> None:
+        """What was counted anew."""
+        for tenant in self.tenants() | counts.keys():
+            self.add(tenant, counts.get(tenant, 0) - self.of(tenant))
