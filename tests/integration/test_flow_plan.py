@@ -22,7 +22,7 @@ from tests import events
 from tests.fakes import NOW, Channels, NoOptions, TurnableClock, registry
 from tests.flows import RULES, Flow, flow
 from tests.store.makers import event
-from tests.waiting import until
+from tests.waiting import until, until_async
 
 PEOPLE = """
 [resume]
@@ -346,7 +346,11 @@ async def test_a_message_that_cannot_be_rendered_is_dead_from_the_start_and_told
         with pytest.raises(NotRetryableError, match=r"still cannot be rendered: template broken\.en\.txt:1"):
             await way.app._dispatcher.retry("acme", row.id)
         assert await way.delivery(row.id) == row
-        assert AuditName.NOTIFICATION_DEAD in {line.name for line in await way.audit()}
+
+        async def told() -> bool:
+            return AuditName.NOTIFICATION_DEAD in {line.name for line in await way.audit()}
+
+        await until_async(told)
         assert way.channel().received == []
 
 
