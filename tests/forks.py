@@ -36,31 +36,31 @@ LARGEST: Final = 1 << 17
 
 @define
 class Forked:
-    """A process that was forked. Its `returncode` is as `subprocess.Popen` gives it, after a `wait`."""
+    """A process that was forked. Its `returncode` is as `subprocess.Popen` gives it, None while it lives."""
 
     pid: int
     _status: int
     returncode: int | None = None
+    _ended: asyncio.Event = field(factory=asyncio.Event)
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Until it has ended and is reaped. One may wait at a time."""
-        if self.returncode is None:
-            await self._ended()
-            self.returncode = int(os.read(self._status, 16))
-            os.close(self._status)
+        """Until it has ended and is reaped."""
+        await self._ended.wait()
+        assert self.returncode is not None
         return self.returncode
 
-    async def _ended(self) -> None:
-        loop = asyncio.get_running_loop()
-        ended = loop.create_future()
-        loop.add_reader(self._status, ended.set_result, None)
-        try:
-            await ended
-        finally:
-            loop.remove_reader(self._status)
+    def watch(self) -> None:
+        """Learn of its end, in the loop that runs."""
+        asyncio.get_running_loop().add_reader(self._status, self._told)
+
+    def _told(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._status)
+        self.returncode = int(os.read(self._status, 16))
+        os.close(self._status)
+        self._ended.set()
 
 
 @define
@@ -77,7 +77,9 @@ class ForkServer:
     ) -> Forked:
         """Fork one with these arguments, this environment, and `files` as its standard ones."""
         request = json.dumps([list(arguments), dict(environ), str(Path.cwd())]).encode()
-        return await asyncio.to_thread(self._start, request, files)
+        forked = await asyncio.to_thread(self._start, request, files)
+        forked.watch()
+        return forked
 
     def _start(self, request: bytes, files: tuple[int, int, int]) -> Forked:
         with self._turn:

@@ -29,6 +29,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
+from tests.forked import COMMANDS, for_the_interpreter
+from tests.forks import Forked
 from tests.ports import free_port
 from tests.waiting import until, until_async
 
@@ -88,8 +90,8 @@ class DaemonProcess:
     store: str = ""
     environ: Mapping[str, str] = field(factory=dict)
     options: tuple[str, ...] = ()
-    python: str = sys.executable
-    process: asyncio.subprocess.Process | None = None
+    python: str = ""
+    process: asyncio.subprocess.Process | Forked | None = None
     stdout: bytearray = field(factory=bytearray)
     stderr: bytearray = field(factory=bytearray)
     _readers: list[asyncio.Task[None]] = field(factory=list)
@@ -121,19 +123,29 @@ class DaemonProcess:
 
     async def launch(self) -> None:
         """Start the process, and return before it is ready."""
-        self.process = await asyncio.create_subprocess_exec(
-            self.python,
-            *("-m", "notifyd", "serve", "--config", str(self.config_path), *self.options),
-            env=environ_of(self.folder, self.port, self.store) | dict(self.environ),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stderr is not None
+        out, stdout = os.pipe()
+        err, stderr = os.pipe()
+        try:
+            self.process = await self._process(stdout, stderr)
+        finally:
+            os.close(stdout)
+            os.close(stderr)
         self._readers = [
-            asyncio.create_task(_read(self.process.stdout, self.stdout)),
-            asyncio.create_task(_read(self.process.stderr, self.stderr)),
+            asyncio.create_task(_read(out, self.stdout)),
+            asyncio.create_task(_read(err, self.stderr)),
         ]
+
+    async def _process(self, stdout: int, stderr: int) -> asyncio.subprocess.Process | Forked:
+        arguments = ("serve", "--config", str(self.config_path), *self.options)
+        environ = environ_of(self.folder, self.port, self.store) | dict(self.environ)
+        if not self.python and not for_the_interpreter(self.environ):
+            nothing = os.open(os.devnull, os.O_RDONLY)
+            try:
+                return await COMMANDS.start(arguments, environ, (nothing, stdout, stderr))
+            finally:
+                os.close(nothing)
+        command = (self.python or sys.executable, "-m", "notifyd", *arguments)
+        return await asyncio.create_subprocess_exec(*command, env=environ, stdout=stdout, stderr=stderr)
 
     async def begin(self) -> None:
         """Start it for the first time, on another port where the one found free has been taken since."""
@@ -141,7 +153,7 @@ class DaemonProcess:
             try:
                 return await self.start()
             except AssertionError as error:
-                if "address already in use" not in str(error):
+                if "address already in use" not in str(error).lower():
                     raise
                 self.port = free_port()
         return await self.start()
@@ -246,13 +258,14 @@ async def daemon_process(
     store: str = "",
     environ: Mapping[str, str] | None = None,
     options: tuple[str, ...] = (),
-    python: str = sys.executable,
+    python: str = "",
     start: bool = True,
 ) -> AsyncIterator[DaemonProcess]:
     """A daemon in `folder`, ready unless `start` is false, and ended with the block if it lives that long.
 
     `config` is TOML: channels, rules, and whatever differs from the sections it gets by default. `store` is the
-    URL of its database, by default of a file in `folder`. `python` is the interpreter it runs in.
+    URL of its database, by default of a file in `folder`. The daemon is forked from a process that has its imports
+    done, unless `python` names an interpreter to start, or `environ` tells one something.
     """
     async with aiohttp.ClientSession() as session:
         daemon = DaemonProcess(folder, session, free_port(), store, environ or {}, options, python)
@@ -294,6 +307,9 @@ def toml(value: Any) -> str:
     return json.dumps(value)
 
 
-async def _read(stream: asyncio.StreamReader, into: bytearray) -> None:
+async def _read(file: int, into: bytearray) -> None:
+    stream = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(stream)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(file, "rb", 0))
     while data := await stream.read(65536):
         into += data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,8 +119,8 @@ async def test_a_start_with_a_hundred_thousand_pending_is_as_quick_and_loads_few
             folder.mkdir()
         await fill(full / "notifyd.db", waiting("hook", "webhook"), PENDING)
         async with (
-            daemon_process(empty, text, start=False) as idle,
-            daemon_process(full, text, start=False) as busy,
+            daemon_process(empty, text, start=False, python=sys.executable) as idle,
+            daemon_process(full, text, start=False, python=sys.executable) as busy,
         ):
             before, after = await started(idle), await started(busy)
             await until(lambda: len(sink.received) == 4, 60)

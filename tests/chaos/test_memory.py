@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,7 +54,7 @@ async def test_large_events_for_a_channel_that_stands_still_take_bounded_memory_
     tmp_path: Path,
 ) -> None:
     """Without the bound these take 240 MiB more than at the start."""
-    async with HttpSink() as sink, daemon_process(tmp_path, config(sink)) as daemon:
+    async with HttpSink() as sink, daemon_process(tmp_path, config(sink), python=sys.executable) as daemon:
         sink.gate.clear()
         before = resident(daemon)
         await asyncio.gather(*(post_large(daemon, EVENTS // 4) for _ in range(4)))

@@ -11,7 +11,7 @@ from typing import Any, Final
 from notifyd.security.secrets import key_id
 from notifyd.service.app import wall_clock
 from tests import events
-from tests.integration.commands import notifyd
+from tests.forked import notifyd
 from tests.process import SEAL_KEY, TOKEN, DaemonProcess, configure, daemon_process, toml
 from tests.sinks import HttpSink, MailSink, Reply
 from tests.waiting import until, until_async

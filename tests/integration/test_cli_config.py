@@ -18,7 +18,7 @@ import tomli
 from notifyd.cli import COMMANDS
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes
-from tests.integration.commands import notifyd
+from tests.forked import notifyd
 from tests.process import SEAL_KEY, SECRET
 
 GOOD: Final = f"""

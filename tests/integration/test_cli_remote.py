@@ -14,7 +14,7 @@ from notifyd.errors import PermanentError
 from tests import events
 from tests.command import Result
 from tests.daemon import CONFIG, SECRETS, TOKENS, Daemon
-from tests.integration.commands import notifyd as run
+from tests.forked import notifyd as run
 from tests.sinks import HttpSink, Reply
 from tests.waiting import until_async
 

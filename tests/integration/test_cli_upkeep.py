@@ -22,7 +22,7 @@ from notifyd.store.sqlite import open_sqlite
 from notifyd.web import purge
 from tests.command import Result
 from tests.daemon import TOKENS, Daemon
-from tests.integration.commands import notifyd as run
+from tests.forked import notifyd as run
 from tests.process import SEAL_KEY, configure, environ_of
 from tests.store.makers import approval, audit_record, delivery, event, incident
 

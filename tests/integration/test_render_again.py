@@ -18,7 +18,7 @@ from notifyd.store import Aged, CollectionName
 from tests import events
 from tests.daemon import CONFIG, TOKENS, Daemon, daemon
 from tests.flows import Flow, flow, stored_bytes
-from tests.integration.commands import notifyd
+from tests.forked import notifyd
 from tests.waiting import until, until_async
 
 ALICE = "alice@acme.example"

@@ -20,7 +20,7 @@ from notifyd.security.secrets import Keyring, key_id, sealed_under
 from notifyd.store import DeliveryFilter, Page
 from notifyd.web import keys
 from tests.daemon import CONFIG, TOKENS, Answer, Daemon, daemon, until
-from tests.integration.commands import notifyd as run
+from tests.forked import notifyd as run
 from tests.sinks import HttpSink, Reply
 
 OLD, NEW = base64.b64decode("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="), b"n" * 32
