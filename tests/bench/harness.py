@@ -11,14 +11,15 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import aiohttp
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from notifyd.security.signing import sign
 from notifyd.service.app import wall_clock
@@ -65,10 +66,35 @@ class Row:
     """One line of the table: a figure, its limit in the same run, and what it must reach."""
 
     name: str
-    figure: str
-    limit: str = ""
-    ratio: str = ""
+    figure: float
+    limit: float | None = None
+    ratio: float | None = None
     must: str = ""
+    form: str = "{:,.0f}"
+
+    @property
+    def cells(self) -> tuple[str, str, str, str, str]:
+        limit = "" if self.limit is None else self.form.format(self.limit)
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
+        return self.name, self.form.format(self.figure), limit, ratio, self.must
+
+
+def medians(runs: Sequence[Sequence[Row]]) -> list[Row]:
+    """Of each line its median figure, its median limit, and the median of the ratios within a run."""
+    return [
+        evolve(
+            rows[0],
+            figure=median(row.figure for row in rows),
+            limit=_median(row.limit for row in rows),
+            ratio=_median(row.ratio for row in rows),
+        )
+        for rows in zip(*runs, strict=True)
+    ]
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return median(known) if known else None
 
 
 @frozen

@@ -223,7 +223,7 @@ async def apprise(sink: str, count: str, concurrency: str) -> None:
 
     started = time.perf_counter()
     await asyncio.gather(*(worker() for _ in range(int(concurrency))))
-    print(f"{int(count) / (time.perf_counter() - started):,.0f}", flush=True)
+    print(f"{int(count) / (time.perf_counter() - started)}", flush=True)
 
 
 def _event(number: int, now: int) -> Event:

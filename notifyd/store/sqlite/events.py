@@ -39,14 +39,15 @@ def find(db: Connection, tenant: str, key: str) -> Event | None:
 
 
 def append(db: Connection, life: int, request: Append) -> Appended:
-    first = find(db, *request.key) if request.subject is not None else None
+    subject = _subject(db, request.subject)
+    first = None if subject is None else find(db, *request.key)
     if first is not None:
         return Appended(first, fresh=False)
-    advance = request.advance(_subject(db, request.subject))
+    advance = request.advance(subject)
     event = advance.accept(request.event)
     try:
         row = db.execute(_INSERT, rows.event_row(event)).lastrowid
-    except IntegrityError:  # an event that is about nothing else is looked for only here: nearly all are new
+    except IntegrityError:  # where there is no subject it is looked for only here: nearly every key is new
         first = find(db, *request.key)
         if first is None:
             raise
