@@ -8,7 +8,7 @@ awaits the plain objects they gave.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
 import aiohttp
@@ -87,13 +87,15 @@ class ChannelContext:
     """What a channel is opened with. It never sees the store, the config or another channel.
 
     `http` is shared, keeps connections, follows no redirects unless asked, and refuses private addresses that
-    `egress.allow_private` does not name. `clock` gives microseconds since the epoch.
+    `egress.allow_private` does not name. `clock` gives microseconds since the epoch. `signatures(message_id,
+    timestamp, body)` gives notifyd's own signatures, for `sign`: `v1a` under `keys.sign`, none without such a key.
     """
 
     name: str
     http: aiohttp.ClientSession
     logger: logging.Logger
     clock: Clock
+    signatures: Callable[[str, int, bytes], Sequence[str]] = lambda _id, _timestamp, _body: ()
 
 
 @frozen

@@ -9,7 +9,7 @@ from attrs import frozen
 
 from notifyd.config import units
 from notifyd.config.faults import Findings
-from notifyd.config.settings import Auth, Client, Keys, Recipient, Rule, Server, Templates, Tls
+from notifyd.config.settings import Auth, Client, Keys, Recipient, Resume, Rule, Scope, Server, Templates, Tls
 from notifyd.model import RESUME_CHANNEL
 from notifyd.plugin import ChannelType
 from notifyd.security import certificates
@@ -29,6 +29,7 @@ class Draft:
     auth: Auth | None
     clients: Mapping[str, Client | None]
     keys: Keys | None
+    resume: Resume | None
     channel_types: Mapping[str, ChannelType | None]
     rules: tuple[Rule | None, ...]
     rule_channels: tuple[tuple[str, ...] | None, ...]
@@ -63,8 +64,9 @@ def _keys(draft: Draft, findings: Findings) -> None:
     at = findings.under("keys", "seal")
     if not draft.keys.seal:
         at.add('needs at least one key; "notifyd keygen" makes one')
-    for index in _repeated(draft.keys.seal):
-        at.under(index).add("is the same key as an earlier one")
+    for key in ("seal", "sign"):
+        for index in _repeated(getattr(draft.keys, key)):
+            findings.under("keys", key, index).add("is the same key as an earlier one")
 
 
 def _clients(draft: Draft, findings: Findings) -> None:
@@ -98,6 +100,18 @@ def _owned(name: str, client: Client, owners: dict[object, str], at: Findings) -
         owner = owners.setdefault(proof, name)
         if owner != name:
             at.under(key, index).add(f'proves the client "{owner}" too')
+
+
+def _callbacks(draft: Draft, findings: Findings) -> None:
+    """Can what a client asks for be called back? Whoever shows a certificate may have no secret to sign with."""
+    resume, keys = draft.resume, draft.keys
+    if resume is None or keys is None or not resume.allowed_origins or resume.secrets or keys.sign:
+        return
+    for name, client in draft.clients.items():
+        if client and Scope.INGEST in client.scopes and client.certificate_names and not client.hmac_secrets:
+            findings.under("auth", "clients", name).add(
+                "has no hmac_secrets to sign callbacks with: give it one, or set resume.secrets or keys.sign"
+            )
 
 
 def _actors(draft: Draft, findings: Findings) -> None:
@@ -227,6 +241,7 @@ _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _server,
     _tls,
     _clients,
+    _callbacks,
     _actors,
     _keys,
     _channels,

@@ -142,6 +142,7 @@ class _Reader:
             auth=auth,
             clients=clients,
             keys=sections["keys"],
+            resume=sections["resume"],
             channel_types=self._channel_types(),
             rules=rules,
             rule_channels=self._rule_channels(),

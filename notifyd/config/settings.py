@@ -79,6 +79,7 @@ Span: TypeAlias = Annotated[Duration, Bounds(MILLISECOND, LONGEST)]
 """A duration that zero would make senseless."""
 
 SigningSecret: TypeAlias = Annotated[Secret, Signing()]
+SigningKey: TypeAlias = Annotated[Secret, Signing(units.parse_signing_key)]
 Line: TypeAlias = Annotated[str, Text(units.parse_line)]
 Locale: TypeAlias = Annotated[str, Text(units.parse_locale)]
 Zone: TypeAlias = Annotated[str, Text(units.parse_zone)]
@@ -190,6 +191,7 @@ class Auth:
 @frozen
 class Keys:
     seal: tuple[SealKey, ...] = field(default=(), repr=False)
+    sign: tuple[SigningKey, ...] = ()
 
 
 COMMON_OPTIONS: Final = ("rate_limit", "concurrency", "timeout")

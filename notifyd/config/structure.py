@@ -175,10 +175,8 @@ def _float(value: Any) -> float:
 
 def _constrain(value: Any, mark: object, kind: Any) -> Any:
     match mark:
-        case Text(parse):
+        case Text(parse) | Signing(parse):
             return parse(value)
-        case Signing():
-            return units.parse_signing_secret(value)
         case Bounds():
             mark.check(value, _SHOW.get(kind, str))
     return value

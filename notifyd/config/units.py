@@ -27,7 +27,7 @@ from notifyd.security import certificates
 from notifyd.security.jwt import KeySet
 from notifyd.security.names import canonical_name
 from notifyd.security.secrets import HIDDEN, Secret
-from notifyd.security.signing import secret_bytes
+from notifyd.security.signing import secret_bytes, signing_key
 from notifyd.trust import CaFile
 
 Duration = NewType("Duration", int)
@@ -129,9 +129,21 @@ class Text:
     parse: Callable[[str], str]
 
 
+def parse_signing_secret(secret: Secret) -> Secret:
+    secret_bytes(secret)
+    return secret
+
+
+def parse_signing_key(secret: Secret) -> Secret:
+    signing_key(secret)
+    return secret
+
+
 @frozen
 class Signing:
-    """`Annotated[Secret, Signing()]`: a secret written `whsec_<base64>`."""
+    """`Annotated[Secret, Signing()]`: a secret written `whsec_<base64>`; or as another `parse` takes it."""
+
+    parse: Callable[[Secret], Secret] = parse_signing_secret
 
 
 @frozen
@@ -360,11 +372,6 @@ def parse_token_hash(text: str) -> str:
 def parse_certificate_name(text: str) -> str:
     certificates.wanted(parse_line(text))
     return text
-
-
-def parse_signing_secret(secret: Secret) -> Secret:
-    secret_bytes(secret)
-    return secret
 
 
 # --- names ------------------------------------------------------------------------------------------------

@@ -1449,6 +1449,41 @@ public sealed record Health
     public required string Status { get; init; }
 }
 
+/// <summary>The public keys of what notifyd signs by `v1a`. The first one signs.</summary>
+public sealed record KeySet
+{
+    [JsonPropertyName("keys")]
+    public required IReadOnlyList<JsonWebKey> Keys { get; init; }
+}
+
+/// <summary>A public key (RFC 7517, RFC 8037).</summary>
+public sealed record JsonWebKey
+{
+    /// <summary>`OKP`.</summary>
+    [JsonPropertyName("kty")]
+    public required string Kty { get; init; }
+
+    /// <summary>`Ed25519`.</summary>
+    [JsonPropertyName("crv")]
+    public required string Crv { get; init; }
+
+    /// <summary>The key in base64url. In standard base64, behind `whpk_`, it is Standard Webhooks'.</summary>
+    [JsonPropertyName("x")]
+    public required string X { get; init; }
+
+    /// <summary>The key's thumbprint (RFC 7638).</summary>
+    [JsonPropertyName("kid")]
+    public required string Kid { get; init; }
+
+    /// <summary>`sig`.</summary>
+    [JsonPropertyName("use")]
+    public required string Use { get; init; }
+
+    /// <summary>`EdDSA`.</summary>
+    [JsonPropertyName("alg")]
+    public required string Alg { get; init; }
+}
+
 /// <summary>Why a request was refused (RFC 9457). `code` is stable; `errors` lists every fault of a body at once.</summary>
 public sealed record Problem
 {

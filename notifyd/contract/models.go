@@ -669,6 +669,21 @@ type Health struct {
 	Status string `json:"status"`
 }
 
+// KeySet: The public keys of what notifyd signs by `v1a`. The first one signs.
+type KeySet struct {
+	Keys []JsonWebKey `json:"keys"`
+}
+
+// JsonWebKey: A public key (RFC 7517, RFC 8037).
+type JsonWebKey struct {
+	Kty string `json:"kty"`
+	Crv string `json:"crv"`
+	    string `json:"x"`
+	Kid string `json:"kid"`
+	Use string `json:"use"`
+	Alg string `json:"alg"`
+}
+
 // Problem: Why a request was refused (RFC 9457). `code` is stable; `errors` lists every fault of a body
 // at once.
 type Problem struct {

@@ -11,7 +11,7 @@ from notifyd.errors import PermanentError, Reason
 from notifyd.model import SECOND, Clock, Message, Receipt
 from notifyd.post import check_response, post
 from notifyd.security.secrets import Secret
-from notifyd.security.signing import sign
+from notifyd.security.signing import SigningKeys, sign
 
 
 class CallbackChannel:
@@ -27,20 +27,23 @@ class CallbackChannel:
         private: aiohttp.ClientSession,
         clock: Clock,
         secrets_of: Callable[[str], Sequence[Secret]],
+        keys: SigningKeys,
     ) -> None:
         self._sessions = {"https": public, "http": private}
         self._clock = clock
         self._secrets_of = secrets_of
+        self._keys = keys
 
     async def send(self, message: Message) -> Receipt:
         secrets = self._secrets_of(message.event["client"])
-        if not secrets:
+        if not secrets and not self._keys:
             raise PermanentError(
-                "no secret to sign with: resume.secrets is empty and the client that asked has none",
+                "no key to sign with: resume.secrets and keys.sign are empty, and the client that asked has none",
                 reason=Reason.UNAUTHORIZED,
             )
         url, body, now = Secret(message.recipient or ""), message.body.encode(), self._clock()
-        headers = sign(secrets, message.id, now // SECOND, body)
+        own = self._keys.signatures(message.id, now // SECOND, body)
+        headers = sign(secrets, message.id, now // SECOND, body, own)
         headers["X-Correlation-ID"] = message.event["correlationId"]
         answer = await post(self._sessions[urlsplit(url.reveal()).scheme], url, body, headers)
         return check_response(answer.status, answer.headers, answer.text, now=self._clock())

@@ -34,6 +34,7 @@ from notifyd.security.actors import Actors
 from notifyd.security.links import Links
 from notifyd.security.redact import Redactor
 from notifyd.security.secrets import Keyring, Secret
+from notifyd.security.signing import SigningKeys
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Registry:
     tls: ServerContext | None
     recipients: Mapping[str, Recipient]  # by canonical name
     tokens: Tokens
+    signing: SigningKeys
     _resources: AsyncExitStack = field(repr=False)
 
     def channel(self, name: str, type_: str) -> OpenChannel | None:
@@ -186,8 +188,9 @@ async def open_registry(
     tls = await asyncio.to_thread(server_context, settings.server.tls)
     ca = settings.egress.tls_ca
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
+    signing = SigningKeys(settings.keys.sign)
     async with AsyncExitStack() as resources:
-        channels = await _open_channels(settings, sessions, clock, resources)
+        channels = await _open_channels(settings, _Means(sessions, clock, signing), resources)
         tokens = await _open_tokens(settings.auth.jwt, sessions, resources, before)
         check_digests(settings.rules, channels, templates)
         kept = resources.pop_all()
@@ -207,18 +210,28 @@ async def open_registry(
         tls=tls,
         recipients={actors.canonical(name): known for name, known in settings.recipients.items()},
         tokens=tokens,
+        signing=signing,
         resources=kept,
     )
 
 
+@frozen
+class _Means:
+    """What channels are opened with."""
+
+    sessions: Sessions
+    clock: Clock
+    signing: SigningKeys
+
+
 async def _open_channels(
-    settings: Settings, sessions: Sessions, clock: Clock, resources: AsyncExitStack
+    settings: Settings, means: _Means, resources: AsyncExitStack
 ) -> dict[str, OpenChannel]:
-    opened = {RESUME_CHANNEL: await _open_callbacks(settings, sessions, clock, resources)}
+    opened = {RESUME_CHANNEL: await _open_callbacks(settings, means, resources)}
     faults = []
     for name, channel in settings.channels.items():
         try:
-            opened[name] = await _open_channel(channel, sessions, clock, resources)
+            opened[name] = await _open_channel(channel, means, resources)
         except BaseException as error:
             if is_ours(error):
                 raise
@@ -230,16 +243,15 @@ async def _open_channels(
     return opened
 
 
-async def _open_channel(
-    settings: ChannelSettings, sessions: Sessions, clock: Clock, resources: AsyncExitStack
-) -> OpenChannel:
+async def _open_channel(settings: ChannelSettings, means: _Means, resources: AsyncExitStack) -> OpenChannel:
     # A session of its own for each channel: a lane that hangs uses up no neighbour's connections.
     timeout = settings.timeout / SECOND
     session = await resources.enter_async_context(
-        sessions(limit=settings.concurrency, timeout=timeout + 1)  # the attempt's own comes first
+        means.sessions(limit=settings.concurrency, timeout=timeout + 1)  # the attempt's own comes first
     )
     logger = logging.getLogger(f"notifyd.channel.{settings.name}")
-    opened = settings.type.open(settings.config, ChannelContext(settings.name, session, logger, clock))
+    context = ChannelContext(settings.name, session, logger, means.clock, means.signing.signatures)
+    opened = settings.type.open(settings.config, context)
     if inspect.isawaitable(opened):
         async with asyncio.timeout(_OPEN_TIMEOUT):
             opened = await opened
@@ -291,16 +303,14 @@ async def _open_tokens(
     return Tokens(settings, keys)
 
 
-async def _open_callbacks(
-    settings: Settings, sessions: Sessions, clock: Clock, resources: AsyncExitStack
-) -> OpenChannel:
+async def _open_callbacks(settings: Settings, means: _Means, resources: AsyncExitStack) -> OpenChannel:
     def secrets_of(client: str) -> Sequence[Secret]:
         known = settings.auth.clients.get(client)
         return settings.resume.secrets or (known.hmac_secrets[:1] if known else ())
 
-    public = await resources.enter_async_context(sessions())
-    private = await resources.enter_async_context(sessions(private_only=True))
-    channel = CallbackChannel(public, private, clock, secrets_of)
+    public = await resources.enter_async_context(means.sessions())
+    private = await resources.enter_async_context(means.sessions(private_only=True))
+    channel = CallbackChannel(public, private, means.clock, secrets_of, means.signing)
     return OpenChannel(
         RESUME_CHANNEL, RESUME_CHANNEL, False, channel, _CALLBACK_CONCURRENCY, _CALLBACK_TIMEOUT
     )

@@ -1,17 +1,21 @@
 """Standard Webhooks signatures (https://www.standardwebhooks.com, specification 1.0.0), both ways.
 
 Headers `webhook-id`, `webhook-timestamp` (seconds since the epoch) and `webhook-signature`: a space-separated
-list of `v1,<base64 HMAC-SHA256 of "id.timestamp.body">`, one for each secret that is valid at the time.
+list of `v1,<base64 HMAC-SHA256 of "id.timestamp.body">`, one for each secret that is valid at the time. What goes
+out may also bear `v1a,<base64 Ed25519 signature>` of the same, which whoever has the public key can verify.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from notifyd.errors import SignatureInvalidError
 from notifyd.security.secrets import Secret
@@ -35,8 +39,12 @@ def secret_bytes(secret: Secret) -> bytes:
 
 def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
     code = _keyed(key).copy()
-    code.update(b"%s.%d.%s" % (message_id.encode(), timestamp, body))
+    code.update(_signed(message_id, timestamp, body))
     return "v1," + base64.b64encode(code.digest()).decode()
+
+
+def _signed(message_id: str, timestamp: int, body: bytes) -> bytes:
+    return b"%s.%d.%s" % (message_id.encode(), timestamp, body)
 
 
 @lru_cache(maxsize=256)
@@ -45,13 +53,18 @@ def _keyed(key: bytes) -> hmac.HMAC:
     return hmac.new(key, digestmod="sha256")
 
 
-def sign(secrets: Sequence[Secret], message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """The three headers for `body`, signed with each of `secrets`; `timestamp` in seconds since the epoch."""
+def sign(
+    secrets: Sequence[Secret], message_id: str, timestamp: int, body: bytes, others: Sequence[str] = ()
+) -> dict[str, str]:
+    """The three headers for `body`, signed with each of `secrets`; `timestamp` in seconds since the epoch.
+
+    `others` are signatures that were made elsewhere, such as those of `ChannelContext.signatures`.
+    """
     signatures = (signature(secret_bytes(s), message_id, timestamp, body) for s in secrets)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join(signatures),
+        "webhook-signature": " ".join((*signatures, *others)),
     }
 
 
@@ -71,3 +84,66 @@ def verify(
         if sum(hmac.compare_digest(expected, candidate) for candidate in offered):
             return
     raise SignatureInvalidError("webhook-signature does not match the body under any valid secret")
+
+
+# --- asymmetric ----------------------------------------------------------------------------------------------
+
+PRIVATE_PREFIX: Final = "whsk_"
+PUBLIC_PREFIX: Final = "whpk_"
+
+_SEED: Final = 32
+
+
+def signing_key(secret: Secret) -> Ed25519PrivateKey:
+    """The key in `whsk_<base64>`: the 32 bytes of RFC 8032, alone or, as others write it, before the public key.
+
+    Raises ValueError, which never holds the secret.
+    """
+    value = secret.reveal()
+    if not value.startswith(PRIVATE_PREFIX):
+        raise ValueError(f"a signing key is written {PRIVATE_PREFIX}<base64>")
+    try:
+        held = base64.b64decode(value[len(PRIVATE_PREFIX) :], validate=True)
+    except ValueError:
+        raise ValueError(f"what follows {PRIVATE_PREFIX} is not base64") from None
+    if len(held) not in (_SEED, 2 * _SEED):
+        raise ValueError(f"a signing key holds 32 bytes, or 64 with the public key, this one {len(held)}")
+    key = Ed25519PrivateKey.from_private_bytes(held[:_SEED])
+    if held[_SEED:] not in (b"", _public(key)):
+        raise ValueError("the public key in the signing key is that of another")
+    return key
+
+
+def public_text(key: Ed25519PrivateKey) -> str:
+    """`whpk_<base64>`, by which a receiver verifies."""
+    return PUBLIC_PREFIX + base64.b64encode(_public(key)).decode()
+
+
+def _public(key: Ed25519PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()
+
+
+class SigningKeys:
+    """`keys.sign`: the first key signs, all of them are published."""
+
+    def __init__(self, secrets: Sequence[Secret] = ()) -> None:
+        self._keys = tuple(map(signing_key, secrets))
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def signatures(self, message_id: str, timestamp: int, body: bytes) -> tuple[str, ...]:
+        """`v1a` of the first key; none without a key."""
+        made = (key.sign(_signed(message_id, timestamp, body)) for key in self._keys[:1])
+        return tuple("v1a," + base64.b64encode(one).decode() for one in made)
+
+    def jwks(self) -> dict[str, list[dict[str, str]]]:
+        """The public keys as a JSON Web Key Set (RFC 7517, RFC 8037), each under its thumbprint (RFC 7638)."""
+        return {"keys": [_jwk(_public(key)) for key in self._keys]}
+
+
+def _jwk(public: bytes) -> dict[str, str]:
+    x = base64.urlsafe_b64encode(public).rstrip(b"=").decode()
+    thumbprint = hashlib.sha256(f'{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}'.encode()).digest()
+    kid = base64.urlsafe_b64encode(thumbprint).rstrip(b"=").decode()
+    return {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": kid, "use": "sig", "alg": "EdDSA"}

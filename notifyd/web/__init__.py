@@ -30,6 +30,7 @@ _GUARDS: Final = {
     "/healthz": Guard.OPEN,
     "/readyz": Guard.OPEN,
     "/openapi.json": Guard.OPEN,
+    "/.well-known/notifyd/jwks.json": Guard.OPEN,
     "/metrics": Guard.METRICS,
 }
 

@@ -84,6 +84,12 @@ async def get_contract(request: web.Request) -> web.Response:
     return json_bytes(await asyncio.to_thread(_CONTRACT.read_bytes))
 
 
+@routes.get("/.well-known/notifyd/jwks.json")
+async def get_keys(request: web.Request) -> web.Response:
+    """The public keys of what notifyd signs."""
+    return json_answer(request.app[SERVICES].current().signing.jwks())
+
+
 @routes.get("/api/v1/audit")
 async def list_audit(request: web.Request) -> web.Response:
     caller = authorize(request, Scope.READ)

@@ -396,6 +396,25 @@ class Health:
     status: str
 
 
+@frozen
+class JsonWebKey:
+    """A public key (RFC 7517, RFC 8037)."""
+
+    kty: str
+    crv: str
+    x: str
+    kid: str
+    use: str
+    alg: str
+
+
+@frozen
+class KeySet:
+    """The public keys of what notifyd signs by `v1a`. The first one signs."""
+
+    keys: tuple[JsonWebKey, ...]
+
+
 # --- problems ----------------------------------------------------------------------------------------------
 
 

@@ -40,7 +40,7 @@ RECORDS: Final[tuple[type[Any], ...]] = (
     ),
     *(answers.ApprovalPage, answers.DeliveryPage, answers.DeadPage, answers.AuditPage, answers.ChannelPage),
     *(answers.ChannelTest, answers.PurgeAnswer, answers.SealKeyList, answers.ResealAnswer, answers.Health),
-    *(answers.Problem, answers.Notification),
+    *(answers.KeySet, answers.Problem, answers.Notification),
 )
 """What comes in and goes out. What they lead to is in the contract too."""
 
@@ -257,7 +257,8 @@ def _call(summary: str, text: str, schema: str, *, required: bool) -> dict[str, 
 def _notification() -> dict[str, Any]:
     return {"operationId": "notification"} | _call(
         "A message of a channel of type `webhook`",
-        "Signed where the channel has a secret. `webhook-id` is the delivery's id, the same over all attempts: a"
+        "Signed where the channel has a secret (`v1`) or the service a key in `keys.sign` (`v1a`)."
+        " `webhook-id` is the delivery's id, the same over all attempts: a"
         " receiver that knows it answers 2xx and does nothing.",
         "Notification",
         required=False,
@@ -271,7 +272,8 @@ _CALLBACKS: Final = {
             | _call(
                 "The decision, to the system that asked",
                 "Comes when a decision ends the approval, or when it expires. Signed with `resume.secrets`, by"
-                " default with the first secret of the client that posted the request. `webhook-id` is the same"
+                " default with the first secret of the client that posted the request (`v1`), and with the first"
+                " key of `keys.sign` where there is one (`v1a`). `webhook-id` is the same"
                 " over all attempts: a receiver that knows it answers 2xx and does nothing. Redirects are not"
                 " followed.",
                 "DecisionCallback",

@@ -369,6 +369,15 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="get",
+        path="/.well-known/notifyd/jwks.json",
+        id="getKeys",
+        tag="operations",
+        summary="The public keys of what notifyd signs",
+        answers={200: Answer("All keys of `keys.sign`, the one that signs first.", {JSON: "KeySet"})},
+        guarded=False,
+    ),
+    Operation(
+        method="get",
         path="/openapi.json",
         id="getContract",
         tag="operations",

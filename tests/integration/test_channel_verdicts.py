@@ -21,6 +21,7 @@ from notifyd.plugin import Channel, ChannelContext, Secret
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.egress import Guard, open_session
 from notifyd.security.redact import Redactor
+from notifyd.security.signing import SigningKeys
 from tests.daemon import CONFIG, daemon
 from tests.fakes import TurnableClock, open_channel
 from tests.receivers import ENDINGS, HEAD, receiver
@@ -36,7 +37,7 @@ CHANNELS: Final[dict[str, Callable[[str, ChannelContext], Channel]]] = {
         TelegramConfig(bot_token=Secret("1:a"), chat_id="1", api_url=Secret(url)), context
     ),
     "callback": lambda url, context: CallbackChannel(
-        context.http, context.http, context.clock, lambda client: SIGNING
+        context.http, context.http, context.clock, lambda client: SIGNING, SigningKeys()
     ),
 }
 

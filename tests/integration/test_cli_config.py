@@ -17,7 +17,7 @@ import tomli
 
 from notifyd.cli import COMMANDS
 from notifyd.security.secrets import Secret
-from notifyd.security.signing import secret_bytes
+from notifyd.security.signing import public_text, secret_bytes, signing_key
 from tests.forked import notifyd
 from tests.process import SEAL_KEY, SECRET
 
@@ -183,6 +183,11 @@ async def test_keygen_makes_a_signing_secret() -> None:
     assert len(secret_bytes(Secret(result.stdout.strip()))) == 32
 
 
+async def test_keygen_makes_a_signing_key_and_its_public_one() -> None:
+    key, public = (await notifyd("keygen", "--sign")).stdout.split()
+    assert public_text(signing_key(Secret(key))) == public
+
+
 async def test_keygen_makes_a_token_and_the_line_for_the_configuration() -> None:
     result = await notifyd("keygen", "--token")
     token, line = result.stdout.splitlines()
@@ -191,7 +196,12 @@ async def test_keygen_makes_a_token_and_the_line_for_the_configuration() -> None
 
 @pytest.mark.parametrize(
     ("option", "names"),
-    [([], ["sealKey"]), (["--hmac"], ["hmacSecret"]), (["--token"], ["token", "tokenHash"])],
+    [
+        ([], ["sealKey"]),
+        (["--hmac"], ["hmacSecret"]),
+        (["--token"], ["token", "tokenHash"]),
+        (["--sign"], ["signKey", "publicKey"]),
+    ],
 )
 async def test_keygen_prints_json(option: list[str], names: list[str]) -> None:
     assert list((await notifyd("keygen", "--json", *option)).json) == names

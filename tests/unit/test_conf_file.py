@@ -83,8 +83,9 @@ def test_each_option_is_shown_at_its_default(
 ) -> None:
     key = line.split(" ")[0]
     needed = {"server.tls": 'cert = "cert.pem"\n'}.get(section, "") if key != "cert" else ""
-    text = f"keys.seal = ['${{NOTIFYD_SEAL_KEY}}']\n[{section}]\n{needed}{line}\n"
-    settings = load(text, types)
+    seal = "seal = ['${NOTIFYD_SEAL_KEY}']\n"
+    above = f"[keys]\n{seal}" if section == "keys" else f"keys.{seal}[{section}]\n{needed}"
+    settings = load(above + line, types)
     bare = load("keys.seal = ['${NOTIFYD_SEAL_KEY}']", types)
     if f"{section}.{key}" not in WITHOUT_DEFAULT:
         option = attrgetter(f"{section}.{key}")

@@ -1022,7 +1022,7 @@ allow_private = ["10.0.0.0/8", "runner.internal"]
 def test_the_description_is_plain_data_as_an_operator_writes_it() -> None:
     tree = config.describe(load(FULL))
     assert json.loads(json.dumps(tree)) == tree
-    assert tree["keys"] == {"seal": ["***"]}
+    assert tree["keys"] == {"seal": ["***"], "sign": []}
     assert tree["server"]["max_body"] == "256KiB"
     assert tree["dispatch"]["backoff"] == "1s..15m"
     assert tree["channels"]["chat"] == {

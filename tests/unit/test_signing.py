@@ -7,13 +7,23 @@ import hashlib
 import hmac
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.jwk import OKPKey
 from multidict import CIMultiDict
 
 from notifyd.errors import SignatureInvalidError
 from notifyd.security.secrets import Secret
-from notifyd.security.signing import secret_bytes, sign, signature, verify
+from notifyd.security.signing import (
+    SigningKeys,
+    public_text,
+    secret_bytes,
+    sign,
+    signature,
+    signing_key,
+    verify,
+)
 
 # The example that the Standard Webhooks libraries publish (https://github.com/standard-webhooks,
 # the test "sign function works" of each of them).
@@ -158,3 +168,80 @@ def test_what_is_no_signing_secret_is_refused_without_being_shown(value: str) ->
 @pytest.mark.parametrize("length", [24, 32, 64])
 def test_a_signing_secret_of_any_allowed_length_is_taken(length: int) -> None:
     assert secret_bytes(Secret("whsec_" + base64.b64encode(b"s" * length).decode())) == b"s" * length
+
+
+# --- asymmetric ----------------------------------------------------------------------------------------------
+
+# The first test of RFC 8032, section 7.1.
+SEED = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
+PUBLIC = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+
+
+def whsk(held: bytes) -> Secret:
+    return Secret("whsk_" + base64.b64encode(held).decode())
+
+
+KEYS = SigningKeys([whsk(SEED), whsk(b"s" * 32)])
+
+
+def test_the_first_key_signs_and_its_public_key_verifies() -> None:
+    (made,) = KEYS.signatures(ID, TIMESTAMP, BODY)
+    version, _, encoded = made.partition(",")
+    assert version == "v1a"
+    Ed25519PublicKey.from_public_bytes(PUBLIC).verify(
+        base64.b64decode(encoded, validate=True), f"{ID}.{TIMESTAMP}.".encode() + BODY
+    )
+
+
+def test_both_kinds_of_signatures_stand_beside_each_other() -> None:
+    own = KEYS.signatures(ID, TIMESTAMP, BODY)
+    signed = sign([SECRET, OTHER], ID, TIMESTAMP, BODY, own)
+    assert [one.partition(",")[0] for one in signed["webhook-signature"].split(" ")] == ["v1", "v1", "v1a"]
+    verify([KEY], signed, BODY, TIMESTAMP, TOLERANCE)
+    assert sign([], ID, TIMESTAMP, BODY, own)["webhook-signature"] == own[0]
+
+
+def test_a_public_key_proves_no_caller() -> None:
+    """A signature that anybody could have copied from what notifyd sends is none of a client's."""
+    signed = sign([], ID, TIMESTAMP, BODY, KEYS.signatures(ID, TIMESTAMP, BODY))
+    for key in (SEED, PUBLIC):
+        with pytest.raises(SignatureInvalidError):
+            verify([key], signed, BODY, TIMESTAMP, TOLERANCE)
+
+
+def test_all_keys_are_published_and_nothing_private() -> None:
+    first, second = KEYS.jwks()["keys"]
+    # RFC 8037, appendix A, has the same key and its thumbprint.
+    assert first == {
+        "kty": "OKP",
+        "crv": "Ed25519",
+        "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
+        "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
+        "use": "sig",
+        "alg": "EdDSA",
+    }
+    assert OKPKey.import_key(dict(second)).thumbprint() == second["kid"]
+    assert SigningKeys().jwks() == {"keys": []}
+    assert "whsk" not in repr(KEYS)
+
+
+def test_a_key_may_come_with_its_public_key_as_others_write_it() -> None:
+    assert public_text(signing_key(whsk(SEED + PUBLIC))) == "whpk_" + base64.b64encode(PUBLIC).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("whsec_" + base64.b64encode(SEED).decode(), "is written whsk_"),
+        ("whpk_" + base64.b64encode(PUBLIC).decode(), "is written whsk_"),
+        ("whsk_!", "not base64"),
+        ("whsk_é", "not base64"),
+        (whsk(SEED[:31]).reveal(), "holds 32 bytes"),
+        (whsk(SEED + PUBLIC[:31]).reveal(), "holds 32 bytes"),
+        (whsk(SEED + SEED).reveal(), "that of another"),
+    ],
+)
+def test_what_is_no_signing_key_is_refused_without_repeating_it(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        signing_key(Secret(text))
+    assert text not in str(refused.value)

@@ -80,9 +80,10 @@ def _is_media_type(config: WebhookConfig, attribute: attrs.Attribute[Any], value
 class WebhookConfig:
     """`secret` signs; `secrets` does so with several, for rotation: a receiver takes either signature.
 
-    Without any, requests bear `webhook-id` and `webhook-timestamp` alone. `headers` are sent as they are. With
-    a `content_type` the request's body is the message's, as its template wrote it; without, it is JSON. `tls_ca`
-    are authorities to trust beside the system's, in place of those of `egress`.
+    Without any, requests bear `webhook-id` and `webhook-timestamp` alone. Either way notifyd adds a signature of
+    its own where it has a key in `keys.sign`. `headers` are sent as they are. With a `content_type` the request's
+    body is the message's, as its template wrote it; without, it is JSON. `tls_ca` are authorities to trust beside
+    the system's, in place of those of `egress`.
     """
 
     url: Secret = field(validator=http_url)
@@ -117,8 +118,11 @@ class WebhookChannel:
         return check_response(answer.status, answer.headers, answer.text, now=self._context.clock())
 
     def _headers(self, message: Message, body: bytes) -> dict[str, str | Secret]:
-        signed = sign(self._config.signing, message.id, self._context.clock() // SECOND, body)
-        if not self._config.signing:
+        now = self._context.clock() // SECOND
+        signed = sign(
+            self._config.signing, message.id, now, body, self._context.signatures(message.id, now, body)
+        )
+        if not signed["webhook-signature"]:
             del signed["webhook-signature"]
         if self._config.content_type is not None:
             signed["content-type"] = self._config.content_type
