@@ -16,7 +16,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers gallery
+.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers chaos gallery
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -77,6 +77,10 @@ contract: $(STAMP) ## write the files of the contract anew, from the records, ro
 bench: $(STAMP) ## measure against bare handlers in the same run
 	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m tests.bench
+
+chaos: $(STAMP) ## break what can break while a million events come, and print what came of them: 30 minutes
+	@$(BIN)/python -m compileall -q notifyd plugins tests
+	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 bench-peers: $(STAMP) ## the same, with Alertmanager and Apprise where they are installed
 	@$(BIN)/python -m compileall -q notifyd plugins tests

@@ -2,8 +2,8 @@
 
 Usage: python -m tests.chaos.crashing [--often] CONFIG TRACE [OPERATION NTH SIDE], or `start`, which forks it from
 a process that has imported it: most of a start goes to that. It appends each operation it has finished to the
-file TRACE, a line each, and prints `listening PORT` once it does. Its clock is ahead by the seconds in the file
-`turned` beside CONFIG, where there is one: see `turn`.
+file TRACE, a line each, unless that is `-`, and prints `listening PORT` once it does. Its clock is ahead by the
+seconds in the file `turned` beside CONFIG, where there is one: see `turn`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Clock, Instant
 from notifyd.registry.discovery import discover
 from notifyd.service.app import open_configured_store, running, wall_clock
+from notifyd.service.daemon import _loop_factory
 from notifyd.store import Store
 from tests.forks import Forked, ForkServer
 
@@ -51,7 +52,7 @@ class CrashingStore:
     """A store that counts its steps, and crashes at one of them."""
 
     inner: Store
-    trace: Path
+    trace: Path | None
     crash_at: tuple[str, int, str] | None
     calls: dict[str, int] = field(factory=dict)
 
@@ -64,8 +65,9 @@ class CrashingStore:
             nth = self.calls[name] = self.calls.get(name, 0) + 1
             self._crash_if(name, nth, "before")
             result = await method(*args, **kwargs)
-            with self.trace.open("a") as trace:
-                trace.write(f"{name} {nth}\n")
+            if self.trace is not None:
+                with self.trace.open("a") as trace:
+                    trace.write(f"{name} {nth}\n")
             self._crash_if(name, nth, "after")
             return result
 
@@ -77,7 +79,10 @@ class CrashingStore:
 
 
 def turn(folder: Path, seconds: int) -> None:
-    """Set the clock of the daemons whose configuration is in `folder` ahead, in this life and the next ones."""
+    """Set the clock of the daemons whose configuration is in `folder` ahead, in this life and the next ones.
+
+    Back where `seconds` are negative.
+    """
     new = folder / "turned.new"
     new.write_text(str(seconds))
     new.replace(folder / "turned")
@@ -98,7 +103,7 @@ def turned_clock(folder: Path) -> Clock:
 async def main(config_path: str, trace: str, crash_at: tuple[str, int, str] | None) -> None:
     async def open_store(settings: Settings, metrics: Metrics, clock: Clock) -> Store:
         store = await open_configured_store(settings, metrics, clock)
-        crashing: Any = CrashingStore(store, Path(trace), crash_at)
+        crashing: Any = CrashingStore(store, None if trace == "-" else Path(trace), crash_at)
         return crashing  # type: ignore[no-any-return]
 
     discovered = discover()
@@ -119,7 +124,8 @@ def run() -> None:
         del arguments[0]
     config_path, trace, *where = arguments
     point = (where[0], int(where[1]), where[2]) if where else None
-    asyncio.run(main(config_path, trace, point))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(main(config_path, trace, point))
 
 
 def _look_often() -> None:
@@ -133,16 +139,26 @@ def _look_often() -> None:
 DAEMONS: Final = ForkServer("tests.chaos.crashing")
 
 
-async def start(folder: Path, *crash_at: str, often: bool = False) -> Forked:
+async def start(
+    folder: Path,
+    *crash_at: str,
+    often: bool = False,
+    traced: bool = True,
+    environ: Mapping[str, str] = os.environ,
+) -> Forked:
     """The daemon of `folder`/notifyd.toml, with a crash in it where one is named; its log is `folder`/stderr.
 
     `often`: it looks many times a second for what is due, and so may do an effect beside who has begun with it.
     """
-    arguments = ["--often"] * often + [str(folder / "notifyd.toml"), str(folder / "trace"), *crash_at]
+    arguments = ["--often"] * often + [
+        str(folder / "notifyd.toml"),
+        str(folder / "trace") if traced else "-",
+        *crash_at,
+    ]
     null = os.open(os.devnull, os.O_RDWR)
     try:
         with (folder / "stderr").open("ab") as stderr:
-            return await DAEMONS.start(arguments, os.environ, (null, null, stderr.fileno()))
+            return await DAEMONS.start(arguments, environ, (null, null, stderr.fileno()))
     finally:
         os.close(null)
 

@@ -1,4 +1,4 @@
-"""A way to a database that can be cut."""
+"""A way to a server that can be cut."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ _PORT: Final = 27017
 
 
 class Proxy:
-    """Stands between a node and its database: `async with Proxy(url) as proxy`. `cut` drops all there is."""
+    """Stands before a server: `async with Proxy(url) as proxy`. `cut` drops all there is and all that comes."""
 
     def __init__(self, url: str) -> None:
         self._target = urlsplit(url)
         self._open: set[asyncio.StreamWriter] = set()
         self._cut = False
+        self.turned_away = 0
 
     async def __aenter__(self) -> Proxy:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -28,10 +29,13 @@ class Proxy:
         await self._server.wait_closed()
 
     @property
+    def port(self) -> int:
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
     def url(self) -> str:
-        port = self._server.sockets[0].getsockname()[1]
-        # Else the driver asks the server for its address, and goes there.
-        direct = self._target._replace(netloc=f"127.0.0.1:{port}", query="directConnection=true")
+        """That of a database. Without its query the driver asks the server for its address, and goes there."""
+        direct = self._target._replace(netloc=f"127.0.0.1:{self.port}", query="directConnection=true")
         return str(urlunsplit(direct))
 
     def cut(self) -> None:
@@ -43,10 +47,14 @@ class Proxy:
         self._cut = False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._cut:
+        try:
+            if self._cut:
+                raise ConnectionRefusedError
+            onward, back = await asyncio.open_connection(self._target.hostname, self._target.port or _PORT)
+        except OSError:
+            self.turned_away += 1
             writer.close()
             return
-        onward, back = await asyncio.open_connection(self._target.hostname, self._target.port or _PORT)
         self._open |= {writer, back}
         await asyncio.gather(_pipe(reader, back), _pipe(onward, writer))
         self._open -= {writer, back}
