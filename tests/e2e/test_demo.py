@@ -8,7 +8,6 @@ import pty
 import re
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from notifyd.demo.acts import ACTS, LAST_ACTS, Play
 from notifyd.demo.page import Page
 from notifyd.demo.stage import stage
 from tests.command import notifyd
+from tests.e2e.conftest import Played
 from tests.e2e.databases import Database
 from tests.mongodb import MongoServer
 from tests.waiting import until
@@ -39,31 +39,26 @@ def text(path: Path) -> str:
     return path.read_text()
 
 
-async def test_the_demo_plays_every_act_and_exits_with_0_in_ten_seconds(tmp_path: Path) -> None:
-    begun = time.monotonic()
-    result = await notifyd("demo", "--out", tmp_path)
-    took = time.monotonic() - begun
-    assert (result.code, result.stderr) == (0, "")
-    assert took < 10
-    told = re.findall(r"^ +(\d+)  ", result.stdout, re.MULTILINE)
+def test_the_demo_plays_every_act_and_exits_with_0_in_ten_seconds(demo: Played) -> None:
+    assert (demo.code, demo.stderr) == (0, "")
+    assert demo.seconds < 10
+    told = re.findall(r"^ +(\d+)  ", demo.stdout, re.MULTILINE)
     assert told == [str(number + 1) for number in range(len(ACTS) + len(LAST_ACTS))]
-    assert result.stdout.endswith("Everything went as it should.\n")
-    assert "\x1b" not in result.stdout
+    assert demo.stdout.endswith("Everything went as it should.\n")
+    assert "\x1b" not in demo.stdout
 
 
-async def test_the_demo_leaves_the_mail_the_log_and_the_configuration_to_look_at(tmp_path: Path) -> None:
-    result = await notifyd("demo", "--out", tmp_path / "new")
-    assert files(tmp_path / "new") == {"mail.html", "notifyd.log", "notifyd.toml"}
-    mail = tmp_path / "new" / "mail.html"
-    assert mail.as_uri() in result.stdout
+def test_the_demo_leaves_the_mail_the_log_and_the_configuration_to_look_at(demo: Played) -> None:
+    assert files(demo.folder) == {"mail.html", "notifyd.log", "notifyd.toml"}
+    mail = demo.folder / "mail.html"
+    assert mail.as_uri() in demo.stdout
     assert any("/approvals/" in link for link in Page(text(mail)).links)
 
 
-async def test_the_demo_runs_with_the_example_that_readers_see_but_for_addresses(tmp_path: Path) -> None:
-    await notifyd("demo", "--out", tmp_path)
+def test_the_demo_runs_with_the_example_that_readers_see_but_for_addresses(demo: Played) -> None:
     ours, shown = (
         tomli.loads(text(path))
-        for path in (tmp_path / "notifyd.toml", ROOT / "conf" / "examples" / "demo.toml")
+        for path in (demo.folder / "notifyd.toml", ROOT / "conf" / "examples" / "demo.toml")
     )
     for tree in (ours, shown):
         del tree["server"]["listen"], tree["store"]["url"], tree["resume"]["allowed_origins"]

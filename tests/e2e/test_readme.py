@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.e2e.conftest import Played
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -23,16 +23,8 @@ def in_any_order(line: str) -> str:
     return ", ".join(sorted(line.strip().split(", ")))
 
 
-def test_the_transcript_in_the_readme_is_what_the_demo_says(tmp_path: Path) -> None:
+def test_the_transcript_in_the_readme_is_what_the_demo_says(demo: Played) -> None:
     shown = re.search(r"```console\n(notifyd demo: .*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-m", "notifyd", "demo", "--out", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=90,
-        stdin=subprocess.DEVNULL,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (demo.code, demo.stderr) == (0, "")
     assert shown
-    assert without_what_varies(done.stdout) == without_what_varies(shown[1])
+    assert without_what_varies(demo.stdout) == without_what_varies(shown[1])
