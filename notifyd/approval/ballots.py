@@ -102,7 +102,7 @@ def check_grants(approval: Approval, grants: frozenset[str]) -> None:
 
 
 def is_requester(approval: Approval, actor: str, canonical: Canonical) -> bool:
-    """Has `actor` asked for it? By today's names: an alias may have become known since."""
+    """Is `actor` who asked for it? Compared by today's names, as an alias may have become known since."""
     return canonical(approval.requested_by) == canonical(actor)
 
 

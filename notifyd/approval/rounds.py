@@ -58,9 +58,9 @@ def on_requested(
 ) -> Advance:
     """Open round 1, open a later round, or only record. An approval that is over stays so.
 
-    Over is also what is past its expiry at `now`: ending it is left to the timer, with all that it sets off.
-    An approval belongs to the client that made it: what another one asks, it only records. The end of one that
-    was never asked for, told by a client that has no say over it, keeps nobody from asking.
+    An approval past its expiry at `now` counts as over; the timer ends it, with all that this sets off.
+    An approval belongs to the client that made it: a request from another client is only recorded. The end of one
+    that was never asked for, told by a client that has no say over it, keeps nobody from asking.
     """
     done = applied_before(stored.applied if stored else (), event)
     if done is not None:
@@ -84,7 +84,7 @@ def _may(owner: str, client: str, shared: Shared) -> bool:
 
 
 def _asked_again(stored: Approval, event: Event) -> Advance:
-    """Nothing new, but the latest word: another plan that comes late from before it must not undo it."""
+    """Record the repeat, so that a request that is older and comes late cannot open a round."""
     done = Applied(event.key, stored.version + 1, stored.round, Outcome.RECORDED, event.occurred_at)
     # Of a round, the newest is enough: a sender that asks again and again would make the approval ever larger.
     kept = (a for a in stored.applied if (a.round, a.outcome) != (done.round, done.outcome))

@@ -1,4 +1,4 @@
-"""Bodies that are data and no prose: whole, untouched, and JSON where they say so."""
+"""Bodies that are data, not prose: sent whole and unchanged, and valid JSON where their media type says JSON."""
 
 from __future__ import annotations
 

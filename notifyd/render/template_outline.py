@@ -37,7 +37,7 @@ class Outline:
 
 @lru_cache(maxsize=512)
 def outline(key: str, path: str, text: str) -> Outline:
-    """Raises `jinja2.TemplateSyntaxError`. Remembered, as most files are the same at every reload."""
+    """The outline of a file, cached: most are the same at every reload. Raises `jinja2.TemplateSyntaxError`."""
     tree = _parser().parse(text, key, path)
     found = _Nodes(tree)
     return Outline(
@@ -78,7 +78,7 @@ def _refers(found: _Nodes) -> Iterator[tuple[int, str | None]]:
 
 
 def _unknown(found: _Nodes) -> Iterator[tuple[int, str]]:
-    """Jinja itself finds these when it compiles, but for those behind an `if`."""
+    """Filters and tests that do not exist. Jinja's compiler reports them too, except those inside an `if`."""
     for filter_ in found.of(nodes.Filter):
         if filter_.name not in _parser().filters:
             yield filter_.lineno, f"unknown filter {filter_.name!r}"

@@ -225,7 +225,7 @@ def _check_blocks(library: Library, files: Mapping[str, TemplateFile]) -> Iterat
 
 
 def _ancestry(file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator[Outline]:
-    """The outlines of a file and of those that it extends. One that does not parse is told of elsewhere."""
+    """The outlines of a file and of those that it extends. A file that does not parse is reported elsewhere."""
     seen: set[str] = set()
     key: str | None = file.key
     while key is not None and key in files and key not in seen:

@@ -62,7 +62,7 @@ class Source:
 
     @classmethod
     def scan(cls, text: str) -> Source:
-        """Of an expression that parses."""
+        """What an expression refers to. It must be one that parses."""
         scanner = _Scanner(text)
         scanner.run()
         return cls(
@@ -184,9 +184,9 @@ _KIND: Final = re.compile(r"""\s*event\s*\.\s*kind\s*==\s*(["'])(?P<kind>[^"'\\\
 
 
 def kind_of(when: str) -> str | None:
-    """The kind that one of the parts joined by `&&` compares with: for any other, the whole is false.
+    """The event kind that a part joined by `&&` compares with, None where no part does.
 
-    Whatever the other parts are: in CEL false and an error is false
+    An event of another kind makes the whole false, whatever the other parts are: in CEL `false && error` is false
     (https://github.com/google/cel-spec/blob/master/doc/langdef.md#logical-operators).
     """
     found = (_KIND.fullmatch(part) for part in conjuncts(when))

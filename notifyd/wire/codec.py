@@ -116,10 +116,10 @@ def _beyond_suspicion(raw: bytes, value: Any) -> bool:
 
 
 def _no_name_twice(alike: bytes, value: Any) -> bool:
-    """Of a text that is not in orjson's own form, which would have lost a member.
+    """Is it sure that no member name is repeated? False means unknown, not repeated.
 
-    With no space before a colon, every member of the text shows as `":`, and so may a string's content. Where
-    there are just as many as members were kept, no name came twice.
+    Where no space stands before a colon, every member shows as `":`; a string's content may show so too. orjson
+    keeps one member of each name: as many `":` as members kept means that no name was repeated.
     """
     return b" :" not in alike and alike.count(b'":') == _count_members(value)
 

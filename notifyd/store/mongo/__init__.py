@@ -1,6 +1,7 @@
 """The store over one MongoDB database, for one daemon or several that share it.
 
-No step needs a transaction: each is one conditional write, and what goes before or after it can be repeated.
+Each step is one conditional write, or one transaction where several documents belong together:
+see docs/adr/0016-one-transaction-a-step.md.
 `store` is the whole; `driver` the one way to the database; `events`, `approvals`, `deliveries`, `windows`,
 `digests`, `audit` and `nodes` are the steps and queries; the rest is what these are made of.
 """
