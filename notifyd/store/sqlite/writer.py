@@ -39,7 +39,7 @@ class Limits:
     """How much is done at once. Sizes are bytes of the write-ahead log in use, times seconds."""
 
     batch_steps: int = 512
-    batch_seconds: float = 0.005  # of the event loop's time
+    batch_seconds: float = 0.01  # of the event loop's time
     idle_checkpoint: int = 4 * MIB  # checkpoint at this size when nothing waits
     busy_checkpoint: int = 16 * MIB  # checkpoint at this size whatever waits
     truncate: int = 64 * MIB  # wait a moment for readers, so that the log can start over
