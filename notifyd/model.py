@@ -217,19 +217,12 @@ class ResumeStatus(StrEnum):
 
 
 @frozen
-class Applied:
-    """An event that changed its approval or incident, remembered so that applying it again changes nothing."""
-
-    event_key: str
-    version: int
-    round: int
-    outcome: Outcome
-    occurred_at: Instant = 0  # as the event says; 0 in what was written before this was kept
-
-
-@frozen
 class Approval:
-    """An approval over all its rounds. `version` grows with every write and guards each conditional one."""
+    """An approval in its present round. `version` grows with every write and guards each conditional one.
+
+    What was decided in earlier rounds stands beside it in the store, so that it is as large after many as after
+    one. In an export it is with the rest.
+    """
 
     tenant: str
     run_id: str
@@ -249,14 +242,14 @@ class Approval:
     sealed_token: str | None
     correlation_id: str
     request: str  # canonical JSON of the round's event body, redacted
-    decisions: tuple[Decision, ...] = ()  # of all rounds, in order
+    decisions: tuple[Decision, ...] = ()  # in order
     ended_at: Instant | None = None
     ended_by: str | None = None
     resume: ResumeStatus = ResumeStatus.NONE
     resume_delivery: str | None = None
-    applied: tuple[Applied, ...] = ()
     effects: tuple[Effect, ...] = ()
     owner: str = ""  # the client whose event made it; "" in what was written before this was kept
+    heard_again_at: Instant = 0  # the occurredAt of the newest request that came for the plan of this round
 
     @property
     def key(self) -> ApprovalKey:
@@ -273,19 +266,14 @@ class Approval:
         return self.callback_url is not None
 
     @property
-    def ballots(self) -> tuple[Decision, ...]:
-        """The decisions that count: those of the present round."""
-        return tuple(d for d in self.decisions if d.round == self.round)
-
-    @property
     def received(self) -> int:
         """How many distinct actors have approved in this round."""
-        return len({d.actor for d in self.ballots if d.choice is Choice.APPROVED})
+        return len({d.actor for d in self.decisions if d.choice is Choice.APPROVED})
 
     @property
     def heard_at(self) -> Instant:
         """When the newest request for the present plan occurred: another plan's has to be later."""
-        return max([self.requested_at, *(a.occurred_at for a in self.applied if a.round == self.round)])
+        return max(self.requested_at, self.heard_again_at)
 
     def overdue(self, now: Instant) -> bool:
         """Pending, and past its expiry by the clock: it is over, though the timer has not come yet."""
@@ -321,7 +309,6 @@ class Incident:
     opened_at: Instant | None
     closed_at: Instant | None
     request: str  # canonical JSON of the last event body, redacted; a release's over its hold's
-    applied: tuple[Applied, ...] = ()
 
     @property
     def key(self) -> IncidentKey:

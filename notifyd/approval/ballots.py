@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from attrs import evolve, frozen
@@ -67,31 +67,35 @@ def ballot_hash(approval: Approval, ballot: Ballot, round_: int) -> str:
     return decision_hash(approval.key, round_, ballot.plan_hash, ballot.choice.value, ballot.actor)
 
 
-def earlier_answer(approval: Approval, ballot: Ballot) -> Decision | None:
+def may_repeat_superseded(approval: Approval, ballot: Ballot) -> bool:
+    """May `ballot` repeat what was decided in an earlier round?"""
+    return approval.round > 1 and ballot.round != approval.round
+
+
+def earlier_answer(
+    approval: Approval, ballot: Ballot, superseded: Sequence[Decision] = ()
+) -> Decision | None:
     """The recorded decision that `ballot` repeats, whatever has happened since.
 
     In the round that it names; where it names none, in the present one if the plan is the present one, else in
     any round of that plan: a plan that comes back in a later round asks anew. Only the very request that was
     signed for an earlier round, captured and sent again, is told what it was told then.
+
+    `superseded` is what its actor decided on its plan in earlier rounds.
     """
-    if ballot.round is not None:
-        rounds = [ballot.round]
-    elif ballot.plan_hash == approval.plan_hash:
-        rounds = [approval.round]
-    else:
-        rounds = sorted({d.round for d in approval.decisions}, reverse=True)
-    wanted = {ballot_hash(approval, ballot, r) for r in rounds}
-    repeats = (
-        d for d in approval.decisions if d.decision_hash in wanted or _same_request(approval, d, ballot)
-    )
-    return next(repeats, None)
+    recorded = (*superseded, *approval.decisions)
+    return next((d for d in recorded if _repeats(approval, d, ballot)), None)
 
 
-def _same_request(approval: Approval, recorded: Decision, ballot: Ballot) -> bool:
-    """Is `ballot` the signed request that `recorded` came in?"""
-    if not ballot.message_id or (recorded.client, recorded.message_id) != (ballot.client, ballot.message_id):
+def _repeats(approval: Approval, recorded: Decision, ballot: Ballot) -> bool:
+    if recorded.decision_hash != ballot_hash(approval, ballot, recorded.round):
         return False
-    return recorded.decision_hash == ballot_hash(approval, ballot, recorded.round)
+    if ballot.round is not None:
+        asked_for = recorded.round == ballot.round
+    else:
+        asked_for = ballot.plan_hash != approval.plan_hash or recorded.round == approval.round
+    same_request = (recorded.client, recorded.message_id) == (ballot.client, ballot.message_id)
+    return asked_for or (ballot.message_id != "" and same_request)
 
 
 def check_grants(approval: Approval, grants: frozenset[str]) -> None:
@@ -108,7 +112,7 @@ def is_requester(approval: Approval, actor: str, canonical: Canonical) -> bool:
 
 def has_decided(approval: Approval, actor: str, canonical: Canonical) -> bool:
     """Has `actor` decided in this round, under any of today's names?"""
-    return canonical(actor) in {canonical(decision.actor) for decision in approval.ballots}
+    return canonical(actor) in {canonical(decision.actor) for decision in approval.decisions}
 
 
 def check_ballot(
@@ -197,7 +201,7 @@ def _owing_decision(approval: Approval, decision: Decision) -> Approval:
 
 
 def _voters(approval: Approval) -> list[str]:
-    return [ballot.actor for ballot in approval.ballots]
+    return [decision.actor for decision in approval.decisions]
 
 
 def expire(approval: Approval, now: Instant) -> Approval | None:

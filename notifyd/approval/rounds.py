@@ -10,11 +10,11 @@ from attrs import evolve, frozen
 from notifyd.approval.effects import expiry_hash, owing_callback, owing_expiry_notice
 from notifyd.approval.notices import NOTIFYD, over
 from notifyd.model import (
-    Applied,
     Approval,
     ApprovalKey,
     AuditName,
     AuditRecord,
+    Decision,
     Event,
     Instant,
     Outcome,
@@ -62,9 +62,6 @@ def on_requested(
     An approval belongs to the client that made it: a request from another client is only recorded. The end of one
     that was never asked for, told by a client that has no say over it, keeps nobody from asking.
     """
-    done = applied_before(stored.applied if stored else (), event)
-    if done is not None:
-        return answer(done, _requested_audit(event, done))
     if stored is None:
         return _open_round(event, request, now, before=None)
     if not stored.requested and not _may(event.client, stored.belongs_to, shared):
@@ -85,11 +82,8 @@ def _may(owner: str, client: str, shared: Shared) -> bool:
 
 def _asked_again(stored: Approval, event: Event) -> Advance:
     """Record the repeat, so that a request that is older and comes late cannot open a round."""
-    done = Applied(event.key, stored.version + 1, stored.round, Outcome.RECORDED, event.occurred_at)
-    # Of a round, the newest is enough: a sender that asks again and again would make the approval ever larger.
-    kept = (a for a in stored.applied if (a.round, a.outcome) != (done.round, done.outcome))
-    heard = evolve(stored, version=done.version, applied=(*kept, done))
-    return answer(done, _requested_audit(event, done), heard)
+    heard = evolve(stored, version=stored.version + 1, heard_again_at=event.occurred_at)
+    return evolve(recorded(event, heard.version, heard.round, AuditName.REQUESTED), subject=heard)
 
 
 def _open_round(event: Event, request: Request, now: Instant, *, before: Approval | None) -> Advance:
@@ -98,7 +92,6 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
     round_ = before.round + 1 if before and asked else 1
     stillborn = request.expires_at <= now
     outcome = Outcome.EXPIRED if stillborn else Outcome.NEW_ROUND if asked else Outcome.OPENED
-    applied = Applied(event.key, version, round_, outcome, event.occurred_at)
     key = approval_key_of(event)
     approval = Approval(
         tenant=key.tenant,
@@ -119,16 +112,15 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
         sealed_token=request.sealed_token,
         correlation_id=event.correlation_id,
         request=event.body,
-        decisions=before.decisions if before else (),
         ended_at=now if stillborn else None,
         ended_by=NOTIFYD if stillborn else None,
-        applied=(*(before.applied if before else ()), applied),
         effects=before.effects if before else (),
         owner=before.belongs_to if before and asked else event.client,
     )
     if stillborn:
         approval = _over_at_once(approval, now, asked=asked)
-    return answer(applied, _requested_audit(event, applied), approval)
+    superseded = before.decisions if before else ()
+    return moved(approval, outcome, _requested_audit(event, outcome, round_), superseded=superseded)
 
 
 def _over_at_once(stillborn: Approval, now: Instant, *, asked: bool) -> Approval:
@@ -137,10 +129,10 @@ def _over_at_once(stillborn: Approval, now: Instant, *, asked: bool) -> Approval
     return owing_callback(told, expiry_hash(stillborn))
 
 
-def _requested_audit(event: Event, done: Applied) -> tuple[AuditRecord, ...]:
-    stillborn = done.outcome is Outcome.EXPIRED
+def _requested_audit(event: Event, outcome: Outcome, round_: int) -> tuple[AuditRecord, ...]:
+    stillborn = outcome is Outcome.EXPIRED
     names = (AuditName.REQUESTED, AuditName.EXPIRED) if stillborn else (AuditName.REQUESTED,)
-    return tuple(arrival_audit(event, name, outcome=done.outcome, round=done.round) for name in names)
+    return tuple(arrival_audit(event, name, outcome=outcome, round=round_) for name in names)
 
 
 def on_updated(stored: Approval | None, event: Event, update: Update, shared: Shared) -> Advance:
@@ -149,30 +141,21 @@ def on_updated(stored: Approval | None, event: Event, update: Update, shared: Sh
     People are told of the end over what was asked: the update need not repeat it. Another client's approval is
     not ended.
     """
-    done = applied_before(stored.applied if stored else (), event)
-    body = over(stored.request, event.body) if stored else event.body
-    if done is not None:
-        return answer(done, _updated_audit(event, done, update), body=body)
     if stored is not None and stored.status.ended:
         return recorded(event, stored.version, stored.round, AuditName.UPDATED)
     if stored is not None and not _may(stored.belongs_to, event.client, shared):
         return recorded(event, stored.version, stored.round, AuditName.UPDATED, belongsTo=stored.belongs_to)
     before = stored or _unknown(event, update)
-    version = before.version + 1
-    done = Applied(event.key, version, before.round, Outcome.ENDED, event.occurred_at)
     approval = evolve(
         before,
-        version=version,
+        version=before.version + 1,
         status=update.status,
         ended_at=event.received_at,
         ended_by=update.decided_by,
-        applied=(*before.applied, done),
     )
-    return answer(done, _updated_audit(event, done, update), approval, body=body)
-
-
-def _updated_audit(event: Event, done: Applied, update: Update) -> tuple[AuditRecord, ...]:
-    return (arrival_audit(event, AuditName.UPDATED, outcome=done.outcome, status=update.status),)
+    audit = arrival_audit(event, AuditName.UPDATED, outcome=Outcome.ENDED, status=update.status)
+    body = over(stored.request, event.body) if stored else event.body
+    return moved(approval, Outcome.ENDED, (audit,), body=body)
 
 
 def _unknown(event: Event, update: Update) -> Approval:
@@ -204,26 +187,24 @@ def _unknown(event: Event, update: Update) -> Approval:
 # -- what the machines that take arriving events share
 
 
-def applied_before(applied: tuple[Applied, ...], event: Event) -> Applied | None:
-    """What this event has done to this subject already."""
-    return next((one for one in applied if one.event_key == event.key), None)
-
-
-def answer(
-    done: Applied,
+def moved(
+    subject: Subject,
+    outcome: Outcome,
     audit: tuple[AuditRecord, ...],
-    subject: Subject | None = None,
     *,
     body: str | None = None,
+    superseded: tuple[Decision, ...] = (),
 ) -> Advance:
-    """The advance for what an event has done: but for the subject, the same each time it is asked for."""
-    notify = done.outcome not in _SILENT
-    return Advance(subject, done.outcome, notify, done.version, done.round, audit, body)
+    """The advance of an event that makes `subject` what it is."""
+    round_ = subject.round if isinstance(subject, Approval) else 0
+    notify = outcome not in _SILENT
+    return Advance(subject, outcome, notify, subject.version, round_, audit, body, superseded)
 
 
-def recorded(event: Event, version: int, round_: int, name: AuditName, **why: str) -> Advance:
+def recorded(event: Event, version: int, round_: int, name: AuditName, **why: Any) -> Advance:
+    """The advance of an event that moves nothing."""
     audit = arrival_audit(event, name, outcome=Outcome.RECORDED, round=round_, **why)
-    return answer(Applied(event.key, version, round_, Outcome.RECORDED), (audit,))
+    return Advance(None, Outcome.RECORDED, False, version, round_, (audit,))
 
 
 def approval_key_of(event: Event) -> ApprovalKey:

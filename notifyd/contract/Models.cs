@@ -855,7 +855,7 @@ public sealed record Approval
     [JsonPropertyName("approvals")]
     public required Progress Approvals { get; init; }
 
-    /// <summary>Only those of the present round count.</summary>
+    /// <summary>In order. Only those of the present round count; before them stand, where one approval is shown, the newest 200 of earlier rounds.</summary>
     [JsonPropertyName("decisions")]
     public required IReadOnlyList<RecordedDecision> Decisions { get; init; }
 
@@ -996,7 +996,7 @@ public sealed record ApprovalWithHistory
     [JsonPropertyName("approvals")]
     public required Progress Approvals { get; init; }
 
-    /// <summary>Only those of the present round count.</summary>
+    /// <summary>In order. Only those of the present round count; before them stand, where one approval is shown, the newest 200 of earlier rounds.</summary>
     [JsonPropertyName("decisions")]
     public required IReadOnlyList<RecordedDecision> Decisions { get; init; }
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
 import orjson
 from attrs import evolve
 
-from notifyd.approval.ballots import Ballot, cast, check_ballot, check_grants, earlier_answer
+from notifyd.approval.ballots import (
+    Ballot,
+    cast,
+    check_ballot,
+    check_grants,
+    earlier_answer,
+    may_repeat_superseded,
+)
 from notifyd.approval.notices import progress
 from notifyd.config.settings import ResumeTokenMode
 from notifyd.errors import NotFoundError, StoreError
 from notifyd.flow.queues import EffectQueue
 from notifyd.metrics import Metrics
-from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Instant
+from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Decision, Instant
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.store import Store
@@ -59,7 +66,7 @@ class Decisions:
             for _ in range(_RACES):
                 approval = await self._load(ballot.key)
                 check_grants(approval, ballot.grants)
-                earlier = earlier_answer(approval, ballot)
+                earlier = earlier_answer(approval, ballot, await self._superseded(approval, ballot))
                 answer = earlier.answer if earlier else await self._record(approval, ballot)
                 if answer is not None:
                     return self._opened(answer, approval, private)
@@ -70,6 +77,11 @@ class Decisions:
         if approval is None:
             raise NotFoundError(f"no approval {key.approval_id!r} in run {key.run_id!r}")
         return approval
+
+    async def _superseded(self, approval: Approval, ballot: Ballot) -> Sequence[Decision]:
+        if not may_repeat_superseded(approval, ballot):
+            return ()
+        return await self._store.superseded_by(ballot.key, ballot.actor, ballot.plan_hash)
 
     async def _record(self, approval: Approval, ballot: Ballot) -> str | None:
         """The answer, once it is durable; None where another write came between."""

@@ -290,9 +290,8 @@ def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any
 
 
 def _actors(approval: Approval, decision: Decision) -> list[str]:
-    """Who decided so in its round, in order."""
-    same = (d.actor for d in approval.decisions if d.round == decision.round and d.choice is decision.choice)
-    return list(dict.fromkeys(same))
+    """Who decided so, in order."""
+    return list(dict.fromkeys(d.actor for d in approval.decisions if d.choice is decision.choice))
 
 
 def _callback_delivery(

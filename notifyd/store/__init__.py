@@ -22,6 +22,7 @@ from notifyd.model import (
     ApprovalKey,
     Attempt,
     AuditRecord,
+    Decision,
     Delivery,
     Event,
     Incident,
@@ -86,6 +87,7 @@ __all__ = [
     "Upkeep",
     "Window",
     "append_as_is",
+    "parted",
     "refused",
 ]
 
@@ -100,7 +102,8 @@ class Advance:
     """What an event does to its subject: the answer of a pure function, applied by the store in one write.
 
     `subject` None leaves the stored one as it is. `audit` is written with the event. `body` is what rules and
-    templates see where that is more than the event itself brings.
+    templates see where that is more than the event itself brings. `superseded` is what was decided in a round that
+    the event ends: from then on it stands beside its approval.
     """
 
     subject: Subject | None
@@ -110,6 +113,7 @@ class Advance:
     round: int = 0
     audit: tuple[AuditRecord, ...] = ()
     body: str | None = None
+    superseded: tuple[Decision, ...] = ()
 
     def accept(self, event: Event) -> Event:
         """`event` as it is stored: with what it did."""
@@ -125,6 +129,13 @@ class Advance:
             version=self.version,
             round=self.round,
         )
+
+
+def parted(approval: Approval) -> tuple[Approval, tuple[Decision, ...]]:
+    """An approval of an export as it is stored, and what was decided in its earlier rounds."""
+    earlier = tuple(one for one in approval.decisions if one.round != approval.round)
+    present = tuple(one for one in approval.decisions if one.round == approval.round)
+    return evolve(approval, decisions=present), earlier
 
 
 @frozen
@@ -442,6 +453,14 @@ class Store(Upkeep, Protocol):
     # -- approvals ----------------------------------------------------------------------------------------
 
     async def approval(self, key: ApprovalKey) -> Approval | None: ...
+
+    async def superseded(self, key: ApprovalKey, limit: int) -> list[Decision]:
+        """The newest `limit` decisions of an approval's earlier rounds, oldest first."""
+        ...
+
+    async def superseded_by(self, key: ApprovalKey, actor: str, plan_hash: str) -> list[Decision]:
+        """What `actor` decided on a plan in earlier rounds, oldest first."""
+        ...
 
     async def replace_approval(self, approval: Approval) -> bool:
         """Write `approval` if the stored version is the one before it. False: somebody else was first."""

@@ -27,7 +27,7 @@ from notifyd.security.secrets import Keyring, sealed_under
 from notifyd.store import CollectionName, SealKeys, Stored, StoredEvent, Upkeep
 from notifyd.wire.records import structure, wire_name
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 HEADER_BYTES: Final = 4096
 _BATCH: Final = 500
 _LABEL: Final = "export-message"
@@ -97,7 +97,7 @@ def _begun(file: IO[bytes], path: Path, openings: int | None, now: Instant) -> H
         raise ArchiveError(
             f"{path}: is an export that was cut short, and the store may have changed since: remove it"
         )
-    return evolve(header, openings=openings)
+    return evolve(header, openings=openings, notifyd_export=FORMAT)
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -232,8 +232,10 @@ def _read_header(file: IO[bytes], path: Path) -> Header:
         header = structure(orjson.loads(file.read(HEADER_BYTES)), Header)
     except (orjson.JSONDecodeError, InvalidError):
         raise ArchiveError(f"{path}: does not begin as an export of notifyd does") from None
-    if header.notifyd_export != FORMAT:
-        raise ArchiveError(f"{path}: has format {header.notifyd_export}, and this notifyd reads {FORMAT}")
+    if header.notifyd_export not in (1, FORMAT):
+        raise ArchiveError(
+            f"{path}: has format {header.notifyd_export}, and this notifyd reads up to {FORMAT}"
+        )
     return header
 
 
@@ -259,7 +261,7 @@ def _row(line: bytes, where: str, keyring: Keyring) -> tuple[CollectionName, Sto
     try:
         document = orjson.loads(line)
         collection = CollectionName(document["collection"])
-        row = cast(Stored, structure(document["row"], _RECORDS[collection], "/row"))
+        row = cast(Stored, structure(_upgraded(document["row"]), _RECORDS[collection], "/row"))
         if isinstance(row, Delivery) and not row.sealed:
             row = evolve(row, message=keyring.open(_LABEL, row.message).decode())
     except (InvalidError, SealError) as error:
@@ -267,3 +269,12 @@ def _row(line: bytes, where: str, keyring: Keyring) -> tuple[CollectionName, Sto
     except (ValueError, KeyError, TypeError):
         raise ArchiveError(f"{where}: is no row of an export") from None
     return collection, row
+
+
+def _upgraded(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as format 2 has it. In format 1 approvals and incidents had the events that they had been through."""
+    applied = row.pop("applied", None)
+    if applied and "round" in row:
+        heard = (done.get("occurredAt", 0) for done in applied if done["round"] == row["round"])
+        row["heardAgainAt"] = max(heard, default=0)
+    return row

@@ -180,7 +180,8 @@ class Upkeep(Protocol):
     ) -> tuple[list[Stored], str | None]:
         """Up to `limit` rows from `after` on, oldest first, and where to go on, None at the end.
 
-        Leases stay behind: a delivery comes as one that nobody holds. Raises ValueError as `purge` does.
+        Leases stay behind: a delivery comes as one that nobody holds. An approval comes with the decisions of all
+        its rounds. Raises ValueError as `purge` does.
         """
         ...
 

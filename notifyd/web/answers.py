@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -23,8 +24,11 @@ def json_bytes(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
 
 
-def approval_json(approval: Approval, waits: Reason | None = None) -> dict[str, Any]:
-    """`waits` is why its callback waits or has failed, where that was looked up."""
+def approval_json(
+    approval: Approval, waits: Reason | None = None, superseded: Sequence[Decision] = ()
+) -> dict[str, Any]:
+    """`waits` is why its callback waits or has failed, and `superseded` what was decided in earlier rounds, where
+    that was looked up."""
     request = orjson.loads(approval.request)
     return {
         "tenant": approval.tenant,
@@ -41,7 +45,7 @@ def approval_json(approval: Approval, waits: Reason | None = None) -> dict[str, 
         "endedAt": _instant(approval.ended_at),
         "endedBy": approval.ended_by,
         "approvals": progress(approval),
-        "decisions": [_decision_json(decision) for decision in approval.decisions],
+        "decisions": [_decision_json(one) for one in (*superseded, *approval.decisions)],
         "resume": {
             "status": approval.resume.value,
             "deliveryId": approval.resume_delivery,

@@ -23,7 +23,7 @@ from notifyd.wire.codec import invalid
 from notifyd.wire.events import AckRequest, parse_ack
 
 HISTORY: Final = 200
-"""How many lines of its audit trail an approval is shown with: the newest."""
+"""How many lines of its audit trail, and decisions of earlier rounds, an approval is shown with: the newest."""
 
 routes = web.RouteTableDef()
 
@@ -50,7 +50,8 @@ async def get_approval(request: web.Request) -> web.Response:
     records, _ = await store.audit(tenant, where, Page(HISTORY))
     waits = await callback_reason(approval, store, caller.registry)
     history = [audit_json(record) for record in reversed(records)]
-    return json_answer(approval_json(approval, waits) | {"history": history})
+    superseded = await store.superseded(key, HISTORY) if approval.round > 1 else []
+    return json_answer(approval_json(approval, waits, superseded) | {"history": history})
 
 
 @routes.post("/notifications/pack-approvals/{run_id}/{approval_id}/ack")

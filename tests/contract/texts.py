@@ -97,7 +97,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "Approval.expiresAt": "From when on nobody can decide any more.",
     "Approval.endedBy": "The actor, or `notifyd` for an expiry.",
     "ApprovalResume.reason": "Why it waits, or has failed; null in a list, which looks up no callbacks.",
-    "Approval.decisions": "Only those of the present round count.",
+    "Approval.decisions": (
+        "In order. Only those of the present round count; before them stand, where one approval is shown, the"
+        " newest 200 of earlier rounds."
+    ),
     "RecordedDecision.via": "The way it came in.",
     "Delivery.channel": "The channel's name; `resume` for a callback.",
     "Delivery.rule": "The rule that chose the channel; empty for a callback.",

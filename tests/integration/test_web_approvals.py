@@ -64,6 +64,22 @@ async def test_the_history_of_an_approval_is_its_audit_trail_oldest_first(notify
     assert names[0] == "pack.approval.requested"
 
 
+async def test_an_approval_is_shown_with_the_decisions_of_all_its_rounds_in_order(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requiredApprovals=2)
+    await notifyd.signed(ACK, ack(asked))
+    notifyd.clock.turn(1)
+    again = await notifyd.ask(requiredApprovals=2, planHash="sha256:" + "b" * 64)
+    await notifyd.signed(ACK, ack(again, actor="bob@acme.example", round=2))
+    shown = await notifyd.approval(asked)
+    assert [(d["actor"], d["round"]) for d in shown["decisions"]] == [
+        ("alice@acme.example", 1),
+        ("bob@acme.example", 2),
+    ]
+    assert shown["approvals"] == {"required": 2, "received": 1}
+    (listed,) = (await notifyd.get(PACK)).json["items"]
+    assert [d["round"] for d in listed["decisions"]] == [2]
+
+
 async def test_another_tenants_approval_is_not_found(notifyd: Daemon) -> None:
     await notifyd.ask()
     own = await notifyd.get(ONE, "operator", X_Notifyd_Tenant="acme")

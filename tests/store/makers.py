@@ -10,13 +10,14 @@ from attrs import evolve
 from notifyd.errors import Reason
 from notifyd.model import (
     SECOND,
-    Applied,
     Approval,
     ApprovalKey,
     Attempt,
     AttemptOutcome,
     AuditName,
     AuditRecord,
+    Choice,
+    Decision,
     Delivery,
     Effect,
     EffectKind,
@@ -28,6 +29,7 @@ from notifyd.model import (
     PlanEntry,
     State,
     Status,
+    Via,
 )
 from notifyd.store import Advance, Append, Appended, AttemptRecord, Planned, Store, append_as_is
 
@@ -101,6 +103,24 @@ def approval(**changes: Any) -> Approval:
     return evolve(given, **changes)
 
 
+def decision(actor: str = "alice@acme.example", **changes: Any) -> Decision:
+    given = Decision(
+        decision_hash=f"hash-{actor}-{changes.get('round', 1)}",
+        actor=actor,
+        choice=Choice.APPROVED,
+        comment="Grüezi",
+        decided_at=NOW,
+        round=1,
+        plan_hash="sha256:00",
+        via=Via.CLIENT,
+        client="task-runner",
+        correlation_id="corr-1",
+        answer='{"status": "pending"}',
+        message_id="msg-1",
+    )
+    return evolve(given, **changes)
+
+
 def effect(effect_id: str) -> Effect:
     return Effect(effect_id, EffectKind.NOTICE, {"action": "acknowledged", "count": 2})
 
@@ -117,7 +137,6 @@ def incident(**changes: Any) -> Incident:
         opened_at=NOW,
         closed_at=None,
         request="{}",
-        applied=(Applied("e1", 1, 0, Outcome.OPENED),),
     )
     return evolve(given, **changes)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from notifyd.model import ResumeStatus, State
+from notifyd.model import Outcome, ResumeStatus, State
 from notifyd.store import (
+    Advance,
     Aged,
     ApprovalFilter,
     AuditFilter,
@@ -23,6 +24,7 @@ from tests.store.makers import (
     append_of,
     approval,
     audit_record,
+    decision,
     delivery,
     effect,
     ended,
@@ -65,6 +67,10 @@ async def every_operation(store: Store) -> None:
     await store.owing_approvals(NOW, 5)
     await store.complete_effect(approval().key, "x1")
     await store.replace_approval(approval(version=9))
+    advance = Advance(approval(version=10), Outcome.NEW_ROUND, True, 10, 2, superseded=(decision(),))
+    await store.append(append_of(event("round"), lambda _: advance))
+    await store.superseded(approval().key, 5)
+    await store.superseded_by(approval().key, "alice@acme.example", "sha256:00")
     await open_incident(store, incident(), "hold")
     await store.outstanding()
     await store.dead_letters()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from attrs import evolve
 
 from notifyd.errors import ArchiveError
-from notifyd.model import ResumeStatus, State, Status
+from notifyd.model import Approval, ResumeStatus, State, Status
 from notifyd.security.secrets import Keyring, key_id
 from notifyd.store import CollectionName, SealKeys, Store, Stored, StoredEvent, archive
-from notifyd.store.archive import HEADER_BYTES, Header
+from notifyd.store.archive import FORMAT, HEADER_BYTES, Header
 from tests import fakes
 from tests.store.conftest import Reopen
 from tests.store.makers import (
@@ -23,6 +24,7 @@ from tests.store.makers import (
     approval,
     attempt,
     audit_record,
+    decision,
     delivery,
     effect,
     event,
@@ -39,11 +41,12 @@ def sealed(text: str, key: bytes = KEY) -> str:
     return Keyring([key]).seal("message", text.encode())
 
 
+DECISIONS = (decision(), decision("bob@acme.example"), decision(round=2))
 ROWS: list[Stored] = [
     StoredEvent(event("e1", content_id=f"{key_id(OLD)}:00", plan=(plan_entry(),)), planned=True),
     StoredEvent(event("e2", content_id="", notify=False), planned=True),
     StoredEvent(event("e3", content_id=f"{key_id(KEY)}:00"), planned=False),
-    approval(sealed_token=sealed("token"), effects=(effect("x"),)),
+    approval(sealed_token=sealed("token"), effects=(effect("x"),), round=2, decisions=DECISIONS),
     approval(run_id="r2", sealed_token=None, status=Status.EXPIRED, ended_at=NOW, resume=ResumeStatus.FAILED),
     incident(),
     delivery("d1", message=CLEAR, attempts=(attempt(),), tries=1, fencing_token=2),
@@ -120,6 +123,13 @@ def change(path: Path, found: str, put: str) -> None:
     path.write_text(text.replace(found, put, 1))
 
 
+def rewrite(path: Path, header: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """The file as an older notifyd would have written it."""
+    text = b"".join(orjson.dumps(row) + b"\n" for row in rows)
+    old = header | {"notifydExport": 1, "bytes": HEADER_BYTES + len(text)}
+    path.write_bytes(orjson.dumps(old).ljust(HEADER_BYTES - 1) + b"\n" + text)
+
+
 async def test_all_of_a_store_comes_out_of_the_file_as_it_was(exported: Path, other: Store) -> None:
     assert await restore(other, exported) == len(ROWS)
     assert await contents(other) == ROWS
@@ -131,12 +141,28 @@ async def test_all_of_a_store_comes_out_of_the_file_as_it_was(exported: Path, ot
 async def test_the_file_is_json_lines_and_for_its_owner_alone(exported: Path) -> None:
     documents = [orjson.loads(line) for line in lines(exported)]
     header, rows = documents[0], documents[1:]
-    assert header["notifydExport"] == 1
+    assert header["notifydExport"] == FORMAT
     assert header["rows"] == {"events": 3, "approvals": 2, "incidents": 1, "deliveries": 3, "audit": 2}
     assert len(lines(exported)[0]) == HEADER_BYTES - 1
     assert [row["collection"] for row in rows][:4] == ["events"] * 3 + ["approvals"]
     assert rows[3]["row"]["runId"] == "run-1"
     assert mode(exported) == 0o600
+
+
+async def test_a_file_of_format_1_is_imported_though_its_rows_have_the_events_they_had_been_through(
+    exported: Path, other: Store
+) -> None:
+    header, *rows = [orjson.loads(line) for line in lines(exported)]
+    for row in (one["row"] for one in rows if one["collection"] in ("approvals", "incidents")):
+        done = {"eventKey": "e", "version": 1, "round": row.get("round", 0), "outcome": "opened"}
+        row["applied"] = [done, {**done, "occurredAt": NOW + 7}, {**done, "round": 9, "occurredAt": NOW + 9}]
+        row.pop("heardAgainAt", None)
+    rewrite(exported, header, rows)
+    await restore(other, exported)
+    found, _ = await other.dump(CollectionName.APPROVALS, "", 10)
+    assert [one.heard_again_at for one in found if isinstance(one, Approval)] == [NOW + 7] * 2
+    assert await other.count(CollectionName.INCIDENTS) == 1
+    await other.aclose()
 
 
 async def test_no_message_or_token_stands_in_the_file_in_clear(exported: Path) -> None:
@@ -194,7 +220,7 @@ async def test_a_file_that_was_not_copied_whole_is_refused_and_nothing_is_taken(
     [
         ('"status":"expired"', '"status":"expierd"', r"line 6: /row/status: "),
         ('{"collection":"audit"', '{"collection":"audio"', r"line 11: is no row of an export"),
-        ('"notifydExport":1', '"notifydExport":9', r"has format 9, and this notifyd reads 1"),
+        ('"notifydExport":2', '"notifydExport":9', r"has format 9, and this notifyd reads up to 2"),
         ('{"notifydExport"', '["notifydExport"', r"does not begin as an export of notifyd does"),
         ('"complete":true', '"complete":null', r"does not begin as an export"),
     ],

@@ -19,7 +19,6 @@ from notifyd.flow.resume import Effects
 from notifyd.metrics import Metrics
 from notifyd.model import (
     SECOND,
-    Applied,
     ApprovalKey,
     AuditName,
     Delivery,
@@ -62,8 +61,7 @@ async def broken(*_: object, **__: object) -> None:
 
 def applying(given: Event) -> Callable[[Any], Advance]:
     """An advance as the machines make it: what the event has done already, it does not do again."""
-    done = Applied(given.key, 1, 1, Outcome.OPENED)
-    subject = approval(run_id=given.run_id, applied=(done,))
+    subject = approval(run_id=given.run_id)
     opened = Advance(subject, Outcome.OPENED, True, 1, 1, (audit_record(f"audit-{given.key}"),))
     return lambda stored: opened if stored is None else evolve(opened, subject=None)
 

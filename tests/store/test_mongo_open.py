@@ -18,7 +18,7 @@ from pymongo import IndexModel
 
 from notifyd.config.settings import StoreDriver
 from notifyd.errors import ConfigError, StoreError, StoreMissingError, StoreUnusableError
-from notifyd.model import SECOND
+from notifyd.model import SECOND, Status
 from notifyd.store import CollectionName
 from notifyd.store.mongo import MongoStore, open_mongo
 from notifyd.store.mongo.claims import Queue
@@ -38,8 +38,10 @@ from tests.store.makers import (
     append_of,
     approval,
     audit_record,
+    decision,
     delivery,
     event,
+    incident,
 )
 from tests.store.operations import every_operation
 
@@ -311,6 +313,34 @@ async def test_a_database_whose_approvals_carry_events_is_given_those_that_are_n
         await store.aclose()
 
 
+async def test_decisions_of_earlier_rounds_get_a_collection_of_their_own_and_no_document_keeps_its_events(
+    mongo_server: MongoServer,
+) -> None:
+    url = mongo_server.database()
+    connection = await connect(url, StoreDriver.PYMONGO, timeout=20)
+    await migrate(connection, MIGRATIONS[:7])
+    earlier, present = [decision(), decision("bob@acme.example")], decision(round=2)
+    given = approval(round=2, decisions=(present,), heard_again_at=NOW + 7)
+    applied = [{"event_key": "e", "version": 1, "round": 1, "outcome": "opened"}]
+    applied += [{**applied[0], "round": 2, "occurred_at": at} for at in (NOW - 9, NOW + 7)]
+    before = {**document_of(evolve(given, decisions=(*earlier, present))), "position": 1, "applied": applied}
+    over = {**document_of(approval(run_id="over", status=Status.APPROVED)), "position": 2, "applied": applied}
+    del before["heard_again_at"], over["heard_again_at"]
+    await connection.collection("pack_approvals").insert_many([before, over])
+    held = {**document_of(incident()), "position": 1, "applied": applied}
+    await connection.collection("incidents").insert_many([held])
+    for _ in range(2):  # as by two nodes
+        await MIGRATIONS[7](connection)
+    for name in ("pack_approvals", "incidents"):
+        assert await connection.collection(name).find({"applied": {"$exists": True}}) == []
+    await connection.aclose()
+    store = await opened(url)
+    assert await store.approval(given.key) == given
+    assert await store.superseded(given.key, 9) == earlier
+    assert (await store.dump(CollectionName.INCIDENTS, "", 9))[0] == [incident()]
+    await store.aclose()
+
+
 # --- the indexes -------------------------------------------------------------------------------------------
 
 
@@ -347,7 +377,7 @@ class Recorder:
 
 def recorded(store: MongoStore) -> dict[str, Recorder]:
     """Note the queries of `store` from now on, by collection."""
-    names = ("events", "approvals", "incidents", "deliveries", "audit", "timers")
+    names = ("events", "approvals", "decisions", "incidents", "deliveries", "audit", "timers")
     collections = {name: getattr(store._base, name) for name in names}
     recorders = {name: Recorder(collection.raw) for name, collection in collections.items()}
     spied: dict[str, Any] = {

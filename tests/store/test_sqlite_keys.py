@@ -16,6 +16,7 @@ from notifyd.errors import StoreError
 from notifyd.model import AuditRecord, Outcome, State
 from notifyd.store import Advance, Aged, AuditFilter, CollectionName, Page
 from notifyd.store.sqlite import SqliteStore, open_sqlite, rows
+from notifyd.store.sqlite.rows import dump
 from notifyd.store.sqlite.schema import APPLICATION_ID, MIGRATIONS
 from notifyd.store.sqlite.writer import commit
 from tests.store.makers import (
@@ -26,6 +27,7 @@ from tests.store.makers import (
     append_of,
     approval,
     audit_record,
+    decision,
     delivery,
     event,
     incident,
@@ -244,6 +246,33 @@ async def test_a_file_of_an_older_schema_keeps_its_rows_and_knows_their_keys(
     with closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+
+
+APPLIED = [
+    {"event_key": "e1", "version": 1, "round": 1, "outcome": "opened"},
+    {"event_key": "e2", "version": 2, "round": 2, "outcome": "new_round", "occurred_at": NOW - 9},
+    {"event_key": "e3", "version": 3, "round": 2, "outcome": "recorded", "occurred_at": NOW + 7},
+]
+
+
+async def test_decisions_of_earlier_rounds_get_a_table_of_their_own_and_no_row_keeps_its_events(
+    tmp_path: Path,
+) -> None:
+    path = old_file(tmp_path, 4)
+    earlier = [decision(), decision("bob@acme.example", comment="nicht 'so'")]
+    present = decision(round=2, plan_hash="sha256:02")
+    with closing(sqlite3.connect(path)) as db:
+        values = (dump((*earlier, present)), dump(APPLIED))
+        db.execute("UPDATE approvals SET round = 2, decisions = ?, applied = ? WHERE rowid = 1", values)
+        db.execute("UPDATE approvals SET applied = ? WHERE rowid = 2", (dump(APPLIED[:1]),))
+        db.commit()
+    store = await opened(tmp_path)
+    given = approval(run_id="run-0", round=2, decisions=(present,), heard_again_at=NOW + 7)
+    assert await store.approval(given.key) == given
+    assert await store.superseded(given.key, 9) == earlier
+    assert await store.approval(approval(run_id="run-1").key) == approval(run_id="run-1")
+    assert (await store.dump(CollectionName.INCIDENTS, "", 9))[0] == [incident()]
+    await store.aclose()
 
 
 @pytest.mark.parametrize("schema", [1, 4])

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from notifyd.errors import Reason
 from notifyd.model import (
-    Applied,
     Approval,
     Attempt,
     AttemptOutcome,
@@ -71,7 +70,6 @@ decisions = st.builds(
     text,
 )
 effects = st.builds(Effect, text, st.sampled_from(EffectKind), data)
-applied = st.builds(Applied, text, whole, whole, st.sampled_from(Outcome))
 attempts = st.builds(
     Attempt,
     whole,
@@ -94,7 +92,6 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "tuple[PlanEntry, ...] | None": st.none() | few(plan_entries),
     "tuple[Decision, ...]": few(decisions),
     "tuple[Effect, ...]": few(effects),
-    "tuple[Applied, ...]": few(applied),
     "tuple[Attempt, ...]": few(attempts),
     "Mapping[str, Any]": data,
     "Outcome": st.sampled_from(Outcome),

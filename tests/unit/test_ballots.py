@@ -19,19 +19,19 @@ from notifyd.approval.ballots import (
     check_grants,
     earlier_answer,
     expire,
+    may_repeat_superseded,
 )
 from notifyd.approval.effects import owed_row
 from notifyd.approval.rounds import Request, on_requested
 from notifyd.errors import GrantMissingError, NotifydError
 from notifyd.model import (
-    Applied,
     Approval,
     AuditName,
     AuditRecord,
     Choice,
+    Decision,
     EffectKind,
     Event,
-    Outcome,
     ResumeStatus,
     Status,
     Via,
@@ -73,8 +73,7 @@ def rejects(**changes: Any) -> Ballot:
 
 
 def pending(**changes: Any) -> Approval:
-    grants, first = ("Packs.Approve", "prod"), Applied("first", 1, 1, Outcome.OPENED)
-    given = {"plan_hash": PLAN, "required_grants": grants, "request": REQUEST, "applied": (first,)}
+    given = {"plan_hash": PLAN, "required_grants": ("Packs.Approve", "prod"), "request": REQUEST}
     return approval(**{**given, **changes})
 
 
@@ -93,6 +92,13 @@ def replanned(stored: Approval, plan: str, number: int) -> Approval:
     after = on_requested(stored, asking, wanted, NOW, nobody).subject
     assert isinstance(after, Approval)
     return after
+
+
+def superseded(stored: Approval, given: Ballot) -> list[Decision]:
+    """What the store has of earlier rounds: in round 1 Alice has voted."""
+    if not may_repeat_superseded(stored, given):
+        return []
+    return [d for d in VOTED.decisions if (d.actor, d.plan_hash) == (given.actor, given.plan_hash)]
 
 
 def timed_out(stored: Approval) -> Approval:
@@ -147,7 +153,7 @@ def verdict(stored: Approval, given: Ballot, *, allow_self: bool = False, canoni
     """What becomes of a ballot, taken through the checks as a decision is."""
     try:
         check_grants(stored, given.grants)
-        if earlier_answer(stored, given) is not None:
+        if earlier_answer(stored, given, superseded(stored, given)) is not None:
             return "repeat"
         check_ballot(stored, given, NOW, allow_self=allow_self, canonical=canonical)
     except NotifydError as error:

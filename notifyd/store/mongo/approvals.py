@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import evolve
@@ -9,6 +10,7 @@ from attrs import evolve
 from notifyd.model import (
     Approval,
     ApprovalKey,
+    Decision,
     Delivery,
     Incident,
     IncidentKey,
@@ -40,7 +42,9 @@ async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | 
     return None if document is None else record_of(document, Incident)
 
 
-async def put(base: Base, stored: Subject | None, subject: Subject) -> None:
+async def put(
+    base: Base, stored: Subject | None, subject: Subject, superseded: Sequence[Decision] = ()
+) -> None:
     """Write `subject` over `stored`, or as new, in the transaction that `stored` was read in."""
     collection = base.incidents if isinstance(subject, Incident) else base.approvals
     where, fields = by_key(subject.key), document_of(subject)
@@ -48,6 +52,27 @@ async def put(base: Base, stored: Subject | None, subject: Subject) -> None:
         await collection.update_one(where, {"$set": fields})
     else:
         await collection.insert_missing([{**fields, "position": base.positions.next()}], *where)
+    if isinstance(subject, Approval):
+        await supersede(base, subject.key, superseded)
+
+
+async def supersede(base: Base, key: ApprovalKey, decisions: Sequence[Decision]) -> None:
+    """Keep what was decided in a round that is over, in a transaction."""
+    of = by_key(key)
+    documents = [{**of, **document_of(one), "position": base.positions.next()} for one in decisions]
+    await base.decisions.insert_missing(documents, *of, "decision_hash")
+
+
+async def superseded(base: Base, key: ApprovalKey, limit: int = 0) -> list[Decision]:
+    """What was decided in earlier rounds, oldest first: the newest `limit`, or all."""
+    found = await base.decisions.find(by_key(key), sort=[("position", -1)], limit=limit, hint="key")
+    return [record_of(document, Decision) for document in reversed(found)]
+
+
+async def superseded_by(base: Base, key: ApprovalKey, actor: str, plan_hash: str) -> list[Decision]:
+    where = {**by_key(key), "actor": actor, "plan_hash": plan_hash}
+    found = await base.decisions.find(where, sort=[("position", 1)], hint="key")
+    return [record_of(document, Decision) for document in found]
 
 
 async def replace(base: Base, approval: Approval) -> bool:

@@ -114,6 +114,7 @@ class Base:
     positions: Positions
     events: Collection
     approvals: Collection
+    decisions: Collection
     incidents: Collection
     deliveries: Collection
     timers: Collection
@@ -143,6 +144,7 @@ class Base:
             positions=Positions(clock),
             events=collection("events"),
             approvals=collection("pack_approvals"),
+            decisions=collection("decisions"),
             incidents=collection("incidents"),
             deliveries=collection("deliveries"),
             timers=collection("timers"),
@@ -175,6 +177,7 @@ class Base:
             self,
             events=self.events.within(session),
             approvals=self.approvals.within(session),
+            decisions=self.decisions.within(session),
             incidents=self.incidents.within(session),
             deliveries=self.deliveries.within(session),
             timers=self.timers.within(session),

@@ -21,7 +21,7 @@ import attrs
 import orjson
 from cattrs import Converter
 
-from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident
+from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident
 from notifyd.store.mongo.driver import Document
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ def _text(value: Mapping[str, Any]) -> str:
 _CONVERTER: Final = _converter()
 
 
-def document_of(record: Event | Approval | Incident | Delivery | AuditRecord) -> Document:
+def document_of(record: Event | Approval | Decision | Incident | Delivery | AuditRecord) -> Document:
     document: Document = _CONVERTER.unstructure(record)
     if isinstance(record, Approval):
         document |= {"effects_due_at": record.effects_due_at, "dead_effects": len(record.dead_effects)}

@@ -83,7 +83,7 @@ async def _advanced(base: Base, request: Append, subject: ApprovalKey | Incident
     stored = None if subject is None else await approvals.find_subject(base, subject)
     advance = request.advance(stored)
     if advance.subject is not None:
-        await approvals.put(base, stored, advance.subject)
+        await approvals.put(base, stored, advance.subject, advance.superseded)
     await audit.write_within(base, advance.audit)
     return advance.accept(request.event)
 

@@ -10,8 +10,8 @@ from bson import ObjectId
 
 from notifyd.errors import StoreError
 from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, State
-from notifyd.store import CollectionName, Stored, StoredEvent
-from notifyd.store.mongo import deliveries, windows
+from notifyd.store import CollectionName, Stored, StoredEvent, parted
+from notifyd.store.mongo import approvals, deliveries, windows
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import document_of, record_of
 from notifyd.store.mongo.driver import DUPLICATE, Document
@@ -26,8 +26,15 @@ async def dump(
 ) -> tuple[list[Stored], str | None]:
     where = {"_id": {"$gt": object_id(after or _FIRST)}}
     found = await collection_of(base, collection).find(where, sort=[("_id", 1)], limit=limit)
-    rows = [_record(collection, document) for document in found]
+    rows = [await _whole(base, _record(collection, document)) for document in found]
     return rows, str(found[-1]["_id"]) if len(found) == limit else None
+
+
+async def _whole(base: Base, row: Stored) -> Stored:
+    """An approval with what was decided in earlier rounds before the rest."""
+    if not isinstance(row, Approval) or row.round == 1:
+        return row
+    return evolve(row, decisions=(*await approvals.superseded(base, row.key), *row.decisions))
 
 
 def _record(collection: CollectionName, document: Document) -> Stored:
@@ -55,17 +62,30 @@ async def restore(base: Base, given: Sequence[Stored]) -> int:
     held = [row for row in given if isinstance(row, Delivery) and row.window is not None]
     if held:
         await base.transact(partial(windows.join, deliveries=held))
+    inserted = 0
     documents: dict[CollectionName, list[Document]] = {}
     for row in given:
+        if isinstance(row, Approval) and row.round > 1:
+            inserted += await base.transact(partial(_restore_approval, approval=row))
+            continue
         name, document = _document(base, row)
         documents.setdefault(name, []).append({"_id": ObjectId(), **document})
-    inserted = 0
     for name, batch in documents.items():
         faults = await collection_of(base, name).insert_many(batch)
         if unforeseen := set(faults.values()) - {DUPLICATE}:
             raise StoreError(f"MongoDB database {base.connection.name}: insert refused (codes {unforeseen})")
         inserted += len(batch) - len(faults)
     return inserted
+
+
+async def _restore_approval(base: Base, approval: Approval) -> bool:
+    """Insert an approval with what was decided in earlier rounds; False where there is one under its key."""
+    present, earlier = parted(approval)
+    document = {**document_of(present), "position": base.positions.next()}
+    (new,) = await base.approvals.insert_missing([document], *approvals.by_key(approval.key))
+    if new:
+        await approvals.supersede(base, approval.key, earlier)
+    return new
 
 
 def _document(base: Base, row: Stored) -> tuple[CollectionName, Document]:

@@ -7,6 +7,7 @@ was judged. A mark of where to go on is the age of a document and its `_id`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
@@ -18,7 +19,7 @@ from bson.errors import InvalidId
 from notifyd.model import ResumeStatus, Status
 from notifyd.store import Aged, CollectionName, LegalHold, Purged
 from notifyd.store.mongo.base import Base
-from notifyd.store.mongo.driver import Collection, Document
+from notifyd.store.mongo.driver import Collection, Document, Filter
 
 _Key: TypeAlias = tuple[str, str, str]
 _FINISHED: Final[Mapping[str, Any]] = {"claim_at": None}
@@ -69,10 +70,23 @@ async def purge(base: Base, aged: Aged, limit: int, after: str, *, dry_run: bool
     if gone and not dry_run:
         began = perf_counter()
         where = {"_id": {"$in": gone}, kind.age: {"$lt": aged.before}, **kind.over}
-        removed = await collection.delete_many(where)
+        if aged.collection is CollectionName.APPROVALS:
+            removed = await base.transact(partial(_remove_approvals, where=where))
+        else:
+            removed = await collection.delete_many(where)
         seconds = perf_counter() - began
     mark = f"{found[-1][kind.age]}:{found[-1]['_id']}" if len(found) == limit else None
     return Purged(len(found), removed, seconds, mark)
+
+
+async def _remove_approvals(base: Base, where: Filter) -> int:
+    """Remove approvals with what was decided in their earlier rounds."""
+    for one in await base.approvals.find(
+        {**where, "round": {"$gt": 1}}, fields=["tenant", "run_id", "approval_id"]
+    ):
+        del one["_id"]
+        await base.decisions.delete_many(one)
+    return await base.approvals.delete_many(where)
 
 
 def collection_of(base: Base, name: CollectionName) -> Collection:

@@ -56,9 +56,12 @@ def _partial(collection: str, name: str, where: Mapping[str, Any], *keys: str) -
 
 
 _APPROVAL: Final = ("tenant", "run_id", "approval_id")
+_DECIDED: Final = (*_APPROVAL, "round", "decisions")
 
 LISTED: Final = _index("deliveries", "by_channel", "tenant", "channel", "state", "position")
 """Beside the one by state: a list of all channels would have to merge as many stretches as there are."""
+
+DECISIONS: Final = _unique("decisions", *_APPROVAL, "decision_hash")
 
 EFFECTS: Final = (
     _partial("pack_approvals", "effects_due", {"effects_due_at": {"$gte": 0}}, "effects_due_at"),
@@ -82,6 +85,7 @@ INDEXES: Final = (
     _index("pack_approvals", "by_status", "tenant", "status", "position"),
     _partial("pack_approvals", "due", {"status": "pending"}, "status", "expires_at"),
     *EFFECTS,
+    DECISIONS,
     _unique("incidents", *_APPROVAL, "policy_id"),
     _unique("deliveries", "tenant", "id"),
     _index("deliveries", "by_state", "tenant", "state", "position"),
@@ -176,7 +180,46 @@ async def _seventh(connection: Connection) -> None:
     await create_indexes(connection, [LISTED])
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first, _second, _third, _fourth, _fifth, _sixth, _seventh)
+async def _eighth(connection: Connection) -> None:
+    """What was decided in earlier rounds gets a collection of its own.
+
+    Which events an approval or an incident has been through is not kept beside the events any more: an approval
+    that is pending keeps when its plan was last asked for.
+    """
+    await create_indexes(connection, [DECISIONS])
+    approvals = connection.collection("pack_approvals")
+    for one in await approvals.find({"round": {"$gt": 1}, "decisions.round": {"$gt": 0}}, fields=_DECIDED):
+        await _part(connection, one)
+    asked = {"status": "pending", "applied.occurred_at": {"$gt": 0}}
+    for one in await approvals.find(asked, fields=["round", "applied"]):
+        heard = (done.get("occurred_at", 0) for done in one["applied"] if done["round"] == one["round"])
+        still = {"_id": one["_id"], "applied": one["applied"]}
+        await approvals.update_one(still, {"$set": {"heard_again_at": max(heard, default=0)}})
+    for name in ("pack_approvals", "incidents"):
+        having = {"applied": {"$exists": True}}
+        await connection.collection(name).update_many(having, {"$unset": {"applied": ""}})
+
+
+async def _part(connection: Connection, approval: Document) -> None:
+    """Move an approval's decisions of earlier rounds out of it."""
+    of, number = {name: approval[name] for name in _APPROVAL}, approval["round"]
+    earlier = [decision for decision in approval["decisions"] if decision["round"] < number]
+    documents = [{**of, **decision, "position": place} for place, decision in enumerate(earlier)]
+    await connection.collection(DECISIONS.collection).insert_missing(documents, *_APPROVAL, "decision_hash")
+    over = {"decisions": {"round": {"$lt": number}}}
+    await connection.collection("pack_approvals").update_one({"_id": approval["_id"]}, {"$pull": over})
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (
+    _first,
+    _second,
+    _third,
+    _fourth,
+    _fifth,
+    _sixth,
+    _seventh,
+    _eighth,
+)
 """Oldest first; the version document counts those the database has been through. Only ever append.
 
 Several nodes may run one at the same time, and one that stopped half-way is run again: each is idempotent.

@@ -14,7 +14,18 @@ from pymongo.errors import ExecutionTimeout, PyMongoError
 
 from notifyd.config.settings import StoreDriver
 from notifyd.errors import ListTimeoutError, StoreError, StoreUnusableError
-from notifyd.model import SECOND, Approval, ApprovalKey, AuditRecord, Clock, Delivery, Event, Instant, State
+from notifyd.model import (
+    SECOND,
+    Approval,
+    ApprovalKey,
+    AuditRecord,
+    Clock,
+    Decision,
+    Delivery,
+    Event,
+    Instant,
+    State,
+)
 from notifyd.store import (
     Aged,
     Append,
@@ -202,6 +213,12 @@ class MongoStore:
 
     async def approval(self, key: ApprovalKey) -> Approval | None:
         return await self._run(approval_steps.find(self._base, key))
+
+    async def superseded(self, key: ApprovalKey, limit: int) -> list[Decision]:
+        return await self._list(lambda: approval_steps.superseded(self._base, key, limit))
+
+    async def superseded_by(self, key: ApprovalKey, actor: str, plan_hash: str) -> list[Decision]:
+        return await self._run(approval_steps.superseded_by(self._base, key, actor, plan_hash))
 
     async def replace_approval(self, approval: Approval) -> bool:
         return await self._run(approval_steps.replace(self._base, approval))

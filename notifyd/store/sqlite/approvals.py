@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from sqlite3 import Connection
 from typing import Final
 
@@ -10,6 +11,7 @@ from attrs import evolve
 from notifyd.model import (
     Approval,
     ApprovalKey,
+    Decision,
     Delivery,
     Incident,
     IncidentKey,
@@ -17,7 +19,7 @@ from notifyd.model import (
     ResumeStatus,
     Status,
 )
-from notifyd.store import ApprovalFilter, EffectCounts, Page
+from notifyd.store import ApprovalFilter, EffectCounts, Page, parted
 from notifyd.store.sqlite import rows
 from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import sql
@@ -40,6 +42,16 @@ WITH_DEAD_EFFECT: Final = sql(
 )
 _SAVE: Final = rows.upsert("approvals", rows.SAVED_APPROVAL, _KEY)
 _RESTORE: Final = rows.insert_if_new("approvals", rows.SAVED_APPROVAL)
+_SUPERSEDE: Final = sql(
+    *("INSERT INTO decisions (", ", ".join((*rows.DECISION, "approval")), ")"),
+    *("SELECT ?, ?, ?, rowid FROM approvals WHERE", _BY_KEY),
+)
+_SUPERSEDED: Final = sql(
+    "SELECT decision FROM decisions INDEXED BY decisions_superseded",
+    *("WHERE approval = (SELECT rowid FROM approvals WHERE", _BY_KEY, ")"),
+)
+SUPERSEDED: Final = sql(_SUPERSEDED, "ORDER BY decisions.rowid DESC LIMIT ?")
+SUPERSEDED_BY: Final = sql(_SUPERSEDED, "AND actor = ? AND plan_hash = ? ORDER BY decisions.rowid")
 _VERSION: Final = sql("SELECT version FROM approvals WHERE", _BY_KEY)
 NEXT_TENANT: Final = "SELECT tenant FROM approvals WHERE tenant > ? ORDER BY tenant LIMIT 1"
 PENDING: Final = "SELECT count(*) FROM approvals WHERE tenant = ? AND status = 'pending'"
@@ -62,6 +74,23 @@ def save(db: Connection, approval: Approval) -> None:
     db.execute(_SAVE, rows.approval_row(approval))
 
 
+def supersede(db: Connection, key: ApprovalKey, decisions: Sequence[Decision]) -> None:
+    """Keep what was decided in a round that is over."""
+    for decision in decisions:
+        row = rows.decision_row(decision)
+        db.execute(_SUPERSEDE, (*row, key.tenant, key.run_id, key.approval_id))
+
+
+def superseded(db: Connection, key: ApprovalKey, limit: int) -> list[Decision]:
+    found = db.execute(SUPERSEDED, (key.tenant, key.run_id, key.approval_id, limit)).fetchall()
+    return [rows.decision_of(text) for (text,) in reversed(found)]
+
+
+def superseded_by(db: Connection, key: ApprovalKey, actor: str, plan_hash: str) -> list[Decision]:
+    terms = (key.tenant, key.run_id, key.approval_id, actor, plan_hash)
+    return [rows.decision_of(text) for (text,) in db.execute(SUPERSEDED_BY, terms)]
+
+
 def find_incident(db: Connection, key: IncidentKey) -> Incident | None:
     row = db.execute(_FIND_INCIDENT, (key.tenant, key.run_id, key.approval_id, key.policy_id)).fetchone()
     return None if row is None else rows.incident_of(row)
@@ -73,7 +102,11 @@ def save_incident(db: Connection, incident: Incident) -> None:
 
 def restore(db: Connection, approval: Approval) -> bool:
     """Insert an approval of another store; False where there is one under its key."""
-    return bool(db.execute(_RESTORE, rows.approval_row(approval)).rowcount)
+    present, earlier = parted(approval)
+    inserted = bool(db.execute(_RESTORE, rows.approval_row(present)).rowcount)
+    if inserted:
+        supersede(db, approval.key, earlier)
+    return inserted
 
 
 def restore_incident(db: Connection, incident: Incident) -> bool:

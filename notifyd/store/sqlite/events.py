@@ -7,7 +7,7 @@ from sqlite3 import Connection, IntegrityError
 from typing import Final
 
 from notifyd.errors import NotFoundError
-from notifyd.model import Approval, ApprovalKey, Event, IncidentKey, Instant, PlanEntry
+from notifyd.model import Approval, ApprovalKey, Decision, Event, IncidentKey, Instant, PlanEntry
 from notifyd.store import Append, Appended, PlanFixed, Planned, StoredEvent, Subject, refused
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
 from notifyd.store.sqlite.rows import has_key, sql
@@ -53,7 +53,7 @@ def append(db: Connection, life: int, request: Append) -> Appended:
             raise
         return Appended(first, fresh=False)
     if advance.subject is not None:
-        _save_subject(db, advance.subject)
+        _save_subject(db, advance.subject, advance.superseded)
     _queue(db, life, row, event, event.received_at + request.lease if request.leased else 0)
     audit.write(db, advance.audit)
     return Appended(event, fresh=True)
@@ -71,9 +71,10 @@ def _subject(db: Connection, key: ApprovalKey | IncidentKey | None) -> Subject |
     return None if key is None else approvals.find_incident(db, key)
 
 
-def _save_subject(db: Connection, subject: Subject) -> None:
+def _save_subject(db: Connection, subject: Subject, superseded: Sequence[Decision]) -> None:
     if isinstance(subject, Approval):
         approvals.save(db, subject)
+        approvals.supersede(db, subject.key, superseded)
     else:
         approvals.save_incident(db, subject)
 

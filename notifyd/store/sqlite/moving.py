@@ -35,13 +35,28 @@ def _delivery(row: Row) -> Delivery:
     return evolve(delivery, state=state, lease_owner=None, lease_until=0)
 
 
+_SUPERSEDED: Final = """(
+    SELECT json_group_array(json(decision)) FROM (
+        SELECT decision FROM decisions INDEXED BY decisions_superseded WHERE approval = approvals.rowid
+        ORDER BY decisions.rowid
+    )
+)"""
+
+
+def _approval(row: Row) -> Approval:
+    """With what was decided in earlier rounds before the rest."""
+    *columns, superseded = row
+    approval = rows.approval_of(tuple(columns))
+    return evolve(approval, decisions=(*rows.decisions_of(superseded), *approval.decisions))
+
+
 _KINDS: Final[Mapping[CollectionName, _Kind]] = {
     CollectionName.EVENTS: _Kind(
         (*rows.EVENT, "plan", "planning.event IS NOT NULL"),
         _event,
         "LEFT JOIN plans ON plans.event = events.rowid LEFT JOIN planning ON planning.event = events.rowid",
     ),
-    CollectionName.APPROVALS: _Kind(rows.APPROVAL, rows.approval_of),
+    CollectionName.APPROVALS: _Kind((*rows.APPROVAL, _SUPERSEDED), _approval),
     CollectionName.INCIDENTS: _Kind(rows.INCIDENT, rows.incident_of),
     CollectionName.DELIVERIES: _Kind(
         (*rows.DELIVERY, "message"), _delivery, "JOIN messages ON messages.delivery = deliveries.rowid"

@@ -73,7 +73,10 @@ _KINDS: Final[Mapping[CollectionName, _Kind]] = {
         ("plans", "event"),
     ),
     CollectionName.APPROVALS: _Kind(
-        "ended_at", "ended_at IS NOT NULL AND", "(old.effects_due_at IS NOT NULL OR old.resume = 'queued')"
+        "ended_at",
+        "ended_at IS NOT NULL AND",
+        "(old.effects_due_at IS NOT NULL OR old.resume = 'queued')",
+        ("decisions", "approval"),
     ),
     CollectionName.INCIDENTS: _Kind("closed_at", "open = 0 AND", "old.occurred_at >= :before"),
     CollectionName.DELIVERIES: _Kind(
@@ -120,7 +123,7 @@ def warm(db: Connection, aged: Aged, found: list[Candidate]) -> list[Candidate]:
     for number, candidate in enumerate(found, start=1):
         if candidate.removable:
             for statement in statements:
-                db.execute(statement, (candidate.rowid,)).fetchone()
+                db.execute(statement, (candidate.rowid,)).fetchall()
         if perf_counter() >= end:
             return found[:number]
     return found

@@ -15,7 +15,6 @@ from cattrs.preconf.orjson import make_converter
 from notifyd.errors import Reason
 from notifyd.model import (
     SECOND,
-    Applied,
     Approval,
     Attempt,
     AuditName,
@@ -47,14 +46,16 @@ APPROVAL: Final = (
     "tenant", "run_id", "approval_id", "version", "round", "status", "plan_hash", "required_grants",
     "required_approvals", "requested_by", "client", "requested_at", "created_at", "expires_at",
     "callback_url", "sealed_token", "correlation_id", "request", "decisions", "ended_at", "ended_by",
-    "resume", "resume_delivery", "applied", "effects", "owner",
+    "resume", "resume_delivery", "effects", "owner", "heard_again_at",
 )  # fmt: skip
 SAVED_APPROVAL: Final = (*APPROVAL, "effects_due_at", "dead_effects")
 """With what is derived from the effects, to search by."""
 INCIDENT: Final = (
     "tenant", "run_id", "approval_id", "policy_id", "version", "open", "occurred_at", "opened_at",
-    "closed_at", "request", "applied",
+    "closed_at", "request",
 )  # fmt: skip
+DECISION: Final = ("actor", "plan_hash", "decision")
+"""Of a decision of an earlier round: what it is found by, and all of it as JSON."""
 DELIVERY: Final = (
     "tenant", "id", "event_key", "kind", "action", "rule", "channel", "channel_type", "lane", "recipient",
     "sealed", "correlation_id", "created_at", "next_attempt_at", "deadline", "run_id", "approval_id", "seq",
@@ -168,8 +169,8 @@ def approval_row(a: Approval) -> Row:
         orjson.dumps(a.required_grants).decode(), a.required_approvals, a.requested_by, a.client,
         a.requested_at, a.created_at, a.expires_at, a.callback_url, a.sealed_token, a.correlation_id, a.request,
         _many(a.decisions),
-        a.ended_at, a.ended_by, a.resume.value, a.resume_delivery, _many(a.applied), _many(a.effects),
-        a.owner, a.effects_due_at, len(a.dead_effects),
+        a.ended_at, a.ended_by, a.resume.value, a.resume_delivery, _many(a.effects),
+        a.owner, a.heard_again_at, a.effects_due_at, len(a.dead_effects),
     )  # fmt: skip
 
 
@@ -178,22 +179,34 @@ def approval_of(row: Row) -> Approval:
     fields["status"] = Status(fields["status"])
     fields["resume"] = ResumeStatus(fields["resume"])
     fields["required_grants"] = tuple(orjson.loads(fields["required_grants"]))
-    fields["decisions"] = _load(fields["decisions"], Decision)
-    fields["applied"] = _load(fields["applied"], Applied)
+    fields["decisions"] = decisions_of(fields["decisions"])
     fields["effects"] = _load(fields["effects"], Effect)
     return Approval(**fields)
+
+
+def decision_row(d: Decision) -> Row:
+    """The columns of `DECISION`."""
+    return d.actor, d.plan_hash, dump(d)
+
+
+def decision_of(text: str) -> Decision:
+    return _converter.structure(orjson.loads(text), Decision)
+
+
+def decisions_of(text: str) -> tuple[Decision, ...]:
+    return _load(text, Decision)
 
 
 def incident_row(i: Incident) -> Row:
     return (
         i.tenant, i.run_id, i.approval_id, i.policy_id, i.version, int(i.open), i.occurred_at, i.opened_at,
-        i.closed_at, i.request, _many(i.applied),
+        i.closed_at, i.request,
     )  # fmt: skip
 
 
 def incident_of(row: Row) -> Incident:
     fields = dict(zip(INCIDENT, row, strict=True))
-    return Incident(**{**fields, "open": bool(fields["open"]), "applied": _load(fields["applied"], Applied)})
+    return Incident(**{**fields, "open": bool(fields["open"])})
 
 
 # --- deliveries --------------------------------------------------------------------------------------------

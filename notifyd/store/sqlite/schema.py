@@ -181,6 +181,34 @@ DROP INDEX approvals_pending;
 CREATE INDEX approvals_listed ON approvals (tenant, status);
 """
 
+# What was decided in earlier rounds gets a table of its own. Which events an approval or an incident has been
+# through is not kept beside the events any more: an approval keeps when its plan was last asked for.
+_TWELFTH: Final = """
+CREATE TABLE decisions (              -- those of earlier rounds, oldest first
+    rowid INTEGER PRIMARY KEY,
+    approval INTEGER NOT NULL, actor TEXT NOT NULL, plan_hash TEXT NOT NULL, decision TEXT NOT NULL
+);
+INSERT INTO decisions (approval, actor, plan_hash, decision)
+SELECT approvals.rowid, json_extract(value, '$.actor'), json_extract(value, '$.plan_hash'), value
+FROM approvals, json_each(decisions) WHERE json_extract(value, '$.round') <> round ORDER BY approvals.rowid, key;
+CREATE INDEX decisions_superseded ON decisions (approval, actor, plan_hash);
+UPDATE approvals SET decisions = (
+    SELECT json_group_array(json(value)) FROM json_each(decisions) WHERE json_extract(value, '$.round') = round
+)
+WHERE rowid IN (SELECT approval FROM decisions);
+ALTER TABLE approvals ADD COLUMN heard_again_at INTEGER NOT NULL DEFAULT 0;
+UPDATE approvals SET heard_again_at = (
+    SELECT max(coalesce(json_extract(value, '$.occurred_at'), 0)) FROM json_each(applied)
+    WHERE json_extract(value, '$.round') = round
+)
+WHERE EXISTS (
+    SELECT 1 FROM json_each(applied)
+    WHERE json_extract(value, '$.round') = round AND json_extract(value, '$.occurred_at') > requested_at
+);
+ALTER TABLE approvals DROP COLUMN applied;
+ALTER TABLE incidents DROP COLUMN applied;
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -193,6 +221,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _NINTH,
     _TENTH,
     _ELEVENTH,
+    _TWELFTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

@@ -22,6 +22,7 @@ from notifyd.model import (
     ApprovalKey,
     AuditRecord,
     Clock,
+    Decision,
     Delivery,
     Event,
     Instant,
@@ -234,6 +235,12 @@ class SqliteStore:
 
     async def approval(self, key: ApprovalKey) -> Approval | None:
         return await self._read(lambda db: approval_steps.find(db, key))
+
+    async def superseded(self, key: ApprovalKey, limit: int) -> list[Decision]:
+        return await self._list(lambda db: approval_steps.superseded(db, key, limit))
+
+    async def superseded_by(self, key: ApprovalKey, actor: str, plan_hash: str) -> list[Decision]:
+        return await self._read(lambda db: approval_steps.superseded_by(db, key, actor, plan_hash))
 
     async def replace_approval(self, approval: Approval) -> bool:
         return await self._writer.submit(lambda db: approval_steps.replace(db, approval))
