@@ -172,7 +172,10 @@ class Ingest:
                 for one in appends:
                     self._metrics.event(self._metrics.kind(one.event.kind), error.code).inc()
                 raise
-            yield [evolve(one, leased=leased) for one, leased in zip(appends, leases, strict=True)]
+            yield [
+                one if one.leased == leased else evolve(one, leased=leased)
+                for one, leased in zip(appends, leases, strict=True)
+            ]
 
     async def _append(self, wanted: Append) -> Accepted:
         with self._admitted([wanted]) as (append,):

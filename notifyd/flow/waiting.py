@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from attrs import define, field
@@ -14,10 +13,10 @@ class Waiting:
 
     whole: Waiting | None = None
     total: int = 0
-    _tenants: Counter[str] = field(factory=Counter)
+    _tenants: dict[str, int] = field(factory=dict)
 
     def of(self, tenant: str) -> int:
-        return self._tenants[tenant]
+        return self._tenants.get(tenant, 0)
 
     def tenants(self) -> frozenset[str]:
         """Those who have something waiting."""
@@ -25,10 +24,12 @@ class Waiting:
 
     def add(self, tenant: str, count: int = 1) -> None:
         """`count` below zero takes away, as far as there is something."""
-        change = max(count, -self._tenants[tenant])
-        self._tenants[tenant] += change
-        if not self._tenants[tenant]:
-            del self._tenants[tenant]
+        before = self.of(tenant)
+        change = max(count, -before)
+        if before + change:
+            self._tenants[tenant] = before + change
+        else:
+            self._tenants.pop(tenant, None)
         self.total += change
         if self.whole is not None:
             self.whole.add(tenant, change)
