@@ -270,7 +270,7 @@ def parse_network(text: str) -> Network:
 
 def parse_network_or_host(text: str) -> Network | str:
     """A network, or a host name in its ASCII form."""
-    if re.fullmatch(r"[0-9./]+|.*[:/].*", text):
+    if "/" in text or ":" in text or re.fullmatch("[0-9.]+", text):
         return parse_network(text)
     return _host(text, "must be an IP network or a host name")
 
