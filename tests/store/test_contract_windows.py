@@ -7,7 +7,7 @@ import asyncio
 from attrs import evolve
 
 from notifyd.model import SECOND, Delivery, State
-from notifyd.store import WINDOW_AHEAD, DeliveryFilter, Page, Store, Window
+from notifyd.store import NO_MESSAGE, WINDOW_AHEAD, DeliveryFilter, Page, Store, Window
 from tests.store.conftest import Reopen
 from tests.store.makers import HOUR, MINUTE, NODE, NOW, TENANT, delivery, ended, get, insert, leased
 
@@ -73,7 +73,7 @@ async def test_windows_of_another_key_or_tenant_are_other_windows(store: Store) 
 async def test_a_held_row_is_listed_as_pending(store: Store) -> None:
     await insert(store, held("d1"))
     found, _ = await store.deliveries(TENANT, DeliveryFilter(State.PENDING), Page())
-    assert found == [held("d1")]
+    assert found == [held("d1", message=NO_MESSAGE)]
 
 
 # --- closing -----------------------------------------------------------------------------------------------

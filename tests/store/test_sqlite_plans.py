@@ -150,7 +150,7 @@ SORTED = {name for name in LISTS if name.endswith("of a run")}
 HOT: dict[str, tuple[Query, set[str]]] = {
     "append": (
         lambda db: events.append(db, 1, append_of(event(), opening(approval()))),
-        {"events_key", "approvals_key"},
+        {"approvals_key"},
     ),
     "fix_plan": (
         lambda db: events.fix_plans(db, 1, [planned(event(), delivery())]),
