@@ -402,6 +402,7 @@ const (
 	ReasonMaxAge         Reason = "max_age"
 	ReasonChannelMissing Reason = "channel_missing"
 	ReasonNotAllowed     Reason = "not_allowed"
+	ReasonSecretMissing  Reason = "secret_missing"
 	ReasonRenderFailed   Reason = "render_failed"
 )
 

@@ -945,6 +945,7 @@ public enum Reason
     [JsonStringEnumMemberName("max_age")] MaxAge,
     [JsonStringEnumMemberName("channel_missing")] ChannelMissing,
     [JsonStringEnumMemberName("not_allowed")] NotAllowed,
+    [JsonStringEnumMemberName("secret_missing")] SecretMissing,
     [JsonStringEnumMemberName("render_failed")] RenderFailed,
 }
 

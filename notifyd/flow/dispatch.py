@@ -57,7 +57,7 @@ _BLOCKED: Final = (SECOND // 2, 15 * SECOND)
 within these bounds, so that many that wait for long cost little."""
 
 _UNUSABLE: Final = 60 * SECOND
-"""How long a delivery steps back whose channel has another type by now."""
+"""How long a delivery steps back whose channel has another type by now, or which nothing can sign."""
 
 _REFUSED: Final = 15 * SECOND
 """How long a delivery steps back whose receiver's address `egress` does not allow. The breaker spares the rest."""
@@ -383,6 +383,10 @@ class Dispatcher:
         if message is None:
             lane.abandon(job)
             await self._step_back(lane, delivery, _UNUSABLE)
+            return
+        if delivery.channel == RESUME_CHANNEL and not registry.callback_secrets(message.event["client"]):
+            lane.abandon(job)
+            await self._step_back(lane, delivery, _UNUSABLE, Reason.SECRET_MISSING)
             return
         if not await self._still_ours(lane, job, channel):
             lane.abandon(job)

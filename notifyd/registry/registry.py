@@ -108,6 +108,10 @@ class Registry:
             return None
         return callback_fault(origin, self.settings.resume.allowed_origins, self.guard)
 
+    def callback_secrets(self, client: str) -> Sequence[Secret]:
+        """What a callback for a client is signed with; nothing where the configuration has no secret for it."""
+        return _callback_secrets(self.settings, client)
+
     def digest_template(self, rule_name: str, channel: str, type_: str) -> str | None:
         """The template of a digest: the rule's own if there is one, else the common one where the channel can
         send that. None where it cannot: then each message goes as itself."""
@@ -303,13 +307,15 @@ async def _open_tokens(
     return Tokens(settings, keys)
 
 
-async def _open_callbacks(settings: Settings, means: _Means, resources: AsyncExitStack) -> OpenChannel:
-    def secrets_of(client: str) -> Sequence[Secret]:
-        known = settings.auth.clients.get(client)
-        return settings.resume.secrets or (known.hmac_secrets[:1] if known else ())
+def _callback_secrets(settings: Settings, client: str) -> Sequence[Secret]:
+    known = settings.auth.clients.get(client)
+    return settings.resume.secrets or (known.hmac_secrets[:1] if known else ())
 
+
+async def _open_callbacks(settings: Settings, means: _Means, resources: AsyncExitStack) -> OpenChannel:
     public = await resources.enter_async_context(means.sessions())
     private = await resources.enter_async_context(means.sessions(private_only=True))
+    secrets_of = partial(_callback_secrets, settings)
     channel = CallbackChannel(public, private, means.clock, secrets_of, means.signing)
     return OpenChannel(
         RESUME_CHANNEL, RESUME_CHANNEL, False, channel, _CALLBACK_CONCURRENCY, _CALLBACK_TIMEOUT

@@ -163,7 +163,7 @@ async def test_who_approved_an_earlier_plan_is_not_among_the_actors(way: Flow, r
     way.clock.turn(1)
     plan = "sha256:" + "b" * 64
     await ask(way, runner, planHash=plan)
-    await way.decide(document, actor="bob@acme.example", plan_hash=plan)
+    await way.decide(document, actor="bob@acme.example", plan_hash=plan, round=2)
     (received,) = await arrived(runner)
     data = orjson.loads(received.body)["data"]
     assert (data["planHash"], data["actors"]) == (plan, ["bob@acme.example"])
@@ -442,13 +442,45 @@ async def test_a_restart_under_another_configuration_sends_no_callback_that_it_d
         assert not runner.received
 
 
-async def test_without_a_secret_to_sign_with_a_callback_is_not_sent(tmp_path: Path, runner: Sink) -> None:
+async def unsigned(way: Flow, runner: Sink) -> dict[str, Any]:
+    """A decided request of a client without a secret, once its callback says that it waits for one."""
+    document = way.requested(resume=way.resume(f"{runner.url}/resume"))
+    await way.post(document, by=principal("by-certificate"))
+    await way.decide(document)
+
+    async def waits() -> bool:
+        return await shown(way, document) is Reason.SECRET_MISSING
+
+    await until_async(waits)
+    row = await callback(way)
+    assert (row.state, row.tries, row.attempts) == (State.PENDING, 0, ())
+    return document
+
+
+async def test_a_callback_that_nothing_can_sign_waits_and_goes_once_there_is_a_secret(
+    tmp_path: Path, runner: Sink
+) -> None:
     async with flow(tmp_path, config(runner)) as way:
-        document = way.requested(resume=way.resume(f"{runner.url}/resume"))
-        await way.post(document, by=principal("by-certificate"))
-        await way.decide(document)
+        document = await unsigned(way, runner)
+        assert not runner.received
+        other = await ask(way, runner, runId="signed")
+        await way.decide(other)
+        await resumed(way, other, ResumeStatus.DELIVERED)
+        secrets = f'secrets = ["{RUNNER.reveal()}"]'
+        assert await way.reload(config(runner).replace("[resume]", f"[resume]\n{secrets}"))
+        way.turn(60)
+        await resumed(way, document, ResumeStatus.DELIVERED)
+        assert await shown(way, document) is None
+
+
+async def test_a_callback_that_nothing_can_sign_for_too_long_is_dead_and_listed(
+    tmp_path: Path, runner: Sink
+) -> None:
+    async with flow(tmp_path, config(runner)) as way:
+        document = await unsigned(way, runner)
+        way.turn(7 * 86400)
         await resumed(way, document, ResumeStatus.FAILED)
-        assert (await callback(way)).reason is Reason.UNAUTHORIZED
+        assert await shown(way, document) is Reason.MAX_AGE
         assert not runner.received
 
 
