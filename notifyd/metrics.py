@@ -65,6 +65,20 @@ class Metrics:
             "notifyd_delivery_attempts_total", "Attempts, by how they ended", "channel", "outcome"
         )
         self.backlog = gauge("notifyd_backlog", "Deliveries waiting or being sent", "channel")
+        self.oldest_pending = gauge(
+            "notifyd_oldest_pending_seconds",
+            "Age of the oldest open delivery, 0 where there is none",
+            "channel",
+        )
+        self.unplanned = gauge("notifyd_unplanned_events", "Accepted events that this node has yet to plan")
+        self.ready = gauge("notifyd_ready", "1 where /readyz would answer 200")
+        self.http_requests = counter(
+            "notifyd_http_requests_total",
+            "Requests, by the path as declared and the status",
+            "route",
+            "status",
+        )
+        self.http_request = cache(self.http_requests.labels)  # what `http_requests` keeps for the two
         self.dead_letters = gauge("notifyd_dead_letters", "Dead deliveries kept", "channel")
         self.owing_approvals = gauge(
             "notifyd_approvals_owing_effects",
@@ -110,7 +124,7 @@ class Metrics:
                 self.attempts.labels(channel, outcome.value)
             for state in (State.SENT, State.DEAD):
                 self.deliveries.labels(channel, state.value)
-            for gauge in (self.backlog, self.dead_letters, self.breaker_open):
+            for gauge in (self.backlog, self.oldest_pending, self.dead_letters, self.breaker_open):
                 gauge.labels(channel)
             self.delivery_seconds.labels(channel)
 

@@ -162,6 +162,8 @@ class Dispatcher:
         lanes = {}
         for job in jobs:
             lane = lanes[job.delivery.lane] = self._lane(job.delivery)
+            if not lane.backlog:
+                lane.oldest = job.delivery.created_at
             lane.waiting.add(job.delivery.tenant)
             if job.delivery.lease_owner is not None:
                 lane.queue.push(job)
@@ -237,11 +239,14 @@ class Dispatcher:
 
     async def _count(self) -> None:
         counted: dict[str, dict[str, int]] = {}
+        oldest: dict[str, Instant] = {}
         for one in await self._store.backlog():
             self._known(one.lane, one.channel)
             counted.setdefault(one.lane, {})[one.tenant] = one.waiting
+            oldest[one.lane] = min(one.oldest, oldest.get(one.lane, one.oldest))
         for lane in self._lanes.values():
             lane.recount(counted.get(lane.name, {}))
+            lane.oldest = oldest.get(lane.name)
         self._counted = time.monotonic()
 
     async def run(self) -> None:
@@ -253,7 +258,8 @@ class Dispatcher:
             except StoreError as error:
                 log.warning("dispatching waits for the store: %s", error)
                 await asyncio.sleep(_TICK)
-            self._tally.report(self._lanes.values(), self._current().channels)
+            self._tally.report(self._lanes.values(), self._current().channels, self._clock())
+            self._metrics.unplanned.set(self._planning_queue.waiting.total)
             await self._sleep()
 
     async def _look_after(self) -> None:

@@ -257,8 +257,9 @@ class LaneSnapshot:
 class Lane:
     """A channel's queue and its limits. They outlive a reload; the channel itself is looked up each time.
 
-    `waiting` counts the lane's open deliveries, in memory or not. `due` is when the store may have one to
-    give back, as far as this node knows. `held_back`: the configuration lets nothing go, as the log has told.
+    `waiting` counts the lane's open deliveries, in memory or not, and `oldest` is when the oldest of them was
+    created, as last counted. `due` is when the store may have one to give back, as far as this node knows.
+    `held_back`: the configuration lets nothing go, as the log has told.
     """
 
     name: str
@@ -269,6 +270,7 @@ class Lane:
     breaker: Breaker = field(factory=Breaker)
     bucket: TokenBucket | None = None
     waiting: Waiting = field(factory=Waiting)
+    oldest: Instant | None = None
     due: Instant | None = None
     timer: asyncio.TimerHandle | None = None
     last_success: Attempt | None = None

@@ -53,7 +53,7 @@ class Tally:
             reason = record.reason.value if record.reason else "unknown"
             log.error("delivery %s to channel %s is dead: %s", delivery.id, channel, reason)
 
-    def report(self, lanes: Iterable[Lane], channels: Iterable[str]) -> None:
+    def report(self, lanes: Iterable[Lane], channels: Iterable[str], at: Instant) -> None:
         """Bring the gauges and the drain rate up to date."""
         now = time.monotonic()
         if now - self._reported >= _INTERVAL:
@@ -62,12 +62,16 @@ class Tally:
             self._ended, self._reported = 0, now
         backlog = dict.fromkeys(channels, 0)
         opened = dict.fromkeys(backlog, 0)
+        oldest = dict.fromkeys(backlog, at)
         for lane in lanes:
+            if lane.backlog and lane.oldest is not None:
+                oldest[lane.channel] = min(lane.oldest, oldest.get(lane.channel, at))
             backlog[lane.channel] = backlog.get(lane.channel, 0) + lane.backlog
             opened[lane.channel] = opened.get(lane.channel, 0) | lane.breaker.open
         for channel, waiting in backlog.items():
             self._metrics.backlog.labels(channel).set(waiting)
             self._metrics.breaker_open.labels(channel).set(opened[channel])
+            self._metrics.oldest_pending.labels(channel).set((at - oldest.get(channel, at)) / SECOND)
 
     def seconds_for(self, count: float) -> float:
         """Seconds until so many have gone at the present rate, for a caller to come back after."""

@@ -35,6 +35,10 @@ _GUARDS: Final = {
 }
 
 
+_ALERTED: Final = ("200", "500", "503")
+"""Statuses that begin at zero for each path, so that a first one is a change one can alert on."""
+
+
 def _is_ours(record: logging.LogRecord) -> bool:
     """Is a server's log record about more than a caller's broken HTTP?"""
     error = record.exc_info[1] if record.exc_info else None
@@ -55,6 +59,10 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     app[READINESS] = Readiness(services.ready, services.draining)
     for resource in (ingest, approvals, deliveries, dead, channels, purge, keys, ops, pages):
         app.add_routes(resource.routes)
+
+    for declared in app.router.resources():
+        for status in _ALERTED:
+            services.metrics.http_request(declared.canonical, status)
 
     async def finish_refusals(_: web.Application) -> AsyncIterator[None]:
         yield

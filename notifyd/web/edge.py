@@ -22,6 +22,7 @@ from notifyd.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from notifyd.metrics import OTHER
 from notifyd.registry.registry import Registry
 from notifyd.web import correlation, problems
 from notifyd.web.addresses import GATE, Gate
@@ -95,6 +96,7 @@ class Edge:
             response = render(request, problem, registry)
         response.headers.update(_ALWAYS)
         response.headers[correlation.HEADER] = cid
+        self._services.metrics.http_request(where or OTHER, str(response.status)).inc()
         return response
 
     def _gate_of(self, registry: Registry) -> Gate:

@@ -48,6 +48,15 @@ class Readiness:
         if self._fault is not None:
             raise UnavailableError(self._fault.detail)
 
+    async def holds(self) -> bool:
+        """Is all well, as far as can be told in `PROBE_LIFE`?"""
+        try:
+            async with asyncio.timeout(PROBE_LIFE):
+                await self.check()
+        except (UnavailableError, TimeoutError):
+            return False
+        return True
+
     async def _ask(self) -> NotifydError | None:
         try:
             await self._ready()
@@ -75,7 +84,9 @@ async def get_readyz(request: web.Request) -> web.Response:
 async def get_metrics(request: web.Request) -> web.Response:
     """The Prometheus text format, or OpenMetrics where it is asked for."""
     encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
-    body = encode(request.app[SERVICES].metrics.registry)
+    metrics = request.app[SERVICES].metrics
+    metrics.ready.set(await request.app[READINESS].holds())
+    body = encode(metrics.registry)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 

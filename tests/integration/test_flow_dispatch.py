@@ -881,12 +881,15 @@ async def test_the_numbers_of_a_lane_tell_how_it_stands(tmp_path: Path) -> None:
         await task_done(way, 9)
         way.app._dispatcher.wake()
         await until(lambda: way.metric("notifyd_backlog", channel="team") == 9)
+        way.turn(20)
+        await until(lambda: way.metric("notifyd_oldest_pending_seconds", channel="team") >= 20)
         exported = way.metrics.registry.get_sample_value("notifyd_backlog", {"channel": "idle"})
         assert exported == 0
         gate.open()
         await way.ended(9)
         way.app._dispatcher.wake()
         await until(lambda: way.metric("notifyd_backlog", channel="team") == 0)
+        assert way.metric("notifyd_oldest_pending_seconds", channel="team") == 0
         assert way.metric("notifyd_deliveries_total", channel="team", outcome="sent") == 9
         assert way.metric("notifyd_delivery_attempts_total", channel="team", outcome="sent") == 9
         assert way.metric("notifyd_delivery_seconds_count", channel="team") == 9

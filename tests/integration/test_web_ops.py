@@ -233,3 +233,19 @@ async def test_no_token_or_secret_shows_in_a_log(notifyd: Daemon, caplog: pytest
     secrets = {secret.reveal() for secret in SECRETS.values()} | set(TOKENS.values()) | links
     for hidden in secrets | {asked["resume"]["token"], "secret-link"}:
         assert hidden not in caplog.text
+
+
+async def test_requests_are_counted_by_declared_path_and_status_and_readiness_is_exported(
+    notifyd: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(name: str, **labels: str) -> float | None:
+        return notifyd.app._metrics.registry.get_sample_value(name, labels)
+
+    assert sample("notifyd_http_requests_total", route="/approvals/{link}", status="500") == 0
+    await notifyd.get("/approvals/no-such-link", None)
+    await notifyd.get("/nowhere/at/all", None)
+    assert sample("notifyd_http_requests_total", route="/approvals/{link}", status="404") == 1
+    assert sample("notifyd_http_requests_total", route="other", status="404") == 1
+    assert "notifyd_ready 1.0" in (await notifyd.get("/metrics", None)).text
+    notifyd.app._draining = True
+    assert "notifyd_ready 0.0" in (await notifyd.get("/metrics", None)).text
