@@ -390,7 +390,7 @@ class Dispatcher:
             lane.abandon(job)
             await self._step_back(lane, delivery, _UNUSABLE)
             return
-        if delivery.channel == RESUME_CHANNEL and not registry.callback_secrets(message.event["client"]):
+        if delivery.channel == RESUME_CHANNEL and not registry.signs_callbacks(message.event["client"]):
             lane.abandon(job)
             await self._step_back(lane, delivery, _UNUSABLE, Reason.SECRET_MISSING)
             return

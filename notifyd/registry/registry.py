@@ -108,9 +108,9 @@ class Registry:
             return None
         return callback_fault(origin, self.settings.resume.allowed_origins, self.guard)
 
-    def callback_secrets(self, client: str) -> Sequence[Secret]:
-        """What a callback for a client is signed with; nothing where the configuration has no secret for it."""
-        return _callback_secrets(self.settings, client)
+    def signs_callbacks(self, client: str) -> bool:
+        """Has the configuration a secret, or a key, to sign a callback for this client with?"""
+        return bool(self.settings.keys.sign or _callback_secrets(self.settings, client))
 
     def digest_template(self, rule_name: str, channel: str, type_: str) -> str | None:
         """The template of a digest: the rule's own if there is one, else the common one where the channel can
