@@ -82,7 +82,10 @@ async def reached(way: Flow, document: dict[str, Any]) -> Told:
     tenant, key = document["tenant"]["id"], derived_id("event", document["tenant"]["id"], document["eventId"])
 
     async def planned() -> bool:
-        return (await way.store.event(tenant, key)).plan is not None
+        event = await way.store.event(tenant, key)
+        return (
+            event.plan is not None or not event.notify
+        )  # no rule is for its kind, so that nothing is planned
 
     await until_async(planned)
     new = [row for row in await way.deliveries() if row.event_key == key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from pymongo.errors import OperationFailure
 
 from notifyd.config.settings import StoreDriver
 from notifyd.errors import StoreError, TooLargeError
-from notifyd.model import SECOND, Approval, Delivery, Event, Outcome, ResumeStatus, State
+from notifyd.model import SECOND, Approval, Decision, Delivery, Event, Outcome, ResumeStatus, State
 from notifyd.store import Advance, Append, AttemptRecord, AuditFilter, CollectionName, Page, Window
 from notifyd.store.mongo import MongoStore, windows
 from notifyd.store.mongo.base import Base
@@ -161,10 +161,10 @@ async def test_an_approval_that_changes_while_an_event_moves_it_is_looked_at_aga
         looked.append(stored.version)
         return request.advance(stored)
 
-    async def late(base: Base, stored: Approval, subject: Approval) -> None:
+    async def late(base: Base, stored: Approval, subject: Approval, superseded: Sequence[Decision]) -> None:
         if len(looked) == 1:
             assert await other.replace_approval(approval(version=2, round=2))
-        await put(base, stored, subject)
+        await put(base, stored, subject, superseded)
 
     from notifyd.store.mongo.approvals import put
 

@@ -384,7 +384,8 @@ def test_an_ack_becomes_a_record() -> None:
         ({}, {"/decision", "/planHash"}),
         ({"decision": "approve", "planHash": PLAN_HASH}, {"/decision"}),
         ({"decision": "approved", "planHash": PLAN_HASH, "actor": ""}, {"/actor"}),
-        ({"decision": "approved", "planHash": PLAN_HASH, "round": 1}, {"/round"}),
+        ({"decision": "approved", "planHash": PLAN_HASH, "rounds": 1}, {"/rounds"}),
+        ({"decision": "approved", "planHash": PLAN_HASH, "round": "1"}, {"/round"}),
         ({"decision": "approved", "planHash": PLAN_HASH, "tenant": "acme"}, {"/tenant"}),
         (
             {"decision": True, "planHash": None, "runId": "..", "comment": 1},
