@@ -166,6 +166,7 @@ async def test_a_restart_neither_refills_a_budget_nor_forgets_what_is_held(tmp_p
         await at_rest(one, 10, sent=10, pending=2)
     async with running(tmp_path, options, clock=clock, inbox=inbox) as one:
         await post(one, 1)
+        await at_rest(one, 10, sent=10, pending=3)
         clock.turn(HOUR + LATE)
         assert (await arrived(one, 11))[10].event["count"] == 3
         await at_rest(one, 11, sent=11, folded=3)
