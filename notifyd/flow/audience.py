@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from notifyd.config.settings import Rule
-from notifyd.model import APPROVAL_KIND, SECOND, Event, Instant, Status
+from notifyd.model import APPROVAL_KIND, SECOND, Event, Status
 from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.wire.codec import parse_instant
 
 _ACKNOWLEDGED: Final = "acknowledged"
 _TOGETHER: Final = 60 * SECOND
@@ -33,11 +33,7 @@ def told_already(event: Event, seen: Mapping[str, Any], registry: Registry) -> S
 
 def _at_once(event: Event, seen: Mapping[str, Any]) -> bool:
     decided = _member(seen, "decision").get("decidedAt")
-    return isinstance(decided, str) and event.occurred_at - _instant(decided) <= _TOGETHER
-
-
-def _instant(text: str) -> Instant:
-    return round(dt.datetime.fromisoformat(text).timestamp() * SECOND)
+    return isinstance(decided, str) and event.occurred_at - parse_instant(decided) <= _TOGETHER
 
 
 def is_own_vote(event: Event, seen: Mapping[str, Any], recipient: str | None, registry: Registry) -> bool:
