@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
@@ -14,12 +14,13 @@ from attrs import evolve, frozen
 from notifyd.approval.holds import on_hold, on_released
 from notifyd.approval.rounds import Request, Update, on_requested, on_updated
 from notifyd.errors import (
+    BacklogFullError,
     EventIdConflictError,
     Fault,
     FaultsError,
     InvalidError,
+    OverloadedError,
     TooOldError,
-    UnavailableError,
 )
 from notifyd.flow.queues import Admission, PlanningQueue
 from notifyd.metrics import Metrics
@@ -165,17 +166,16 @@ class Ingest:
 
         Raises `OverloadedError` or `BacklogFullError`, and counts the events by the problem's code.
         """
-        with ExitStack() as room:
-            try:
-                leases = room.enter_context(self._admission.admit([one.event for one in appends]))
-            except UnavailableError as error:
-                for one in appends:
-                    self._metrics.event(self._metrics.kind(one.event.kind), error.code).inc()
-                raise
-            yield [
-                one if one.leased == leased else evolve(one, leased=leased)
-                for one, leased in zip(appends, leases, strict=True)
-            ]
+        try:
+            with self._admission.admit([one.event for one in appends]) as leases:
+                yield [
+                    one if one.leased == leased else evolve(one, leased=leased)
+                    for one, leased in zip(appends, leases, strict=True)
+                ]
+        except (OverloadedError, BacklogFullError) as error:  # which the admission alone raises
+            for one in appends:
+                self._metrics.event(self._metrics.kind(one.event.kind), error.code).inc()
+            raise
 
     async def _append(self, wanted: Append) -> Accepted:
         with self._admitted([wanted]) as (append,):
