@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 ELLIPSIS: Final = "…"
 
@@ -48,6 +50,17 @@ def fit(text: str, limit: int, *, escape: Callable[[str], str] = str, more: str 
         return whole
     tail = ELLIPSIS + (more if units(more) <= limit // 2 else "")
     return escape(_cut(text, _longest(text, limit - units(tail), escape))) + tail
+
+
+def leading(items: Iterable[T], room: int, size: Callable[[T], int]) -> list[T]:
+    """The first of `items`, as far as their sizes together are no more than `room`."""
+    shown: list[T] = []
+    for item in items:
+        room -= size(item)
+        if room < 0:
+            break
+        shown.append(item)
+    return shown
 
 
 def _longest(text: str, room: int, escape: Callable[[str], str]) -> int:

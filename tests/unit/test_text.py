@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.text import ELLIPSIS, clean, fit, one_line, units
+from notifyd.text import ELLIPSIS, clean, fit, leading, one_line, units
 
 
 def escape(text: str) -> str:
@@ -106,3 +106,10 @@ def test_no_visible_character_is_cut_in_half(cluster: str) -> None:
     for limit in range(2, units(cluster) * 3 + 2):
         shown = fit(cluster * 4, limit).removesuffix(ELLIPSIS)
         assert shown == cluster * (len(shown) // len(cluster)), limit
+
+
+@pytest.mark.parametrize(
+    ("room", "shown"), [(0, []), (1, ["a"]), (3, ["a", "bb"]), (5, ["a", "bb"]), (6, ["a", "bb", "ccc", ""])]
+)
+def test_of_several_the_first_are_taken_as_far_as_there_is_room(room: int, shown: list[str]) -> None:
+    assert leading(["a", "bb", "ccc", ""], room, units) == shown

@@ -33,6 +33,7 @@ from notifyd.plugin import (
     fit,
     hookimpl,
     http_url,
+    leading,
     one_line,
     post,
     units,
@@ -151,18 +152,17 @@ def _description(text: str, links: str, room: int) -> str:
 
 def _links(actions: Sequence[Action]) -> tuple[str, str]:
     """A line for each link as far as they fit, the rest counted; and those that need an embed of their own."""
-    near: list[str] = []
-    far: list[str] = []
-    room = LINKS_ROOM
-    for action in actions:
-        line = _link(action)
-        room -= units(line) + 1
-        if room < 0:
-            break
-        (near if LINKS_ROOM - room <= LINKS_LIMIT else far).append(line)
-    if left := len(actions) - len(near) - len(far):
+    shown = leading(map(_link, actions), LINKS_ROOM, _length)
+    near = leading(shown, LINKS_LIMIT, _length)
+    far = shown[len(near) :]
+    if left := len(actions) - len(shown):
         (far or near).append(f"… (+{left})")
     return "\n".join(near), "\n".join(far)
+
+
+def _length(line: str) -> int:
+    """Of a line and its end."""
+    return units(line) + 1
 
 
 def _link(action: Action) -> str:
@@ -172,17 +172,15 @@ def _link(action: Action) -> str:
 
 def _facts(fields: Iterable[Field], room: int) -> list[dict[str, Any]]:
     """As many fields as fit into what the embed may still hold."""
-    facts: list[dict[str, Any]] = []
-    for fact in fields:
-        name = fit(one_line(fact.name), NAME_LIMIT, escape=_plain_escape) or _BLANK
-        value = fit(clean(fact.value).strip(), VALUE_LIMIT, escape=escape) or _BLANK
-        if fact.at is not None:
-            value = f"<t:{fact.at // SECOND}:f>"  # in the reader's own zone
-        room -= units(name) + units(value)
-        if room < 0:
-            break
-        facts.append({"name": name, "value": value, "inline": units(value) <= 40})
-    return facts
+    return leading(map(_fact, fields), room, lambda fact: units(fact["name"]) + units(fact["value"]))
+
+
+def _fact(fact: Field) -> dict[str, Any]:
+    name = fit(one_line(fact.name), NAME_LIMIT, escape=_plain_escape) or _BLANK
+    value = fit(clean(fact.value).strip(), VALUE_LIMIT, escape=escape) or _BLANK
+    if fact.at is not None:
+        value = f"<t:{fact.at // SECOND}:f>"  # in the reader's own zone
+    return {"name": name, "value": value, "inline": units(value) <= 40}
 
 
 @hookimpl

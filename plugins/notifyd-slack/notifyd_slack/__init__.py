@@ -30,6 +30,7 @@ from notifyd.plugin import (
     fit,
     hookimpl,
     http_url,
+    leading,
     one_line,
     post,
     units,
@@ -114,20 +115,18 @@ def _blocks(message: Message) -> Iterator[dict[str, Any]]:
 
 def _links(actions: list[Action], count: int) -> Iterator[dict[str, Any]]:
     """Sections that list the links, as many as fit; a last line counts the rest."""
-    lines, room = [], LINKS_ROOM
-    for action in actions:
-        line = f"• {_link(action, LINK_TEXT_LIMIT)}"
-        room -= units(line) + 1
-        if room < 0:
-            break
-        lines.append(line)
+    lines = leading((f"• {_link(one, LINK_TEXT_LIMIT)}" for one in actions), LINKS_ROOM, _length)
     if len(lines) < count:
         lines.append(f"… (+{count - len(lines)})")
     while lines:
-        section = [lines.pop(0)]
-        while lines and units("\n".join([*section, lines[0]])) <= TEXT_LIMIT:
-            section.append(lines.pop(0))
+        section = leading(lines, TEXT_LIMIT + 1, _length) or lines[:1]
+        lines = lines[len(section) :]
         yield {"type": "section", "text": {"type": "mrkdwn", "text": "\n".join(section), "verbatim": True}}
+
+
+def _length(line: str) -> int:
+    """Of a line and its end."""
+    return units(line) + 1
 
 
 def _plain(text: str, limit: int) -> dict[str, Any]:

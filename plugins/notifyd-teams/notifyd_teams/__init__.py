@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -31,6 +32,7 @@ from notifyd.plugin import (
     fit,
     hookimpl,
     http_url,
+    leading,
     one_line,
     post,
     units,
@@ -142,16 +144,13 @@ def _listed(message: Message) -> bool:
 
 def _links(actions: Sequence[Action]) -> Iterator[dict[str, Any]]:
     """A line for each link, as far as they fit; a last one counts the rest."""
-    room, left = LISTED_ROOM, len(actions)
-    for link in actions:
-        title = fit(one_line(link.label), LISTED_LABEL_LIMIT) or ELLIPSIS
-        room -= units(link.url) + units(title) + _LINK_OVERHEAD
-        if room < 0 or not 0 < units(link.url) <= URL_LIMIT:
-            break
-        left -= 1
-        opening = {"type": "Action.OpenUrl", "url": link.url}
+    usable = takewhile(lambda link: 0 < units(link.url) <= URL_LIMIT, actions)
+    titled = ((fit(one_line(link.label), LISTED_LABEL_LIMIT) or ELLIPSIS, link.url) for link in usable)
+    shown = leading(titled, LISTED_ROOM, lambda one: units(one[0]) + units(one[1]) + _LINK_OVERHEAD)
+    for title, url in shown:
+        opening = {"type": "Action.OpenUrl", "url": url}
         yield _runs({"type": "TextRun", "text": f"• {title}", "selectAction": opening}, spacing="small")
-    if left:
+    if left := len(actions) - len(shown):
         yield _runs(_run(f"{ELLIPSIS} (+{left})"), spacing="small")
 
 

@@ -34,6 +34,7 @@ from notifyd.plugin import (
     hide,
     hookimpl,
     http_url,
+    leading,
     one_line,
     post,
     units,
@@ -176,17 +177,13 @@ def _links(actions: tuple[Action, ...]) -> tuple[str, int]:
 
 
 def _facts(fields: tuple[Field, ...]) -> str:
-    lines: list[str] = []
-    room = FIELDS_ROOM
-    for fact in fields:
-        name = fit(one_line(fact.name), 100, escape=escape)
-        value = fit(one_line(fact.value), 300, escape=escape)
-        line = f"<b>{name}</b>: {value}"
-        room -= units(line) + 1
-        if room < 0:
-            break
-        lines.append(line)
-    return "\n".join(lines)
+    return "\n".join(leading(map(_fact, fields), FIELDS_ROOM, lambda line: units(line) + 1))
+
+
+def _fact(fact: Field) -> str:
+    name = fit(one_line(fact.name), 100, escape=escape)
+    value = fit(one_line(fact.value), 300, escape=escape)
+    return f"<b>{name}</b>: {value}"
 
 
 def _may_be_button(action: Action) -> bool:
