@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from notifyd.errors import RenderError
-from notifyd.model import APPROVAL_KIND, POLICY_KIND, SECOND, Level, Message
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, SECOND, Level, Message, Status
 from notifyd.render.locales import parse_locale, tag_of
 from notifyd.render.render import Digest, DigestItem, TemplateSet
 
@@ -41,24 +41,28 @@ def _progress(received: int) -> dict[str, int]:
     return {"received": received, "required": 2}
 
 
+def _about(action: str, **facts: Any) -> dict[str, Any]:
+    return {**_REQUEST, "action": action, **facts}
+
+
 _APPROVALS: Final[Mapping[str, Mapping[str, Any]]] = {
-    "requested": {"action": "requested"},
-    "requested again": {"action": "requested", "round": 2},
-    "one vote of two": {"action": "acknowledged", **_decided("approved", "pending", 1)},
-    "approved": {"action": "acknowledged", **_decided("approved", "approved", 2)},
-    "rejected": {"action": "acknowledged", **_decided("rejected", "rejected", 0)},
-    "expired": {"action": "expired", "status": "expired", "approvals": _progress(0)},
-    "cancelled": {"action": "updated", "status": "cancelled", "decidedBy": "ci@acme.example"},
-    "resumed": {"action": "resumed", "status": "approved", "resume": {"status": "delivered"}},
-    "not resumed": {
-        "action": "resume_failed",
-        "status": "approved",
-        "resume": {"status": "failed", "reason": "rejected", "answered": 400},
-    },
+    "requested": _about("requested"),
+    "requested again": _about("requested", round=2),
+    "one vote of two": _about("acknowledged", **_decided("approved", "pending", 1)),
+    "approved": _about("acknowledged", **_decided("approved", "approved", 2)),
+    "rejected": _about("acknowledged", **_decided("rejected", "rejected", 0)),
+    "expired": _about("expired", status="expired", approvals=_progress(0)),
+    "cancelled": _about("updated", status="cancelled", decidedBy="ci@acme.example"),
+    "resumed": _about("resumed", status="approved", resume={"status": "delivered"}),
+    "not resumed": _about(
+        "resume_failed",
+        status="approved",
+        resume={"status": "failed", "reason": "rejected", "answered": 400},
+    ),
 }
 _POLICIES: Final[Mapping[str, Mapping[str, Any]]] = {
-    "held": {"kind": POLICY_KIND, "action": "hold"},
-    "released": {"kind": POLICY_KIND, "action": "released"},
+    "held": _about("hold", kind=POLICY_KIND),
+    "released": _about("released", kind=POLICY_KIND),
 }
 _EVENT: Final[Mapping[str, Any]] = {
     "kind": "task.done",
@@ -119,17 +123,16 @@ def _examples(template: str) -> Mapping[str, Mapping[str, Any]]:
     if template == "event":
         return {"event": _EVENT}
     if template == "digest" or template.endswith("-digest"):
-        return {"digest": {}}
+        return {"digest": _REQUEST}
     if template == "pack-policy":
         return _POLICIES
     return _APPROVALS if template == "pack-approval" else {**_APPROVALS, "event": _EVENT}
 
 
 def _sample(
-    templates: TemplateSet, name: str, locale: str, example: str, facts: Mapping[str, Any], link: str
+    templates: TemplateSet, name: str, locale: str, example: str, event: Mapping[str, Any], link: str
 ) -> Sample:
-    event = facts if facts in (_EVENT, _TEST) else {**_REQUEST, **facts}
-    asked = event.get("action") == "requested" or example == "one vote of two"
+    asked = event.get("action") == "requested" or event.get("status") == Status.PENDING
     digest = _DIGEST if example == "digest" else None
     try:
         rendered = templates.render(
