@@ -332,48 +332,43 @@ async def test_a_table_that_another_program_drops_ends_the_taking_of_events(tmp_
 # --- at the start ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["TABLE messages", "INDEX events_key"])
-async def test_a_store_that_lacks_a_table_or_an_index_is_refused(tmp_path: Path, what: str) -> None:
-    path = tmp_path / "notifyd.db"
+async def changed(folder: Path, *statements: str) -> Path:
+    """A store that another program has changed since it was closed."""
+    path = folder / "notifyd.db"
     async with opened(path):
         pass
     with sqlite3.connect(path) as db:
-        db.execute(f"DROP {what}")
+        for statement in statements:
+            db.execute(statement)
     db.close()
+    return path
+
+
+@pytest.mark.parametrize("what", ["TABLE messages", "INDEX events_key"])
+async def test_a_store_that_lacks_a_table_or_an_index_is_refused(tmp_path: Path, what: str) -> None:
+    path = await changed(tmp_path, f"DROP {what}")
     with pytest.raises(StoreUnusableError, match=rf"lacks {what.split()[1]}: .*restore a backup"):
         await open_sqlite(path, node=NODE, clock=TurnableClock())
 
 
 async def test_a_store_with_an_index_of_somebody_s_own_is_opened(tmp_path: Path) -> None:
-    path = tmp_path / "notifyd.db"
-    async with opened(path):
-        pass
-    with sqlite3.connect(path) as db:
-        db.execute("CREATE INDEX theirs ON events (client)")
-    db.close()
+    path = await changed(tmp_path, "CREATE INDEX theirs ON events (client)")
     async with opened(path) as store:
         await accepts(store, "one")
 
 
 async def test_a_store_whose_own_row_is_gone_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "notifyd.db"
-    async with opened(path):
-        pass
-    with sqlite3.connect(path) as db:
-        db.execute("DELETE FROM store")
-    db.close()
+    path = await changed(tmp_path, "DELETE FROM store")
     with pytest.raises(StoreUnusableError, match="lacks its row in store"):
         await open_sqlite(path, node=NODE, clock=TurnableClock())
 
 
 async def test_a_malformed_schema_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "notifyd.db"
-    async with opened(path):
-        pass
-    with sqlite3.connect(path) as db:
-        db.execute("PRAGMA writable_schema = ON")
-        db.execute("UPDATE sqlite_master SET sql = 'CREATE TABLE nonsense (' WHERE name = 'events'")
-    db.close()
+    path = await changed(
+        tmp_path,
+        "PRAGMA writable_schema = ON",
+        "UPDATE sqlite_master SET sql = 'CREATE TABLE nonsense (' WHERE name = 'events'",
+    )
     with pytest.raises(StoreUnusableError, match="the file is corrupt"):
         await open_sqlite(path, node=NODE, clock=TurnableClock())
 
