@@ -258,6 +258,15 @@ class StoreMissingError(NotifydError):
         super().__init__(f"{place}: no store is there: restore it, or correct store.url")
 
 
+class UndecodableRowError(NotifydError):
+    """A stored row that this notifyd cannot read, which is left as it is (HTTP 500).
+
+    `detail` names the row, and what is wrong with it, without what it holds.
+    """
+
+    code = "undecodable_row"
+
+
 class ArchiveError(NotifydError):
     """A file of exported rows that is not whole, not one, or needs keys that are not configured."""
 

@@ -90,6 +90,9 @@ class Metrics:
         self.breaker_open = gauge("notifyd_breaker_open", "1 while a channel's breaker is open", "channel")
         self.commit_seconds = histogram("notifyd_store_commit_seconds", "One commit to disk", _FAST)
         self.batch_size = histogram("notifyd_store_batch_size", "Writes in one commit", _ROWS)
+        self.undecodable_rows = gauge(
+            "notifyd_undecodable_rows", "Stored rows set aside, since they cannot be read", "table"
+        )
         self.rule_errors = counter(
             "notifyd_rule_errors_total", "Rules that an event could not be tried on", "rule"
         )
@@ -147,3 +150,7 @@ class Metrics:
         """One commit of the store: what `CommitObserver` asks for."""
         self.commit_seconds.observe(seconds)
         self.batch_size.observe(rows)
+
+    def undecodable(self, table: str, rows: int) -> None:
+        """So many rows of a collection are set aside: what `CommitObserver` asks for too."""
+        self.undecodable_rows.labels(table).set(rows)

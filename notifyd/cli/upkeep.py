@@ -132,12 +132,16 @@ def export(config_path: Path, as_json: bool, file: Path) -> None:
     """Write all that the store has to FILE, as JSON Lines. The service is to be stopped.
 
     Repeated after it was cut short, it goes on where it was, unless the store has been used since. Messages
-    and tokens are sealed under keys.seal, which whoever imports the file needs too.
+    and tokens are sealed under keys.seal, which whoever imports the file needs too. Rows that cannot be read are
+    left out and named, and then the exit code is 1.
     """
     settings = _settings(config_path)
     with failing():
-        rows = asyncio.run(_export(settings, file))
-    _print(as_json, {"file": str(file), "rows": rows}, f"{sum(rows.values())} rows are in {file}")
+        rows, left_out = asyncio.run(_export(settings, file))
+    document = {"file": str(file), "rows": rows, "leftOut": left_out}
+    _print(as_json, document, f"{sum(rows.values())} rows are in {file}")
+    if left_out:
+        raise Failure(f"{left_out} rows cannot be read and are left out: see the runbook")
 
 
 @click.command("import")
@@ -172,7 +176,7 @@ def _settings(path: Path) -> Settings:
     return settings
 
 
-async def _export(settings: Settings, file: Path) -> dict[str, int]:
+async def _export(settings: Settings, file: Path) -> tuple[dict[str, int], int]:
     from notifyd.security.secrets import Keyring
     from notifyd.service.app import wall_clock
     from notifyd.store import CollectionName, archive
@@ -182,7 +186,7 @@ async def _export(settings: Settings, file: Path) -> dict[str, int]:
         totals = {name.value: await store.count(name) for name in CollectionName}
         with Tally().shown(totals) as tally:
             header = await archive.export(store, file, keyring, wall_clock(), tally.add)
-    return dict(header.rows)
+        return dict(header.rows), len(await store.undecodable())
 
 
 async def _import(settings: Settings, file: Path, create: bool) -> tuple[dict[str, int], int]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from notifyd.config.settings import Rule
-from notifyd.errors import RenderError, SealError, StoreError
+from notifyd.errors import RenderError, SealError, StoreError, UndecodableRowError
 from notifyd.flow.queues import DispatchQueue, Ready
 from notifyd.flow.storm import Budgets, is_request, quiet_until
 from notifyd.metrics import Metrics
@@ -61,6 +61,8 @@ class Digests:
         except StoreError:
             self._budgets.forget()
             raise
+        except UndecodableRowError:
+            return False  # its digest was stored, and is set aside
         except Exception:
             log.exception("a window of lane %s cannot be closed", window.lane)
             return False

@@ -385,7 +385,7 @@ class Dispatcher:
             lane.abandon(job)
             await self._step_back(lane, delivery, self._blocked(delivery))
             return
-        message = job.message or self._read_back(delivery, registry)
+        message = job.message or await self._read_back(delivery, registry)
         if message is None:
             lane.abandon(job)
             await self._step_back(lane, delivery, _UNUSABLE)
@@ -431,11 +431,13 @@ class Dispatcher:
         least, most = _BLOCKED
         return max(least, min((self._clock() - delivery.created_at) // 4, most))
 
-    def _read_back(self, delivery: Delivery, registry: Registry) -> Message | None:
+    async def _read_back(self, delivery: Delivery, registry: Registry) -> Message | None:
+        """The message that the row holds; None, and set aside, where that cannot be read."""
         try:
             return unwrap(delivery.message, registry.keyring, sealed=delivery.sealed)
         except SealError as error:
-            log.error("delivery %s waits: %s", delivery.id, error)
+            fault = f"message: {error.detail}"
+            await self._patiently(lambda: self._store.set_aside(delivery, fault))
             return None
 
     async def _step_back(

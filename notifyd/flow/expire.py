@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from notifyd.approval.ballots import expire
@@ -10,6 +11,8 @@ from notifyd.flow.queues import EffectQueue
 from notifyd.metrics import Metrics
 from notifyd.model import Approval, Clock, Instant
 from notifyd.store import Store
+
+log = logging.getLogger(__name__)
 
 _BATCH: Final = 100
 
@@ -35,7 +38,13 @@ class Expiry:
                 return total
 
     async def _end(self, approval: Approval, now: Instant) -> bool:
-        expired = expire(approval, now)
+        try:
+            expired = expire(approval, now)
+        except Exception as error:
+            # Whatever is wrong with one, it must not hold up the others.
+            if await self._store.set_aside(approval, f"cannot be ended: {type(error).__name__}"):
+                log.exception("approval %s/%s cannot be ended", approval.run_id, approval.approval_id)
+            return False
         # Where the write loses, somebody decided at the last moment: the first end wins.
         if expired is None or not await self._store.replace_approval(expired):
             return False

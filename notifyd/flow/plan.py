@@ -278,12 +278,21 @@ class Planner:
             self._budgets.forget()
             log.warning("planning waits for the store: %s", error)
             return False
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it holds up none of the others
             self._budgets.forget()
             if len(events) > 1:
                 return all([await self._guarded([event]) for event in events])
-            # Its plan lease runs out, and the sweeper tries again.
-            log.exception("event %s cannot be planned", events[0].event_id)
+            return await self._give_up(events[0], error)
+        return True
+
+    async def _give_up(self, event: Event, error: Exception) -> bool:
+        """Leave an event to the sweeper, which tries again once its plan lease runs out."""
+        try:
+            first = await self._store.set_aside(event, f"cannot be planned: {type(error).__name__}")
+        except StoreError:
+            return False
+        if first:
+            log.error("event %s cannot be planned", event.event_id, exc_info=error)
         return True
 
     async def _plan(self, events: Sequence[Event]) -> None:

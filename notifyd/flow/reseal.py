@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import evolve, field, frozen
 
-from notifyd.errors import SealError
+from notifyd.errors import SealError, UndecodableRowError
 from notifyd.model import ApprovalKey, Delivery
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
@@ -111,7 +111,7 @@ class Reseal:
             if collection is CollectionName.APPROVALS:
                 return await self._reseal_token(ApprovalKey(row.tenant, *row.ids), registry)
             return await self._reseal_message(row, registry)
-        except SealError:
+        except (SealError, UndecodableRowError):
             return None
 
     async def _reseal_token(self, key: ApprovalKey, registry: Registry) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from attrs import evolve
 
 from notifyd.approval.effects import bury, owed_row, put_off, revive
 from notifyd.approval.notices import own_event, progress
-from notifyd.errors import NotFoundError, NotifydError, Reason, StoreError
+from notifyd.errors import NotFoundError, NotifydError, Reason, StoreError, UndecodableRowError
 from notifyd.flow.lane import retry_delay
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.metrics import Metrics
@@ -95,7 +96,7 @@ class Effects:
             approval = await self._queue.get()
             try:
                 await self.settle(approval)
-            except StoreError as error:
+            except (StoreError, UndecodableRowError) as error:
                 log.warning("effects of %s/%s wait: %s", approval.run_id, approval.approval_id, error)
 
     async def sweep(self) -> int:
@@ -104,7 +105,8 @@ class Effects:
         while True:
             owing = await self._store.owing_approvals(self._clock(), _BATCH)
             for approval in owing:
-                await self.settle(approval)
+                with suppress(UndecodableRowError):  # since it was found: the store has it set aside now
+                    await self.settle(approval)
             total += len(owing)
             if len(owing) < _BATCH:
                 return total
@@ -113,7 +115,7 @@ class Effects:
         """Do each effect that is due, then complete it. Doing one again makes the same row under the same id.
 
         One that fails holds up none of the others. Raises `StoreError` where the store takes no word of that
-        either; then the effect is due as it was.
+        either, and `UndecodableRowError`; then the effect is due as it was.
         """
         now = self._clock()
         for effect in approval.effects:
@@ -207,7 +209,10 @@ async def callback_ended(
 ) -> Event | None:
     """The event that rules see when a callback has been delivered, or never will be."""
     key = delivery.approval_key
-    approval = await store.approval(key) if key else None
+    try:
+        approval = await store.approval(key) if key else None
+    except UndecodableRowError:
+        return None  # nobody can be told of what cannot be read; the callback has ended all the same
     if approval is None:
         return None
     sent = state is State.SENT

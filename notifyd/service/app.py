@@ -234,6 +234,7 @@ class App:
     async def _count(self) -> int:
         """Counted in between as events and decisions come; the store knows of what other nodes do."""
         await self._effects.count()
+        await self._store.undecodable()
         pending = await self._store.outstanding()
         self._metrics.set_outstanding(pending)
         return len(pending)

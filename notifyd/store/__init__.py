@@ -3,6 +3,9 @@
 Each operation is one idempotent step, named for what it means: what it writes is written whole or not at all.
 Repeating any operation changes nothing.
 
+A row that does not decode is left as it is, and set aside: claims and lists pass over it, and a step that is
+about that very row raises `UndecodableRowError`. It is logged once, counted, and tried again from time to time.
+
 In: a step of the flow with its records. Out: the step made durable, or what is stored.
 
 Every operation may raise `StoreError`: the step may or may not have happened, and may be repeated.
@@ -44,6 +47,7 @@ from notifyd.store.upkeep import (
     Purged,
     SealedRow,
     SealKeys,
+    SetAsideRow,
     Stored,
     StoredEvent,
     Turn,
@@ -79,6 +83,7 @@ __all__ = [
     "Purged",
     "SealKeys",
     "SealedRow",
+    "SetAsideRow",
     "Store",
     "Stored",
     "StoredEvent",
@@ -300,9 +305,15 @@ NO_MESSAGE: Final = ""
 
 
 class CommitObserver(Protocol):
-    """Told of each write to the database: how long it took to be durable, and how many steps it carried."""
+    """Told of what goes on in the database, from any thread."""
 
-    def commit(self, seconds: float, rows: int) -> None: ...
+    def commit(self, seconds: float, rows: int) -> None:
+        """A write was durable after so many seconds, and carried so many steps."""
+        ...
+
+    def undecodable(self, table: str, rows: int) -> None:
+        """So many rows of a collection are set aside now."""
+        ...
 
 
 class Store(Upkeep, Protocol):

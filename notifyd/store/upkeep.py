@@ -132,6 +132,23 @@ class SealKeys:
     identity_keys: Mapping[str, str] = field(factory=dict)
 
 
+@frozen
+class SetAsideRow:
+    """A row that is set aside. `place` is where it is: the row's number, or the document's `_id`.
+
+    `name` is its key as far as that can be told, and `fault` what is wrong with it, without what it holds.
+    `table` is a collection's name, or "decisions" for those of earlier rounds.
+    """
+
+    table: str
+    place: str
+    name: str
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.table} row {self.place} ({self.name}): {self.fault}"
+
+
 class Job(StrEnum):
     """Work that one node at a time does for all that share the store."""
 
@@ -208,6 +225,20 @@ class Upkeep(Protocol):
 
     async def replace_message(self, delivery: Delivery, message: str) -> bool:
         """Write `message` in place of the one that `delivery` has. False where another is stored by now."""
+        ...
+
+    async def set_aside(self, row: Event | Approval | Delivery, fault: str) -> bool:
+        """Set aside a row that decodes and that a step can do nothing with; for minutes, if that is not repeated.
+
+        `fault` says why in one line, without what the row holds. False where the row is set aside already.
+        """
+        ...
+
+    async def undecodable(self) -> list[SetAsideRow]:
+        """The rows that are set aside: those that were found not to decode, and those noted by `set_aside`.
+
+        Some are looked at again, so that the list forgets what has been repaired, or removed.
+        """
         ...
 
     async def openings(self) -> int | None:

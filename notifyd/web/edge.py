@@ -21,6 +21,7 @@ from notifyd.errors import (
     StoppingError,
     UnauthenticatedError,
     UnavailableError,
+    UndecodableRowError,
 )
 from notifyd.metrics import OTHER
 from notifyd.registry.registry import Registry
@@ -54,7 +55,7 @@ _ALWAYS: Final = {
 _READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 """What goes on while the daemon is being stopped: nothing else may bring it work."""
 
-_FORESEEN: Final = (ChannelFailedError, UnavailableError, HTTPException)
+_FORESEEN: Final = (ChannelFailedError, UnavailableError, UndecodableRowError, HTTPException)
 """What is no fault of this code, though its status is above 499."""
 
 

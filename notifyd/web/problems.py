@@ -101,6 +101,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.StoreUnusableError: Meaning(503, "The store is not available"),
     errors.ListTimeoutError: Meaning(503, "The list took too long"),
     errors.JobTakenError: Meaning(503, "Another node is at it"),
+    errors.UndecodableRowError: Meaning(500, "What is stored cannot be read"),
     NotifydError: Meaning(500, "Something went wrong here", silent=True),
 }
 """Each class stands for its subclasses, unless they stand here themselves."""

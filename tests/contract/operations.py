@@ -41,12 +41,14 @@ _BODY: Final[Faults] = (
 )
 _LIST: Final[Faults] = (problems.InvalidQueryError, problems.InvalidCursorError, errors.ListTimeoutError)
 _STORE: Final[Faults] = (errors.StoreError,)
+_ROW: Final[Faults] = (*_STORE, errors.UndecodableRowError)
+"""Of what is about one stored row."""
 _INGEST: Final[Faults] = (
-    *(*_BODY, *_STORE),
+    *(*_BODY, *_ROW),
     *(errors.TooOldError, errors.EventIdConflictError, errors.OverloadedError, errors.BacklogFullError),
 )
 _DECIDE: Final[Faults] = (
-    *(*_BODY, *_STORE, errors.NotFoundError, errors.GrantMissingError, errors.SelfApprovalError),
+    *(*_BODY, *_ROW, errors.NotFoundError, errors.GrantMissingError, errors.SelfApprovalError),
     *(errors.AlreadyDecidedError, errors.ExpiredError, errors.PlanChangedError, errors.AlreadyVotedError),
 )
 
@@ -154,7 +156,7 @@ OPERATIONS: Final = (
         summary="Show an approval with its history",
         scope=Scope.READ,
         answers={200: Answer("The approval as it is now.", {JSON: "ApprovalWithHistory"})},
-        refusals=(errors.NotFoundError, errors.ListTimeoutError, *_STORE),
+        refusals=(errors.NotFoundError, errors.ListTimeoutError, *_ROW),
     ),
     Operation(
         method="post",
@@ -211,7 +213,7 @@ OPERATIONS: Final = (
         summary="Show a delivery with its attempts",
         scope=Scope.READ,
         answers={200: Answer("The delivery as it is now.", {JSON: "Delivery"})},
-        refusals=(errors.NotFoundError, *_STORE),
+        refusals=(errors.NotFoundError, *_ROW),
     ),
     Operation(
         method="post",
@@ -221,7 +223,7 @@ OPERATIONS: Final = (
         summary="Send a dead delivery again",
         scope=Scope.OPERATE,
         answers={200: Answer("It is pending again.", {JSON: "Delivery"})},
-        refusals=(errors.NotFoundError, errors.NotRetryableError, *_STORE),
+        refusals=(errors.NotFoundError, errors.NotRetryableError, *_ROW),
     ),
     Operation(
         method="get",
@@ -241,7 +243,7 @@ OPERATIONS: Final = (
         summary="Try a dead effect or delivery again",
         scope=Scope.OPERATE,
         answers={200: Answer("It is owed again.", {JSON: "DeadRetried"})},
-        refusals=(errors.NotFoundError, errors.NotRetryableError, *_STORE),
+        refusals=(errors.NotFoundError, errors.NotRetryableError, *_ROW),
     ),
     Operation(
         method="get",
@@ -320,7 +322,7 @@ OPERATIONS: Final = (
         summary="Show an approver the plan behind a link",
         text="A page for people, and so are its refusals. It changes nothing.",
         answers={200: Answer("The page.", {HTML: ""})},
-        refusals=(errors.NotFoundError, problems.LinkExpiredError, *_STORE),
+        refusals=(errors.NotFoundError, problems.LinkExpiredError, *_ROW),
         guarded=False,
     ),
     Operation(

@@ -24,6 +24,7 @@ from tests.command import Result
 from tests.daemon import TOKENS, Daemon
 from tests.forked import notifyd as run
 from tests.process import SEAL_KEY, configure, environ_of
+from tests.spoiling import Spoiler
 from tests.store.makers import approval, audit_record, delivery, event, incident
 
 OPERATOR: Final = {"NOTIFYD_TOKEN": TOKENS["operator"]}
@@ -253,6 +254,21 @@ async def test_a_file_that_will_not_do_is_named_and_left_alone(
     assert result.code == 1
     assert _text(file) == text
     assert result.stderr == f"notifyd: {file}: does not begin as an export of notifyd does\n"
+
+
+async def test_an_export_leaves_out_rows_that_cannot_be_read_names_them_and_does_not_call_that_success(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path)
+    await home.put(rows(now()))
+    spoiler = Spoiler(f"sqlite:///{tmp_path}/notifyd.db")
+    spoiler.spoil(CollectionName.AUDIT, {"run_id": "run-1"}, "name", "of_the_future")
+    result = await home.run("export", tmp_path / "all.jsonl", "--json")
+    assert result.code == 1
+    assert (result.json["rows"]["audit"], result.json["leftOut"]) == (0, 1)
+    named, last = result.stderr.splitlines()
+    assert named.startswith("set aside: audit row 1 (tenant acme, id a-run-1): name has a value")
+    assert last == "notifyd: 1 rows cannot be read and are left out: see the runbook"
 
 
 async def test_an_export_into_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

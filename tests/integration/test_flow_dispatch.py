@@ -713,7 +713,7 @@ async def test_a_delivery_that_cannot_be_read_waits_and_holds_up_none_of_the_oth
         row = await tried(way, 1)
     clock.turn(20)
     async with flow(tmp_path, ROUNDS, clock=clock, seal_key=b"another key, of 32 bytes as well") as way:
-        await until(lambda: f"delivery {row.id} waits" in caplog.text)
+        await until(lambda: f"id {row.id}): message: sealed under a key" in caplog.text)
         await way.ask(runId="run-2")
         await way.ended(1)
         found = await way.delivery(row.id)

@@ -151,7 +151,8 @@ async def test_a_list_of_approvals_goes_on_page_by_page(store: Store) -> None:
 
 async def test_a_page_ends_where_its_rows_are_large_and_has_one_at_least(store: Store) -> None:
     for run, size in (("small", 0.0), ("large", 0.6), ("large too", 0.6), ("larger than a page", 1.5)):
-        await open_approval(store, approval(run_id=run, request="x" * int(size * PAGE_BYTES)))
+        request = f'{{"x":"{"x" * int(size * PAGE_BYTES)}"}}'
+        await open_approval(store, approval(run_id=run, request=request))
     pages, after = list[list[str]](), None
     while not pages or after is not None:
         found, after = await store.approvals(TENANT, ApprovalFilter(), Page(50, after))

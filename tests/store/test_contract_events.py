@@ -214,7 +214,7 @@ async def test_an_advance_that_raises_fails_its_own_caller_and_stores_nothing(st
 
 
 async def test_of_many_that_append_one_key_at_once_exactly_one_is_fresh(store: Store) -> None:
-    appended = await asyncio.gather(*(store.append(append_of(event(body=f"{n}"))) for n in range(20)))
+    appended = await asyncio.gather(*(store.append(append_of(event(body=f'{{"n":{n}}}'))) for n in range(20)))
     assert [a.fresh for a in appended].count(True) == 1
     assert len({a.event.body for a in appended}) == 1
 
@@ -266,7 +266,7 @@ async def test_unplanned_events_are_claimed_oldest_first_up_to_the_limit(store: 
 
 async def test_no_more_events_are_claimed_than_have_so_many_bytes_but_for_the_first(store: Store) -> None:
     for number, length in enumerate((1000, 1000, 10, 1000)):
-        given = event(f"e{number}", body=f'"{"x" * (length - 2)}"')
+        given = event(f"e{number}", body=f'{{"x":"{"x" * (length - 8)}"}}')
         await store.append(append_of(given))
     for size, keys in ((2009, ["e0", "e1"]), (0, ["e2"]), (0, ["e3"]), (0, [])):
         claimed = await store.claim_unplanned(NODE, LATER, LATER + HOUR, 10, size=size)

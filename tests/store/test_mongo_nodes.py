@@ -107,11 +107,11 @@ class Overtaken(Queue):
 async def test_a_queue_that_lost_rows_to_another_spreads_out_and_comes_back_to_its_head(node: Open) -> None:
     store = await node("a")
     await insert(store, *(delivery(f"d{n:02}", next_attempt_at=NOW - n) for n in range(30)))
-    store._deliveries = Overtaken(store._base.deliveries)
+    store._deliveries = Overtaken(store._base, CollectionName.DELIVERIES)
     claimed = await claim(store, "a", limit=4)
     assert len(claimed) == 4
     assert not {"d29", "d28"} & {row.id for row in claimed}
-    store._deliveries = Queue(store._base.deliveries, spread=4)
+    store._deliveries = Queue(store._base, CollectionName.DELIVERIES, spread=4)
     for _ in range(2):
         assert len(await claim(store, "a", limit=1)) == 1
     left = sorted({f"d{n:02}" for n in range(28)} - {row.id for row in claimed})

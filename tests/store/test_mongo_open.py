@@ -58,6 +58,9 @@ class Commits:
 
     rows: list[int] = field(factory=list)
 
+    def undecodable(self, table: str, rows: int) -> None:
+        assert not rows
+
     def commit(self, seconds: float, rows: int) -> None:
         assert seconds > 0
         self.rows.append(rows)
@@ -384,7 +387,8 @@ def recorded(store: MongoStore) -> dict[str, Recorder]:
         name: evolve(collection, raw=recorders[name]) for name, collection in collections.items()
     }
     store._base = evolve(store._base, **spied)
-    store._deliveries, store._events = Queue(store._base.deliveries), Queue(store._base.events)
+    store._deliveries = Queue(store._base, CollectionName.DELIVERIES)
+    store._events = Queue(store._base, CollectionName.EVENTS)
     return recorders
 
 

@@ -69,14 +69,14 @@ async def failing(*_: object, **__: object) -> None:
     raise StoreError("connection lost")
 
 
-STEPS = ("approvals.put", "audit.write_within", "events.insert_within")
+STEPS = ("audit.write_within", "events.insert_within")
 
 
 # --- whole or not at all -----------------------------------------------------------------------------------
 
 
 @DRIVERS
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["approvals.put", *STEPS])
 async def test_an_acceptance_that_breaks_off_leaves_nothing_and_is_done_by_its_repetition(
     node: Open, step: str, driver: StoreDriver
 ) -> None:
@@ -99,7 +99,7 @@ def callback_end() -> AttemptRecord:
 
 
 @DRIVERS
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", ["approvals.set_resume", *STEPS])
 async def test_an_end_that_breaks_off_leaves_nothing_and_is_written_by_its_repetition(
     node: Open, step: str, driver: StoreDriver
 ) -> None:

@@ -106,7 +106,7 @@ async def fill(store: SqliteStore, name: str) -> tuple[list[str], list[str]]:
     for number in range(500):
         key = f"{name}-{number}"
         try:
-            await store.append(append_of(event(key, body=f'"{"x" * 3000}"')))
+            await store.append(append_of(event(key, body=f'{{"x":"{"x" * 3000}"}}')))
             acknowledged.append(key)
         except StoreError as error:
             refused.append(key)
@@ -125,7 +125,7 @@ async def test_a_full_database_refuses_what_it_cannot_keep_and_goes_on_when_ther
     acknowledged, refused = await fill(store, "e")
     assert acknowledged
     with pytest.raises(StoreError, match="disk is full"):
-        await store.append(append_of(event("another", body="y" * 9000)))
+        await store.append(append_of(event("another", body=f'{{"y":"{"y" * 9000}"}}')))
     await limit_pages(store, 100_000)
     assert (await store.append(append_of(event("after")))).fresh
     assert not any([await known(store, event(key)) for key in refused])
@@ -142,7 +142,7 @@ async def limit_pages(store: SqliteStore, count: int) -> None:
 async def test_a_step_that_finds_the_disk_full_fails_its_whole_batch_with_the_reason(tmp_path: Path) -> None:
     store = await opened(tmp_path, limits=Limits(batch_seconds=60))
     await limit_pages(store, 100)
-    large = append_of(event("large", body="x" * 1_000_000))
+    large = append_of(event("large", body=f'{{"x":"{"x" * 1_000_000}"}}'))
     small = [append_of(event(f"small-{number}")) for number in range(3)]
     results = await asyncio.gather(*map(store.append, [*small, large]), return_exceptions=True)
     assert [type(result) for result in results] == [StoreError] * 4
@@ -164,7 +164,8 @@ async def main():
     for limit, name in ((1_000_000, "a"), (HARD, "b"), (2_000_000, "c"), (HARD, "d")):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, HARD))
         for number in range(300):
-            appends = [store.append(append_of(event(f"{name}{number}-{n}", body="x" * 500))) for n in range(4)]
+            given = [event(f"{name}{number}-{n}", body='{"x":"' + "x" * 500 + '"}') for n in range(4)]
+            appends = [store.append(append_of(one)) for one in given]
             for n, result in enumerate(await asyncio.gather(*appends, return_exceptions=True)):
                 assert isinstance(result, StoreError) or result.fresh, result
                 print(f"{name}{number}-{n}", "no" if isinstance(result, StoreError) else "yes")

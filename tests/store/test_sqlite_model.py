@@ -20,6 +20,7 @@ from notifyd.errors import StoreError
 from notifyd.model import SECOND, Outcome, State
 from notifyd.store import Advance, Aged, CollectionName, Purged
 from notifyd.store.sqlite import SqliteStore, deliveries, events, open_sqlite
+from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.writer import commit
 from tests.store.makers import NODE, NOW, TurnableClock, append_of, audit_record, delivery, event
 
@@ -297,7 +298,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert self.stored() == self.rows
         self.run(self.store._read(self._check))
 
-    def _check(self, db: sqlite3.Connection) -> None:
+    def _check(self, db: Database) -> None:
         for tenant in ("acme", "globex"):
             for key in KEYS:
                 event, delivery = events.find(db, tenant, key), deliveries.find(db, tenant, key)

@@ -60,7 +60,7 @@ def readers(tmp_path: Path) -> Iterator[Readers]:
     migrate(db, path)
     (tmp_path / "notifyd.db.lock").touch()
     guard = FileGuard(path, path)
-    readers = Readers(path, guard, "list", count=1, timeout=1.0)
+    readers = Readers(path, guard, "list", count=1, timeout=1.0, aside=db.aside)
     yield readers
     readers.close()
     db.close()

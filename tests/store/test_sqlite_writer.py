@@ -38,6 +38,9 @@ class Batches:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
+    def undecodable(self, table: str, rows: int) -> None:
+        assert not rows
+
     def commit(self, seconds: float, rows: int) -> None:
         assert seconds >= 0
         self.sizes.append(rows)

@@ -58,6 +58,7 @@ STATUS = {
     "overloaded": 429,
     "backlog_full": 503,
     "internal": 500,
+    "undecodable_row": 500,
     "channel_failed": 502,
     "unavailable": 503,
     "store_unavailable": 503,

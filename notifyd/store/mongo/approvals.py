@@ -19,8 +19,9 @@ from notifyd.model import (
     Status,
 )
 from notifyd.store import ApprovalFilter, EffectCounts, Page, Subject
+from notifyd.store.mongo import reading
 from notifyd.store.mongo.base import Base
-from notifyd.store.mongo.documents import document_of, record_of
+from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.paging import newest_first
 
@@ -31,15 +32,13 @@ def by_key(key: ApprovalKey | IncidentKey) -> Document:
 
 
 async def find(base: Base, key: ApprovalKey) -> Approval | None:
-    document = await base.approvals.find_one(by_key(key))
-    return None if document is None else record_of(document, Approval)
+    return reading.one(base, Approval, await base.approvals.find_one(by_key(key)))
 
 
 async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | None:
     if isinstance(key, ApprovalKey):
         return await find(base, key)
-    document = await base.incidents.find_one(by_key(key))
-    return None if document is None else record_of(document, Incident)
+    return reading.one(base, Incident, await base.incidents.find_one(by_key(key)))
 
 
 async def put(
@@ -64,15 +63,17 @@ async def supersede(base: Base, key: ApprovalKey, decisions: Sequence[Decision])
 
 
 async def superseded(base: Base, key: ApprovalKey, limit: int = 0) -> list[Decision]:
-    """What was decided in earlier rounds, oldest first: the newest `limit`, or all."""
+    """What was decided in earlier rounds, oldest first: the newest `limit`, or all, of those that decode."""
     found = await base.decisions.find(by_key(key), sort=[("position", -1)], limit=limit, hint="key")
-    return [record_of(document, Decision) for document in reversed(found)]
+    return reading.some(base, Decision, reversed(found))
 
 
 async def superseded_by(base: Base, key: ApprovalKey, actor: str, plan_hash: str) -> list[Decision]:
+    """Raises `UndecodableRowError`: a captured vote must not count again because the first is not known."""
     where = {**by_key(key), "actor": actor, "plan_hash": plan_hash}
     found = await base.decisions.find(where, sort=[("position", 1)], hint="key")
-    return [record_of(document, Decision) for document in found]
+    decided = (reading.one(base, Decision, document) for document in found)
+    return [decision for decision in decided if decision is not None]
 
 
 async def replace(base: Base, approval: Approval) -> bool:
@@ -90,24 +91,26 @@ async def complete_effect(base: Base, key: ApprovalKey, effect_id: str) -> None:
 
 
 async def set_resume(base: Base, delivery: Delivery, status: ResumeStatus) -> None:
-    """Tell the approval, in a transaction, how its callback stands, if `delivery` is its callback."""
+    """Tell the approval how its callback stands, if `delivery` is its callback.
+
+    Without reading the approval: a callback has ended, whether or not that decodes.
+    """
     key = delivery.approval_key
-    approval = None if key is None else await find(base, key)
-    if approval is None or approval.resume_delivery not in (None, delivery.id):
+    if key is None:
         return
-    changed = evolve(approval, resume=status, resume_delivery=delivery.id)
-    if changed != approval:
-        await put(base, approval, evolve(changed, version=approval.version + 1))
+    told = {"resume": status.value, "resume_delivery": delivery.id}
+    its_own = {"resume_delivery": {"$in": [None, delivery.id]}, "version": {"$gte": 0}, "$nor": [told]}
+    await base.approvals.update_one(by_key(key) | its_own, {"$set": told, "$inc": {"version": 1}})
 
 
 async def due(base: Base, now: Instant, limit: int) -> list[Approval]:
     where = {"status": Status.PENDING.value, "expires_at": {"$lte": now}}
-    return _records(await base.approvals.find(where, sort=[("expires_at", 1)], limit=limit))
+    return await reading.first(base, Approval, where, [("expires_at", 1)], limit)
 
 
 async def owing(base: Base, now: Instant, limit: int) -> list[Approval]:
     where = {"effects_due_at": {"$gte": 0, "$lte": now}}
-    return _records(await base.approvals.find(where, sort=[("effects_due_at", 1)], limit=limit))
+    return await reading.first(base, Approval, where, [("effects_due_at", 1)], limit)
 
 
 async def effect_counts(base: Base) -> EffectCounts:
@@ -126,12 +129,12 @@ async def _count(base: Base, where: Document) -> int:
 async def with_dead_effects(base: Base, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
     terms = {"tenant": tenant, "dead_effects": {"$gt": 0}}
     found, after = await newest_first(base.approvals, terms, page, "dead_effects")
-    return _records(found), after
+    return reading.some(base, Approval, found), after
 
 
 async def with_dead_effect(base: Base, tenant: str, effect_id: str) -> Approval | None:
     where = {"tenant": tenant, "dead_effects": {"$gt": 0}, "effects.id": effect_id}
-    found = _records(await base.approvals.find(where, limit=1))
+    found = reading.some(base, Approval, await base.approvals.find(where, limit=1))
     return next((one for one in found if any(e.id == effect_id for e in one.dead_effects)), None)
 
 
@@ -151,8 +154,4 @@ async def search(
     # A run's approvals are not in the order of their positions: they are sorted.
     hint = "by_status" if where.run_id is None else "key"
     found, after = await newest_first(base.approvals, terms, page, hint)
-    return _records(found), after
-
-
-def _records(documents: list[Document]) -> list[Approval]:
-    return [record_of(document, Approval) for document in documents]
+    return reading.some(base, Approval, found), after

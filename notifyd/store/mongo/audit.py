@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from notifyd.model import AuditRecord
 from notifyd.store import AuditFilter, Page
+from notifyd.store.mongo import reading
 from notifyd.store.mongo.base import Base
-from notifyd.store.mongo.documents import document_of, record_of
+from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.paging import looked_through, newest_first
 
@@ -38,4 +39,4 @@ async def search(
         found, after = await looked_through(base.audit, terms, approval, page, "by_tenant")
     else:
         found, after = await newest_first(base.audit, terms, page, "by_tenant")
-    return [record_of(document, AuditRecord) for document in found], after
+    return reading.some(base, AuditRecord, found), after

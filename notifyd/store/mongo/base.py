@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from attrs import define, evolve, field, frozen
 
 from notifyd.model import SECOND, Clock, Instant
+from notifyd.store.aside import SetAside
 from notifyd.store.mongo.driver import Collection, Connection, Document
 from notifyd.store.mongo.inserts import Inserter
 
@@ -124,12 +125,15 @@ class Base:
     new_events: Inserter
     new_deliveries: Inserter
     new_audit: Inserter
+    aside: SetAside
     _turns: WeakValueDictionary[Hashable, asyncio.Lock] = field(factory=WeakValueDictionary)
     # This process, among those that have had the node's name.
     life: str = field(factory=lambda: secrets.token_hex(16))
 
     @classmethod
-    def of(cls, connection: Connection, node: str, clock: Clock, skew: Instant | None) -> Base:
+    def of(
+        cls, connection: Connection, node: str, clock: Clock, skew: Instant | None, aside: SetAside
+    ) -> Base:
         def collection(name: str) -> Collection:
             return connection.collection(name)
 
@@ -154,6 +158,7 @@ class Base:
             new_events=inserter("events"),
             new_deliveries=inserter("deliveries"),
             new_audit=inserter("audit"),
+            aside=aside,
         )
 
     def lease(self, until: Instant) -> dict[str, Any]:

@@ -12,19 +12,24 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Collection as Ids
-from collections.abc import Mapping, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from attrs import define, field, frozen
 from bson import ObjectId
 
 from notifyd.model import Instant
-from notifyd.store.mongo.base import LEASE_CEILING
+from notifyd.store import CollectionName
+from notifyd.store.aside import KEYS
+from notifyd.store.mongo.base import LEASE_CEILING, Base
 from notifyd.store.mongo.driver import Collection, Document, Filter
+from notifyd.store.mongo.reading import collection_of, some, without
 from notifyd.store.mongo.schema import CLAIMABLE, QUEUE
 from notifyd.store.turns import Flow, in_turn, to_ask
+
+T = TypeVar("T")
 
 _ROUNDS: Final = 3
 _WIDEST: Final = 16
@@ -45,6 +50,9 @@ class Wanted:
     is remembered for a while under `part`, the name of this part of the queue. `horizon` is the time beyond which
     no due time can be meant; `due_only` looks at no due time that cannot be meant. `size` is how many bytes the
     field `text` may have in all of them; the first is taken whatever it has.
+
+    `changed` names the fields of the record that claiming changes, each with a check of what it is now: a document
+    that does not decode must not be made to.
     """
 
     where: Filter
@@ -57,6 +65,7 @@ class Wanted:
     part: str = ""
     size: int | None = None
     text: str = ""
+    changed: Mapping[str, Callable[[Any], bool]] = field(factory=dict)
 
     def conditions(self) -> list[Document]:
         """What makes a document claimable now, what comes first before the others."""
@@ -78,7 +87,7 @@ def _within(wanted: Wanted, chosen: list[Document], taken: list[Document]) -> li
     """Those of `chosen` that come first and fit beside what is taken; one at least if nothing is."""
     if wanted.size is None:
         return chosen
-    room = wanted.size - sum(len(one[wanted.text].encode()) for one in taken)
+    room = wanted.size - sum(_bytes(one.get(wanted.text)) for one in taken)
     fitting: list[Document] = []
     for one in chosen:
         room -= one["size"]
@@ -88,13 +97,28 @@ def _within(wanted: Wanted, chosen: list[Document], taken: list[Document]) -> li
     return fitting
 
 
+def _bytes(text: object) -> int:
+    return len(text.encode()) if isinstance(text, str) else 0
+
+
+def _measured(name: str) -> Document:
+    """The expression that counts the bytes of a text; what is none has no bytes, and fails no query."""
+    is_text = {"$eq": [{"$type": f"${name}"}, "string"]}
+    return {"$cond": [is_text, {"$strLenBytes": f"${name}"}, 0]}
+
+
 @define(eq=False)
 class Queue:
     """The claimable documents of a collection."""
 
-    collection: Collection
+    base: Base
+    name: CollectionName
     _spread: int = 1  # how many times as many candidates as are wanted
     _known: dict[str, tuple[float, list[Flow]]] = field(factory=dict)  # flows, and when to look anew
+
+    @property
+    def collection(self) -> Collection:
+        return collection_of(self.base, self.name)
 
     async def claim(self, wanted: Wanted, change: Mapping[str, Any]) -> list[Document]:
         """Make `change` to what can be claimed, and answer it as it is then."""
@@ -131,7 +155,7 @@ class Queue:
         rules = Counter(tenant for tenant, _ in flows)
         found: dict[Flow, list[Document]] = {}
         for start in range(0, len(flows), _AT_ONCE):
-            some = flows[start : start + _AT_ONCE]
+            asked = flows[start : start + _AT_ONCE]
             stretches = await asyncio.gather(
                 *(
                     self._first(
@@ -139,24 +163,40 @@ class Queue:
                         {**wanted.where, "tenant": tenant, "rule": rule},
                         min(count, 1 + 4 * count // (len(rules) * rules[tenant])),
                     )
-                    for tenant, rule in some
+                    for tenant, rule in asked
                 )
             )
-            found |= {flow: rows for flow, rows in zip(some, stretches, strict=True) if rows}
+            found |= {flow: rows for flow, rows in zip(asked, stretches, strict=True) if rows}
             if len(found) >= count:
                 break
         return list(islice(in_turn(found), count))
 
     async def _first(self, wanted: Wanted, where: Filter, count: int) -> list[Document]:
         """Ids, and sizes if wanted, of the longest due, after those that nobody can have meant to wait so long."""
-        fields: Document = {"id": 1}
+        while True:
+            found = await self._found(wanted, where, count)
+            usable = [one for one in found if self._is_usable(wanted, one)]
+            if usable or not found:
+                return [one for one in usable if one.get("id") not in wanted.passed_over]
+
+    async def _found(self, wanted: Wanted, where: Filter, count: int) -> list[Document]:
+        fields: Document = dict.fromkeys((*KEYS[self.name], "id", *wanted.changed), 1)
         if wanted.size is not None:
-            fields["size"] = {"$strLenBytes": f"${wanted.text}"}
+            fields["size"] = _measured(wanted.text)
+        others = without(where, self.base.aside.passed_over(self.name))
         found: list[Document] = []
         for condition in wanted.conditions():
-            both = {**where, **condition}
-            found += await self.collection.find(both, fields=fields, sort=_ORDER, limit=count)
-        return [one for one in found if one.get("id") not in wanted.passed_over]
+            found += await self.collection.find(
+                {**others, **condition}, fields=fields, sort=_ORDER, limit=count
+            )
+        return found
+
+    def _is_usable(self, wanted: Wanted, one: Document) -> bool:
+        wrong = [name for name, fits in wanted.changed.items() if not fits(one.get(name))]
+        if wrong:
+            fault = ", ".join(f"{name} has a value that this notifyd does not know" for name in wrong)
+            self.base.aside.put(self.name, one["_id"], one, fault)
+        return not wrong
 
     async def _flows(self, wanted: Wanted) -> list[Flow]:
         """Each tenant and rule that is in the queue: a scan of its index, so only in a backlog."""
@@ -166,7 +206,9 @@ class Queue:
             found = await self.collection.aggregate(
                 {"$match": {**wanted.where, **CLAIMABLE}}, {"$group": {"_id": names}}, {"$sort": {"_id": 1}}
             )
-            flows = [(one["_id"]["tenant"], one["_id"]["rule"]) for one in found]
+            named = ((one["_id"].get("tenant"), one["_id"].get("rule")) for one in found)
+            # What has no name is found among all others once these are fewer.
+            flows = [(t, r) for t, r in named if isinstance(t, str) and isinstance(r, str)]
             self._known[wanted.part] = time.monotonic() + _REMEMBERED, flows
         return flows
 
@@ -179,10 +221,19 @@ class Queue:
         marked = {**change, "$set": {**change["$set"], "claim": mark}}
         if not await self.collection.update_many({**among, "$or": wanted.conditions()}, marked):
             return []
-        won = {one["_id"]: one for one in await self.collection.find({**among, "claim": mark})}
-        return [won[one] for one in ids if one in won]
+        won = {str(one["_id"]): one for one in await self.collection.find({**among, "claim": mark})}
+        return [won[str(one)] for one in ids if str(one) in won]
 
-    async def void(self, node: str, change: Mapping[str, Any]) -> None:
-        """End all leases of `node`: those of a life before this one."""
+    async def void(self, node: str, change: Mapping[str, Any], where: Filter) -> None:
+        """End all leases of `node` on documents that meet `where`: those of a life before this one."""
         freed = {"$set": {"claim_at": 0, "set_from": 0, "lease_owner": None, **change}}
-        await self.collection.update_many({**CLAIMABLE, "lease_owner": node}, freed, hint=QUEUE)
+        await self.collection.update_many({**CLAIMABLE, **where, "lease_owner": node}, freed, hint=QUEUE)
+
+
+async def claim(queue: Queue, kind: type[T], wanted: Wanted, change: Mapping[str, Any]) -> list[T]:
+    """Claim the records of documents; go on where none of what was claimed decodes."""
+    while True:
+        claimed = await queue.claim(wanted, change)
+        records = some(queue.base, kind, claimed)
+        if records or not claimed:
+            return records

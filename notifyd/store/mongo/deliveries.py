@@ -7,7 +7,7 @@ row that has ended, or waits in a window, has none.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -15,16 +15,34 @@ from attrs import evolve
 
 from notifyd.errors import Reason
 from notifyd.model import Delivery, Instant, State
-from notifyd.store import MAX_ATTEMPTS_KEPT, NO_MESSAGE, AttemptRecord, DeliveryFilter, LaneBacklog, Page
-from notifyd.store.mongo import windows
+from notifyd.store import (
+    MAX_ATTEMPTS_KEPT,
+    NO_MESSAGE,
+    AttemptRecord,
+    CollectionName,
+    DeliveryFilter,
+    LaneBacklog,
+    Page,
+)
+from notifyd.store.mongo import claims, reading, windows
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
-from notifyd.store.mongo.documents import document_of, part_of, record_of
+from notifyd.store.mongo.documents import document_of, part_of
 from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.paging import newest_first
 from notifyd.store.mongo.schema import CLAIMABLE, QUEUE
 
 NOT_CLAIMABLE: Final = {"claim_at": "", "set_from": "", "claim": ""}
+OPEN: Final = [State.PENDING.value, State.SENDING.value]
+CHANGED: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "state": lambda value: isinstance(value, str) and value in OPEN,
+    "fencing_token": lambda value: isinstance(value, int),
+}
+"""What claiming changes of a record, and what that may be before."""
+
+_BACKLOG: Final = ("lane", "channel", "tenant")
+"""What the backlog is counted by."""
+
 _NO_LEASE: Final[Mapping[str, Any]] = {"lease_owner": None, "lease_until": 0}
 
 
@@ -76,7 +94,7 @@ async def insert_within(base: Base, rows: Sequence[Delivery]) -> list[bool]:
 async def claim_due(base: Base, queue: Queue, wanted: Wanted, owner: str, until: Instant) -> list[Delivery]:
     lease = {"lease_owner": owner, "lease_until": until, **base.lease(until)}
     change = {"$set": {"state": State.PENDING.value, **lease}, "$inc": {"fencing_token": 1}}
-    return [record_of(document, Delivery) for document in await queue.claim(wanted, change)]
+    return await claims.claim(queue, Delivery, wanted, change)
 
 
 async def renew_leases(
@@ -132,10 +150,10 @@ async def record_end(base: Base, given: AttemptRecord) -> bool:
     return await _keep_attempt(base, given)
 
 
-def _was_written(row: Document, given: AttemptRecord) -> bool:
-    kept = given.attempt is None or part_of(given.attempt) in row["attempts"]
-    same_number = row["fencing_token"] == given.delivery.fencing_token
-    return kept and same_number and row["lease_owner"] is None and row["state"] == given.state.value
+def _was_written(row: Delivery, given: AttemptRecord) -> bool:
+    kept = given.attempt is None or given.attempt in row.attempts
+    same_number = row.fencing_token == given.delivery.fencing_token
+    return kept and same_number and row.lease_owner is None and row.state is given.state
 
 
 def _ended(given: AttemptRecord) -> Document:
@@ -160,7 +178,7 @@ def _pushed(given: AttemptRecord) -> Document:
 
 async def _keep_attempt(base: Base, given: AttemptRecord) -> bool:
     one = by_id(given.delivery.tenant, given.delivery.id)
-    row = await base.deliveries.find_one(one)
+    row = await find(base, given.delivery.tenant, given.delivery.id)
     if row is None or _was_written(row, given):
         return row is not None
     if given.attempt is not None:
@@ -179,30 +197,41 @@ async def has_earlier(base: Base, delivery: Delivery) -> bool:
         "recipient": delivery.recipient,
         **CLAIMABLE,
     }
-    return bool(await base.deliveries.find(where, fields=["id"], limit=1))
+    others = reading.without(where, base.aside.places(CollectionName.DELIVERIES))
+    return bool(await base.deliveries.find(others, fields=["id"], limit=1))
 
 
 async def backlog(base: Base) -> list[LaneBacklog]:
+    while True:
+        found = await _backlog(base)
+        odd = [one for one in found if not _is_readable(one)]
+        if not odd:
+            return [LaneBacklog(**one["_id"], waiting=one["waiting"], oldest=one["oldest"]) for one in found]
+        for one in odd:  # in no lane that anybody would look for
+            where = {**CLAIMABLE, **{name: one["_id"].get(name) for name in _BACKLOG}}
+            reading.some(base, Delivery, await base.deliveries.find(where))
+
+
+async def _backlog(base: Base) -> list[Document]:
     waiting = {
-        "_id": {"lane": "$lane", "tenant": "$tenant", "channel": "$channel"},
+        "_id": {name: f"${name}" for name in _BACKLOG},
         "waiting": {"$sum": 1},
         "oldest": {"$min": "$created_at"},
     }
-    lanes = await base.deliveries.aggregate({"$match": CLAIMABLE}, {"$group": waiting}, hint=QUEUE)
-    return [
-        LaneBacklog(
-            one["_id"]["lane"], one["_id"]["channel"], one["_id"]["tenant"], one["waiting"], one["oldest"]
-        )
-        for one in lanes
-    ]
+    decodable = reading.without(CLAIMABLE, base.aside.undecodable(CollectionName.DELIVERIES))
+    return await base.deliveries.aggregate({"$match": decodable}, {"$group": waiting}, hint=QUEUE)
+
+
+def _is_readable(one: Document) -> bool:
+    names = (one["_id"].get(name) for name in _BACKLOG)
+    return all(isinstance(name, str) for name in names) and isinstance(one["oldest"], int)
 
 
 # --- ledger ------------------------------------------------------------------------------------------------
 
 
 async def find(base: Base, tenant: str, delivery_id: str) -> Delivery | None:
-    document = await base.deliveries.find_one(by_id(tenant, delivery_id))
-    return None if document is None else record_of(document, Delivery)
+    return reading.one(base, Delivery, await base.deliveries.find_one(by_id(tenant, delivery_id)))
 
 
 async def search(
@@ -216,7 +245,8 @@ async def search(
     }
     hint = "by_state" if where.channel is None else "by_channel"
     found, after = await newest_first(base.deliveries, terms, page, hint, fields={"message": 0})
-    return [record_of({**document, "message": NO_MESSAGE}, Delivery) for document in found], after
+    listed = ({**document, "message": NO_MESSAGE} for document in found)
+    return reading.some(base, Delivery, listed, whole=False), after
 
 
 async def revive(

@@ -22,6 +22,7 @@ import orjson
 from cattrs import Converter
 
 from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident
+from notifyd.store.decode import Decoder
 from notifyd.store.mongo.driver import Document
 
 T = TypeVar("T")
@@ -30,7 +31,6 @@ T = TypeVar("T")
 def _converter() -> Converter:
     converter = Converter()
     converter.register_unstructure_hook_factory(_is_mapping, lambda _: lambda value: _text(value))
-    converter.register_structure_hook_factory(_is_mapping, lambda _: lambda text, _: orjson.loads(text))
     return converter
 
 
@@ -43,6 +43,13 @@ def _text(value: Mapping[str, Any]) -> str:
 
 
 _CONVERTER: Final = _converter()
+_DECODER: Final = Decoder(mappings_are_text=True)
+_OBJECTS: Final[Mapping[type[Any], tuple[str, ...]]] = {
+    Event: ("body",),
+    Approval: ("request",),
+    Incident: ("request",),
+}
+"""The members that are a JSON object as text."""
 
 
 def document_of(record: Event | Approval | Decision | Incident | Delivery | AuditRecord) -> Document:
@@ -59,4 +66,5 @@ def part_of(value: attrs.AttrsInstance) -> Document:
 
 
 def record_of(document: Document, kind: type[T]) -> T:
-    return _CONVERTER.structure(document, kind)
+    """Raises `DecodeError`."""
+    return _DECODER.record(document, kind, _OBJECTS.get(kind, ()))

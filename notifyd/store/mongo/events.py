@@ -16,10 +16,10 @@ from bson import ObjectId
 from notifyd.errors import NotFoundError, StoreError
 from notifyd.model import ApprovalKey, Event, IncidentKey, Instant, PlanEntry
 from notifyd.store import Append, Appended, PlanFixed, Planned, refused
-from notifyd.store.mongo import approvals, audit, deliveries
+from notifyd.store.mongo import approvals, audit, claims, deliveries, reading
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
-from notifyd.store.mongo.documents import document_of, part_of, record_of
+from notifyd.store.mongo.documents import document_of, part_of
 from notifyd.store.mongo.driver import Document
 
 _PLANNED: Final = {"$unset": {"claim_at": "", "set_from": "", "claim": "", "lease_owner": ""}}
@@ -38,8 +38,7 @@ def _by_key(event: Event) -> Document:
 
 async def find(base: Base, tenant: str, key: str) -> Event | None:
     """The event that is stored under a key."""
-    document = await base.events.find_one({"tenant": tenant, "key": key})
-    return None if document is None else record_of(document, Event)
+    return reading.one(base, Event, await base.events.find_one({"tenant": tenant, "key": key}))
 
 
 def _document(base: Base, event: Event, leased_until: Instant | None) -> Document:
@@ -116,8 +115,8 @@ async def _stored(base: Base, events: Sequence[Event]) -> dict[tuple[str, str], 
     found = [
         await base.events.find({"tenant": tenant, "key": {"$in": some}}) for tenant, some in keys.items()
     ]
-    stored = (record_of(document, Event) for documents in found for document in documents)
-    return {_key(event): event for event in stored}
+    stored = (reading.one(base, Event, document) for documents in found for document in documents)
+    return {_key(event): event for event in stored if event is not None}
 
 
 def _leased_until(request: Append) -> Instant | None:
@@ -131,8 +130,7 @@ async def claim_unplanned(
     base: Base, queue: Queue, owner: str, now: Instant, until: Instant, limit: int, size: int | None
 ) -> list[Event]:
     change = {"$set": {"lease_owner": owner, **base.lease(until)}}
-    claimed = await queue.claim(Wanted({}, now, limit, size=size, text="body"), change)
-    return [record_of(document, Event) for document in claimed]
+    return await claims.claim(queue, Event, Wanted({}, now, limit, size=size, text="body"), change)
 
 
 async def fix_plans(base: Base, planned: Sequence[Planned]) -> list[PlanFixed]:
@@ -173,14 +171,15 @@ async def _fix(base: Base, planned: Sequence[Planned]) -> dict[tuple[str, str], 
     return plans
 
 
-async def _plans(base: Base, events: Sequence[Event]) -> dict[tuple[str, str], tuple[ObjectId, Plan]]:
+async def _plans(base: Base, events: Sequence[Event]) -> dict[tuple[str, str], tuple[ObjectId | None, Plan]]:
     """By an event's key: the mark of who planned it, and the plan."""
-    found: dict[tuple[str, str], tuple[ObjectId, Plan]] = {}
+    found: dict[tuple[str, str], tuple[ObjectId | None, Plan]] = {}
     for tenant, keys in _by_tenant(events).items():
         where = {"tenant": tenant, "key": {"$in": keys}}
-        for one in await base.events.find(where, fields=["key", "planned", "plan"]):
-            plan = tuple(record_of(entry, PlanEntry) for entry in one["plan"])
-            found[tenant, one["key"]] = (one["planned"], plan)
+        for document in await base.events.find(where):
+            event = reading.one(base, Event, document)
+            if event is not None:
+                found[_key(event)] = (document.get("planned"), event.plan or ())
     return found
 
 

@@ -25,10 +25,11 @@ async def claim(
         {"life": base.life},
         {"leased_until": {"$lt": at + 1}},
         {"leased_until": {"$gt": at + LEASE_CEILING}},
+        {"leased_until": {"$not": {"$gte": 0}}},  # no time at all
     ]
     where: dict[str, Any] = {"_id": job.value, "$or": free}
     if unless_done_since is not None:
-        where["done_at"] = {"$lt": base.server_clock.by_server(unless_done_since)}
+        where["done_at"] = {"$not": {"$gte": base.server_clock.by_server(unless_done_since)}}
     lease = {"node": base.node, "life": base.life, "leased_until": base.server_clock.lease_end(until)}
     try:
         await base.jobs.update_one(where, {"$set": lease, "$setOnInsert": {"done_at": 0}}, upsert=True)
@@ -39,7 +40,7 @@ async def claim(
 
 async def _taken(base: Base, job: Job) -> Turn:
     found = await base.jobs.find_one({"_id": job.value})
-    return Turn(mine=False, node="" if found is None else found["node"])
+    return Turn(mine=False, node="" if found is None else str(found.get("node", "")))
 
 
 async def end(base: Base, job: Job, done_at: Instant | None) -> None:

@@ -2,31 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from typing import Any, Final
 
 from attrs import evolve
 from bson import ObjectId
 
-from notifyd.errors import StoreError
+from notifyd.errors import StoreError, UndecodableRowError
 from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, State
 from notifyd.store import CollectionName, Stored, StoredEvent, parted
-from notifyd.store.mongo import approvals, deliveries, windows
+from notifyd.store.mongo import approvals, deliveries, reading, windows
 from notifyd.store.mongo.base import Base
-from notifyd.store.mongo.documents import document_of, record_of
+from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import DUPLICATE, Document
-from notifyd.store.mongo.retention import collection_of, object_id
+from notifyd.store.mongo.retention import FIRST, object_id
 
-_FIRST = "0" * 24
-"""Below every `_id` that is given."""
+_KINDS: Final[Mapping[CollectionName, type[Any]]] = {
+    CollectionName.EVENTS: Event,
+    CollectionName.APPROVALS: Approval,
+    CollectionName.INCIDENTS: Incident,
+    CollectionName.DELIVERIES: Delivery,
+    CollectionName.AUDIT: AuditRecord,
+}
 
 
 async def dump(
     base: Base, collection: CollectionName, after: str, limit: int
 ) -> tuple[list[Stored], str | None]:
-    where = {"_id": {"$gt": object_id(after or _FIRST)}}
-    found = await collection_of(base, collection).find(where, sort=[("_id", 1)], limit=limit)
-    rows = [await _whole(base, _record(collection, document)) for document in found]
+    """Documents that do not decode are left out."""
+    where = {"_id": {"$gt": object_id(after or FIRST)}}
+    found = await reading.collection_of(base, collection).find(where, sort=[("_id", 1)], limit=limit)
+    rows = []
+    for document in found:
+        with suppress(UndecodableRowError):
+            rows.append(await _whole(base, _record(base, collection, document)))
     return rows, str(found[-1]["_id"]) if len(found) == limit else None
 
 
@@ -37,18 +48,16 @@ async def _whole(base: Base, row: Stored) -> Stored:
     return evolve(row, decisions=(*await approvals.superseded(base, row.key), *row.decisions))
 
 
-def _record(collection: CollectionName, document: Document) -> Stored:
-    match collection:
-        case CollectionName.EVENTS:
-            return StoredEvent(record_of(document, Event), planned="claim_at" not in document)
-        case CollectionName.APPROVALS:
-            return record_of(document, Approval)
-        case CollectionName.INCIDENTS:
-            return record_of(document, Incident)
-        case CollectionName.DELIVERIES:
-            return _unleased(record_of(document, Delivery))
-        case CollectionName.AUDIT:
-            return record_of(document, AuditRecord)
+def _record(base: Base, collection: CollectionName, document: Document) -> Stored:
+    """Raises `UndecodableRowError`."""
+    record: Any = reading.one(base, _KINDS[collection], document)
+    match record:
+        case Event():
+            return StoredEvent(record, planned="claim_at" not in document)
+        case Delivery():
+            return _unleased(record)
+    found: Stored = record
+    return found
 
 
 def _unleased(delivery: Delivery) -> Delivery:
@@ -71,7 +80,7 @@ async def restore(base: Base, given: Sequence[Stored]) -> int:
         name, document = _document(base, row)
         documents.setdefault(name, []).append({"_id": ObjectId(), **document})
     for name, batch in documents.items():
-        faults = await collection_of(base, name).insert_many(batch)
+        faults = await reading.collection_of(base, name).insert_many(batch)
         if unforeseen := set(faults.values()) - {DUPLICATE}:
             raise StoreError(f"MongoDB database {base.connection.name}: insert refused (codes {unforeseen})")
         inserted += len(batch) - len(faults)

@@ -60,7 +60,8 @@ def _seen(found: Document) -> dict[str, Any]:
 
 
 async def _outlive(base: Base, found: Document) -> None:
-    left = (found.get("alive_until", 0) - base.server_clock.now()) / SECOND
+    until = found.get("alive_until")
+    left = (until - base.server_clock.now()) / SECOND if isinstance(until, int) else 0
     if left <= 0:
         return
     _log.info("node %r has not stopped cleanly: waiting until it would be dead", base.node)

@@ -11,15 +11,16 @@ from functools import partial
 from time import perf_counter
 from typing import Any, Final, TypeAlias
 
-import orjson
 from attrs import frozen
 from bson import ObjectId
 from bson.errors import InvalidId
 
 from notifyd.model import ResumeStatus, Status
 from notifyd.store import Aged, CollectionName, LegalHold, Purged
+from notifyd.store.decode import object_of
 from notifyd.store.mongo.base import Base
-from notifyd.store.mongo.driver import Collection, Document, Filter
+from notifyd.store.mongo.driver import Document, Filter
+from notifyd.store.mongo.reading import collection_of
 
 _Key: TypeAlias = tuple[str, str, str]
 _FINISHED: Final[Mapping[str, Any]] = {"claim_at": None}
@@ -75,7 +76,7 @@ async def purge(base: Base, aged: Aged, limit: int, after: str, *, dry_run: bool
         else:
             removed = await collection.delete_many(where)
         seconds = perf_counter() - began
-    mark = f"{found[-1][kind.age]}:{found[-1]['_id']}" if len(found) == limit else None
+    mark = f"{int(found[-1][kind.age])}:{found[-1]['_id']}" if len(found) == limit else None
     return Purged(len(found), removed, seconds, mark)
 
 
@@ -89,14 +90,8 @@ async def _remove_approvals(base: Base, where: Filter) -> int:
     return await base.approvals.delete_many(where)
 
 
-def collection_of(base: Base, name: CollectionName) -> Collection:
-    return {
-        CollectionName.EVENTS: base.events,
-        CollectionName.APPROVALS: base.approvals,
-        CollectionName.INCIDENTS: base.incidents,
-        CollectionName.DELIVERIES: base.deliveries,
-        CollectionName.AUDIT: base.audit,
-    }[name]
+FIRST: Final = "0" * 24
+"""Below every `_id` that is given."""
 
 
 def object_id(text: str) -> ObjectId:
@@ -108,13 +103,14 @@ def object_id(text: str) -> ObjectId:
 
 
 def _older(kind: _Kind, aged: Aged, after: str) -> Document:
-    """What is old enough and stands behind the mark."""
+    """What is old enough and stands behind the mark. An `_id` that is none of ours is in no order with them."""
     if not after:
-        return {kind.age: {"$gt": 0, "$lt": aged.before}}
+        return {kind.age: {"$gt": 0, "$lt": aged.before}, "_id": {"$gt": object_id(FIRST)}}
     age, _, last = after.partition(":")
     mark = object_id(last)
     return {
         kind.age: {"$gt": max(0, int(age) - 1), "$lt": aged.before},
+        "_id": {"$gt": object_id(FIRST)},
         "$or": [{kind.age: {"$gt": int(age)}}, {"_id": {"$gt": mark}}],
     }
 
@@ -127,7 +123,7 @@ async def _removable(base: Base, aged: Aged, kind: _Kind, found: Sequence[Docume
         one
         for one in over
         if not _is_wanted(aged.collection, subjects.get(_key(one), _NOBODY))
-        and (one["tenant"], one.get("event_key")) not in unplanned
+        and (_text(one, "tenant"), _text(one, "event_key")) not in unplanned
     ]
 
 
@@ -135,7 +131,7 @@ def _is_over(one: Document, aged: Aged, kind: _Kind) -> bool:
     if one.get("occurred_at", 0) >= aged.before:
         return False
     if aged.collection is CollectionName.APPROVALS:
-        return one.get("effects_due_at") is None and one["resume"] != ResumeStatus.QUEUED.value
+        return one.get("effects_due_at") is None and one.get("resume") != ResumeStatus.QUEUED.value
     return all(one.get(name) == value for name, value in kind.over.items())
 
 
@@ -146,7 +142,13 @@ def _is_wanted(collection: CollectionName, subject: _Subject) -> bool:
 
 
 def _key(one: Document) -> _Key:
-    return one["tenant"], one.get("run_id") or "", one.get("approval_id") or ""
+    return _text(one, "tenant"), _text(one, "run_id"), _text(one, "approval_id")
+
+
+def _text(one: Document, name: str) -> str:
+    """A member, as far as it is text: a document is removed by its age, whether it decodes or not."""
+    value = one.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _by_tenant(keys: Iterable[_Key]) -> dict[str, set[_Key]]:
@@ -166,7 +168,7 @@ async def _subjects(base: Base, hold: LegalHold | None, keys: Iterable[_Key]) ->
         fields = ["tenant", "run_id", "approval_id", *(["request"] if hold else [])]
         approvals = await base.approvals.find(where, fields=[*fields, "status", "effects_due_at"])
         for one in approvals:
-            pending, owes = one["status"] == Status.PENDING.value, one.get("effects_due_at") is not None
+            pending, owes = one.get("status") == Status.PENDING.value, one.get("effects_due_at") is not None
             subjects[_key(one)] = _Subject(pending, owes, _is_held(one, hold))
         for one in await base.incidents.find(where, fields=fields) if hold else ():
             if _is_held(one, hold):
@@ -178,7 +180,10 @@ async def _subjects(base: Base, hold: LegalHold | None, keys: Iterable[_Key]) ->
 def _is_held(one: Document, hold: LegalHold | None) -> bool:
     if hold is None:
         return False
-    labels = orjson.loads(one["request"]).get("labels")
+    try:
+        labels = object_of(one.get("request")).get("labels")
+    except ValueError:
+        return True  # nobody knows its labels
     if not isinstance(labels, dict) or hold.key not in labels:
         return False
     return hold.value is None or labels[hold.key] == hold.value
@@ -188,7 +193,7 @@ async def _unplanned(base: Base, deliveries: Sequence[Document]) -> set[tuple[st
     """Tenant and key of those of the deliveries' events whose planning is not finished."""
     keys: dict[str, set[str]] = {}
     for one in deliveries:
-        keys.setdefault(one["tenant"], set()).add(one["event_key"])
+        keys.setdefault(_text(one, "tenant"), set()).add(_text(one, "event_key"))
     unplanned: set[tuple[str, str]] = set()
     for tenant, wanted in keys.items():
         where = {"tenant": tenant, "key": {"$in": list(wanted)}, "claim_at": {"$gte": 0}}

@@ -192,22 +192,35 @@ async def _eighth(connection: Connection) -> None:
         await _part(connection, one)
     asked = {"status": "pending", "applied.occurred_at": {"$gt": 0}}
     for one in await approvals.find(asked, fields=["round", "applied"]):
-        heard = (done.get("occurred_at", 0) for done in one["applied"] if done["round"] == one["round"])
+        here = (done for done in _documents(one["applied"]) if done.get("round") == one.get("round"))
+        heard = (done.get("occurred_at") for done in here)
+        newest = max((at for at in heard if isinstance(at, int)), default=0)
         still = {"_id": one["_id"], "applied": one["applied"]}
-        await approvals.update_one(still, {"$set": {"heard_again_at": max(heard, default=0)}})
+        await approvals.update_one(still, {"$set": {"heard_again_at": newest}})
     for name in ("pack_approvals", "incidents"):
         having = {"applied": {"$exists": True}}
         await connection.collection(name).update_many(having, {"$unset": {"applied": ""}})
 
 
 async def _part(connection: Connection, approval: Document) -> None:
-    """Move an approval's decisions of earlier rounds out of it."""
-    of, number = {name: approval[name] for name in _APPROVAL}, approval["round"]
-    earlier = [decision for decision in approval["decisions"] if decision["round"] < number]
+    """Move an approval's decisions of earlier rounds out of it: what does not look like one stays."""
+    of, number = {name: approval.get(name) for name in _APPROVAL}, approval["round"]
+    earlier = [one for one in _documents(approval["decisions"]) if _is_earlier(one, number)]
     documents = [{**of, **decision, "position": place} for place, decision in enumerate(earlier)]
     await connection.collection(DECISIONS.collection).insert_missing(documents, *_APPROVAL, "decision_hash")
-    over = {"decisions": {"round": {"$lt": number}}}
-    await connection.collection("pack_approvals").update_one({"_id": approval["_id"]}, {"$pull": over})
+    over = {"round": {"$lt": number}, "decision_hash": {"$in": [one["decision_hash"] for one in earlier]}}
+    await connection.collection("pack_approvals").update_one(
+        {"_id": approval["_id"]}, {"$pull": {"decisions": over}}
+    )
+
+
+def _documents(values: Any) -> list[Document]:
+    return [one for one in values if isinstance(one, dict)] if isinstance(values, list) else []
+
+
+def _is_earlier(decision: Document, number: Any) -> bool:
+    round_, named = decision.get("round"), isinstance(decision.get("decision_hash"), str)
+    return named and isinstance(round_, int) and round_ < number
 
 
 MIGRATIONS: Final[tuple[Migration, ...]] = (
@@ -265,7 +278,10 @@ async def check_there(connection: Connection) -> None:
 
 async def _version(connection: Connection) -> int:
     found = await connection.collection(_COLLECTION).find_one(_VERSION)
-    return 0 if found is None else int(found["version"])
+    version = 0 if found is None else found.get("version")
+    if not isinstance(version, int):
+        raise StoreUnusableError(f"MongoDB database {connection.name}: its schema's version is no number")
+    return version
 
 
 async def _mark(connection: Connection, number: int) -> None:

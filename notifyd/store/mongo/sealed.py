@@ -8,16 +8,17 @@ from notifyd.model import Delivery, State, Status
 from notifyd.store import CollectionName, SealedRow, SealKeys
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.driver import Collection, Document
-from notifyd.store.mongo.retention import collection_of, object_id
+from notifyd.store.mongo.reading import collection_of
+from notifyd.store.mongo.retention import FIRST, object_id
 
 _NOTE: Final = {"_id": "seal_keys"}
 _NEEDED_STATES: Final = frozenset({State.PENDING.value, State.SENDING.value, State.DEAD.value})
-_FIRST: Final = "0" * 24
-"""Below every `_id` that is given."""
 
 
 def _header(text: str) -> Document:
-    return {"$arrayElemAt": [{"$split": [f"${text}", "."]}, 0]}
+    """The expression for what comes before the first dot: "" where there is no text, which fails no query."""
+    first = {"$arrayElemAt": [{"$split": [f"${text}", "."]}, 0]}
+    return {"$cond": [{"$eq": [{"$type": f"${text}"}, "string"]}, first, ""]}
 
 
 _APPROVAL: Final = {"tenant": 1, "run_id": 1, "approval_id": 1, "status": 1, "effects_due_at": 1}
@@ -29,8 +30,12 @@ _FIELDS: Final[dict[CollectionName, Document]] = {
 
 async def noted(base: Base) -> SealKeys:
     found = await _notes(base).find_one(_NOTE) or {}
-    ids = found.get("ids")
-    return SealKeys(None if ids is None else frozenset(ids), found.get("identity_keys", {}))
+    ids, identity_keys = found.get("ids"), found.get("identity_keys")
+    # What cannot be read counts as never noted: then the rows are looked at.
+    return SealKeys(
+        frozenset(map(str, ids)) if isinstance(ids, list) else None,
+        identity_keys if isinstance(identity_keys, dict) else {},
+    )
 
 
 async def note(base: Base, keys: SealKeys) -> None:
@@ -46,7 +51,7 @@ def _notes(base: Base) -> Collection:
 async def page(
     base: Base, collection: CollectionName, after: str, limit: int
 ) -> tuple[list[SealedRow], str | None]:
-    where = {"_id": {"$gt": object_id(after or _FIRST)}}
+    where = {"_id": {"$gt": object_id(after or FIRST)}}
     of = collection_of(base, collection)
     found = await of.find(where, fields=_FIELDS[collection], sort=[("_id", 1)], limit=limit)
     sealed = [_row(one) for one in found if one["header"] and one.get("sealed", True)]
@@ -54,11 +59,13 @@ async def page(
 
 
 def _row(found: Document) -> SealedRow:
+    # As far as it can be read: what does not decode is found out by whoever reads the row itself.
+    tenant, header = found.get("tenant", ""), found["header"]
     if "id" in found:
-        return SealedRow(found["tenant"], (found["id"],), found["header"], found["state"] in _NEEDED_STATES)
+        return SealedRow(tenant, (found["id"],), header, str(found.get("state")) in _NEEDED_STATES)
     owes = found.get("effects_due_at") is not None or bool(found.get("dead_effects"))
-    needed = found["status"] == Status.PENDING.value or owes
-    return SealedRow(found["tenant"], (found["run_id"], found["approval_id"]), found["header"], needed)
+    needed = found.get("status") == Status.PENDING.value or owes
+    return SealedRow(tenant, (found.get("run_id", ""), found.get("approval_id", "")), header, needed)
 
 
 async def replace(base: Base, delivery: Delivery, message: str) -> bool:

@@ -45,14 +45,16 @@ from notifyd.store import (
     Purged,
     SealedRow,
     SealKeys,
+    SetAsideRow,
     Stored,
     Turn,
     Window,
 )
+from notifyd.store.aside import SetAside
 from notifyd.store.mongo import approvals as approval_steps
 from notifyd.store.mongo import audit as audit_steps
 from notifyd.store.mongo import deliveries as delivery_steps
-from notifyd.store.mongo import digests
+from notifyd.store.mongo import digests, reading
 from notifyd.store.mongo import events as event_steps
 from notifyd.store.mongo import jobs as job_steps
 from notifyd.store.mongo import moving as moving_steps
@@ -89,8 +91,8 @@ class MongoStore:
     def __init__(self, base: Base, timeout: float) -> None:
         self._base = base
         self._timeout = timeout
-        self._events = Queue(base.events)
-        self._deliveries = Queue(base.deliveries)
+        self._events = Queue(base, CollectionName.EVENTS)
+        self._deliveries = Queue(base, CollectionName.DELIVERIES)
         self._gone: StoreUnusableError | None = None
         self._lists = asyncio.Semaphore(_LISTS)
         self._running = 0
@@ -160,6 +162,7 @@ class MongoStore:
             part=lane,
             size=size,
             text="message",
+            changed=delivery_steps.CHANGED,
         )
         return await self._run(self._claim_due(wanted, owner, until))
 
@@ -299,7 +302,7 @@ class MongoStore:
         await self._run(job_steps.end(self._base, job, done_at))
 
     async def count(self, collection: CollectionName) -> int:
-        return await self._run(retention_steps.collection_of(self._base, collection).count())
+        return await self._run(reading.collection_of(self._base, collection).count())
 
     async def dump(
         self, collection: CollectionName, after: str, limit: int
@@ -322,6 +325,13 @@ class MongoStore:
 
     async def replace_message(self, delivery: Delivery, message: str) -> bool:
         return await self._run(sealed_steps.replace(self._base, delivery, message))
+
+    async def set_aside(self, row: Event | Approval | Delivery, fault: str) -> bool:
+        return await self._run(reading.note(self._base, row, fault))
+
+    async def undecodable(self) -> list[SetAsideRow]:
+        await self._run(reading.look_again(self._base))
+        return self._base.aside.rows()
 
     async def openings(self) -> int | None:
         return None
@@ -355,8 +365,9 @@ class MongoStore:
         Raises `StoreInUseError` where another process lives under the name.
         """
         await node_steps.begin(self._base)
-        await self._events.void(self._base.node, {})
-        await self._deliveries.void(self._base.node, {"lease_until": 0, "state": State.PENDING.value})
+        await self._events.void(self._base.node, {}, {})
+        pending = {"lease_until": 0, "state": State.PENDING.value}
+        await self._deliveries.void(self._base.node, pending, {"state": {"$in": delivery_steps.OPEN}})
         await job_steps.void(self._base)
 
     async def aclose(self) -> None:
@@ -462,7 +473,7 @@ async def open_mongo(
     """
     connection = await connect(url, driver, timeout=timeout, observer=observer)
     skew = None if clock_skew is None else int(clock_skew * SECOND)
-    store = MongoStore(Base.of(connection, node, clock, skew), timeout)
+    store = MongoStore(Base.of(connection, node, clock, skew, SetAside(observer)), timeout)
     try:
         await _start(connection, store, create)
     except BaseException:

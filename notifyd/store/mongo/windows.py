@@ -15,10 +15,10 @@ from typing import Final, TypeAlias
 from attrs import evolve
 
 from notifyd.model import Delivery, Instant, State
-from notifyd.store import WINDOW_AHEAD, Window
+from notifyd.store import WINDOW_AHEAD, CollectionName, Window
+from notifyd.store.mongo import reading
 from notifyd.store.mongo.base import LEASE_CEILING, Base, date_of
-from notifyd.store.mongo.documents import record_of
-from notifyd.store.mongo.driver import Document
+from notifyd.store.mongo.driver import Document, Filter
 from notifyd.store.mongo.schema import HELD
 
 _Span: TypeAlias = tuple[Instant, Instant]
@@ -48,15 +48,19 @@ async def _joined(base: Base, row: Delivery, spans: dict[tuple[str, str | None],
 async def _open(base: Base, row: Delivery) -> _Span:
     """The window that is open under a row's key, at the time the row was made; else the row's own, now open."""
     one = {"tenant": row.tenant, "window": row.window}
-    found = await base.timers.find_one(one)
-    if found is not None and found["closes_at"] > row.created_at:
-        start, closes_at = found["start"], found["closes_at"]
-    else:
-        start, closes_at = row.window_start, row.next_attempt_at
+    found = _span_of(await base.timers.find_one(one))
+    is_open = found is not None and found[1] > row.created_at
+    start, closes_at = found if found and is_open else (row.window_start, row.next_attempt_at)
     span = {"start": start, "closes_at": closes_at, "ends": _ends(closes_at)}
     # Counted, so that the document changes each time: MongoDB takes a write of what is there already for none.
     await base.timers.update_one(one, {"$set": span, "$inc": {"joined": 1}}, upsert=True)
     return start, closes_at
+
+
+def _span_of(timer: Document | None) -> _Span | None:
+    """None where there is none, or none that can be read: that is as good as closed."""
+    start, closes_at = (timer or {}).get("start"), (timer or {}).get("closes_at")
+    return (start, closes_at) if isinstance(start, int) and isinstance(closes_at, int) else None
 
 
 def _ends(closes_at: Instant) -> datetime:
@@ -80,21 +84,27 @@ async def spent(base: Base, tenant: str, budget: str, since: Instant, limit: int
 
 
 async def due(base: Base, now: Instant, limit: int) -> list[Window]:
+    """Those of which the first row decodes."""
     closed, begun_ahead = {"next_attempt_at": {"$lte": now}}, {"window_start": {"$gt": now + WINDOW_AHEAD}}
     grouped = {
         "_id": {"tenant": "$tenant", "key": "$window", "start": "$window_start"},
+        "first": {"$first": "$_id"},
         "closes_at": {"$min": "$next_attempt_at"},
         "lane": {"$first": "$lane"},
         "channel": {"$first": "$channel"},
         "count": {"$sum": 1},
     }
-    found = await base.deliveries.aggregate(
-        {"$match": {**HELD, "$or": [closed, begun_ahead]}},
-        {"$group": grouped},
-        {"$sort": {"closes_at": 1}},
-        {"$limit": limit},
-    )
-    return [_window(one) for one in found]
+    while True:
+        where = reading.without(
+            {**HELD, "$or": [closed, begun_ahead]}, base.aside.places(CollectionName.DELIVERIES)
+        )
+        found = await base.deliveries.aggregate(
+            {"$match": where}, {"$group": grouped}, {"$sort": {"closes_at": 1}}, {"$limit": limit}
+        )
+        good = await reading.decode(base, Delivery, [one["first"] for one in found])
+        windows = [_window(one) for one in found if str(one["first"]) in good]
+        if windows or not found:
+            return windows
 
 
 def _window(one: Document) -> Window:
@@ -110,13 +120,13 @@ def _window(one: Document) -> Window:
     )
 
 
-def _held(window: Window) -> Document:
-    return {"tenant": window.tenant, "window": window.key, "window_start": window.start}
+def _held(base: Base, window: Window) -> Filter:
+    held = {"tenant": window.tenant, "window": window.key, "window_start": window.start}
+    return reading.without(held, base.aside.places(CollectionName.DELIVERIES))
 
 
 async def rows(base: Base, window: Window, limit: int) -> list[Delivery]:
-    found = await base.deliveries.find(_held(window), sort=[("position", 1)], limit=limit)
-    return [record_of(document, Delivery) for document in found]
+    return await reading.first(base, Delivery, _held(base, window), [("position", 1)], limit)
 
 
 async def close(base: Base, window: Window) -> None:
@@ -127,7 +137,7 @@ async def close(base: Base, window: Window) -> None:
 
 async def fold(base: Base, window: Window, digest: Delivery, ids: Ids[str] | None, now: Instant) -> int:
     """Mark the rows as folded into the digest: some of the window's, or, `ids` None, all."""
-    where = _held(window) | ({} if ids is None else {"id": {"$in": list(ids)}})
+    where = {**_held(base, window), **({} if ids is None else {"id": {"$in": list(ids)}})}
     folded = {"state": State.FOLDED.value, "folded_into": digest.id, "ended_at": now, "window": None}
     return await base.deliveries.update_many(where, {"$set": folded})
 
@@ -136,7 +146,7 @@ async def let_go(base: Base, window: Window, now: Instant) -> int:
     await close(base, window)
     queued = {"claim_at": now, "set_from": now - LEASE_CEILING}
     freed = {"created_at": now, "next_attempt_at": now, "window": None}
-    return await base.deliveries.update_many(_held(window), {"$set": freed | queued})
+    return await base.deliveries.update_many(_held(base, window), {"$set": freed | queued})
 
 
 async def postpone(base: Base, window: Window, closes_at: Instant) -> None:
@@ -145,7 +155,7 @@ async def postpone(base: Base, window: Window, closes_at: Instant) -> None:
     await base.timers.update_one(
         {"tenant": window.tenant, "window": window.key, "start": window.start}, {"$set": later}
     )
-    earlier = {**_held(window), "next_attempt_at": {"$lt": closes_at}}
+    earlier = {**_held(base, window), "next_attempt_at": {"$lt": closes_at}}
     change: Document = {"$set": {"next_attempt_at": closes_at}}
     if closes_at > window.closes_at:
         change["$inc"] = {"deadline": closes_at - window.closes_at}

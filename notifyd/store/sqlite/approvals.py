@@ -21,6 +21,7 @@ from notifyd.model import (
 )
 from notifyd.store import ApprovalFilter, EffectCounts, Page, parted
 from notifyd.store.sqlite import rows
+from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import sql
 
@@ -28,16 +29,17 @@ _KEY: Final = ("tenant", "run_id", "approval_id")
 _INCIDENT_KEY: Final = (*_KEY, "policy_id")
 _BY_KEY: Final = "tenant = ? AND run_id = ? AND approval_id = ?"
 
-_SELECT: Final = sql("SELECT", ", ".join(rows.APPROVAL), "FROM approvals WHERE")
+_SELECT: Final = sql(rows.APPROVALS.select, "WHERE")
 _FIND: Final = sql(_SELECT, _BY_KEY)
-DUE: Final = sql(_SELECT, "status = 'pending' AND expires_at <= ? ORDER BY expires_at LIMIT ?")
-OWING: Final = sql(_SELECT, "effects_due_at <= ? ORDER BY effects_due_at LIMIT ?")
+_OTHERS: Final = "AND approvals.rowid NOT IN (SELECT value FROM json_each(:aside)) ORDER BY"
+DUE: Final = sql(_SELECT, "status = 'pending' AND expires_at <= :now", _OTHERS, "expires_at LIMIT :limit")
+OWING: Final = sql(_SELECT, "effects_due_at <= :now", _OTHERS, "effects_due_at LIMIT :limit")
 COUNT_EFFECTS: Final = (
     "SELECT (SELECT count(*) FROM approvals WHERE effects_due_at IS NOT NULL),"
     " (SELECT count(*) FROM approvals WHERE dead_effects > 0)"
 )
 WITH_DEAD_EFFECT: Final = sql(
-    *("SELECT", ", ".join(rows.APPROVAL), "FROM approvals INDEXED BY approvals_dead_effects"),
+    rows.APPROVALS.select_by("approvals_dead_effects"),
     "WHERE tenant = ? AND dead_effects > 0 AND instr(effects, ?)",
 )
 _SAVE: Final = rows.upsert("approvals", rows.SAVED_APPROVAL, _KEY)
@@ -47,27 +49,35 @@ _SUPERSEDE: Final = sql(
     *("SELECT ?, ?, ?, rowid FROM approvals WHERE", _BY_KEY),
 )
 _SUPERSEDED: Final = sql(
-    "SELECT decision FROM decisions INDEXED BY decisions_superseded",
+    rows.DECISIONS.select_by("decisions_superseded"),
     *("WHERE approval = (SELECT rowid FROM approvals WHERE", _BY_KEY, ")"),
 )
 SUPERSEDED: Final = sql(_SUPERSEDED, "ORDER BY decisions.rowid DESC LIMIT ?")
-SUPERSEDED_BY: Final = sql(_SUPERSEDED, "AND actor = ? AND plan_hash = ? ORDER BY decisions.rowid")
+SUPERSEDED_BY: Final = sql(_SUPERSEDED, "AND actor = ? AND decisions.plan_hash = ? ORDER BY decisions.rowid")
+_SET_RESUME: Final = """
+UPDATE approvals SET resume = :status, resume_delivery = :delivery, version = version + 1
+WHERE tenant = :tenant AND run_id = :run AND approval_id = :approval AND typeof(version) = 'integer'
+AND coalesce(resume_delivery, :delivery) = :delivery
+AND (resume, coalesce(resume_delivery, '')) <> (:status, :delivery)
+"""
 _VERSION: Final = sql("SELECT version FROM approvals WHERE", _BY_KEY)
-NEXT_TENANT: Final = "SELECT tenant FROM approvals WHERE tenant > ? ORDER BY tenant LIMIT 1"
+NEXT_TENANT: Final = """
+SELECT rowid, tenant FROM approvals WHERE tenant > ? AND rowid NOT IN (SELECT value FROM json_each(?))
+ORDER BY tenant LIMIT 1
+"""
 PENDING: Final = "SELECT count(*) FROM approvals WHERE tenant = ? AND status = 'pending'"
-_LISTED: Final = Source("approvals", "approvals_listed", rows.APPROVAL)
-_OF_RUN: Final = Source("approvals", "approvals_key", rows.APPROVAL)
-_DEAD: Final = Source("approvals", "approvals_dead_effects", rows.APPROVAL, "dead_effects > 0")
+_LISTED: Final = Source(rows.APPROVALS, "approvals_listed")
+_OF_RUN: Final = Source(rows.APPROVALS, "approvals_key")
+_DEAD: Final = Source(rows.APPROVALS, "approvals_dead_effects", "dead_effects > 0")
 
-_SELECT_INCIDENT: Final = sql("SELECT", ", ".join(rows.INCIDENT), "FROM incidents WHERE")
-_FIND_INCIDENT: Final = sql(_SELECT_INCIDENT, _BY_KEY, "AND policy_id = ?")
+_FIND_INCIDENT: Final = sql(rows.INCIDENTS.select, "WHERE", _BY_KEY, "AND policy_id = ?")
 _SAVE_INCIDENT: Final = rows.upsert("incidents", rows.INCIDENT, _INCIDENT_KEY)
 _RESTORE_INCIDENT: Final = rows.insert_if_new("incidents", rows.INCIDENT)
 
 
-def find(db: Connection, key: ApprovalKey) -> Approval | None:
-    row = db.execute(_FIND, (key.tenant, key.run_id, key.approval_id)).fetchone()
-    return None if row is None else rows.approval_of(row)
+def find(db: Database, key: ApprovalKey) -> Approval | None:
+    found = db.execute(_FIND, (key.tenant, key.run_id, key.approval_id)).fetchone()
+    return rows.one(db, rows.APPROVALS, found)
 
 
 def save(db: Connection, approval: Approval) -> None:
@@ -81,19 +91,22 @@ def supersede(db: Connection, key: ApprovalKey, decisions: Sequence[Decision]) -
         db.execute(_SUPERSEDE, (*row, key.tenant, key.run_id, key.approval_id))
 
 
-def superseded(db: Connection, key: ApprovalKey, limit: int) -> list[Decision]:
+def superseded(db: Database, key: ApprovalKey, limit: int) -> list[Decision]:
+    """Those that decode: what is over is shown as far as it can be read."""
     found = db.execute(SUPERSEDED, (key.tenant, key.run_id, key.approval_id, limit)).fetchall()
-    return [rows.decision_of(text) for (text,) in reversed(found)]
+    return rows.some(db, rows.DECISIONS, reversed(found))
 
 
-def superseded_by(db: Connection, key: ApprovalKey, actor: str, plan_hash: str) -> list[Decision]:
+def superseded_by(db: Database, key: ApprovalKey, actor: str, plan_hash: str) -> list[Decision]:
+    """Raises `UndecodableRowError`: a captured vote must not count again because the first is not known."""
     terms = (key.tenant, key.run_id, key.approval_id, actor, plan_hash)
-    return [rows.decision_of(text) for (text,) in db.execute(SUPERSEDED_BY, terms)]
+    found = (rows.one(db, rows.DECISIONS, row) for row in db.execute(SUPERSEDED_BY, terms).fetchall())
+    return [decision for decision in found if decision is not None]
 
 
-def find_incident(db: Connection, key: IncidentKey) -> Incident | None:
-    row = db.execute(_FIND_INCIDENT, (key.tenant, key.run_id, key.approval_id, key.policy_id)).fetchone()
-    return None if row is None else rows.incident_of(row)
+def find_incident(db: Database, key: IncidentKey) -> Incident | None:
+    found = db.execute(_FIND_INCIDENT, (key.tenant, key.run_id, key.approval_id, key.policy_id)).fetchone()
+    return rows.one(db, rows.INCIDENTS, found)
 
 
 def save_incident(db: Connection, incident: Incident) -> None:
@@ -113,7 +126,7 @@ def restore_incident(db: Connection, incident: Incident) -> bool:
     return bool(db.execute(_RESTORE_INCIDENT, rows.incident_row(incident)).rowcount)
 
 
-def replace(db: Connection, approval: Approval) -> bool:
+def replace(db: Database, approval: Approval) -> bool:
     """Write `approval` over the version before it. A repetition of a write that was done is True again."""
     row = db.execute(_VERSION, (approval.tenant, approval.run_id, approval.approval_id)).fetchone()
     if row is None:
@@ -124,7 +137,7 @@ def replace(db: Connection, approval: Approval) -> bool:
     return row[0] == approval.version and find(db, approval.key) == approval
 
 
-def complete_effect(db: Connection, key: ApprovalKey, effect_id: str) -> None:
+def complete_effect(db: Database, key: ApprovalKey, effect_id: str) -> None:
     approval = find(db, key)
     if approval is None or all(effect.id != effect_id for effect in approval.effects):
         return
@@ -132,57 +145,51 @@ def complete_effect(db: Connection, key: ApprovalKey, effect_id: str) -> None:
 
 
 def set_resume(db: Connection, delivery: Delivery, status: ResumeStatus) -> None:
-    """Tell the approval how its callback stands, if `delivery` is its callback."""
+    """Tell the approval how its callback stands, if `delivery` is its callback.
+
+    Without reading the approval: a callback has ended, whether or not that decodes.
+    """
     key = delivery.approval_key
-    approval = None if key is None else find(db, key)
-    if approval is None or approval.resume_delivery not in (None, delivery.id):
-        return
-    changed = evolve(approval, resume=status, resume_delivery=delivery.id)
-    if changed != approval:
-        save(db, evolve(changed, version=approval.version + 1))
+    if key is not None:
+        terms = {"tenant": key.tenant, "run": key.run_id, "approval": key.approval_id}
+        db.execute(_SET_RESUME, {**terms, "status": status.value, "delivery": delivery.id})
 
 
-def due(db: Connection, now: Instant, limit: int) -> list[Approval]:
-    return [rows.approval_of(row) for row in db.execute(DUE, (now, limit)).fetchall()]
+def due(db: Database, now: Instant, limit: int) -> list[Approval]:
+    return rows.due(db, rows.APPROVALS, DUE, {"now": now, "limit": limit})
 
 
-def owing(db: Connection, now: Instant, limit: int) -> list[Approval]:
-    return [rows.approval_of(row) for row in db.execute(OWING, (now, limit)).fetchall()]
+def owing(db: Database, now: Instant, limit: int) -> list[Approval]:
+    return rows.due(db, rows.APPROVALS, OWING, {"now": now, "limit": limit})
 
 
 def effect_counts(db: Connection) -> EffectCounts:
     return EffectCounts(*db.execute(COUNT_EFFECTS).fetchone())
 
 
-def with_dead_effects(db: Connection, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
-    found, after = newest_first(db, _DEAD, [{"tenant": tenant}], page)
-    return [rows.approval_of(row) for row in found], after
+def with_dead_effects(db: Database, tenant: str, page: Page) -> tuple[list[Approval], int | None]:
+    return newest_first(db, _DEAD, [{"tenant": tenant}], page)
 
 
-def with_dead_effect(db: Connection, tenant: str, effect_id: str) -> Approval | None:
-    having = map(rows.approval_of, db.execute(WITH_DEAD_EFFECT, (tenant, effect_id)))
+def with_dead_effect(db: Database, tenant: str, effect_id: str) -> Approval | None:
+    having = rows.some(db, rows.APPROVALS, db.execute(WITH_DEAD_EFFECT, (tenant, effect_id)))
     return next((one for one in having if any(e.id == effect_id for e in one.dead_effects)), None)
 
 
-def outstanding(db: Connection) -> dict[str, int]:
+def outstanding(db: Database) -> dict[str, int]:
     """Two steps over the index for each tenant, and one for each approval that is pending."""
-    counted, tenant = {}, ""
-    while (found := db.execute(NEXT_TENANT, (tenant,)).fetchone()) is not None:
-        (tenant,) = found
+    counted = {}
+    for tenant in rows.names(db, rows.APPROVALS, NEXT_TENANT):
         (pending,) = db.execute(PENDING, (tenant,)).fetchone()
         counted[tenant] = pending
     return {tenant: pending for tenant, pending in counted.items() if pending}
 
 
-def search(
-    db: Connection, tenant: str, where: ApprovalFilter, page: Page
-) -> tuple[list[Approval], int | None]:
+def search(db: Database, tenant: str, where: ApprovalFilter, page: Page) -> tuple[list[Approval], int | None]:
     if where.run_id is not None:
         # A run's approvals are not in the order of their rowids: these are sorted.
         status = {} if where.status is None else {"status": where.status.value}
-        found, after = newest_first(db, _OF_RUN, [{"tenant": tenant, "run_id": where.run_id, **status}], page)
-    else:
-        statuses = tuple(Status) if where.status is None else (where.status,)
-        streams = ({"tenant": tenant, "status": status.value} for status in statuses)
-        found, after = newest_first(db, _LISTED, streams, page)
-    return [rows.approval_of(row) for row in found], after
+        return newest_first(db, _OF_RUN, [{"tenant": tenant, "run_id": where.run_id, **status}], page)
+    statuses = tuple(Status) if where.status is None else (where.status,)
+    streams = ({"tenant": tenant, "status": status.value} for status in statuses)
+    return newest_first(db, _LISTED, streams, page)

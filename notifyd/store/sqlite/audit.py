@@ -9,11 +9,12 @@ from typing import Any, Final
 from notifyd.model import AuditRecord
 from notifyd.store import AuditFilter, Page
 from notifyd.store.sqlite import rows
+from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.paging import Source, looked_through, newest_first
 
 _INSERT: Final = rows.insert_if_new("audit", rows.AUDIT)
-_OF_TENANT: Final = Source("audit", "audit_by_tenant", rows.AUDIT)
-_OF_RUN: Final = Source("audit", "audit_by_run", rows.AUDIT)
+_OF_TENANT: Final = Source(rows.AUDITS, "audit_by_tenant")
+_OF_RUN: Final = Source(rows.AUDITS, "audit_by_run")
 
 
 def write(db: Connection, records: Sequence[AuditRecord]) -> None:
@@ -27,16 +28,12 @@ def restore(db: Connection, record: AuditRecord) -> bool:
     return bool(db.execute(_INSERT, rows.audit_row(record)).rowcount)
 
 
-def search(
-    db: Connection, tenant: str, where: AuditFilter, page: Page
-) -> tuple[list[AuditRecord], int | None]:
+def search(db: Database, tenant: str, where: AuditFilter, page: Page) -> tuple[list[AuditRecord], int | None]:
     terms: dict[str, Any] = {"tenant": tenant}
     approval = {} if where.approval_id is None else {"approval_id": where.approval_id}
     if where.run_id is not None:
         # A run's lines are not in the order of their rowids: its rowids are sorted, which the index alone gives.
-        found, after = newest_first(db, _OF_RUN, [{**terms, "run_id": where.run_id, **approval}], page)
-    elif approval:
-        found, after = looked_through(db, _OF_TENANT, terms, approval, page)
-    else:
-        found, after = newest_first(db, _OF_TENANT, [terms], page)
-    return [rows.audit_of(row) for row in found], after
+        return newest_first(db, _OF_RUN, [{**terms, "run_id": where.run_id, **approval}], page)
+    if approval:
+        return looked_through(db, _OF_TENANT, terms, approval, page)
+    return newest_first(db, _OF_TENANT, [terms], page)

@@ -8,6 +8,7 @@ indexes. A lease is in force while its end is ahead, and only in the life of the
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from sqlite3 import Connection
 from typing import Any, Final
@@ -15,28 +16,40 @@ from typing import Any, Final
 import orjson
 from attrs import evolve
 
+from notifyd.errors import UndecodableRowError
 from notifyd.model import Attempt, Delivery, Instant, State
-from notifyd.store import MAX_ATTEMPTS_KEPT, NO_MESSAGE, AttemptRecord, DeliveryFilter, LaneBacklog, Page
+from notifyd.store import (
+    MAX_ATTEMPTS_KEPT,
+    NO_MESSAGE,
+    AttemptRecord,
+    CollectionName,
+    DeliveryFilter,
+    LaneBacklog,
+    Page,
+)
 from notifyd.store.sqlite import rows
+from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import has_key, sql
 from notifyd.store.turns import Flow, in_turn, to_ask
 
-_COLUMNS: Final = (*rows.DELIVERY, "message")
-_MESSAGE: Final = "JOIN messages ON messages.delivery = deliveries.rowid"
-_SELECT: Final = sql("SELECT", ", ".join(_COLUMNS), "FROM deliveries", _MESSAGE)
-_BY_ROWID: Final = sql(_SELECT, "WHERE deliveries.rowid = ?")
-_LISTED: Final = Source("deliveries", "deliveries_listed", rows.DELIVERY)
-NEXT_CHANNEL: Final = (
-    "SELECT channel FROM deliveries WHERE tenant = ? AND channel > ? ORDER BY channel LIMIT 1"
-)
-_BY_ID: Final = sql(_SELECT, "WHERE", has_key("deliveries", "?1", "?2"))
+_BY_ID: Final = sql(rows.DELIVERIES.select, "WHERE", has_key("deliveries", "?1", "?2"))
+_LISTED: Final = Source(rows.DELIVERIES, "deliveries_listed", rest=(NO_MESSAGE,))
+NEXT_CHANNEL: Final = """
+SELECT rowid, channel FROM deliveries WHERE tenant = ? AND channel > ?
+AND rowid NOT IN (SELECT value FROM json_each(?)) ORDER BY channel LIMIT 1
+"""
 _INSERT: Final = rows.insert_if_new("deliveries", (*rows.DELIVERY, "due_at", "life"))
-_INSERT_MESSAGE: Final = "INSERT INTO messages (delivery, message) VALUES (?, ?)"
+_INSERT_MESSAGE: Final = "INSERT OR REPLACE INTO messages (delivery, message) VALUES (?, ?)"
 
 _FREE: Final = "NOT (life = :life AND lease_until > :now AND lease_until <= :ceiling)"
 _AHEAD: Final = "due_at - (deadline - created_at) > :now"
-_OTHERS: Final = "AND id NOT IN (SELECT value FROM json_each(:held)) ORDER BY due_at LIMIT :limit"
+NOT_ASIDE: Final = "rowid NOT IN (SELECT value FROM json_each(:aside))"
+_OTHERS: Final = sql(
+    "AND",
+    NOT_ASIDE,
+    "AND id NOT IN (SELECT value FROM json_each(:held)) ORDER BY due_at LIMIT :limit",
+)
 _IN_FLOW: Final = "SELECT rowid FROM deliveries WHERE lane = :lane AND tenant = :tenant AND rule = :rule AND"
 DUE: Final = sql(_IN_FLOW, "due_at <= :now AND", _FREE, _OTHERS)
 OVERDUE: Final = sql(_IN_FLOW, "due_at <= :now AND deadline <= :now AND", _FREE, _OTHERS)
@@ -46,10 +59,10 @@ FAR_AHEAD: Final = sql(
 """Rows due at a time that nobody could have set by now."""
 
 NEXT_FLOW: Final = """
-SELECT tenant, rule FROM deliveries WHERE lane = ? AND due_at IS NOT NULL AND (tenant, rule) > (?, ?)
-ORDER BY tenant, rule LIMIT 1
+SELECT rowid, tenant, rule FROM deliveries WHERE lane = ? AND due_at IS NOT NULL AND (tenant, rule) > (?, ?)
+AND rowid NOT IN (SELECT value FROM json_each(?)) ORDER BY tenant, rule LIMIT 1
 """
-_SIZE: Final = "SELECT length(CAST(message AS BLOB)) FROM messages WHERE delivery = ?"
+_SIZE: Final = "SELECT coalesce(max(length(CAST(message AS BLOB))), 0) FROM messages WHERE delivery = ?"
 _NEVER: Final = 2**62
 
 _NO_LEASE: Final = "lease_owner = NULL, lease_until = 0, life = 0"
@@ -95,22 +108,31 @@ _REVIVE: Final = sql(
 _GIVE_MESSAGE: Final = sql(
     "UPDATE messages SET message = :message WHERE delivery = (SELECT rowid FROM deliveries", _HAS_KEY, ")"
 )
-EARLIER: Final = """
-SELECT EXISTS (
-    SELECT 1 FROM deliveries WHERE tenant = ? AND run_id = ? AND approval_id = ? AND due_at IS NOT NULL
-    AND seq > 0 AND seq < ? AND channel = ? AND recipient IS ?
+EARLIER: Final = sql(
+    "SELECT EXISTS (SELECT 1 FROM deliveries",
+    "WHERE tenant = :tenant AND run_id = :run AND approval_id = :approval AND due_at IS NOT NULL",
+    "AND seq > 0 AND seq < :seq AND channel = :channel AND recipient IS :recipient AND",
+    NOT_ASIDE,
+    ")",
 )
-"""
-BACKLOG: Final = """
-SELECT every.lane, channel, every.tenant, waiting, created_at
-FROM (
-    SELECT lane, tenant, count(*) AS waiting, min(rowid) AS oldest
-    FROM deliveries WHERE due_at IS NOT NULL GROUP BY lane, tenant
-) AS every JOIN deliveries ON deliveries.rowid = oldest
-"""
+BACKLOG: Final = sql(
+    "SELECT every.lane, channel, every.tenant, waiting, created_at, oldest FROM (",
+    "SELECT lane, tenant, count(*) AS waiting, min(rowid) AS oldest",
+    "FROM deliveries WHERE due_at IS NOT NULL AND",
+    NOT_ASIDE,
+    "GROUP BY lane, tenant) AS every JOIN deliveries ON deliveries.rowid = oldest",
+)
+_OF_LANE: Final = sql(
+    rows.DELIVERIES.select,
+    "WHERE lane IN (?1, CAST(?1 AS TEXT)) AND tenant IN (?2, CAST(?2 AS TEXT)) AND due_at IS NOT NULL",
+)
+_COUNTED: Final = (str, str, str, int, int, int)
+"""The types in a row of that."""
+
 OPEN_WINDOW: Final = """
 SELECT window_start, next_attempt_at FROM deliveries
-WHERE tenant = ? AND window = ? AND next_attempt_at > ? LIMIT 1
+WHERE tenant = ? AND window = ? AND next_attempt_at > ?
+AND typeof(next_attempt_at) = 'integer' AND typeof(window_start) = 'integer' LIMIT 1
 """
 DEAD_LETTERS: Final = "SELECT channel, count(*) FROM deliveries WHERE state = 'dead' GROUP BY channel"
 
@@ -155,7 +177,7 @@ def _joined(db: Connection, delivery: Delivery) -> Delivery:
 
 
 def due(
-    db: Connection,
+    db: Database,
     life: int,
     lane: str,
     now: Instant,
@@ -170,6 +192,7 @@ def due(
         **rows.lease_terms(life, now),
         "lane": lane,
         "held": orjson.dumps(list(held)).decode(),
+        "aside": rows.passed_over(db, CollectionName.DELIVERIES),
         "limit": limit,
         "horizon": _NEVER if horizon is None else horizon,
     }
@@ -184,16 +207,21 @@ def due(
     return rows.within(db, _SIZE, list(islice(in_turn(found), limit)), size)
 
 
-def _flows(db: Connection, lane: str) -> Iterator[Flow]:
+def _flows(db: Database, lane: str) -> Iterator[Flow]:
     """Each tenant and rule with open rows in a lane: a step over the index for each, not for each row."""
-    flow = ("", "")
-    while (found := db.execute(NEXT_FLOW, (lane, *flow)).fetchone()) is not None:
-        flow = found
-        yield flow
+    flow, others = ("", ""), rows.passed_over(db, CollectionName.DELIVERIES)
+    while (found := db.execute(NEXT_FLOW, (lane, *flow, others)).fetchone()) is not None:
+        rowid, tenant, rule = found
+        if type(tenant) is str and type(rule) is str:
+            flow = tenant, rule
+            yield flow
+        else:
+            by_rowid(db, rowid)  # sets it aside
+            others = rows.passed_over(db, CollectionName.DELIVERIES)
 
 
 def claim(
-    db: Connection,
+    db: Database,
     life: int,
     owner: str,
     now: Instant,
@@ -201,15 +229,32 @@ def claim(
     candidates: Sequence[int],
     horizon: Instant | None = None,
 ) -> list[Delivery]:
-    """Lease those of `candidates` that are due and free still."""
+    """Lease those of `candidates` that decode, and are due and free still."""
     terms = {
         **rows.lease_terms(life, now),
         "owner": owner,
         "until": until,
         "horizon": _NEVER if horizon is None else horizon,
     }
-    claimed = [rowid for rowid in candidates if db.execute(_CLAIM, {**terms, "rowid": rowid}).rowcount]
-    return [rows.delivery_of(db.execute(_BY_ROWID, (rowid,)).fetchone()) for rowid in claimed]
+    found = [(rowid, by_rowid(db, rowid)) for rowid in candidates]
+    return [
+        evolve(
+            row,
+            state=State.PENDING,
+            lease_owner=owner,
+            lease_until=until,
+            fencing_token=row.fencing_token + 1,
+        )
+        for rowid, row in found
+        if row is not None and db.execute(_CLAIM, {**terms, "rowid": rowid}).rowcount
+    ]
+
+
+def by_rowid(db: Database, rowid: int) -> Delivery | None:
+    """None, and set aside, where the row does not decode."""
+    with suppress(UndecodableRowError):
+        return rows.one(db, rows.DELIVERIES, db.execute(rows.DELIVERIES.by_number, (rowid,)).fetchone())
+    return None
 
 
 def _lease_of(delivery: Delivery, life: int) -> dict[str, Any]:
@@ -289,26 +334,34 @@ def _with_attempt(text: str, attempt: Attempt | None) -> tuple[str, bool]:
     return rows.dump([*attempts, item][-MAX_ATTEMPTS_KEPT:]), True
 
 
-def has_earlier(db: Connection, d: Delivery) -> bool:
-    found = db.execute(EARLIER, (d.tenant, d.run_id, d.approval_id, d.seq, d.channel, d.recipient)).fetchone()
-    return bool(found[0])
+def has_earlier(db: Database, d: Delivery) -> bool:
+    terms = {"tenant": d.tenant, "run": d.run_id, "approval": d.approval_id, "seq": d.seq}
+    place = {"channel": d.channel, "recipient": d.recipient}
+    aside = {"aside": rows.set_aside(db, CollectionName.DELIVERIES)}
+    return bool(db.execute(EARLIER, {**terms, **place, **aside}).fetchone()[0])
 
 
-def backlog(db: Connection) -> list[LaneBacklog]:
-    return [LaneBacklog(*row) for row in db.execute(BACKLOG).fetchall()]
+def backlog(db: Database) -> list[LaneBacklog]:
+    while True:
+        aside = rows.undecodable(db, CollectionName.DELIVERIES)
+        found = db.execute(BACKLOG, {"aside": aside}).fetchall()
+        odd = [row for row in found if tuple(map(type, row)) != _COUNTED]
+        if not odd:
+            return [LaneBacklog(*row[:-1]) for row in found]
+        for lane, _, tenant, *_, oldest in odd:
+            by_rowid(db, oldest)
+            if not (type(lane) is str and type(tenant) is str):  # where nobody would ever look for a row
+                rows.some(db, rows.DELIVERIES, db.execute(_OF_LANE, (lane, tenant)))
 
 
 # --- ledger ------------------------------------------------------------------------------------------------
 
 
-def find(db: Connection, tenant: str, delivery_id: str) -> Delivery | None:
-    row = db.execute(_BY_ID, (tenant, delivery_id)).fetchone()
-    return None if row is None else rows.delivery_of(row)
+def find(db: Database, tenant: str, delivery_id: str) -> Delivery | None:
+    return rows.one(db, rows.DELIVERIES, db.execute(_BY_ID, (tenant, delivery_id)).fetchone())
 
 
-def search(
-    db: Connection, tenant: str, where: DeliveryFilter, page: Page
-) -> tuple[list[Delivery], int | None]:
+def search(db: Database, tenant: str, where: DeliveryFilter, page: Page) -> tuple[list[Delivery], int | None]:
     channels = _channels(db, tenant) if where.channel is None else (where.channel,)
     states = tuple(State) if where.state is None else (where.state,)
     streams = (
@@ -316,20 +369,16 @@ def search(
         for channel in channels
         for state in states
     )
-    found, after = newest_first(db, _LISTED, streams, page)
-    return [rows.delivery_of((*row, NO_MESSAGE)) for row in found], after
+    return newest_first(db, _LISTED, streams, page)
 
 
-def _channels(db: Connection, tenant: str) -> Iterator[str]:
+def _channels(db: Database, tenant: str) -> Iterator[str]:
     """Each channel that a tenant has deliveries of: a step over the index for each, not for each row."""
-    channel = ""
-    while (found := db.execute(NEXT_CHANNEL, (tenant, channel)).fetchone()) is not None:
-        (channel,) = found
-        yield channel
+    return rows.names(db, rows.DELIVERIES, NEXT_CHANNEL, tenant)
 
 
 def revive(
-    db: Connection,
+    db: Database,
     tenant: str,
     delivery_id: str,
     now: Instant,

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from sqlite3 import Connection, IntegrityError
 from typing import Final
 
-from notifyd.errors import NotFoundError
+from notifyd.errors import NotFoundError, UndecodableRowError
 from notifyd.model import Approval, ApprovalKey, Decision, Event, IncidentKey, Instant, PlanEntry
-from notifyd.store import Append, Appended, PlanFixed, Planned, StoredEvent, Subject, refused
+from notifyd.store import Append, Appended, CollectionName, PlanFixed, Planned, StoredEvent, Subject, refused
 from notifyd.store.sqlite import approvals, audit, deliveries, rows
+from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.rows import has_key, sql
 
-_FROM: Final = ", plan FROM events LEFT JOIN plans ON plans.event = events.rowid"
-_SELECT: Final = sql("SELECT", ", ".join(rows.EVENT), _FROM)
-_BY_ROWID: Final = sql(_SELECT, "WHERE events.rowid = ?")
-_BY_KEY: Final = sql(_SELECT, "WHERE", has_key("events", "?1", "?2"))
+_log = logging.getLogger("notifyd.store")
+
+_BY_KEY: Final = sql(rows.EVENTS.select, "WHERE", has_key("events", "?1", "?2"))
 _ROWID: Final = sql("SELECT rowid FROM events WHERE", has_key("events", "?1", "?2"))
 _INSERT: Final = rows.insert("events", rows.EVENT)
 _INSERT_IF_NEW: Final = rows.insert_if_new("events", rows.EVENT)
-_QUEUE: Final = "INSERT INTO planning (event, life, until) VALUES (?, ?, ?)"
+_QUEUE: Final = "INSERT OR REPLACE INTO planning (event, life, until) VALUES (?, ?, ?)"
 _FINISH: Final = "DELETE FROM planning WHERE event = ?"
 _RESTORE_PLAN: Final = "INSERT INTO plans (event, plan) VALUES (?, ?)"
 _FIX: Final = sql(
@@ -28,17 +30,17 @@ _FIX: Final = sql(
     "ON CONFLICT (event) DO NOTHING",
 )
 _FREE: Final = "NOT (life = :life AND until > :now AND until <= :ceiling)"
-UNPLANNED: Final = sql("SELECT event FROM planning WHERE", _FREE, "ORDER BY event LIMIT :limit")
+_OTHERS: Final = "AND event NOT IN (SELECT value FROM json_each(:aside)) ORDER BY event LIMIT :limit"
+UNPLANNED: Final = sql("SELECT event FROM planning WHERE", _FREE, _OTHERS)
 _SIZE: Final = "SELECT length(CAST(body AS BLOB)) FROM events WHERE rowid = ?"
 _LEASE: Final = sql("UPDATE planning SET life = :life, until = :until WHERE event = :event AND", _FREE)
 
 
-def find(db: Connection, tenant: str, key: str) -> Event | None:
-    row = db.execute(_BY_KEY, (tenant, key)).fetchone()
-    return None if row is None else rows.event_of(row)
+def find(db: Database, tenant: str, key: str) -> Event | None:
+    return rows.one(db, rows.EVENTS, db.execute(_BY_KEY, (tenant, key)).fetchone())
 
 
-def append(db: Connection, life: int, request: Append) -> Appended:
+def append(db: Database, life: int, request: Append) -> Appended:
     subject = _subject(db, request.subject)
     first = None if subject is None else find(db, *request.key)
     if first is not None:
@@ -59,13 +61,13 @@ def append(db: Connection, life: int, request: Append) -> Appended:
     return Appended(event, fresh=True)
 
 
-def append_all(db: Connection, life: int, requests: Sequence[Append]) -> list[Appended]:
+def append_all(db: Database, life: int, requests: Sequence[Append]) -> list[Appended]:
     found = (find(db, *request.key) for request in requests)
     stored = {(event.tenant, event.key): event for event in found if event is not None}
     return refused(requests, stored) or [append(db, life, request) for request in requests]
 
 
-def _subject(db: Connection, key: ApprovalKey | IncidentKey | None) -> Subject | None:
+def _subject(db: Database, key: ApprovalKey | IncidentKey | None) -> Subject | None:
     if isinstance(key, ApprovalKey):
         return approvals.find(db, key)
     return None if key is None else approvals.find_incident(db, key)
@@ -104,27 +106,32 @@ def restore(db: Connection, given: StoredEvent) -> bool:
     return True
 
 
-def unplanned(db: Connection, life: int, now: Instant, limit: int, size: int | None = None) -> list[int]:
+def unplanned(db: Database, life: int, now: Instant, limit: int, size: int | None = None) -> list[int]:
     """The rowids of events that can be claimed for planning, oldest first."""
-    terms = {**rows.lease_terms(life, now), "limit": limit}
+    aside = rows.passed_over(db, CollectionName.EVENTS)
+    terms = {**rows.lease_terms(life, now), "limit": limit, "aside": aside}
     found = [event for (event,) in db.execute(UNPLANNED, terms).fetchall()]
     return rows.within(db, _SIZE, found, size)
 
 
 def claim_unplanned(
-    db: Connection, life: int, now: Instant, until: Instant, candidates: Sequence[int]
+    db: Database, life: int, now: Instant, until: Instant, candidates: Sequence[int]
 ) -> list[Event]:
-    """Lease those of `candidates` that are free still."""
+    """Lease those of `candidates` that decode, and are free still."""
     terms = {**rows.lease_terms(life, now), "until": until}
-    claimed = [event for event in candidates if db.execute(_LEASE, {**terms, "event": event}).rowcount]
-    return [_by_rowid(db, event) for event in claimed]
+    found = {event: _by_rowid(db, event) for event in candidates}
+    return [
+        one
+        for event, one in found.items()
+        if one is not None and db.execute(_LEASE, {**terms, "event": event}).rowcount
+    ]
 
 
-def fix_plans(db: Connection, life: int, planned: Sequence[Planned]) -> list[PlanFixed]:
+def fix_plans(db: Database, life: int, planned: Sequence[Planned]) -> list[PlanFixed]:
     return [_fix_plan(db, life, one) for one in planned]
 
 
-def _fix_plan(db: Connection, life: int, planned: Planned) -> PlanFixed:
+def _fix_plan(db: Database, life: int, planned: Planned) -> PlanFixed:
     key = planned.event.tenant, planned.event.key
     event = rows.inserted(db.execute(_FIX, (*key, rows.plan_text(planned.plan))))
     if event is None:
@@ -138,22 +145,31 @@ def finish(db: Connection, event: Event) -> None:
     db.execute(_FINISH, (_rowid(db, event),))
 
 
-def _plan(db: Connection, event: Event) -> tuple[PlanEntry, ...]:
-    row = _rowid(db, event)
-    return rows.plan_of(db.execute("SELECT plan FROM plans WHERE event = ?", (row,)).fetchone()[0])
+def _plan(db: Database, event: Event) -> tuple[PlanEntry, ...]:
+    """The plan of a stored event. Raises `NotFoundError`, and `UndecodableRowError`."""
+    stored = find(db, event.tenant, event.key)
+    if stored is None:
+        raise _missing(event)
+    return stored.plan or ()
 
 
-def _by_rowid(db: Connection, row: int) -> Event:
-    return rows.event_of(db.execute(_BY_ROWID, (row,)).fetchone())
+def _by_rowid(db: Database, row: int) -> Event | None:
+    """None where the event does not decode, which sets it aside, or is not there, which leaves nothing to plan."""
+    found = db.execute(rows.EVENTS.by_number, (row,)).fetchone()
+    if found is None:
+        _log.error("event row %s is to be planned, and is not there", row)
+        db.execute(_FINISH, (row,))
+    with suppress(UndecodableRowError):
+        return rows.one(db, rows.EVENTS, found)
+    return None
 
 
 def _rowid(db: Connection, event: Event) -> int:
-    row = _find_rowid(db, event)
-    if row is None:
-        raise NotFoundError(f"no event {event.key} of tenant {event.tenant} is stored")
-    return row
-
-
-def _find_rowid(db: Connection, event: Event) -> int | None:
     found = db.execute(_ROWID, (event.tenant, event.key)).fetchone()
-    return None if found is None else int(found[0])
+    if found is None:
+        raise _missing(event)
+    return int(found[0])
+
+
+def _missing(event: Event) -> NotFoundError:
+    return NotFoundError(f"no event {event.key} of tenant {event.tenant} is stored")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from notifyd.errors import StoreError, StoreInUseError, StoreMissingError, StoreUnusableError
+from notifyd.store.aside import SetAside
 
 _FAULTS: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -163,22 +164,52 @@ def ensure_file(path: Path) -> None:
         os.close(folder)
 
 
-def connect(path: Path, *, timeout: float = 0.0) -> sqlite3.Connection:
+class Database(sqlite3.Connection):
+    """A connection to a store's file, and which of its rows are set aside."""
+
+    aside: SetAside
+
+    def reads_on(self, error: sqlite3.Error) -> bool:
+        """Was it text that is not UTF-8? Then this connection gives such text as bytes from now on.
+
+        The module's own error tells what the text is, and no row after it is read.
+        """
+        if not str(error).startswith("Could not decode to UTF-8"):
+            return False
+        self.text_factory = _text_or_bytes
+        return True
+
+
+def _text_or_bytes(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
+
+
+def connect(path: Path, *, aside: SetAside | None = None, timeout: float = 0.0) -> Database:
     """A connection in which every transaction is begun by hand, for use from any one thread at a time.
 
     `timeout` is how long a statement waits for another program's lock, in seconds.
     """
-    return sqlite3.connect(
-        path, timeout=timeout, isolation_level=None, check_same_thread=False, cached_statements=256
+    db: Database = sqlite3.connect(
+        path,
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        factory=Database,
     )
+    db.aside = aside or SetAside()
+    return db
 
 
-def open_writer(path: Path) -> sqlite3.Connection:
+def open_writer(path: Path, aside: SetAside | None = None) -> Database:
     """The writing connection. A step must find its pages in memory, since it runs on the event loop.
 
     Nothing spills to disk before the commit, and checkpoints are the writer's own.
     """
-    db = connect(path)
+    db = connect(path, aside=aside)
     try:
         (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
@@ -198,9 +229,9 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return db
 
 
-def open_reader(path: Path, timeout: float) -> sqlite3.Connection:
+def open_reader(path: Path, timeout: float, aside: SetAside | None = None) -> Database:
     """The log is opened at the first look into the file, by its name: now, while that leads to the right one."""
-    db = connect(path, timeout=timeout)
+    db = connect(path, aside=aside, timeout=timeout)
     db.execute("PRAGMA query_only = ON")
     db.execute("PRAGMA temp_store = MEMORY")
     db.execute("SELECT count(*) FROM sqlite_master").fetchone()

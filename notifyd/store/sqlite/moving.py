@@ -2,67 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from sqlite3 import Connection
-from typing import Final
+from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from notifyd.model import Approval, AuditRecord, Delivery, Incident, State
+from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, State
 from notifyd.store import CollectionName, Stored, StoredEvent
 from notifyd.store.sqlite import approvals, audit, deliveries, events, rows
-from notifyd.store.sqlite.rows import Row, sql
+from notifyd.store.sqlite.files import Database
+from notifyd.store.sqlite.rows import sql
+
+_BEFORE_ALL: Final = -(2**63)
+"""Below every number that a row can have."""
 
 
-@frozen
-class _Kind:
-    """How a collection's rows are read: the columns, the tables that belong to it, and what a row becomes."""
-
-    columns: tuple[str, ...]
-    record: Callable[[Row], Stored]
-    join: str = ""
-
-
-def _event(row: Row) -> StoredEvent:
-    *columns, unplanned = row
-    return StoredEvent(rows.event_of(tuple(columns)), planned=not unplanned)
-
-
-def _delivery(row: Row) -> Delivery:
+def _unleased(delivery: Delivery) -> Delivery:
     """As nobody's: whoever had leased it has it no longer, wherever it comes to."""
-    delivery = rows.delivery_of(row)
     state = State.PENDING if delivery.state is State.SENDING else delivery.state
     return evolve(delivery, state=state, lease_owner=None, lease_until=0)
 
 
-_SUPERSEDED: Final = """(
-    SELECT json_group_array(json(decision)) FROM (
-        SELECT decision FROM decisions INDEXED BY decisions_superseded WHERE approval = approvals.rowid
-        ORDER BY decisions.rowid
-    )
-)"""
-
-
-def _approval(row: Row) -> Approval:
-    """With what was decided in earlier rounds before the rest."""
-    *columns, superseded = row
-    approval = rows.approval_of(tuple(columns))
-    return evolve(approval, decisions=(*rows.decisions_of(superseded), *approval.decisions))
-
-
-_KINDS: Final[Mapping[CollectionName, _Kind]] = {
-    CollectionName.EVENTS: _Kind(
-        (*rows.EVENT, "plan", "planning.event IS NOT NULL"),
-        _event,
-        "LEFT JOIN plans ON plans.event = events.rowid LEFT JOIN planning ON planning.event = events.rowid",
-    ),
-    CollectionName.APPROVALS: _Kind((*rows.APPROVAL, _SUPERSEDED), _approval),
-    CollectionName.INCIDENTS: _Kind(rows.INCIDENT, rows.incident_of),
-    CollectionName.DELIVERIES: _Kind(
-        (*rows.DELIVERY, "message"), _delivery, "JOIN messages ON messages.delivery = deliveries.rowid"
-    ),
-    CollectionName.AUDIT: _Kind(rows.AUDIT, rows.audit_of),
-}
+_UNPLANNED: Final = "SELECT EXISTS (SELECT 1 FROM planning WHERE event = ?)"
+_SUPERSEDED: Final = sql(
+    rows.DECISIONS.select_by("decisions_superseded"), "WHERE approval = ? ORDER BY decisions.rowid"
+)
 
 
 def count(db: Connection, collection: CollectionName) -> int:
@@ -71,19 +36,28 @@ def count(db: Connection, collection: CollectionName) -> int:
     return number
 
 
-def dump(
-    db: Connection, collection: CollectionName, after: str, limit: int
-) -> tuple[list[Stored], str | None]:
-    kind = _KINDS[collection]
-    query = sql(
-        f"SELECT {collection}.rowid,",
-        ", ".join(kind.columns),
-        f"FROM {collection}",
-        kind.join,
-        f"WHERE {collection}.rowid > ? ORDER BY {collection}.rowid LIMIT ?",
-    )
-    found = db.execute(query, (int(after or 0), limit)).fetchall()
-    return [kind.record(row[1:]) for row in found], str(found[-1][0]) if len(found) == limit else None
+def dump(db: Database, collection: CollectionName, after: str, limit: int) -> tuple[list[Stored], str | None]:
+    """Rows that do not decode are left out."""
+    kind = rows.KINDS[collection]
+    number = f"{collection}.rowid"
+    query = sql(kind.select, f"WHERE {number} > ? ORDER BY {number} LIMIT ?")
+    found = db.execute(query, (int(after) if after else _BEFORE_ALL, limit)).fetchall()
+    stored = [_stored(db, row[0], record) for row in found for record in rows.some(db, kind, [row])]
+    return stored, str(found[-1][0]) if len(found) == limit else None
+
+
+def _stored(db: Database, number: int, record: Any) -> Stored:
+    match record:
+        case Event():
+            (unplanned,) = db.execute(_UNPLANNED, (number,)).fetchone()
+            return StoredEvent(record, planned=not unplanned)
+        case Approval():
+            superseded = rows.some(db, rows.DECISIONS, db.execute(_SUPERSEDED, (number,)))
+            return evolve(record, decisions=(*superseded, *record.decisions))
+        case Delivery():
+            return _unleased(record)
+    found: Stored = record
+    return found
 
 
 def restore(db: Connection, given: Sequence[Stored]) -> int:

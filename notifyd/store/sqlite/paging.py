@@ -12,44 +12,59 @@ from contextlib import contextmanager
 from functools import cache
 from heapq import nlargest
 from sqlite3 import SQLITE_INTERRUPT, Connection, OperationalError
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 from attrs import frozen
 
 from notifyd.store import PAGE_BYTES, PAGE_LOOKS, Page
-from notifyd.store.sqlite.files import primary_code
-from notifyd.store.sqlite.rows import Row, sql
+from notifyd.store.sqlite.files import Database, primary_code
+from notifyd.store.sqlite.rows import Kind, Row, some, sql
+
+T = TypeVar("T")
 
 _OLDEST: Final = 0
 """Below every rowid."""
 
 
 @frozen
-class Source:
+class Source(Generic[T]):
     """Where a list comes from. The index is named, because the planner, without statistics, guesses.
 
-    `partial` is the condition of an index over only some of the rows.
+    `partial` is the condition of an index over only some of the rows. `rest` is what stands in a list for the
+    values of the kind's last columns, which are not read.
     """
 
-    table: str
+    kind: Kind[T]
     index: str
-    columns: tuple[str, ...]
     partial: str = ""
+    rest: tuple[Any, ...] = ()
+
+    @property
+    def table(self) -> str:
+        return self.kind.table
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that are read."""
+        return self.kind.columns[: len(self.kind.columns) - len(self.rest)]
 
 
 def newest_first(
-    db: Connection, source: Source, streams: Iterable[Mapping[str, Any]], page: Page
-) -> tuple[list[Row], int | None]:
-    """A page of the rows that equal all terms of one of the `streams`, and the position it ended at."""
+    db: Database, source: Source[T], streams: Iterable[Mapping[str, Any]], page: Page
+) -> tuple[list[T], int | None]:
+    """A page of the rows that equal all terms of one of the `streams`, and the position it ended at.
+
+    A row that does not decode takes its place on the page, and is not shown.
+    """
     with _snapshot(db):
         found = nlargest(page.limit + 1, _positions(db, source, streams, page, _OLDEST))
         return _shown(db, source, found, page, _OLDEST)
 
 
 def looked_through(
-    db: Connection, source: Source, terms: Mapping[str, Any], wanted: Mapping[str, Any], page: Page
-) -> tuple[list[Row], int | None]:
+    db: Database, source: Source[T], terms: Mapping[str, Any], wanted: Mapping[str, Any], page: Page
+) -> tuple[list[T], int | None]:
     """A page of the stream's rows that equal `wanted` too, which no index has.
 
     It ends after `PAGE_LOOKS` rows, however few it has found: then it goes on from the last that was looked at.
@@ -73,7 +88,7 @@ def _snapshot(db: Connection) -> Iterator[None]:
 
 
 def _positions(
-    db: Connection, source: Source, streams: Iterable[Mapping[str, Any]], page: Page, lowest: int
+    db: Connection, source: Source[Any], streams: Iterable[Mapping[str, Any]], page: Page, lowest: int
 ) -> Iterator[int]:
     for terms in streams:
         query = _stretch(source, tuple(terms))
@@ -86,8 +101,8 @@ def _bounds(page: Page, lowest: int) -> dict[str, int]:
 
 
 def _shown(
-    db: Connection, source: Source, found: Sequence[int], page: Page, lowest: int
-) -> tuple[list[Row], int | None]:
+    db: Database, source: Source[T], found: Sequence[int], page: Page, lowest: int
+) -> tuple[list[T], int | None]:
     """The rows at these positions, as many as a page may hold in number, bytes and time: one if there is one."""
     shown: list[Row] = []
     room = PAGE_BYTES
@@ -96,17 +111,16 @@ def _shown(
             room -= sum(len(value) for value in row if isinstance(value, str))
             if room < 0 and shown:
                 break
-            shown.append(row)
+            shown.append((*row, *source.rest))
     except OperationalError as error:
         if not shown or primary_code(error) != SQLITE_INTERRUPT:
             raise
-    if len(shown) < len(found):
-        return shown, found[len(shown) - 1]
-    return shown, lowest or None
+    after = found[len(shown) - 1] if len(shown) < len(found) else lowest or None
+    return some(db, source.kind, shown, whole=not source.rest), after
 
 
 @cache
-def _stretch(source: Source, names: tuple[str, ...]) -> str:
+def _stretch(source: Source[Any], names: tuple[str, ...]) -> str:
     return sql(
         *("SELECT rowid FROM", source.table, "INDEXED BY", source.index, "WHERE"),
         _equal(source, names),
@@ -115,7 +129,7 @@ def _stretch(source: Source, names: tuple[str, ...]) -> str:
 
 
 @cache
-def _floor(source: Source, names: tuple[str, ...]) -> str:
+def _floor(source: Source[Any], names: tuple[str, ...]) -> str:
     """The query for the last row that one page may look at."""
     return sql(
         *("SELECT rowid FROM", source.table, "INDEXED BY", source.index, "WHERE"),
@@ -124,14 +138,15 @@ def _floor(source: Source, names: tuple[str, ...]) -> str:
     )
 
 
-def _equal(source: Source, names: tuple[str, ...]) -> str:
+def _equal(source: Source[Any], names: tuple[str, ...]) -> str:
     return " AND ".join([*(f"{name} = :{name}" for name in names), *filter(None, [source.partial])])
 
 
 @cache
-def _rows(source: Source) -> str:
+def _rows(source: Source[Any]) -> str:
     """The query for rows in the order of a JSON array of their rowids: one, so that it can be stopped."""
     return sql(
-        *("SELECT", ", ".join(source.columns), "FROM (SELECT value AS position FROM json_each(?)) AS shown"),
+        *("SELECT", ", ".join((f"{source.table}.rowid", *source.columns))),
+        "FROM (SELECT value AS position FROM json_each(?)) AS shown",
         f"CROSS JOIN {source.table} ON {source.table}.rowid = shown.position",
     )

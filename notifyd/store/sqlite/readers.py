@@ -13,7 +13,8 @@ from typing import Final, Generic, TypeVar
 from attrs import define
 
 from notifyd.errors import ListTimeoutError
-from notifyd.store.sqlite.files import open_reader, primary_code
+from notifyd.store.aside import SetAside
+from notifyd.store.sqlite.files import Database, open_reader, primary_code
 from notifyd.store.sqlite.guard import FileGuard
 
 T = TypeVar("T")
@@ -25,18 +26,20 @@ _STEPS: Final = 1000
 class Readers:
     """As many connections as threads, so that a long query does not hold up a short one, up to that number."""
 
-    def __init__(self, path: Path, guard: FileGuard, name: str, *, count: int, timeout: float) -> None:
+    def __init__(
+        self, path: Path, guard: FileGuard, name: str, *, count: int, timeout: float, aside: SetAside
+    ) -> None:
         self._guard = guard
-        self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        self._free: SimpleQueue[Database] = SimpleQueue()
         for _ in range(count):
-            self._free.put(open_reader(path, timeout))
+            self._free.put(open_reader(path, timeout, aside))
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=f"store-{name}")
 
-    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, query: Callable[[Database], T]) -> T:
         """What `query` answers, over all that was committed before. Raises `StoreError`."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, query)
 
-    async def run_within(self, seconds: float, query: Callable[[sqlite3.Connection], T]) -> T:
+    async def run_within(self, seconds: float, query: Callable[[Database], T]) -> T:
         """As `run`, but the query is interrupted after so long, its wait for a thread included.
 
         So it is where its caller gives up. Raises `ListTimeoutError`, unless the query makes do with what it has.
@@ -57,10 +60,10 @@ class Readers:
                 timer.cancel()
             asked.stop()
 
-    def _run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+    def _run(self, query: Callable[[Database], T]) -> T:
         db = self._free.get()
         try:
-            return query(db)
+            return _answer(query, db)
         except sqlite3.Error as error:
             if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise ListTimeoutError from error
@@ -75,6 +78,15 @@ class Readers:
             self._free.get().close()
 
 
+def _answer(query: Callable[[Database], T], db: Database) -> T:
+    try:
+        return query(db)
+    except sqlite3.Error as error:
+        if not db.reads_on(error):
+            raise
+        return query(db)
+
+
 @define(eq=False)
 class _Stoppable(Generic[T]):
     """A query that ends once it is `stopped`, which the event loop may set at any time.
@@ -83,10 +95,10 @@ class _Stoppable(Generic[T]):
     run, and, between two of them, none.
     """
 
-    query: Callable[[sqlite3.Connection], T]
+    query: Callable[[Database], T]
     stopped: bool = False
 
-    def __call__(self, db: sqlite3.Connection) -> T:
+    def __call__(self, db: Database) -> T:
         db.set_progress_handler(lambda: self.stopped, _STEPS)
         try:
             return self.query(db)

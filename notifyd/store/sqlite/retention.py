@@ -44,11 +44,12 @@ _UNPLANNED_EVENT: Final = sql(
     ")",
 )
 _LABELLED: Final = """
-EXISTS (
-    SELECT 1 FROM json_each(other.request, '$.labels') AS label
+(NOT json_valid(other.request) OR EXISTS (
+    SELECT 1 FROM json_each(CASE WHEN json_valid(other.request) THEN other.request END, '$.labels') AS label
     WHERE label.key = :hold_key AND (:hold_value IS NULL OR label.value = :hold_value)
-)
+))
 """
+"""What cannot be read is held: nobody knows its labels."""
 _HELD: Final = sql(
     *("(EXISTS (SELECT 1 FROM approvals AS other WHERE", _SAME_APPROVAL, "AND", _LABELLED, ")"),
     *("OR EXISTS (SELECT 1 FROM incidents AS other WHERE", _SAME_APPROVAL, "AND", _LABELLED, "))"),

@@ -5,38 +5,38 @@ What is searched is a column; tuples of records inside a record are one column o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from sqlite3 import Connection, Cursor
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import orjson
+from attrs import frozen
 from cattrs.preconf.orjson import make_converter
 
-from notifyd.errors import Reason
+from notifyd.errors import Reason, UndecodableRowError
 from notifyd.model import (
     SECOND,
     Approval,
     Attempt,
-    AuditName,
     AuditRecord,
     Decision,
     Delivery,
-    Effect,
     Event,
     Incident,
     Instant,
-    Outcome,
     PlanEntry,
-    ResumeStatus,
-    State,
-    Status,
 )
+from notifyd.store import CollectionName, aside
+from notifyd.store.decode import DecodeError, Decoder, json_of
+from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.schema import short_key
 
 T = TypeVar("T")
 Row: TypeAlias = tuple[Any, ...]
 
 _converter = make_converter()
+_decoder: Final = Decoder()
 
 EVENT: Final = (
     "tenant", "key", "event_id", "kind", "action", "occurred_at", "received_at", "body", "content_id",
@@ -127,10 +127,6 @@ def _many(records: tuple[Any, ...]) -> str:
     return dump(records) if records else "[]"
 
 
-def _load(text: str, record: type[T]) -> tuple[T, ...]:
-    return tuple(_converter.structure(item, record) for item in orjson.loads(text)) if text != "[]" else ()
-
-
 # --- events ------------------------------------------------------------------------------------------------
 
 
@@ -142,21 +138,8 @@ def event_row(e: Event) -> Row:
     )  # fmt: skip
 
 
-def event_of(row: Row) -> Event:
-    """From the columns of `EVENT` and, last, the plan's JSON or None."""
-    fields = dict(zip((*EVENT, "plan"), row, strict=True))
-    fields["outcome"] = Outcome(fields["outcome"])
-    fields["notify"] = bool(fields["notify"])
-    fields["plan"] = None if fields["plan"] is None else plan_of(fields["plan"])
-    return Event(**fields)
-
-
 def plan_text(plan: tuple[PlanEntry, ...]) -> str:
     return _many(plan)
-
-
-def plan_of(text: str) -> tuple[PlanEntry, ...]:
-    return _load(text, PlanEntry)
 
 
 # --- approvals and incidents -------------------------------------------------------------------------------
@@ -174,27 +157,9 @@ def approval_row(a: Approval) -> Row:
     )  # fmt: skip
 
 
-def approval_of(row: Row) -> Approval:
-    fields = dict(zip(APPROVAL, row, strict=True))
-    fields["status"] = Status(fields["status"])
-    fields["resume"] = ResumeStatus(fields["resume"])
-    fields["required_grants"] = tuple(orjson.loads(fields["required_grants"]))
-    fields["decisions"] = decisions_of(fields["decisions"])
-    fields["effects"] = _load(fields["effects"], Effect)
-    return Approval(**fields)
-
-
 def decision_row(d: Decision) -> Row:
     """The columns of `DECISION`."""
     return d.actor, d.plan_hash, dump(d)
-
-
-def decision_of(text: str) -> Decision:
-    return _converter.structure(orjson.loads(text), Decision)
-
-
-def decisions_of(text: str) -> tuple[Decision, ...]:
-    return _load(text, Decision)
 
 
 def incident_row(i: Incident) -> Row:
@@ -202,11 +167,6 @@ def incident_row(i: Incident) -> Row:
         i.tenant, i.run_id, i.approval_id, i.policy_id, i.version, int(i.open), i.occurred_at, i.opened_at,
         i.closed_at, i.request,
     )  # fmt: skip
-
-
-def incident_of(row: Row) -> Incident:
-    fields = dict(zip(INCIDENT, row, strict=True))
-    return Incident(**{**fields, "open": bool(fields["open"])})
 
 
 # --- deliveries --------------------------------------------------------------------------------------------
@@ -220,16 +180,6 @@ def delivery_row(d: Delivery) -> Row:
         d.seq, d.state.value, d.tries, _many(d.attempts), d.ended_at, value_of(d.reason), d.lease_owner,
         d.lease_until, d.fencing_token, d.folded_into, d.window, d.window_start, d.budget,
     )  # fmt: skip
-
-
-def delivery_of(row: Row) -> Delivery:
-    """From the columns of `DELIVERY` and, last, the message."""
-    fields = dict(zip((*DELIVERY, "message"), row, strict=True))
-    fields["sealed"] = bool(fields["sealed"])
-    fields["state"] = State(fields["state"])
-    fields["reason"] = None if fields["reason"] is None else Reason(fields["reason"])
-    fields["attempts"] = _load(fields["attempts"], Attempt)
-    return Delivery(**fields)
 
 
 def value_of(reason: Reason | None) -> str | None:
@@ -252,9 +202,192 @@ def audit_row(a: AuditRecord) -> Row:
     )  # fmt: skip
 
 
-def audit_of(row: Row) -> AuditRecord:
-    fields = dict(zip(AUDIT, row, strict=True))
-    return AuditRecord(**{**fields, "name": AuditName(fields["name"]), "data": orjson.loads(fields["data"])})
+# --- reading -----------------------------------------------------------------------------------------------
+
+
+@frozen
+class Kind(Generic[T]):
+    """How a table's rows are read: `columns`, in the order of their values in a row.
+
+    `join` is the table beside it that has some of them. `flags` are 0 or 1 for a boolean, `json`
+    is JSON text of a record's parts, and `objects` stay JSON text.
+    """
+
+    table: str
+    record: type[T]
+    columns: tuple[str, ...]
+    join: str
+    flags: tuple[str, ...]
+    json: tuple[str, ...]
+    objects: tuple[str, ...]
+
+    @property
+    def select(self) -> str:
+        """The query of all rows, each row's number first."""
+        return sql(self._select, self.join)
+
+    @property
+    def by_number(self) -> str:
+        """The query of the row with a number."""
+        return sql(self.select, f"WHERE {self.table}.rowid = ?")
+
+    def select_by(self, index: str) -> str:
+        """`select`, with the index named that is to be used."""
+        return sql(self._select, "INDEXED BY", index, self.join)
+
+    @property
+    def _select(self) -> str:
+        return sql(f"SELECT {self.table}.rowid,", ", ".join(self.columns), f"FROM {self.table}")
+
+    def decode(self, row: Row) -> T:
+        """From the values of `columns`. Raises `DecodeError`."""
+        members = dict(zip(self.columns, row, strict=True))
+        for name in self.flags:
+            if members[name] in (0, 1):
+                members[name] = bool(members[name])
+        for name in self.json:
+            members[name] = _parts(name, members[name])
+        return _decoder.record(members, self.record, self.objects)
+
+    def named(self, row: Row) -> Mapping[str, Any]:
+        """The values by their columns, to tell by which key a row is known."""
+        return dict(zip(self.columns, row, strict=True))
+
+
+def _parts(name: str, text: Any) -> Any:
+    if text == "[]" or text is None:
+        return [] if text else None
+    try:
+        return json_of(text)
+    except ValueError as error:
+        raise DecodeError(f"{name} {error}") from None
+
+
+def _kind(
+    table: str,
+    record: type[T],
+    columns: tuple[str, ...],
+    join: str = "",
+    objects: tuple[str, ...] = (),
+) -> Kind[T]:
+    types = get_type_hints(record)
+    flags = tuple(name for name in columns if types[name] is bool)
+    json = tuple(name for name in columns if _holds_parts(types[name]))
+    return Kind(table, record, columns, join, flags, json, objects)
+
+
+def _holds_parts(kind: Any) -> bool:
+    return any(get_origin(one) in (tuple, Mapping) for one in (kind, *get_args(kind)))
+
+
+EVENTS: Final = _kind(
+    CollectionName.EVENTS,
+    Event,
+    (*EVENT, "plan"),
+    "LEFT JOIN plans ON plans.event = events.rowid",
+    ("body",),
+)
+APPROVALS: Final = _kind(CollectionName.APPROVALS, Approval, APPROVAL, objects=("request",))
+INCIDENTS: Final = _kind(CollectionName.INCIDENTS, Incident, INCIDENT, objects=("request",))
+DELIVERIES: Final = _kind(
+    CollectionName.DELIVERIES,
+    Delivery,
+    (*DELIVERY, "message"),
+    "LEFT JOIN messages ON messages.delivery = deliveries.rowid",
+)
+
+
+@frozen
+class _Decisions(Kind[Decision]):
+    """Those of earlier rounds, each of which is one column of JSON; the others tell whose it is."""
+
+    def decode(self, row: Row) -> Decision:
+        return _decoder.record({"decision": _parts("decision", row[-1])}, _Superseded).decision
+
+
+@frozen
+class _Superseded:
+    decision: Decision
+
+
+DECISIONS: Final = _Decisions(
+    aside.DECISIONS,
+    Decision,
+    ("tenant", "run_id", "approval_id", "actor", "decision"),
+    "LEFT JOIN approvals ON approvals.rowid = decisions.approval",
+    flags=(),
+    json=(),
+    objects=(),
+)
+AUDITS: Final = _kind(CollectionName.AUDIT, AuditRecord, AUDIT)
+KINDS: Final[Mapping[str, Kind[Any]]] = {
+    one.table: one for one in (EVENTS, APPROVALS, DECISIONS, INCIDENTS, DELIVERIES, AUDITS)
+}
+
+
+def one(db: Database, kind: Kind[T], row: Row | None, *, whole: bool = True) -> T | None:
+    """The record of a row of `kind.select`; None where there is none. Raises `UndecodableRowError`.
+
+    Not `whole` is a row that was not read in all its columns: it may not decode though it does here.
+    """
+    if row is None:
+        return None
+    try:
+        record = kind.decode(row[1:])
+    except DecodeError as error:
+        raise db.aside.refuse(kind.table, row[0], kind.named(row[1:]), str(error)) from None
+    if whole:
+        db.aside.decoded(kind.table, row[0])
+    return record
+
+
+def some(db: Database, kind: Kind[T], found: Iterable[Row], *, whole: bool = True) -> list[T]:
+    """The records of rows, without those that do not decode."""
+    records = []
+    for row in found:
+        with suppress(UndecodableRowError):
+            records.append(one(db, kind, row, whole=whole))
+    return [record for record in records if record is not None]
+
+
+def due(db: Database, kind: Kind[T], query: str, terms: Mapping[str, Any]) -> list[T]:
+    """What `query` gives first, past rows that are set aside, which it leaves out by `:aside`."""
+    while True:
+        found = db.execute(query, {**terms, "aside": passed_over(db, kind.table)}).fetchall()
+        records = some(db, kind, found)
+        if records or not found:
+            return records
+
+
+def names(db: Database, kind: Kind[Any], query: str, *terms: str) -> Iterator[str]:
+    """Each of the names that `query` gives one at a time, with the number of a row that has it.
+
+    It takes `terms`, the name that it is to go on after, and a JSON array of the rows to pass over. A row whose
+    name is no text is set aside.
+    """
+    name, others = "", passed_over(db, kind.table)
+    while (found := db.execute(query, (*terms, name, others)).fetchone()) is not None:
+        if type(found[1]) is str:
+            name = found[1]
+            yield name
+        else:
+            some(db, kind, db.execute(kind.by_number, (found[0],)))
+            others = passed_over(db, kind.table)
+
+
+def passed_over(db: Database, table: str) -> str:
+    """The numbers of the rows that are set aside and not to be tried again yet, as a JSON array."""
+    return dump(db.aside.passed_over(table))
+
+
+def set_aside(db: Database, table: str) -> str:
+    """The numbers of all the rows that are set aside, as a JSON array."""
+    return dump(db.aside.places(table))
+
+
+def undecodable(db: Database, table: str) -> str:
+    """The numbers of the rows that are known not to decode, as a JSON array."""
+    return dump(db.aside.undecodable(table))
 
 
 # --- leases ------------------------------------------------------------------------------------------------

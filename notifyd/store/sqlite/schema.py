@@ -181,33 +181,44 @@ DROP INDEX approvals_pending;
 CREATE INDEX approvals_listed ON approvals (tenant, status);
 """
 
+_IF_JSON: Final = "CASE WHEN json_valid({0}) THEN {0} ELSE '[]' END"
+"""A column whose text json_each takes, whatever it holds: one row must not end a migration."""
+
 # What was decided in earlier rounds gets a table of its own. Which events an approval or an incident has been
 # through is not kept beside the events any more: an approval keeps when its plan was last asked for.
-_TWELFTH: Final = """
+_ROUNDS: Final = """
 CREATE TABLE decisions (              -- those of earlier rounds, oldest first
     rowid INTEGER PRIMARY KEY,
     approval INTEGER NOT NULL, actor TEXT NOT NULL, plan_hash TEXT NOT NULL, decision TEXT NOT NULL
 );
 INSERT INTO decisions (approval, actor, plan_hash, decision)
 SELECT approvals.rowid, json_extract(value, '$.actor'), json_extract(value, '$.plan_hash'), value
-FROM approvals, json_each(decisions) WHERE json_extract(value, '$.round') <> round ORDER BY approvals.rowid, key;
+FROM approvals, json_each({decisions}) WHERE {earlier} ORDER BY approvals.rowid, key;
 CREATE INDEX decisions_superseded ON decisions (approval, actor, plan_hash);
 UPDATE approvals SET decisions = (
-    SELECT json_group_array(json(value)) FROM json_each(decisions) WHERE json_extract(value, '$.round') = round
+    SELECT json_group_array(CASE WHEN type = 'object' THEN json(value) ELSE value END)
+    FROM json_each(decisions) WHERE NOT {earlier}
 )
 WHERE rowid IN (SELECT approval FROM decisions);
 ALTER TABLE approvals ADD COLUMN heard_again_at INTEGER NOT NULL DEFAULT 0;
 UPDATE approvals SET heard_again_at = (
-    SELECT max(coalesce(json_extract(value, '$.occurred_at'), 0)) FROM json_each(applied)
-    WHERE json_extract(value, '$.round') = round
+    SELECT max(coalesce(json_extract(value, '$.occurred_at'), 0)) FROM json_each({applied})
+    WHERE type = 'object' AND json_extract(value, '$.round') = round
 )
 WHERE EXISTS (
-    SELECT 1 FROM json_each(applied)
-    WHERE json_extract(value, '$.round') = round AND json_extract(value, '$.occurred_at') > requested_at
+    SELECT 1 FROM json_each({applied}) WHERE type = 'object'
+    AND json_extract(value, '$.round') = round AND json_extract(value, '$.occurred_at') > requested_at
 );
 ALTER TABLE approvals DROP COLUMN applied;
 ALTER TABLE incidents DROP COLUMN applied;
 """
+_TWELFTH: Final = _ROUNDS.format(
+    decisions=_IF_JSON.format("decisions"),
+    applied=_IF_JSON.format("applied"),
+    # A decision that has no actor or plan stays where it is: its approval is set aside.
+    earlier="""coalesce(CASE WHEN type = 'object' THEN json_extract(value, '$.round') <> round
+    AND json_extract(value, '$.actor') IS NOT NULL AND json_extract(value, '$.plan_hash') IS NOT NULL END, 0)""",
+)
 
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
@@ -224,6 +235,15 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _TWELFTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
+
+
+_FORGET: Final = "DELETE FROM {0} WHERE {1} > (SELECT coalesce(max(rowid), 0) FROM {2})"
+FORGET_STRAYS: Final = (
+    _FORGET.format("planning", "event", "events"),
+    _FORGET.format("plans", "event", "events"),
+    _FORGET.format("decisions", "approval", "approvals"),
+)
+"""Remove the parts of rows that are not there: a row that comes would be given them by its number."""
 
 
 def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIONS) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from sqlite3 import Connection
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from notifyd.model import Delivery
 from notifyd.store import CollectionName, SealedRow, SealKeys
+from notifyd.store.decode import json_of
 from notifyd.store.sqlite.rows import has_key, sql
 
 _HEADER: Final = "substr({0}, 1, instr({0}, '.') - 1)"
@@ -34,8 +36,18 @@ _REPLACE: Final = sql(
 
 
 def noted(db: Connection) -> SealKeys:
-    ids, identity_keys = db.execute("SELECT seal_keys, identity_keys FROM store").fetchone()
-    return SealKeys(None if ids is None else frozenset(orjson.loads(ids)), orjson.loads(identity_keys))
+    """What cannot be read counts as never noted: then the rows are looked at."""
+    ids, identity_keys = map(_noted, db.execute("SELECT seal_keys, identity_keys FROM store").fetchone())
+    return SealKeys(
+        frozenset(map(str, ids)) if isinstance(ids, list) else None,
+        identity_keys if isinstance(identity_keys, dict) else {},
+    )
+
+
+def _noted(text: Any) -> Any:
+    with suppress(ValueError):
+        return json_of(text)
+    return None
 
 
 def note(db: Connection, keys: SealKeys) -> None:
@@ -51,7 +63,7 @@ def page(
     sealed = [
         SealedRow(tenant, tuple(ids), header, bool(needed))
         for _, is_sealed, needed, header, tenant, *ids in found
-        if is_sealed
+        if is_sealed and type(header) is str
     ]
     return sealed, str(found[-1][0]) if len(found) == limit else None
 

@@ -46,11 +46,14 @@ from notifyd.store import (
     Purged,
     SealedRow,
     SealKeys,
+    SetAsideRow,
     Stored,
     Turn,
     Window,
 )
+from notifyd.store.aside import SetAside
 from notifyd.store.sqlite import approvals as approval_steps
+from notifyd.store.sqlite import aside as aside_steps
 from notifyd.store.sqlite import audit as audit_steps
 from notifyd.store.sqlite import deliveries as delivery_steps
 from notifyd.store.sqlite import events as event_steps
@@ -58,10 +61,10 @@ from notifyd.store.sqlite import moving as moving_steps
 from notifyd.store.sqlite import retention as retention_steps
 from notifyd.store.sqlite import sealed as sealed_steps
 from notifyd.store.sqlite import windows as window_steps
-from notifyd.store.sqlite.files import FileLock, ensure_file, needs_file, open_writer, store_error
+from notifyd.store.sqlite.files import Database, FileLock, ensure_file, needs_file, open_writer, store_error
 from notifyd.store.sqlite.guard import FileGuard
 from notifyd.store.sqlite.readers import Readers
-from notifyd.store.sqlite.schema import check_shape, migrate
+from notifyd.store.sqlite.schema import FORGET_STRAYS, check_shape, migrate
 from notifyd.store.sqlite.writer import Commit, GroupWriter, Limits, commit
 
 _log = logging.getLogger("notifyd.store")
@@ -81,7 +84,7 @@ class _Parts:
 
     path: Path
     lock: FileLock
-    db: Connection
+    db: Database
     guard: FileGuard
     readers: Readers
     lists: Readers
@@ -102,6 +105,7 @@ class SqliteStore:
         self._surveys = parts.surveys
         self._timeout = parts.timeout
         self._life = parts.life
+        self._aside = parts.db.aside
         self._writer = writer
         self._worker = worker
         self._clock = clock
@@ -123,10 +127,18 @@ class SqliteStore:
     ) -> list[Event]:
         del owner  # one process owns the file, so a lease needs no name
         unplanned = partial(event_steps.unplanned, life=self._life, now=now, limit=limit, size=size)
-        candidates = await self._read(unplanned)
         claim = partial(event_steps.claim_unplanned, life=self._life, now=now, until=until)
-        steps = (partial(claim, candidates=chunk) for chunk in _chunks(candidates))
-        return list(chain.from_iterable(await self._write_all(steps)))
+        return await self._claim(unplanned, claim)
+
+    async def _claim(self, look: Callable[[Database], list[int]], claim: Callable[..., list[T]]) -> list[T]:
+        """Claim what `look` finds; look again where all of that has been set aside."""
+        while True:
+            found = self._aside.found
+            candidates = await self._read(look)
+            steps = (partial(claim, candidates=chunk) for chunk in _chunks(candidates))
+            claimed = list(chain.from_iterable(await self._write_all(steps)))
+            if claimed or self._aside.found == found:
+                return claimed
 
     async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
         fix = partial(event_steps.fix_plans, life=self._life)
@@ -136,7 +148,7 @@ class SqliteStore:
     async def insert_deliveries(self, event: Event | None, deliveries: Sequence[Delivery]) -> frozenset[str]:
         return await self._writer.submit(lambda db: self._insert(db, event, deliveries))
 
-    def _insert(self, db: Connection, event: Event | None, rows: Sequence[Delivery]) -> frozenset[str]:
+    def _insert(self, db: Database, event: Event | None, rows: Sequence[Delivery]) -> frozenset[str]:
         inserted = delivery_steps.insert(db, self._life, rows)
         if event is not None:
             event_steps.finish(db, event)
@@ -160,14 +172,13 @@ class SqliteStore:
         horizon: Instant | None = None,
         size: int | None = None,
     ) -> list[Delivery]:
-        candidates = await self._read(
-            lambda db: delivery_steps.due(db, self._life, lane, now, limit, held, overdue_only, horizon, size)
-        )
+        def due(db: Database) -> list[int]:
+            return delivery_steps.due(db, self._life, lane, now, limit, held, overdue_only, horizon, size)
+
         claim = partial(
             delivery_steps.claim, life=self._life, owner=owner, now=now, until=until, horizon=horizon
         )
-        steps = (partial(claim, candidates=chunk) for chunk in _chunks(candidates))
-        return list(chain.from_iterable(await self._write_all(steps)))
+        return await self._claim(due, claim)
 
     async def renew_leases(
         self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
@@ -183,7 +194,7 @@ class SqliteStore:
     async def record(self, record: AttemptRecord) -> bool:
         return await self._writer.submit(lambda db: self._record(db, record))
 
-    def _record(self, db: Connection, record: AttemptRecord) -> bool:
+    def _record(self, db: Database, record: AttemptRecord) -> bool:
         if not delivery_steps.record(db, self._life, record):
             return False
         audit_steps.write(db, record.audit)
@@ -222,7 +233,7 @@ class SqliteStore:
     async def postpone(self, window: Window, closes_at: Instant) -> None:
         await self._change_window(lambda db: window_steps.postpone(db, window, closes_at))
 
-    async def _change_window(self, step: Callable[[Connection], int]) -> int:
+    async def _change_window(self, step: Callable[[Database], int]) -> int:
         """Repeat a step that changes some of a window's rows until there are no more; how many it was."""
         total = 0
         while True:
@@ -357,6 +368,13 @@ class SqliteStore:
     async def replace_message(self, delivery: Delivery, message: str) -> bool:
         return await self._writer.submit(lambda db: sealed_steps.replace(db, delivery, message))
 
+    async def set_aside(self, row: Event | Approval | Delivery, fault: str) -> bool:
+        return await self._read(lambda db: aside_steps.note(db, row, fault))
+
+    async def undecodable(self) -> list[SetAsideRow]:
+        await self._survey(aside_steps.look_again)
+        return self._aside.rows()
+
     async def openings(self) -> int | None:
         return self._life
 
@@ -387,17 +405,17 @@ class SqliteStore:
             self._guard.close()
             self._lock.release()
 
-    async def _read(self, query: Callable[[Connection], T]) -> T:
+    async def _read(self, query: Callable[[Database], T]) -> T:
         """A look-up that the way of an event, a decision or the approver's page waits for."""
         self._check_open()
         return await self._readers.run(query)
 
-    async def _list(self, query: Callable[[Connection], T]) -> T:
+    async def _list(self, query: Callable[[Database], T]) -> T:
         """A page of a list, which anybody with the scope may ask for as often as they like."""
         self._check_open()
         return await self._lists.run_within(self._timeout, query)
 
-    async def _survey(self, query: Callable[[Connection], T]) -> T:
+    async def _survey(self, query: Callable[[Database], T]) -> T:
         """Counts, retention and moving, which may take as long as there are rows."""
         self._check_open()
         return await self._surveys.run(query)
@@ -406,7 +424,7 @@ class SqliteStore:
         if self._closing is not None:
             raise StoreError(f"{self._path}: the store is closed")
 
-    async def _write_all(self, steps: Iterator[Callable[[Connection], T]]) -> list[T]:
+    async def _write_all(self, steps: Iterator[Callable[[Database], T]]) -> list[T]:
         """Hand in all the steps, and wait for every one of them even if one fails."""
         results = await asyncio.gather(*map(self._writer.submit, steps), return_exceptions=True)
         for result in results:
@@ -444,7 +462,7 @@ async def open_sqlite(
     worker = ThreadPoolExecutor(1, thread_name_prefix="store-write")
     limits = evolve(limits or Limits(), lock_timeout=timeout)
     try:
-        opening = partial(_open, Path(path), node, timeout, create)
+        opening = partial(_open, Path(path), node, timeout, create, SetAside(observer))
         parts = await asyncio.get_running_loop().run_in_executor(worker, opening)
     except BaseException:
         worker.shutdown(wait=False)
@@ -461,7 +479,7 @@ async def open_sqlite(
     return SqliteStore(parts, writer, worker, clock)
 
 
-def _open(named: Path, node: str, timeout: float, create: bool) -> _Parts:
+def _open(named: Path, node: str, timeout: float, create: bool, aside: SetAside) -> _Parts:
     path = named.resolve()
     with ExitStack() as undo:
         try:
@@ -469,7 +487,7 @@ def _open(named: Path, node: str, timeout: float, create: bool) -> _Parts:
             lock = FileLock(path, node)
             undo.callback(lock.release)
             ensure_file(path)
-            db = open_writer(path)
+            db = open_writer(path, aside)
             undo.callback(db.close)
             migrate(db, path)
             check_shape(db, path)
@@ -478,7 +496,7 @@ def _open(named: Path, node: str, timeout: float, create: bool) -> _Parts:
             life = _begin_life(db, path)
             guard = FileGuard(named, path)
             readers, lists, surveys = (
-                Readers(path, guard, name, count=_READERS, timeout=timeout)
+                Readers(path, guard, name, count=_READERS, timeout=timeout, aside=aside)
                 for name in ("read", "list", "survey")
             )
         except (OSError, Error) as error:
@@ -493,5 +511,7 @@ def _begin_life(db: Connection, path: Path) -> int:
         raise StoreUnusableError(
             f"{path}: lacks its row in store: another program has changed it, restore a backup"
         )
+    for statement in FORGET_STRAYS:
+        db.execute(statement)
     life: int = db.execute("SELECT life FROM store").fetchone()[0]
     return life

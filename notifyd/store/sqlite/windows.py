@@ -12,8 +12,9 @@ from typing import Any, Final
 import orjson
 
 from notifyd.model import Delivery, Instant
-from notifyd.store import WINDOW_AHEAD, Window
+from notifyd.store import WINDOW_AHEAD, CollectionName, Window
 from notifyd.store.sqlite import deliveries, rows
+from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.rows import sql
 
 AT_ONCE: Final = 256
@@ -21,20 +22,23 @@ AT_ONCE: Final = 256
 
 SPENT: Final = """
 SELECT created_at FROM deliveries WHERE tenant = ? AND budget = ? AND window IS NULL AND state <> 'folded'
-AND created_at > ? ORDER BY created_at DESC LIMIT ?
+AND created_at > ? AND typeof(created_at) = 'integer' ORDER BY created_at DESC LIMIT ?
 """
 DUE_WINDOWS: Final = """
-SELECT tenant, window, window_start, next_attempt_at, lane, channel, count(*)
+SELECT min(rowid), tenant, window, window_start, next_attempt_at, lane, channel, count(*)
 FROM deliveries WHERE rowid IN (
     SELECT rowid FROM deliveries INDEXED BY deliveries_closing
     WHERE window IS NOT NULL AND next_attempt_at <= :now
     UNION ALL
     SELECT rowid FROM deliveries INDEXED BY deliveries_closing
     WHERE window IS NOT NULL AND next_attempt_at > :ahead AND window_start > :ahead
-)
+) AND rowid NOT IN (SELECT value FROM json_each(:aside))
 GROUP BY tenant, window, window_start ORDER BY next_attempt_at LIMIT :limit
 """
-_HELD: Final = "WHERE tenant = :tenant AND window = :window AND window_start = :start"
+_HELD: Final = (
+    "WHERE tenant = :tenant AND window = :window AND window_start = :start"
+    " AND deliveries.rowid NOT IN (SELECT value FROM json_each(:aside))"
+)
 _AMONG: Final = "AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))"
 _SOME: Final = "WHERE rowid IN (SELECT rowid FROM deliveries INDEXED BY deliveries_window"
 _FOLD: Final = sql(
@@ -58,11 +62,7 @@ _POSTPONE: Final = sql(
     "AND next_attempt_at <> :closes_at LIMIT :limit)",
 )
 HELD: Final = sql(
-    "SELECT",
-    ", ".join((*rows.DELIVERY, "message")),
-    "FROM deliveries INDEXED BY deliveries_window JOIN messages ON messages.delivery = deliveries.rowid",
-    _HELD,
-    "ORDER BY deliveries.rowid LIMIT :limit",
+    rows.DELIVERIES.select_by("deliveries_window"), _HELD, "ORDER BY deliveries.rowid LIMIT :limit"
 )
 
 
@@ -70,32 +70,42 @@ def spent(db: Connection, tenant: str, budget: str, since: Instant, limit: int) 
     return [at for (at,) in db.execute(SPENT, (tenant, budget, since, limit))]
 
 
-def due(db: Connection, now: Instant, limit: int) -> list[Window]:
+def due(db: Database, now: Instant, limit: int) -> list[Window]:
+    """Each as its first row tells of it, which decodes."""
     terms = {"now": now, "ahead": now + WINDOW_AHEAD, "limit": limit}
-    return [Window(*row) for row in db.execute(DUE_WINDOWS, terms)]
+    while True:
+        aside = rows.set_aside(db, CollectionName.DELIVERIES)
+        found = db.execute(DUE_WINDOWS, {**terms, "aside": aside}).fetchall()
+        windows = [Window(*window) for first, *window in found if deliveries.by_rowid(db, first)]
+        if windows or not found:
+            return windows
 
 
-def held(db: Connection, window: Window, limit: int) -> list[Delivery]:
-    return [rows.delivery_of(row) for row in db.execute(HELD, _terms(window) | {"limit": limit})]
+def held(db: Database, window: Window, limit: int) -> list[Delivery]:
+    return rows.due(db, rows.DELIVERIES, HELD, {**_key(window), "limit": limit})
 
 
 def fold(
-    db: Connection, life: int, window: Window, digest: Delivery, ids: Collection[str] | None, now: Instant
+    db: Database, life: int, window: Window, digest: Delivery, ids: Collection[str] | None, now: Instant
 ) -> int:
     """Insert the digest, if it is not there, and mark the first `AT_ONCE` of the rows it stands for."""
     deliveries.insert(db, life, [digest])
     among = None if ids is None else orjson.dumps(list(ids)).decode()
-    terms = {**_terms(window), "digest": digest.id, "now": now, "ids": among}
+    terms = {**_terms(db, window), "digest": digest.id, "now": now, "ids": among}
     return db.execute(_FOLD, terms).rowcount
 
 
-def let_go(db: Connection, window: Window, now: Instant) -> int:
-    return db.execute(_LET_GO, {**_terms(window), "now": now}).rowcount
+def let_go(db: Database, window: Window, now: Instant) -> int:
+    return db.execute(_LET_GO, {**_terms(db, window), "now": now}).rowcount
 
 
-def postpone(db: Connection, window: Window, closes_at: Instant) -> int:
-    return db.execute(_POSTPONE, {**_terms(window), "closes_at": closes_at}).rowcount
+def postpone(db: Database, window: Window, closes_at: Instant) -> int:
+    return db.execute(_POSTPONE, {**_terms(db, window), "closes_at": closes_at}).rowcount
 
 
-def _terms(window: Window) -> dict[str, Any]:
-    return {"tenant": window.tenant, "window": window.key, "start": window.start, "limit": AT_ONCE}
+def _terms(db: Database, window: Window) -> dict[str, Any]:
+    return {**_key(window), "limit": AT_ONCE, "aside": rows.set_aside(db, CollectionName.DELIVERIES)}
+
+
+def _key(window: Window) -> dict[str, Any]:
+    return {"tenant": window.tenant, "window": window.key, "start": window.start}

@@ -23,12 +23,12 @@ from attrs import define, frozen
 
 from notifyd.errors import StoreError
 from notifyd.store import CommitObserver
-from notifyd.store.sqlite.files import STEP_CODES, primary_code, store_error
+from notifyd.store.sqlite.files import STEP_CODES, Database, primary_code, store_error
 from notifyd.store.sqlite.guard import FileGuard
 from notifyd.store.sqlite.wal import WalGauge
 
 T = TypeVar("T")
-Commit: TypeAlias = Callable[[sqlite3.Connection], object]
+Commit: TypeAlias = Callable[[Database], object]
 
 MIB: Final = 1024 * 1024
 _log = logging.getLogger("notifyd.store")
@@ -51,7 +51,7 @@ class Limits:
 
 @define(eq=False)
 class _Step(Generic[T]):
-    run: Callable[[sqlite3.Connection], T]
+    run: Callable[[Database], T]
     future: asyncio.Future[T]
     result: Any = None
     error: Exception | None = None
@@ -68,7 +68,10 @@ class _Step(Generic[T]):
 
 
 class _SpoiltError(Exception):
-    """A step failed after it had written something, so the transaction cannot be committed as it is."""
+    """A step failed after it had written something, so the transaction cannot be committed as it is.
+
+    Or it met text that is not UTF-8, and can go on from its start.
+    """
 
 
 def commit(db: sqlite3.Connection) -> None:
@@ -80,7 +83,7 @@ class GroupWriter:
 
     def __init__(
         self,
-        db: sqlite3.Connection,
+        db: Database,
         path: Path,
         guard: FileGuard,
         *,
@@ -108,7 +111,7 @@ class GroupWriter:
         self._checkpoint_wanted = False
         self._checkpoint_fault = ""
 
-    def submit(self, run: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+    def submit(self, run: Callable[[Database], T]) -> asyncio.Future[T]:
         """The future result of a step, which comes once it is durable.
 
         `run` may be called twice, the first call's writes undone. Its exception reaches this caller alone.
@@ -200,6 +203,8 @@ class GroupWriter:
         try:
             step.result = step.run(self._db)
         except Exception as error:
+            if isinstance(error, sqlite3.Error) and self._db.reads_on(error):
+                raise _SpoiltError from error
             self._blame(step, error)
             if self._db.total_changes != before:
                 raise _SpoiltError from error
