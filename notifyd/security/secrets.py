@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -71,6 +72,19 @@ _IDENTITY_KEY: Final = "identity-key"
 _HEADER: Final = {"alg": "dir", "enc": "A256GCM"}
 
 
+def _registry() -> jwe.JWERegistry:
+    """What is opened: of any size, for all that comes from outside is bounded where it comes in.
+
+    By itself the library opens nothing above 64 KiB, which a message about a large event is when it is read back.
+    """
+    registry = jwe.JWERegistry(algorithms=list(_HEADER.values()))
+    registry.max_ciphertext_length = sys.maxsize
+    return registry
+
+
+_REGISTRY: Final = _registry()
+
+
 def encrypt(key: bytes, plaintext: bytes, kid: str = "") -> str:
     """A compact JWE (RFC 7516), `dir` with `A256GCM`, under 32 bytes of key. `kid` goes into the header.
 
@@ -99,7 +113,7 @@ def _base64url(data: bytes) -> bytes:
 def decrypt(key: bytes, token: str) -> bytes:
     """The plaintext of a compact JWE made by `encrypt`. Raises `SealError`."""
     try:
-        opened = jwe.decrypt_compact(token, OctKey.import_key(key), algorithms=list(_HEADER.values()))
+        opened = jwe.decrypt_compact(token, OctKey.import_key(key), registry=_REGISTRY)
         return opened.plaintext or b""
     except (JoseError, ValueError) as error:
         raise SealError("the sealed value does not open under this key") from error

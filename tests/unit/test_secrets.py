@@ -103,6 +103,12 @@ def test_what_is_sealed_opens_to_the_same_bytes(plaintext: bytes) -> None:
     assert keyring.open("message", keyring.seal("message", plaintext)) == plaintext
 
 
+def test_what_is_sealed_opens_however_large_it_is() -> None:
+    keyring = Keyring([OLD])
+    large = b"x" * 1_000_000
+    assert keyring.open("message", keyring.seal("message", large)) == large
+
+
 def test_sealing_twice_gives_two_tokens() -> None:
     keyring = Keyring([OLD])
     assert keyring.seal("message", b"hello") != keyring.seal("message", b"hello")
