@@ -223,6 +223,8 @@ async def test_a_row_that_a_step_can_do_nothing_with_is_passed_over_for_a_while_
     assert [one.key for one in await store.claim_unplanned(NODE, LATER, LATER + HOUR, 10)] != ["e1"]
     assert len([line for line in caplog.messages if line.endswith("is odd")]) == 3
     assert await store.delivery(TENANT, "odd")  # reading it is not what goes wrong
+    listed, _ = await store.deliveries(TENANT, DeliveryFilter(), Page())
+    assert {row.id for row in listed} == {"odd", "good"}
     assert len(await store.undecodable()) == 3
     monkeypatch.setattr("notifyd.store.aside.AGAIN", 0)
     assert await store.undecodable() == []

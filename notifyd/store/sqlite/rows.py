@@ -365,14 +365,14 @@ def names(db: Database, kind: Kind[Any], query: str, *terms: str) -> Iterator[st
     It takes `terms`, the name that it is to go on after, and a JSON array of the rows to pass over. A row whose
     name is no text is set aside.
     """
-    name, others = "", passed_over(db, kind.table)
-    while (found := db.execute(query, (*terms, name, others)).fetchone()) is not None:
+    name, nameless = "", list[int]()
+    while (found := db.execute(query, (*terms, name, dump(nameless))).fetchone()) is not None:
         if type(found[1]) is str:
             name = found[1]
             yield name
         else:
             some(db, kind, db.execute(kind.by_number, (found[0],)))
-            others = passed_over(db, kind.table)
+            nameless.append(found[0])
 
 
 def passed_over(db: Database, table: str) -> str:
