@@ -26,6 +26,7 @@ from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import connect
 from notifyd.store.mongo.schema import INDEXES, MIGRATIONS, Index, create_indexes, migrate
 from notifyd.store.open import check_url, open_store
+from tests.e2e.databases import Database
 from tests.mongodb import MongoServer, secantus
 from tests.ports import free_port
 from tests.store.makers import (
@@ -200,9 +201,11 @@ async def test_a_database_of_a_newer_notifyd_is_refused(mongo_server: MongoServe
     await (await opened(url)).aclose()
     connection = await connect(url, StoreDriver.PYMONGO, timeout=20)
     await connection.collection("schema").update_one({"_id": "schema"}, {"$set": {"version": 99}})
-    await connection.aclose()
+    before = Database(url).content()
     with pytest.raises(StoreUnusableError, match=r"newer notifyd \(schema 99;"):
         await opened(url)
+    assert Database(url).content() == before, "nothing is written"
+    await connection.aclose()
 
 
 async def test_each_migration_runs_once_and_one_that_broke_off_runs_again(mongo_server: MongoServer) -> None:

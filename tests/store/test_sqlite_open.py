@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -299,6 +300,26 @@ async def test_a_file_of_a_newer_notifyd_is_refused_and_left_alone(tmp_path: Pat
         f"{path}: written by a newer notifyd (schema 999; this one knows {len(MIGRATIONS)})"
     )
     assert schema_of(path)[0] == 999
+
+
+def contents(path: Path) -> list[bytes]:
+    """Of the database and its log."""
+    return [path.read_bytes(), path.with_name(f"{path.name}-wal").read_bytes()]
+
+
+async def test_a_file_that_a_newer_notifyd_left_with_its_log_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    there, copy = tmp_path / "there.db", tmp_path / "notifyd.db"
+    store = await opened(there)
+    await store._writer.submit(lambda db: db.execute("PRAGMA user_version = 999").fetchone())
+    for suffix in ("", "-wal"):  # as after a power failure
+        shutil.copy(f"{there}{suffix}", f"{copy}{suffix}")
+    await store.aclose()
+    before = contents(copy)
+    assert all(before)
+    assert "newer notifyd" in await refused(copy)
+    assert contents(copy) == before
 
 
 async def test_another_program_s_database_is_refused_and_left_alone(tmp_path: Path) -> None:

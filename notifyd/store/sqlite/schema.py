@@ -7,6 +7,8 @@ the tree that is searched. What changes often lives apart from what is written o
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from sqlite3 import Connection, Error, connect
 from typing import Final
 from zlib import crc32
@@ -246,18 +248,19 @@ FORGET_STRAYS: Final = (
 """Remove the parts of rows that are not there: a row that comes would be given them by its number."""
 
 
+def check_version(path: Path) -> None:
+    """Raises as `migrate` does, before anything is written: opened to write, the file would take up its log."""
+    with closing(connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+        _version(db, path, len(MIGRATIONS))
+
+
 def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIONS) -> None:
     """Bring the file to the newest schema, each step in a transaction of its own.
 
     Raises `StoreUnusableError` for a file that a newer notifyd wrote, or that is another program's.
     """
     db.create_function("key_hash", 1, _key_hash, deterministic=True)
-    version = _version(db, path)
-    if version > len(migrations):
-        raise StoreUnusableError(
-            f"{path}: written by a newer notifyd (schema {version}; this one knows {len(migrations)}): "
-            "install that version, or restore a backup"
-        )
+    version = _version(db, path, len(migrations))
     for number, script in enumerate(migrations[version:], start=version + 1):
         _step(db, number, script)
 
@@ -286,12 +289,18 @@ def _key_hash(key: str) -> int:
         return crc32(key.encode()) << 16
 
 
-def _version(db: Connection, path: object) -> int:
+def _version(db: Connection, path: object, known: int) -> int:
+    """The schema's. Raises `StoreUnusableError` for one above `known`, and for another program's file."""
     version: int = db.execute("PRAGMA user_version").fetchone()[0]
     (owner,) = db.execute("PRAGMA application_id").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if tables and owner != APPLICATION_ID:
         raise StoreUnusableError(f"{path}: an SQLite database, but not one of notifyd's")
+    if version > known:
+        raise StoreUnusableError(
+            f"{path}: written by a newer notifyd (schema {version}; this one knows {known}): "
+            "install that version, or restore a backup"
+        )
     return version
 
 

@@ -64,7 +64,7 @@ from notifyd.store.sqlite import windows as window_steps
 from notifyd.store.sqlite.files import Database, FileLock, ensure_file, needs_file, open_writer, store_error
 from notifyd.store.sqlite.guard import FileGuard
 from notifyd.store.sqlite.readers import Readers
-from notifyd.store.sqlite.schema import FORGET_STRAYS, check_shape, migrate
+from notifyd.store.sqlite.schema import FORGET_STRAYS, check_shape, check_version, migrate
 from notifyd.store.sqlite.writer import Commit, GroupWriter, Limits, commit
 
 _log = logging.getLogger("notifyd.store")
@@ -487,6 +487,7 @@ def _open(named: Path, node: str, timeout: float, create: bool, aside: SetAside)
             lock = FileLock(path, node)
             undo.callback(lock.release)
             ensure_file(path)
+            check_version(path)
             db = open_writer(path, aside)
             undo.callback(db.close)
             migrate(db, path)
