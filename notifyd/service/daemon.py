@@ -10,6 +10,8 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -23,6 +25,7 @@ from notifyd.registry.discovery import Discovered, discover
 from notifyd.registry.registry import Registry
 from notifyd.service.app import App, running
 from notifyd.service.logs import Redaction, logging_to
+from notifyd.service.signals import signals_heard
 from notifyd.service.systemd import Notifier, inherited_socket
 from notifyd.service.threads import still_running
 
@@ -36,6 +39,8 @@ _LAST_WORDS: Final = 0.5
 
 _TELLING: Final = 2.0
 """Seconds in which the fault of a start is told."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
@@ -95,6 +100,7 @@ class Daemon:
         self._redaction = redaction
         self._notifier = notifier
         self._stop = asyncio.Event()
+        self._stopping = False
         self._reload = asyncio.Event()
         self._code = 0
         self._threads = frozenset(threading.enumerate())
@@ -105,10 +111,10 @@ class Daemon:
 
     async def run(self, *, abandon_sealed: bool = False) -> int:
         """The exit code. Raises as `serve` does."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        with signals_heard(_SIGNALS, partial(self._on_signal, asyncio.get_running_loop())):
+            return await self._run(abandon_sealed=abandon_sealed)
+
+    async def _run(self, *, abandon_sealed: bool) -> int:
         settings, discovered = self._load()
         listener = _listener(settings)
         log.info("notifyd %s starts with %s", __version__, self._path)
@@ -160,17 +166,26 @@ class Daemon:
             await asyncio.gather(*helpers, return_exceptions=True)
         self._notifier.stopping("Finishing the attempts under way")
 
-    def _on_signal(self, number: signal.Signals) -> None:
-        if not self._stop.is_set():
+    def _on_signal(self, loop: asyncio.AbstractEventLoop, number: signal.Signals) -> None:
+        """On a thread: what the loop has to do it is told, and may never come to."""
+        if number is signal.SIGHUP:
+            loop.call_soon_threadsafe(self._reload.set)
+        elif not self._stopping:
             log.info("stopping on %s", number.name)
-            self._begin_stop(0)
+            self._set_deadline()
+            loop.call_soon_threadsafe(self._begin_stop, 0)
         elif number is signal.SIGINT:
             _end_now(_INTERRUPTED)
 
     def _begin_stop(self, code: int) -> None:
         self._code = max(code, self._code)
-        if not self._stop.is_set():
-            self._stop.set()
+        self._set_deadline()
+        self._stop.set()
+
+    def _set_deadline(self) -> None:
+        """From the first word of a stop on, whoever gives it."""
+        self._stopping = True
+        with suppress(RuntimeError):  # it runs already
             self._deadline.start()
 
     # -- reload -------------------------------------------------------------------------------------------
