@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -56,11 +56,8 @@ class _Entry:
 class SetAside:
     """Used by the threads of a store. `found` counts how often a row was found not to decode."""
 
-    def __init__(
-        self, observer: CommitObserver | None = None, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, observer: CommitObserver | None = None) -> None:
         self._observer = observer
-        self._monotonic = monotonic
         self._entries: dict[str, dict[str, _Entry]] = {table: {} for table in KEYS}
         self._lock = threading.Lock()
         self.found = 0
@@ -82,7 +79,7 @@ class SetAside:
         with self._lock:
             self.found += 1
             fresh = row.place not in entries
-            entries[row.place] = _Entry(row, place, self._monotonic(), noted)
+            entries[row.place] = _Entry(row, place, time.monotonic(), noted)
             self._tell(table)
         if fresh:
             log.error("set aside: %s", row)
@@ -123,20 +120,20 @@ class SetAside:
 
     def untried(self, table: str, limit: int) -> list[Any]:
         """Those of them that have not been tried for a while, up to `limit`, the longest ago first."""
-        since = self._monotonic() - AGAIN
+        since = time.monotonic() - AGAIN
         with self._lock:
             found = [one for one in self._entries[table].values() if one.tried <= since]
         return [one.place for one in sorted(found, key=lambda one: one.tried)[:limit]]
 
     def passed_over(self, table: str) -> list[Any]:
         """Those of them that are not to be tried again yet."""
-        since = self._monotonic() - AGAIN
+        since = time.monotonic() - AGAIN
         with self._lock:
             return [one.place for one in self._entries[table].values() if one.tried > since]
 
     def lapse(self) -> None:
         """Forget what steps have noted and not noted again: they have got on with it."""
-        since = self._monotonic() - 3 * AGAIN
+        since = time.monotonic() - 3 * AGAIN
         for table, entries in self._entries.items():
             with self._lock:
                 lapsed = [one.place for one in entries.values() if one.noted and one.tried < since]
