@@ -160,10 +160,20 @@ class Principal:
 
 
 @frozen
+class Group:
+    """So many distinct holders of a grant must approve, each of whom counts in one group only."""
+
+    name: str
+    grant: str
+    required: int
+
+
+@frozen
 class Decision:
     """One actor's recorded decision. `answer` is the response body, repeated byte for byte.
 
-    `message_id` is the `webhook-id` of the signed request that it came in, "" where none was signed.
+    `message_id` is the `webhook-id` of the signed request that it came in, "" where none was signed. `groups` are
+    the names of those whose grant the actor held then.
     """
 
     decision_hash: str
@@ -178,6 +188,7 @@ class Decision:
     correlation_id: str
     answer: str
     message_id: str = ""
+    groups: tuple[str, ...] = ()
 
 
 class EffectKind(StrEnum):
@@ -250,6 +261,7 @@ class Approval:
     effects: tuple[Effect, ...] = ()
     owner: str = ""  # the client whose event made it; "" in what was written before this was kept
     heard_again_at: Instant = 0  # the occurredAt of the newest request that came for the plan of this round
+    groups: tuple[Group, ...] = ()  # what they require together is part of `required_approvals`
 
     @property
     def key(self) -> ApprovalKey:
@@ -264,11 +276,6 @@ class Approval:
     def requested(self) -> bool:
         """Has a request come? An Updated may have been first, and then nobody was ever asked."""
         return self.callback_url is not None
-
-    @property
-    def received(self) -> int:
-        """How many distinct actors have approved in this round."""
-        return len({d.actor for d in self.decisions if d.choice is Choice.APPROVED})
 
     @property
     def heard_at(self) -> Instant:

@@ -58,6 +58,11 @@ public sealed record PackApprovalRequested : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? RequiredApprovals { get; init; }
 
+    /// <summary>Groups of which so many distinct people have to approve, each counting in one group; at most 20, each with a name of its own, for at most 100 people together. Whoever holds no group's grant does not decide. `requiredApprovals` is then the least number in all.</summary>
+    [JsonPropertyName("approvalGroups")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ApprovalGroup>? ApprovalGroups { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -112,6 +117,22 @@ public sealed record Tenant
     [JsonPropertyName("project")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Project { get; init; }
+}
+
+/// <summary>So many distinct people who hold a grant must approve; one person counts in one group only.</summary>
+public sealed record ApprovalGroup
+{
+    /// <summary>What readers are shown.</summary>
+    [JsonPropertyName("name")]
+    public required string Name { get; init; }
+
+    /// <summary>Held by whoever counts in the group.</summary>
+    [JsonPropertyName("grant")]
+    public required string Grant { get; init; }
+
+    /// <summary>How many people.</summary>
+    [JsonPropertyName("required")]
+    public required long Required { get; init; }
 }
 
 /// <summary>One step of the plan that waits.</summary>
@@ -227,6 +248,11 @@ public sealed record PackApprovalUpdated : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? RequiredApprovals { get; init; }
 
+    /// <summary>Groups of which so many distinct people have to approve, each counting in one group; at most 20, each with a name of its own, for at most 100 people together. Whoever holds no group's grant does not decide. `requiredApprovals` is then the least number in all.</summary>
+    [JsonPropertyName("approvalGroups")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ApprovalGroup>? ApprovalGroups { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -335,6 +361,11 @@ public sealed record PackPolicyHold : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? RequiredApprovals { get; init; }
 
+    /// <summary>Groups of which so many distinct people have to approve, each counting in one group; at most 20, each with a name of its own, for at most 100 people together. Whoever holds no group's grant does not decide. `requiredApprovals` is then the least number in all.</summary>
+    [JsonPropertyName("approvalGroups")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ApprovalGroup>? ApprovalGroups { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -423,6 +454,11 @@ public sealed record PackPolicyReleased : IPackEvent
     [JsonPropertyName("requiredApprovals")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public long? RequiredApprovals { get; init; }
+
+    /// <summary>Groups of which so many distinct people have to approve, each counting in one group; at most 20, each with a name of its own, for at most 100 people together. Whoever holds no group's grant does not decide. `requiredApprovals` is then the least number in all.</summary>
+    [JsonPropertyName("approvalGroups")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ApprovalGroup>? ApprovalGroups { get; init; }
 
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
@@ -707,7 +743,7 @@ public sealed record Decided
     public required DateTimeOffset DecidedAt { get; init; }
 }
 
-/// <summary>How many approvals are required, and how many distinct actors have approved.</summary>
+/// <summary>How many approvals are required, and how many distinct actors have approved. `groups` is there where the request has `approvalGroups`. What they have no room for does not count.</summary>
 public sealed record Progress
 {
     [JsonPropertyName("required")]
@@ -715,6 +751,26 @@ public sealed record Progress
 
     [JsonPropertyName("received")]
     public required long Received { get; init; }
+
+    [JsonPropertyName("groups")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<GroupProgress>? Groups { get; init; }
+}
+
+/// <summary>How many approvals a group requires, and who counts in it.</summary>
+public sealed record GroupProgress
+{
+    [JsonPropertyName("name")]
+    public required string Name { get; init; }
+
+    [JsonPropertyName("required")]
+    public required long Required { get; init; }
+
+    [JsonPropertyName("received")]
+    public required long Received { get; init; }
+
+    [JsonPropertyName("actors")]
+    public required IReadOnlyList<string> Actors { get; init; }
 }
 
 /// <summary>How the callback stands, and the resume token, sealed for the client that posted the request.</summary>
@@ -755,7 +811,7 @@ public sealed record DecisionCallback
     public required DecisionData Data { get; init; }
 }
 
-/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired.</summary>
+/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`.</summary>
 public sealed record DecisionData
 {
     [JsonPropertyName("tenant")]
@@ -796,6 +852,10 @@ public sealed record DecisionData
     /// <summary>The request's `resume.token`.</summary>
     [JsonPropertyName("resumeToken")]
     public required string ResumeToken { get; init; }
+
+    [JsonPropertyName("groups")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<GroupProgress>? Groups { get; init; }
 }
 
 /// <summary>How an approval ended that owes the one who asked a callback.</summary>
@@ -875,7 +935,7 @@ public sealed record Approval
     public required string CorrelationId { get; init; }
 }
 
-/// <summary>One actor's decision, as it is kept with the approval.</summary>
+/// <summary>One actor's decision, as it is kept with the approval. `groups` are those that the actor may count in.</summary>
 public sealed record RecordedDecision
 {
     [JsonPropertyName("decision")]
@@ -899,6 +959,9 @@ public sealed record RecordedDecision
     /// <summary>The way it came in.</summary>
     [JsonPropertyName("via")]
     public required Via Via { get; init; }
+
+    [JsonPropertyName("groups")]
+    public required IReadOnlyList<string> Groups { get; init; }
 }
 
 /// <summary>The way a decision came in.</summary>

@@ -20,6 +20,7 @@ type PackApprovalRequested struct {
 	PackID            *string           `json:"packId,omitempty"`
 	RequiredGrants    []string          `json:"requiredGrants,omitempty"`
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
+	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -37,6 +38,14 @@ const PackApprovalRequestedType = "PackApprovalRequested"
 type Tenant struct {
 	ID      string  `json:"id"`
 	Project *string `json:"project,omitempty"`
+}
+
+// ApprovalGroup: So many distinct people who hold a grant must approve; one person counts in one group
+// only.
+type ApprovalGroup struct {
+	Name     string `json:"name"`
+	Grant    string `json:"grant"`
+	Required int64  `json:"required"`
 }
 
 // Step: One step of the plan that waits.
@@ -78,6 +87,7 @@ type PackApprovalUpdated struct {
 	PackID            *string           `json:"packId,omitempty"`
 	RequiredGrants    []string          `json:"requiredGrants,omitempty"`
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
+	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -115,6 +125,7 @@ type PackPolicyHold struct {
 	PackID            *string           `json:"packId,omitempty"`
 	RequiredGrants    []string          `json:"requiredGrants,omitempty"`
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
+	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -140,6 +151,7 @@ type PackPolicyReleased struct {
 	PackID            *string           `json:"packId,omitempty"`
 	RequiredGrants    []string          `json:"requiredGrants,omitempty"`
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
+	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -269,9 +281,20 @@ type Decided struct {
 }
 
 // Progress: How many approvals are required, and how many distinct actors have approved.
+//
+// `groups` is there where the request has `approvalGroups`. What they have no room for does not count.
 type Progress struct {
-	Required int64 `json:"required"`
-	Received int64 `json:"received"`
+	Required int64           `json:"required"`
+	Received int64           `json:"received"`
+	Groups   []GroupProgress `json:"groups,omitempty"`
+}
+
+// GroupProgress: How many approvals a group requires, and who counts in it.
+type GroupProgress struct {
+	Name     string   `json:"name"`
+	Required int64    `json:"required"`
+	Received int64    `json:"received"`
+	Actors   []string `json:"actors"`
 }
 
 // AckResume: How the callback stands, and the resume token, sealed for the client that posted the
@@ -305,18 +328,21 @@ const DecisionCallbackType = "pack.approval.decided"
 
 // DecisionData: How the approval ended. `actors` are all who decided so in its round: nobody, where it
 // expired.
+//
+// `groups` is there where the request has `approvalGroups`.
 type DecisionData struct {
-	Tenant        string    `json:"tenant"`
-	RunID         string    `json:"runId"`
-	ApprovalID    string    `json:"approvalId"`
-	PlanHash      string    `json:"planHash"`
-	Decision      End       `json:"decision"`
-	DecisionHash  string    `json:"decisionHash"`
-	Actors        []string  `json:"actors"`
-	Comment       string    `json:"comment"`
-	DecidedAt     time.Time `json:"decidedAt"`
-	CorrelationID string    `json:"correlationId"`
-	ResumeToken   string    `json:"resumeToken"`
+	Tenant        string          `json:"tenant"`
+	RunID         string          `json:"runId"`
+	ApprovalID    string          `json:"approvalId"`
+	PlanHash      string          `json:"planHash"`
+	Decision      End             `json:"decision"`
+	DecisionHash  string          `json:"decisionHash"`
+	Actors        []string        `json:"actors"`
+	Comment       string          `json:"comment"`
+	DecidedAt     time.Time       `json:"decidedAt"`
+	CorrelationID string          `json:"correlationId"`
+	ResumeToken   string          `json:"resumeToken"`
+	Groups        []GroupProgress `json:"groups,omitempty"`
 }
 
 // End: How an approval ended that owes the one who asked a callback.
@@ -352,7 +378,8 @@ type Approval struct {
 	CorrelationID  string             `json:"correlationId"`
 }
 
-// RecordedDecision: One actor's decision, as it is kept with the approval.
+// RecordedDecision: One actor's decision, as it is kept with the approval. `groups` are those that the
+// actor may count in.
 type RecordedDecision struct {
 	Decision     Decision  `json:"decision"`
 	Actor        string    `json:"actor"`
@@ -361,6 +388,7 @@ type RecordedDecision struct {
 	DecisionHash string    `json:"decisionHash"`
 	Round        int64     `json:"round"`
 	Via          Via       `json:"via"`
+	Groups       []string  `json:"groups"`
 }
 
 // Via: The way a decision came in.

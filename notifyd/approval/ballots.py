@@ -8,7 +8,8 @@ from typing import TypeAlias
 from attrs import evolve, frozen
 
 from notifyd.approval.effects import decision_hash, expiry_hash, owing, owing_callback, owing_expiry_notice
-from notifyd.approval.notices import NOTIFYD, own_audit, own_event, progress
+from notifyd.approval.notices import NOTIFYD, own_audit, own_event
+from notifyd.approval.quorum import progress, reached
 from notifyd.errors import (
     AlreadyDecidedError,
     AlreadyVotedError,
@@ -98,11 +99,26 @@ def _repeats(approval: Approval, recorded: Decision, ballot: Ballot) -> bool:
     return asked_for or (ballot.message_id != "" and same_request)
 
 
-def check_grants(approval: Approval, grants: frozenset[str]) -> None:
-    """Raises `GrantMissingError`, naming what is missing."""
+def grant_fault(approval: Approval, grants: frozenset[str]) -> str:
+    """Which grants the holder of `grants` lacks to decide, "" where none."""
     missing = [g for g in approval.required_grants if g not in grants]
     if missing:
-        raise GrantMissingError(f"this approval also requires the grants {', '.join(missing)}")
+        return f"this approval also requires the grants {', '.join(missing)}"
+    if approval.groups and not _groups_of(approval, grants):
+        accepted = dict.fromkeys(group.grant for group in approval.groups)
+        return f"this approval requires the grant of one of its groups: {', '.join(accepted)}"
+    return ""
+
+
+def _groups_of(approval: Approval, grants: frozenset[str]) -> tuple[str, ...]:
+    """The groups that the holder of `grants` may count in."""
+    return tuple(group.name for group in approval.groups if group.grant in grants)
+
+
+def check_grants(approval: Approval, grants: frozenset[str]) -> None:
+    """Raises `GrantMissingError`, naming what is missing."""
+    if fault := grant_fault(approval, grants):
+        raise GrantMissingError(fault)
 
 
 def is_requester(approval: Approval, actor: str, canonical: Canonical) -> bool:
@@ -157,6 +173,7 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
         correlation_id=ballot.correlation_id,
         answer="",
         message_id=ballot.message_id,
+        groups=_groups_of(approval, ballot.grants),
     )
     counted = evolve(approval, version=approval.version + 1, decisions=(*approval.decisions, decision))
     status = _status(counted, ballot.choice)
@@ -169,7 +186,7 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
 def _status(counted: Approval, last: Choice) -> Status:
     if last is Choice.REJECTED:
         return Status.REJECTED
-    return Status.APPROVED if counted.received >= counted.required_approvals else Status.PENDING
+    return Status.APPROVED if reached(counted) else Status.PENDING
 
 
 def _owing_decision(approval: Approval, decision: Decision) -> Approval:

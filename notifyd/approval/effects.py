@@ -7,7 +7,8 @@ from typing import Final
 
 from attrs import asdict, evolve
 
-from notifyd.approval.notices import NOTIFYD, own_audit, own_event, progress
+from notifyd.approval.notices import NOTIFYD, own_audit, own_event
+from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
 from notifyd.model import (
     Approval,

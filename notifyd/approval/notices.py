@@ -14,10 +14,6 @@ NOTIFYD: Final = "notifyd"
 """The client and actor of what the daemon does by itself."""
 
 
-def progress(approval: Approval) -> dict[str, int]:
-    return {"required": approval.required_approvals, "received": approval.received}
-
-
 def over(request: str, body: str) -> str:
     """A later event's body over the members of the request that it is about: its own come first.
 

@@ -16,6 +16,7 @@ from notifyd.model import (
     AuditRecord,
     Decision,
     Event,
+    Group,
     Instant,
     Outcome,
     Status,
@@ -42,6 +43,7 @@ class Request:
     expires_at: Instant
     callback_url: str
     sealed_token: str
+    groups: tuple[Group, ...] = ()
 
 
 @frozen
@@ -116,6 +118,7 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
         ended_by=NOTIFYD if stillborn else None,
         effects=before.effects if before else (),
         owner=before.belongs_to if before and asked else event.client,
+        groups=request.groups,
     )
     if stillborn:
         approval = _over_at_once(approval, now, asked=asked)

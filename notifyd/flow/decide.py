@@ -18,7 +18,7 @@ from notifyd.approval.ballots import (
     earlier_answer,
     may_repeat_superseded,
 )
-from notifyd.approval.notices import progress
+from notifyd.approval.quorum import progress
 from notifyd.config.settings import ResumeTokenMode
 from notifyd.errors import NotFoundError, StoreError
 from notifyd.flow.queues import EffectQueue

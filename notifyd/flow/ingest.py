@@ -30,6 +30,7 @@ from notifyd.model import (
     ApprovalKey,
     Clock,
     Event,
+    Group,
     IncidentKey,
     Instant,
     Outcome,
@@ -52,6 +53,7 @@ from notifyd.wire.events import (
     PackPolicyHold,
     PackPolicyReleased,
 )
+from notifyd.wire.meaning import faults_together
 
 _ENDS: Final = frozenset({Outcome.ENDED, Outcome.EXPIRED})
 
@@ -110,7 +112,7 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
-        _check_names(event)
+        _check_members(event)
         _check_callback(event, registry)
         content = canonical(document)
         _check_token(event, content)
@@ -287,10 +289,11 @@ def _check_callback(event: PackEvent, registry: Registry) -> None:
         raise InvalidError([Fault("/resume/callbackUrl", fault)])
 
 
-def _check_names(event: PackEvent) -> None:
-    """Whoever asks or decides is compared with others by name."""
+def _check_members(event: PackEvent) -> None:
+    """Whoever asks or decides is compared with others by name, and some members depend on one another."""
     given = {"/requestedBy": event.requested_by, "/decidedBy": getattr(event, "decided_by", None)}
     faults = [Fault(at, fault) for at, name in given.items() if name and (fault := name_fault(name))]
+    faults += faults_together(event)
     if faults:
         raise InvalidError(faults)
 
@@ -310,6 +313,7 @@ def _check_token(event: PackEvent, content: bytes) -> None:
         "/planHash": event.plan_hash,
         "/requestedBy": event.requested_by or "",
         "/requiredGrants": " ".join(event.required_grants),
+        "/approvalGroups": " ".join(f"{group.name} {group.grant}" for group in event.approval_groups),
         "/policy/id": event.policy.id if event.policy else "",
         "/decidedBy": getattr(event, "decided_by", ""),
         "/resume/callbackUrl": url + " " + unquote(url),
@@ -463,12 +467,14 @@ def _subject(
 
 def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Request:
     requested_by = event.requested_by or f"client:{row.client}"
+    groups = tuple(Group(group.name, group.grant, group.required) for group in event.approval_groups)
     return Request(
         plan_hash=event.plan_hash,
         required_grants=event.required_grants,
-        required_approvals=event.required_approvals,
+        required_approvals=max(event.required_approvals, sum(group.required for group in groups)),
         requested_by=registry.actors.canonical(requested_by),
         expires_at=_expiry(event, registry),
         callback_url=event.resume.callback_url,
         sealed_token=resume_token.keep(registry.keyring, event.resume.token),
+        groups=groups,
     )

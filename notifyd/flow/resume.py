@@ -14,7 +14,8 @@ import orjson
 from attrs import evolve
 
 from notifyd.approval.effects import bury, owed_row, put_off, revive
-from notifyd.approval.notices import own_event, progress
+from notifyd.approval.notices import own_event
+from notifyd.approval.quorum import progress
 from notifyd.errors import NotFoundError, NotifydError, Reason, StoreError, UndecodableRowError
 from notifyd.flow.lane import retry_delay
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
@@ -261,7 +262,12 @@ def callback_message(approval: Approval, effect: Effect, registry: Registry) -> 
     ended_at, end = _end(approval, effect.data["decisionHash"])
     token = resume_token.reveal(registry.keyring, approval.sealed_token or "")
     about = {"tenant": approval.tenant, "runId": approval.run_id, "approvalId": approval.approval_id}
-    data = about | end | {"decidedAt": rfc3339(ended_at), "correlationId": approval.correlation_id}
+    data = (
+        about
+        | end
+        | _groups(approval)
+        | {"decidedAt": rfc3339(ended_at), "correlationId": approval.correlation_id}
+    )
     body = {
         "type": "pack.approval.decided",
         "timestamp": rfc3339(ended_at),
@@ -297,6 +303,12 @@ def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any
 def _actors(approval: Approval, decision: Decision) -> list[str]:
     """Who decided so, in order."""
     return list(dict.fromkeys(d.actor for d in approval.decisions if d.choice is decision.choice))
+
+
+def _groups(approval: Approval) -> dict[str, Any]:
+    """Who counted in which group; nothing where it has none."""
+    counted = progress(approval)
+    return {"groups": counted["groups"]} if "groups" in counted else {}
 
 
 def _callback_delivery(

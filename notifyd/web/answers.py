@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from notifyd.approval.notices import progress
+from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
 from notifyd.model import Approval, Attempt, AuditRecord, Decision, Delivery, Instant, State
 from notifyd.registry.registry import Registry
@@ -67,6 +67,7 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
         "decisionHash": decision.decision_hash,
         "round": decision.round,
         "via": decision.via.value,
+        "groups": decision.groups,
     }
 
 

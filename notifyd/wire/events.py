@@ -24,6 +24,12 @@ from notifyd.wire.records import Check, between, choice, expected, listed, match
 MAX_BATCH: Final = 100
 """How many CloudEvents one batch may hold."""
 
+MAX_APPROVALS: Final = 100
+"""How many people an approval may require."""
+
+MAX_GROUPS: Final = 20
+"""How many groups an approval may require people of."""
+
 # --- members -----------------------------------------------------------------------------------------------
 
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
@@ -58,7 +64,10 @@ Text: TypeAlias = Annotated[str, Check(_text, {"type": "string", "minLength": 1}
 Time: TypeAlias = Annotated[
     Instant, Check(_instant, {"type": "string", "format": "date-time", "pattern": f"^{codec.RFC3339}$"})
 ]
-Count: TypeAlias = Annotated[int, between(1, 100)]
+Count: TypeAlias = Annotated[int, between(1, MAX_APPROVALS)]
+GroupName: TypeAlias = Annotated[
+    str, matching(r"[^\x00-\x1f\x7f]{1,100}", "1 to 100 characters, none of them a control character")
+]
 Round: TypeAlias = Annotated[int, between(1, 2**31 - 1)]
 EndStatus: TypeAlias = Annotated[Status, choice(s for s in Status if s.ended)]
 Decision: TypeAlias = Annotated[Choice, choice(Choice)]
@@ -112,6 +121,15 @@ class Resume:
     token: Secret
 
 
+@frozen
+class ApprovalGroup:
+    """So many distinct people who hold a grant must approve; one person counts in one group only."""
+
+    name: GroupName
+    grant: Text
+    required: Count
+
+
 # --- Task Runner's events ----------------------------------------------------------------------------------
 
 
@@ -129,6 +147,7 @@ class PackEvent:
     pack_id: PackId | None = None
     required_grants: tuple[Text, ...] = ()
     required_approvals: Count = 1
+    approval_groups: tuple[ApprovalGroup, ...] = ()
     steps: tuple[Step, ...] = ()
     requested_by: Text | None = None
     expires_at: Time | None = None

@@ -47,11 +47,25 @@ class AcceptedBatch:
 
 
 @frozen
+class GroupProgress:
+    """How many approvals a group requires, and who counts in it."""
+
+    name: str
+    required: int
+    received: int
+    actors: tuple[str, ...]
+
+
+@frozen
 class Progress:
-    """How many approvals are required, and how many distinct actors have approved."""
+    """How many approvals are required, and how many distinct actors have approved.
+
+    `groups` is there where the request has `approvalGroups`. What they have no room for does not count.
+    """
 
     required: int
     received: int
+    groups: tuple[GroupProgress, ...] = ()
 
 
 # --- decisions ---------------------------------------------------------------------------------------------
@@ -90,7 +104,10 @@ class AckAnswer:
 
 @frozen
 class DecisionData:
-    """How the approval ended. `actors` are all who decided so in its round: nobody, where it expired."""
+    """How the approval ended. `actors` are all who decided so in its round: nobody, where it expired.
+
+    `groups` is there where the request has `approvalGroups`.
+    """
 
     tenant: str
     run_id: str
@@ -103,6 +120,7 @@ class DecisionData:
     decided_at: Time
     correlation_id: str
     resume_token: str
+    groups: tuple[GroupProgress, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -119,7 +137,7 @@ class DecisionCallback:
 
 @frozen
 class RecordedDecision:
-    """One actor's decision, as it is kept with the approval."""
+    """One actor's decision, as it is kept with the approval. `groups` are those that the actor may count in."""
 
     decision: Decision
     actor: str
@@ -128,6 +146,7 @@ class RecordedDecision:
     decision_hash: str
     round: int
     via: Via
+    groups: tuple[str, ...]
 
 
 @frozen

@@ -21,6 +21,14 @@ TEXTS: Final[Mapping[str, str]] = {
     "PackEvent.packId": "The pack that the run is of.",
     "PackEvent.requiredGrants": "Every one of them must be held by whoever decides.",
     "PackEvent.requiredApprovals": "How many distinct people have to approve; one rejection rejects.",
+    "PackEvent.approvalGroups": (
+        "Groups of which so many distinct people have to approve, each counting in one group; at most 20, each "
+        "with a name of its own, for at most 100 people together. Whoever holds no group's grant does not decide. "
+        "`requiredApprovals` is then the least number in all."
+    ),
+    "ApprovalGroup.name": "What readers are shown.",
+    "ApprovalGroup.grant": "Held by whoever counts in the group.",
+    "ApprovalGroup.required": "How many people.",
     "PackEvent.steps": "What the plan would do, in order.",
     "PackEvent.requestedBy": "Who asked, and so does not decide; the client that posts it, if left out.",
     "PackEvent.expiresAt": "From when on nobody can decide any more; by the service's configuration, if left out.",

@@ -157,6 +157,19 @@ async def test_a_rejection_names_who_rejected_alone(way: Flow, runner: Sink) -> 
     assert (data["decision"], data["actors"]) == ("rejected", ["bob@acme.example"])
 
 
+async def test_the_callback_tells_who_counted_in_which_group(way: Flow, runner: Sink) -> None:
+    groups = [
+        {"name": "Security", "grant": "Sec", "required": 1},
+        {"name": "Operations", "grant": "Packs.Approve", "required": 1},
+    ]
+    document = await ask(way, runner, approvalGroups=groups)
+    await way.decide(document, grants=frozenset({"Packs.Approve", "Sec"}))
+    await way.decide(document, actor="bob@acme.example")
+    (received,) = await arrived(runner)
+    told = [(one["name"], one["actors"]) for one in orjson.loads(received.body)["data"]["groups"]]
+    assert told == [("Security", ["alice@acme.example"]), ("Operations", ["bob@acme.example"])]
+
+
 async def test_who_approved_an_earlier_plan_is_not_among_the_actors(way: Flow, runner: Sink) -> None:
     document = await ask(way, runner, requiredApprovals=2)
     await way.decide(document)

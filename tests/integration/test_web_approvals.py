@@ -224,6 +224,48 @@ async def test_a_missing_grant_is_refused(notifyd: Daemon) -> None:
     assert problem(await notifyd.signed(ACK, ack(asked))) == (403, "grant_missing")
 
 
+GROUPS = [
+    {"name": "Security", "grant": "Packs.Approve", "required": 1},
+    {"name": "Operations", "grant": "Ops.Approve", "required": 1},
+]
+
+
+async def test_groups_are_shown_with_who_counts_in_them(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(approvalGroups=GROUPS)
+    answer = (await notifyd.signed(ACK, ack(asked))).json
+    told = [{"name": "Security", "required": 1, "received": 1, "actors": ["alice@acme.example"]}]
+    told += [{"name": "Operations", "required": 1, "received": 0, "actors": []}]
+    assert (answer["status"], answer["approvals"]) == (
+        "pending",
+        {"required": 2, "received": 1, "groups": told},
+    )
+    shown = await notifyd.approval(asked)
+    assert shown["approvals"]["groups"] == told
+    assert [one["groups"] for one in shown["decisions"]] == [["Security"]]
+    full = await notifyd.signed(ACK, ack(asked, actor="bob@acme.example"))
+    assert full.json["approvals"] == answer["approvals"]  # the other group is missing still
+
+
+async def test_who_holds_no_groups_grant_does_not_decide(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(approvalGroups=GROUPS[1:])
+    assert problem(await notifyd.signed(ACK, ack(asked))) == (403, "grant_missing")
+
+
+async def test_every_fault_of_groups_is_named(notifyd: Daemon) -> None:
+    twice = [GROUPS[0], GROUPS[0] | {"name": "SECURITY", "required": 100}]
+    document = notifyd.requested(approvalGroups=twice, requestedBy="\u200b")
+    answer = await notifyd.signed(PACK, document)
+    assert problem(answer) == (422, "invalid_event")
+    assert [fault["pointer"] for fault in answer.json["errors"]] == [
+        "/requestedBy",
+        "/approvalGroups",
+        "/approvalGroups/1/name",
+    ]
+    many = [GROUPS[0] | {"name": f"group {number}"} for number in range(21)]
+    answer = await notifyd.signed(PACK, notifyd.requested(approvalGroups=many))
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/approvalGroups"]
+
+
 async def test_what_stands_in_the_way_of_a_decision_is_a_conflict(notifyd: Daemon) -> None:
     asked = await notifyd.ask(requiredApprovals=2)
     changed = ack(asked, planHash="sha256:" + "0" * 64)

@@ -226,6 +226,25 @@ async def test_while_others_are_missing_the_page_says_so(notifyd: Daemon) -> Non
     assert badge(await look(notifyd, path)) == "approved"
 
 
+async def test_the_page_tells_which_group_is_missing(notifyd: Daemon) -> None:
+    groups = [
+        {"name": "Security", "grant": "Packs.Approve", "required": 1},
+        {"name": "Operations", "grant": "Ops.Approve", "required": 1},
+    ]
+    await notifyd.ask(approvalGroups=groups)
+    path = await notifyd.link()
+    assert (await decide(notifyd, path)).status == 303
+    page = re.sub(r"<[^>]+>", "", (await look(notifyd, path)).text)
+    assert "Security: 1 of 1 approvalsOperations: 0 of 1 approvals still missing" in page
+
+
+async def test_a_link_whose_rule_confers_no_groups_grant_only_shows(notifyd: Daemon) -> None:
+    await notifyd.ask(approvalGroups=[{"name": "Operations", "grant": "Ops.Approve", "required": 1}])
+    page = await look(notifyd, await notifyd.link())
+    assert parsed(page).buttons == []
+    assert "no longer entitles you" in page.text
+
+
 async def test_deciding_otherwise_afterwards_is_refused_on_the_page(notifyd: Daemon) -> None:
     asked = await notifyd.ask(requiredApprovals=2)
     path = await notifyd.link()

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from attrs import evolve
 
-from notifyd.model import AuditName, Status
+from notifyd.model import AuditName, Group, Status
 from notifyd.store import PAGE_BYTES, ApprovalFilter, AuditFilter, EffectCounts, Page, Store
 from notifyd.store.mongo import paging as mongo_paging
 from notifyd.store.sqlite import paging as sqlite_paging
@@ -18,6 +18,7 @@ from tests.store.makers import (
     TENANT,
     approval,
     audit_record,
+    decision,
     effect,
     find_approval,
     open_approval,
@@ -35,6 +36,15 @@ async def test_an_approval_is_replaced_over_the_version_before_it_only(store: St
     assert not await store.replace_approval(approval(version=2, status=Status.REJECTED))
     assert not await store.replace_approval(approval(version=4))
     assert await find_approval(store) == decided
+
+
+async def test_an_approval_keeps_its_groups_and_a_decision_those_it_may_count_in(store: Store) -> None:
+    groups = (Group("Security", "Packs.Approve.Security", 1), Group("Operations", "ops", 2))
+    asked = approval(groups=groups, required_approvals=3)
+    await open_approval(store, asked)
+    voted = evolve(asked, version=2, decisions=(decision(groups=("Security", "Operations")),))
+    assert await store.replace_approval(voted)
+    assert await find_approval(store) == voted
 
 
 async def test_replacing_an_unknown_approval_is_refused(store: Store) -> None:

@@ -32,6 +32,7 @@ from notifyd.model import (
     Decision,
     EffectKind,
     Event,
+    Group,
     ResumeStatus,
     Status,
     Via,
@@ -300,6 +301,27 @@ def test_nobody_votes_a_second_time_under_a_name_that_the_config_has_since_learn
 def test_the_missing_grants_are_named_and_the_ones_held_are_not() -> None:
     with pytest.raises(GrantMissingError, match=r"grants prod, ops$"):
         check_grants(pending(required_grants=("Packs.Approve", "prod", "ops")), frozenset({"Packs.Approve"}))
+
+
+GROUPS = (Group("security", "sec", 1), Group("operations", "ops", 1))
+
+
+def test_who_holds_no_groups_grant_is_refused_and_told_the_grants_there_are() -> None:
+    asked = pending(groups=GROUPS, required_approvals=2)
+    held = frozenset({"Packs.Approve", "prod"})
+    with pytest.raises(GrantMissingError, match=r"one of its groups: sec, ops$"):
+        check_grants(asked, held)
+    check_grants(asked, held | {"ops"})
+
+
+def test_a_decision_keeps_the_groups_that_its_actor_could_count_in_then() -> None:
+    asked = pending(groups=GROUPS, required_approvals=2)
+    one = cast(asked, ballot(grants=frozenset({"Packs.Approve", "prod", "sec"})), NOW)
+    assert (one.status, one.decisions[-1].groups) == (Status.PENDING, ("security",))
+    same = cast(one, ballot(actor=BOB, grants=frozenset({"Packs.Approve", "prod", "sec"})), NOW)
+    assert same.status is Status.PENDING
+    other = cast(one, ballot(actor=BOB, grants=frozenset({"Packs.Approve", "prod", "sec", "ops"})), NOW)
+    assert (other.status, other.decisions[-1].groups) == (Status.APPROVED, ("security", "operations"))
 
 
 # --- identity ----------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from attrs import evolve, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifyd.approval.ballots import Ballot, cast, check_ballot, expire
+from notifyd.approval.ballots import Ballot, cast, check_ballot, check_grants, expire
+from notifyd.approval.quorum import assigned, progress
 from notifyd.approval.rounds import Request, Shared, Update, on_requested, on_updated
 from notifyd.errors import NotifydError
 from notifyd.model import (
@@ -20,6 +21,7 @@ from notifyd.model import (
     Choice,
     EffectKind,
     Event,
+    Group,
     Instant,
     Outcome,
     ResumeStatus,
@@ -218,7 +220,7 @@ def test_a_new_round_takes_the_new_requests_terms_and_leaves_earlier_decisions_t
     assert (after.callback_url, after.sealed_token) == (wanted.callback_url, "sealed anew")
     assert (after.client, after.correlation_id, after.requested_at) == ("other-runner", "corr-new", LATER)
     assert after.created_at == voted.created_at
-    assert (after.received, after.decisions) == (0, ())
+    assert (progress(after)["received"], after.decisions) == (0, ())
     assert advance.superseded == voted.decisions != ()
     assert after.effects == voted.effects
 
@@ -426,10 +428,14 @@ class Step:
     occurred_at: int
     plan: str
     quorum: int
+    groups: tuple[Group, ...]
+    grants: frozenset[str]
     actor: str
     choice: Choice
     status: Status
 
+
+OPS, SECURITY = Group("ops", "Ops", 1), Group("security", "Security", 1)
 
 steps = st.builds(
     Step,
@@ -438,6 +444,8 @@ steps = st.builds(
     occurred_at=st.integers(-90, 0),
     plan=st.sampled_from(PLANS),
     quorum=st.integers(1, 3),
+    groups=st.sampled_from(((), (OPS,), (OPS, SECURITY))),
+    grants=st.sets(st.sampled_from(("Ops", "Security")), min_size=1).map(frozenset),
     actor=st.sampled_from(ACTORS),
     choice=st.sampled_from(Choice),
     status=st.sampled_from([status for status in Status if status.ended]),
@@ -447,7 +455,8 @@ steps = st.builds(
 def apply(stored: Approval | None, step: Step, arrival: Event) -> Approval | None:
     now = NOW + step.at * MINUTE
     if step.kind == "requested":
-        wanted = request(plan_hash=step.plan, required_approvals=step.quorum)
+        quorum = max(step.quorum, len(step.groups))
+        wanted = request(plan_hash=step.plan, required_approvals=quorum, groups=step.groups)
         advance = on_requested(stored, arrival, wanted, now, nobody)
     elif step.kind == "updated":
         advance = on_updated(stored, arrival, Update(step.status, step.actor, step.plan), nobody)
@@ -462,8 +471,9 @@ def _alone(stored: Approval | None, step: Step, now: Instant) -> Approval | None
         return None
     if step.kind == "timer":
         return expire(stored, now) or stored
-    given = ballot(step.actor, step.choice, step.plan)
+    given = evolve(ballot(step.actor, step.choice, step.plan), grants=step.grants | {"Packs.Approve"})
     try:
+        check_grants(stored, given.grants)
         check_ballot(stored, given, now, allow_self=False, canonical=str)
     except NotifydError:
         return stored
@@ -493,11 +503,15 @@ def keeps_promises(before: Approval, after: Approval) -> None:
     if after.round == before.round:
         assert after.decisions[: len(before.decisions)] == before.decisions
     assert {d.round for d in after.decisions} <= {after.round}
-    assert after.received <= len({d.actor for d in after.decisions}) == len(after.decisions)
+    received = progress(after)["received"]
+    assert received <= len({d.actor for d in after.decisions}) == len(after.decisions)
     assert len({d.decision_hash for d in after.decisions}) == len(after.decisions)
     ids = [effect.id for effect in after.effects]
     assert len(set(ids)) == len(ids)
     if after.status is Status.APPROVED and before.status is Status.PENDING and after.resume_delivery:
-        assert after.received == after.required_approvals
+        assert received == after.required_approvals
+        approvers = {d.actor: d.groups for d in after.decisions}
+        filled = assigned(after.groups, approvers)
+        assert all(len(filled[group.name]) == group.required for group in after.groups)
     assert (after.ended_at is not None) is after.status.ended
     assert (after.resume_delivery is not None) is (after.resume != "none")

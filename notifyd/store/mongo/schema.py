@@ -223,6 +223,10 @@ def _is_earlier(decision: Document, number: Any) -> bool:
     return named and isinstance(round_, int) and round_ < number
 
 
+async def _ninth(connection: Connection) -> None:
+    """Approvals may have groups. An older notifyd would not count by them, and refuses this version."""
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -232,6 +236,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _sixth,
     _seventh,
     _eighth,
+    _ninth,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

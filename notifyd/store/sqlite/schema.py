@@ -222,6 +222,9 @@ _TWELFTH: Final = _ROUNDS.format(
     AND json_extract(value, '$.actor') IS NOT NULL AND json_extract(value, '$.plan_hash') IS NOT NULL END, 0)""",
 )
 
+# An older notifyd would not count by groups.
+_THIRTEENTH: Final = "ALTER TABLE approvals ADD COLUMN groups TEXT NOT NULL DEFAULT '[]';"
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -235,6 +238,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _TENTH,
     _ELEVENTH,
     _TWELFTH,
+    _THIRTEENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

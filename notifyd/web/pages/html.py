@@ -16,6 +16,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
 from notifyd.text import clean, fit, one_line
 from notifyd.web import correlation
@@ -90,6 +91,7 @@ def approval_page(
         status,
         view=view,
         approval=view.approval,
+        progress=progress(view.approval),
         event=view.event,
         title=title,
         summary=summary,

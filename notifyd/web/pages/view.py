@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from attrs import frozen
 
-from notifyd.approval.ballots import has_decided, is_requester
+from notifyd.approval.ballots import grant_fault, has_decided, is_requester
 from notifyd.config.settings import LinkMode, Rule, Scope
 from notifyd.model import Approval, Instant, Status
 from notifyd.registry.registry import Registry
@@ -95,7 +95,7 @@ def _right(link: Link, approval: Approval, registry: Registry) -> Right | None:
         return None
     actor = registry.actors.canonical(link.recipient)
     grants = frozenset(rule.grants)
-    enough = {Scope.APPROVE.value, *approval.required_grants} <= grants
+    enough = Scope.APPROVE.value in grants and not grant_fault(approval, grants)
     return Right(actor, grants) if enough and _names(rule, actor, registry) else None
 
 

@@ -1,0 +1,27 @@
+"""What the members of an event must be together, which no schema tells. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from notifyd.errors import Fault
+from notifyd.wire.events import MAX_APPROVALS, MAX_GROUPS, PackEvent
+from notifyd.wire.records import pointer
+
+
+def faults_together(event: PackEvent) -> Iterator[Fault]:
+    """Each fault of members that are well-formed by themselves."""
+    yield from _group_faults(event)
+
+
+def _group_faults(event: PackEvent) -> Iterator[Fault]:
+    groups = event.approval_groups
+    if len(groups) > MAX_GROUPS:
+        yield Fault("/approvalGroups", f"must not have more than {MAX_GROUPS} items")
+    if sum(group.required for group in groups) > MAX_APPROVALS:
+        yield Fault("/approvalGroups", f"must not require more than {MAX_APPROVALS} people together")
+    seen: set[str] = set()
+    for index, group in enumerate(groups):
+        if group.name.casefold() in seen:
+            yield Fault(pointer("approvalGroups", index, "name"), "is the name of an earlier group too")
+        seen.add(group.name.casefold())
