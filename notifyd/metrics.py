@@ -45,6 +45,9 @@ class Metrics:
         self.ingest_seconds = histogram("notifyd_ingest_seconds", "From request to durable answer", _FAST)
         self.outstanding = gauge("notifyd_approvals_outstanding", "Pending approvals", "tenant")
         self.ended = counter("notifyd_approvals_ended_total", "Approvals that ended, by how", "status")
+        self.overridden = counter(
+            "notifyd_approvals_overridden_total", "Approvals that were ended by break-glass"
+        )
         for status in Status:
             if status.ended:
                 self.ended.labels(status.value)

@@ -173,7 +173,7 @@ class Decision:
     """One actor's recorded decision. `answer` is the response body, repeated byte for byte.
 
     `message_id` is the `webhook-id` of the signed request that it came in, "" where none was signed. `groups` are
-    the names of those whose grant the actor held then.
+    the names of those whose grant the actor held then. `break_glass` ended the approval whatever its quorum.
     """
 
     decision_hash: str
@@ -189,6 +189,7 @@ class Decision:
     answer: str
     message_id: str = ""
     groups: tuple[str, ...] = ()
+    break_glass: bool = False
 
 
 class EffectKind(StrEnum):
@@ -486,6 +487,7 @@ class AuditName(StrEnum):
     REQUESTED = "pack.approval.requested"
     UPDATED = "pack.approval.updated"
     ACKNOWLEDGED = "pack.approval.acknowledged"
+    OVERRIDDEN = "pack.approval.overridden"
     EXPIRED = "pack.approval.expired"
     HOLD = "pack.policy.hold"
     RELEASED = "pack.policy.released"

@@ -587,6 +587,11 @@ public sealed record AckRequest
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Comment { get; init; }
 
+    /// <summary>Ends the approval as approved, whatever its quorum. It takes the grant `Packs.BreakGlass` and a comment.</summary>
+    [JsonPropertyName("breakGlass")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? BreakGlass { get; init; }
+
     /// <summary>As the header names it.</summary>
     [JsonPropertyName("tenant")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -811,7 +816,7 @@ public sealed record DecisionCallback
     public required DecisionData Data { get; init; }
 }
 
-/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`.</summary>
+/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum.</summary>
 public sealed record DecisionData
 {
     [JsonPropertyName("tenant")]
@@ -856,6 +861,10 @@ public sealed record DecisionData
     [JsonPropertyName("groups")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<GroupProgress>? Groups { get; init; }
+
+    [JsonPropertyName("breakGlass")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? BreakGlass { get; init; }
 }
 
 /// <summary>How an approval ended that owes the one who asked a callback.</summary>
@@ -962,6 +971,9 @@ public sealed record RecordedDecision
 
     [JsonPropertyName("groups")]
     public required IReadOnlyList<string> Groups { get; init; }
+
+    [JsonPropertyName("breakGlass")]
+    public required bool BreakGlass { get; init; }
 }
 
 /// <summary>The way a decision came in.</summary>
@@ -1118,6 +1130,7 @@ public enum AuditName
     [JsonStringEnumMemberName("pack.approval.requested")] PackApprovalRequested,
     [JsonStringEnumMemberName("pack.approval.updated")] PackApprovalUpdated,
     [JsonStringEnumMemberName("pack.approval.acknowledged")] PackApprovalAcknowledged,
+    [JsonStringEnumMemberName("pack.approval.overridden")] PackApprovalOverridden,
     [JsonStringEnumMemberName("pack.approval.expired")] PackApprovalExpired,
     [JsonStringEnumMemberName("pack.policy.hold")] PackPolicyHold,
     [JsonStringEnumMemberName("pack.policy.released")] PackPolicyReleased,

@@ -193,6 +193,7 @@ type AckRequest struct {
 	Round      *int64   `json:"round,omitempty"`
 	Actor      *string  `json:"actor,omitempty"`
 	Comment    *string  `json:"comment,omitempty"`
+	BreakGlass *bool    `json:"breakGlass,omitempty"`
 	Tenant     *Tenant  `json:"tenant,omitempty"`
 	RunID      *string  `json:"runId,omitempty"`
 	ApprovalID *string  `json:"approvalId,omitempty"`
@@ -329,7 +330,8 @@ const DecisionCallbackType = "pack.approval.decided"
 // DecisionData: How the approval ended. `actors` are all who decided so in its round: nobody, where it
 // expired.
 //
-// `groups` is there where the request has `approvalGroups`.
+// `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its
+// quorum.
 type DecisionData struct {
 	Tenant        string          `json:"tenant"`
 	RunID         string          `json:"runId"`
@@ -343,6 +345,7 @@ type DecisionData struct {
 	CorrelationID string          `json:"correlationId"`
 	ResumeToken   string          `json:"resumeToken"`
 	Groups        []GroupProgress `json:"groups,omitempty"`
+	BreakGlass    *bool           `json:"breakGlass,omitempty"`
 }
 
 // End: How an approval ended that owes the one who asked a callback.
@@ -389,6 +392,7 @@ type RecordedDecision struct {
 	Round        int64     `json:"round"`
 	Via          Via       `json:"via"`
 	Groups       []string  `json:"groups"`
+	BreakGlass   bool      `json:"breakGlass"`
 }
 
 // Via: The way a decision came in.
@@ -478,6 +482,7 @@ const (
 	AuditNamePackApprovalRequested    AuditName = "pack.approval.requested"
 	AuditNamePackApprovalUpdated      AuditName = "pack.approval.updated"
 	AuditNamePackApprovalAcknowledged AuditName = "pack.approval.acknowledged"
+	AuditNamePackApprovalOverridden   AuditName = "pack.approval.overridden"
 	AuditNamePackApprovalExpired      AuditName = "pack.approval.expired"
 	AuditNamePackPolicyHold           AuditName = "pack.policy.hold"
 	AuditNamePackPolicyReleased       AuditName = "pack.policy.released"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
 
 from attrs import evolve, frozen
 
@@ -41,7 +41,7 @@ class Ballot:
     """A decision as it comes in. `actor` is canonical; `round` is the one it names, None where it names none.
 
     `client` is the machine client or token that carried it, "" for a link. `message_id` is the `webhook-id` of
-    the signed request that it came in, "" where none was signed.
+    the signed request that it came in, "" where none was signed. `break_glass` asks to end the approval at once.
     """
 
     tenant: str
@@ -57,6 +57,7 @@ class Ballot:
     correlation_id: str
     round: int | None = None
     message_id: str = ""
+    break_glass: bool = False
 
     @property
     def key(self) -> ApprovalKey:
@@ -65,7 +66,9 @@ class Ballot:
 
 def ballot_hash(approval: Approval, ballot: Ballot, round_: int) -> str:
     """Identity of the decision that `ballot` is, in a round."""
-    return decision_hash(approval.key, round_, ballot.plan_hash, ballot.choice.value, ballot.actor)
+    more = {"breakGlass": True} if ballot.break_glass else {}
+    decision = ballot.choice.value
+    return decision_hash(approval.key, round_, ballot.plan_hash, decision, ballot.actor, more=more)
 
 
 def may_repeat_superseded(approval: Approval, ballot: Ballot) -> bool:
@@ -99,12 +102,20 @@ def _repeats(approval: Approval, recorded: Decision, ballot: Ballot) -> bool:
     return asked_for or (ballot.message_id != "" and same_request)
 
 
-def grant_fault(approval: Approval, grants: frozenset[str]) -> str:
-    """Which grants the holder of `grants` lacks to decide, "" where none."""
-    missing = [g for g in approval.required_grants if g not in grants]
+BREAK_GLASS: Final = "Packs.BreakGlass"
+"""The grant that lets its holder end an approval as approved, whatever its quorum."""
+
+
+def grant_fault(approval: Approval, grants: frozenset[str], *, break_glass: bool = False) -> str:
+    """Which grants the holder of `grants` lacks to decide, or to break the glass, "" where none.
+
+    Whoever breaks the glass needs to be in none of the groups: they are a part of the quorum.
+    """
+    required = (*approval.required_grants, *([BREAK_GLASS] if break_glass else []))
+    missing = [g for g in required if g not in grants]
     if missing:
         return f"this approval also requires the grants {', '.join(missing)}"
-    if approval.groups and not _groups_of(approval, grants):
+    if approval.groups and not break_glass and not _groups_of(approval, grants):
         accepted = dict.fromkeys(group.grant for group in approval.groups)
         return f"this approval requires the grant of one of its groups: {', '.join(accepted)}"
     return ""
@@ -115,9 +126,9 @@ def _groups_of(approval: Approval, grants: frozenset[str]) -> tuple[str, ...]:
     return tuple(group.name for group in approval.groups if group.grant in grants)
 
 
-def check_grants(approval: Approval, grants: frozenset[str]) -> None:
+def check_grants(approval: Approval, ballot: Ballot) -> None:
     """Raises `GrantMissingError`, naming what is missing."""
-    if fault := grant_fault(approval, grants):
+    if fault := grant_fault(approval, ballot.grants, break_glass=ballot.break_glass):
         raise GrantMissingError(fault)
 
 
@@ -136,8 +147,9 @@ def check_ballot(
 ) -> None:
     """What stands against recording `ballot`, in the contract's order, for one that is not a repeat.
 
-    `canonical` is by today's configuration. Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`,
-    `InvalidError` where the round is to be named and is not, `SelfApprovalError` or `AlreadyVotedError`.
+    `canonical` is by today's configuration. Whoever has approved may break the glass afterwards, and whoever asked
+    never may. Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `InvalidError` with all that the
+    ballot lacks, `SelfApprovalError` or `AlreadyVotedError`.
     """
     if approval.status is Status.EXPIRED or approval.overdue(now):
         raise ExpiredError("this approval has expired; a rerun needs a new approvalId")
@@ -146,13 +158,22 @@ def check_ballot(
     other_round = ballot.round is not None and ballot.round != approval.round
     if other_round or ballot.plan_hash != approval.plan_hash:
         raise PlanChangedError("the plan has changed since; look at the present one and decide on that")
+    if faults := list(_faults(approval, ballot)):
+        raise InvalidError(faults)
+    if (ballot.break_glass or not allow_self) and is_requester(approval, ballot.actor, canonical):
+        raise SelfApprovalError("who asked for an approval does not decide it")
+    if not ballot.break_glass and has_decided(approval, ballot.actor, canonical):
+        raise AlreadyVotedError("this actor has already decided, otherwise or under another name")
+
+
+def _faults(approval: Approval, ballot: Ballot) -> Iterator[Fault]:
     if ballot.round is None and approval.round > 1:
         # A plan may come back: what was said of it in an earlier round would count in this one.
-        raise InvalidError([Fault("/round", "is required: this approval has had more than one round")])
-    if not allow_self and is_requester(approval, ballot.actor, canonical):
-        raise SelfApprovalError("who asked for an approval does not decide it")
-    if has_decided(approval, ballot.actor, canonical):
-        raise AlreadyVotedError("this actor has already decided, otherwise or under another name")
+        yield Fault("/round", "is required: this approval has had more than one round")
+    if ballot.break_glass and ballot.choice is not Choice.APPROVED:
+        yield Fault("/breakGlass", "goes with the decision approved only: one rejection ends an approval")
+    if ballot.break_glass and not ballot.comment.strip():
+        yield Fault("/comment", "is required with breakGlass: say why nobody can wait")
 
 
 def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
@@ -174,19 +195,20 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
         answer="",
         message_id=ballot.message_id,
         groups=_groups_of(approval, ballot.grants),
+        break_glass=ballot.break_glass,
     )
     counted = evolve(approval, version=approval.version + 1, decisions=(*approval.decisions, decision))
-    status = _status(counted, ballot.choice)
+    status = _status(counted, decision)
     if not status.ended:
         return _owing_decision(counted, decision)
     ended = evolve(counted, status=status, ended_at=now, ended_by=decision.actor)
     return owing_callback(_owing_decision(ended, decision), decision.decision_hash)
 
 
-def _status(counted: Approval, last: Choice) -> Status:
-    if last is Choice.REJECTED:
+def _status(counted: Approval, last: Decision) -> Status:
+    if last.choice is Choice.REJECTED:
         return Status.REJECTED
-    return Status.APPROVED if reached(counted) else Status.PENDING
+    return Status.APPROVED if last.break_glass or reached(counted) else Status.PENDING
 
 
 def _owing_decision(approval: Approval, decision: Decision) -> Approval:
@@ -197,15 +219,17 @@ def _owing_decision(approval: Approval, decision: Decision) -> Approval:
         "comment": decision.comment,
         "decidedAt": rfc3339(decision.decided_at),
         "via": decision.via.value,
+        **({"breakGlass": True} if decision.break_glass else {}),
     }
     facts = {"status": approval.status.value, "round": approval.round, "approvals": progress(approval)}
     record = own_audit(
         approval,
-        AuditName.ACKNOWLEDGED,
+        AuditName.OVERRIDDEN if decision.break_glass else AuditName.ACKNOWLEDGED,
         decision.decided_at,
         actor=decision.actor,
         correlation_id=decision.correlation_id,
-        data={k: v for k, v in told.items() if k != "comment"} | facts,
+        # Why the glass was broken is kept for as long as that it was.
+        data={k: v for k, v in told.items() if k != "comment" or decision.break_glass} | facts,
     )
     notice = own_event(
         approval,
@@ -218,7 +242,7 @@ def _owing_decision(approval: Approval, decision: Decision) -> Approval:
 
 
 def _voters(approval: Approval) -> list[str]:
-    return [decision.actor for decision in approval.decisions]
+    return list(dict.fromkeys(decision.actor for decision in approval.decisions))
 
 
 def expire(approval: Approval, now: Instant) -> Approval | None:

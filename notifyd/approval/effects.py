@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from attrs import asdict, evolve
 
@@ -29,16 +30,21 @@ _NOBODY: Final = ""
 """The actor in the identity of an expiry. No actor has an empty name."""
 
 
-def decision_hash(key: ApprovalKey, round_: int, plan_hash: str, decision: str, actor: str) -> str:
-    """Identity of a decision: hex SHA-256 over the JCS array the contract names."""
+def decision_hash(
+    key: ApprovalKey, round_: int, plan_hash: str, decision: str, actor: str, *, more: Mapping[str, Any]
+) -> str:
+    """Identity of a decision: hex SHA-256 over the JCS array the contract names.
+
+    `more` is what else makes it another decision. It stands at the end of the array where there is any.
+    """
     parts = [key.tenant, key.run_id, key.approval_id, round_, plan_hash, decision, actor]
-    return hashlib.sha256(canonical(parts)).hexdigest()
+    return hashlib.sha256(canonical([*parts, more] if more else parts)).hexdigest()
 
 
 def expiry_hash(approval: Approval) -> str:
     """Identity of an expiry: that of a decision `expired` by nobody."""
     return decision_hash(
-        approval.key, approval.round, approval.plan_hash, Status.EXPIRED.value, actor=_NOBODY
+        approval.key, approval.round, approval.plan_hash, Status.EXPIRED.value, actor=_NOBODY, more={}
     )
 
 

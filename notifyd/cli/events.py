@@ -62,6 +62,7 @@ def _destination(name: str, body: bytes) -> tuple[str, str]:
 )
 @click.option("--actor", help="Who decides; by default the client itself.")
 @click.option("--comment", help="Why, for those who read it later.")
+@click.option("--break-glass", is_flag=True, help="Approve at once, whatever the quorum; needs a comment.")
 def ack(
     remote: Remote, client_name: str | None, as_json: bool, run: str, approval: str, **ballot: Any
 ) -> None:
@@ -90,6 +91,7 @@ def _ballot(
     round_: int | None,
     actor: str | None,
     comment: str | None,
+    break_glass: bool,
 ) -> dict[str, Any]:
     """The body, with all that decides meaning in it, because a signature covers nothing else."""
     document: dict[str, Any] = {
@@ -103,6 +105,7 @@ def _ballot(
         "round": round_,
         "actor": actor,
         "comment": comment,
+        "breakGlass": break_glass or None,
     }
     return document | {name: value for name, value in given.items() if value is not None}
 

@@ -9,7 +9,19 @@ from attrs import frozen
 
 from notifyd.config import units
 from notifyd.config.faults import Findings
-from notifyd.config.settings import Auth, Client, Keys, Recipient, Resume, Rule, Scope, Server, Templates, Tls
+from notifyd.config.settings import (
+    Approvals,
+    Auth,
+    Client,
+    Keys,
+    Recipient,
+    Resume,
+    Rule,
+    Scope,
+    Server,
+    Templates,
+    Tls,
+)
 from notifyd.model import RESUME_CHANNEL
 from notifyd.plugin import ChannelType
 from notifyd.security import certificates
@@ -36,6 +48,7 @@ class Draft:
     shorthand: Mapping[str, Rule | None]
     recipients: Mapping[str, Recipient | None]
     templates: Templates | None
+    approvals: Approvals | None
 
 
 def check(draft: Draft, findings: Findings) -> None:
@@ -231,6 +244,18 @@ def _recipients(draft: Draft, findings: Findings) -> None:
                 at.add(f'is the same person as "{first}"')
 
 
+def _breakglass(draft: Draft, findings: Findings) -> None:
+    to, at = (
+        draft.approvals.breakglass_to if draft.approvals else (),
+        findings.under("approvals", "breakglass_to"),
+    )
+    for index in _repeated(map(_persons(draft), to)):
+        at.under(index).add("is named twice")
+    types = draft.channel_types.values()
+    if to and None not in types and not any(kind and kind.personal for kind in types):
+        at.add("needs a channel that reaches named people, such as email")
+
+
 def _templates(draft: Draft, findings: Findings) -> None:
     for index, folder in enumerate(draft.templates.dirs if draft.templates else ()):
         if not folder.is_dir():
@@ -248,6 +273,7 @@ _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _rules,
     _shorthand,
     _recipients,
+    _breakglass,
     _templates,
 )
 

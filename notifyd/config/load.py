@@ -149,6 +149,7 @@ class _Reader:
             shorthand=shorthand,
             recipients=recipients,
             templates=sections["templates"],
+            approvals=sections["approvals"],
         )
         check(draft, self._findings)
         if self._findings.faults:

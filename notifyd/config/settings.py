@@ -91,6 +91,7 @@ class Scope(StrEnum):
 
     INGEST = "Notifier.Events:Write"
     APPROVE = "Packs.Approve"
+    BREAK_GLASS = "Packs.BreakGlass"
     READ = "Notifier.Read"
     OPERATE = "Notifier.Operate"
 
@@ -286,6 +287,7 @@ class Approvals:
     default_ttl: Span = Duration(7 * DAY)
     allow_self_approval: bool = False
     return_resume_token: ResumeTokenMode = ResumeTokenMode.SEALED
+    breakglass_to: tuple[Annotated[str, Text(units.parse_person)], ...] = ()
 
 
 @frozen

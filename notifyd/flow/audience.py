@@ -11,6 +11,9 @@ from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.wire.codec import parse_instant
 
 _ACKNOWLEDGED: Final = "acknowledged"
+BREAK_GLASS_RULE: Final = "break-glass"
+"""What stands in the ledger for the rule by which `approvals.breakglass_to` are told."""
+
 _TOGETHER: Final = 60 * SECOND
 """A runner that is told within this time of the decision is no news of its own."""
 
@@ -22,6 +25,29 @@ def audience(rule: Rule, channel: OpenChannel) -> Iterator[tuple[str | None, boo
         return
     yield from ((person, True) for person in rule.to)
     yield from ((address, False) for address in rule.lists)
+
+
+def is_override(event: Event, seen: Mapping[str, Any]) -> bool:
+    """Has somebody broken the glass?"""
+    acknowledged = event.kind == APPROVAL_KIND and event.action == _ACKNOWLEDGED
+    return acknowledged and _member(seen, "decision").get("breakGlass") is True
+
+
+def told_of_override(seen: Mapping[str, Any], rules: Sequence[Rule], registry: Registry) -> Sequence[Rule]:
+    """Who is told that the glass was broken: by `rules`, which match that, by those that told of the request, and
+    by one for `approvals.breakglass_to`.
+
+    The latter goes over the personal channels of the others, or over every one there is where they have none.
+    """
+    asked = registry.rules.match({**seen, "action": "requested"}).rules
+    all_rules = [*rules, *(rule for rule in asked if rule not in rules)]
+    personal = [name for name, channel in registry.channels.items() if channel.personal]
+    of_rules = [name for name in personal if any(name in rule.channels for rule in all_rules)]
+    to = registry.settings.approvals.breakglass_to
+    if to:
+        channels = tuple(of_rules or personal)
+        all_rules.append(Rule(BREAK_GLASS_RULE, when="true", channels=channels, to=to, grants=()))
+    return all_rules
 
 
 def told_already(event: Event, seen: Mapping[str, Any], registry: Registry) -> Sequence[Rule]:

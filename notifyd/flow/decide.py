@@ -65,7 +65,7 @@ class Decisions:
         async with self._turns.setdefault(ballot.key, asyncio.Lock()):
             for _ in range(_RACES):
                 approval = await self._load(ballot.key)
-                check_grants(approval, ballot.grants)
+                check_grants(approval, ballot)
                 earlier = earlier_answer(approval, ballot, await self._superseded(approval, ballot))
                 answer = earlier.answer if earlier else await self._record(approval, ballot)
                 if answer is not None:
@@ -103,6 +103,7 @@ class Decisions:
             self._metrics.ack_latency.observe(max(0, now - approval.requested_at) / SECOND)
             self._metrics.outstanding.labels(approval.tenant).dec()
             self._metrics.ended.labels(approval.status.value).inc()
+            self._metrics.overridden.inc(approval.decisions[-1].break_glass)
 
     def _token_for_client(self, approval: Approval, registry: Registry) -> str | None:
         """The token sealed for the client that posted the request, once there is something to resume."""

@@ -14,7 +14,15 @@ from attrs import evolve
 from notifyd.config.settings import LinkMode, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
-from notifyd.flow.audience import audience, is_asked, is_own_request, is_own_vote, told_already
+from notifyd.flow.audience import (
+    audience,
+    is_asked,
+    is_override,
+    is_own_request,
+    is_own_vote,
+    told_already,
+    told_of_override,
+)
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
 from notifyd.metrics import Metrics
@@ -53,8 +61,11 @@ def make_plan(
     """One entry for each rule, channel and recipient, in the rules' order.
 
     Whoever is named twice, as a person and on a list, gets one message, and as a person. People are not told
-    of their own vote, nor a second time of a decision which the runner heard of at once.
+    of their own vote, nor a second time of a decision which the runner heard of at once. That the glass was broken
+    is told to all who were asked, and each of them once over a channel, whichever rule it is by.
     """
+    override = is_override(event, seen)
+    rules = told_of_override(seen, rules, registry) if override else rules
     told = told_already(event, seen, registry)
     entries = (
         _entry(event, seen, rule, channel, recipient, personal, registry)
@@ -64,9 +75,9 @@ def make_plan(
         for recipient, personal in audience(rule, channel)
         if not (personal and is_own_vote(event, seen, recipient, registry))
     )
-    first: dict[str, PlanEntry] = {}
+    first: dict[object, PlanEntry] = {}
     for entry in entries:
-        first.setdefault(entry.delivery_id, entry)
+        first.setdefault((entry.channel, entry.recipient) if override else entry.delivery_id, entry)
     return tuple(first.values())
 
 
@@ -323,7 +334,8 @@ class Planner:
 
     async def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         plan = event.plan
-        if plan is None and not registry.rules.concern(event.kind):
+        always = event.kind == APPROVAL_KIND and registry.settings.approvals.breakglass_to
+        if plan is None and not (always or registry.rules.concern(event.kind)):
             return Planned(event, (), ())
         seen = view(event)
         if plan is None:
@@ -380,7 +392,7 @@ class Planner:
     ) -> Delivery:
         """`row` as it is, or deferred to the end of a window where its rule's storm control says so."""
         rule, now = registry.rule(entry.rule), row.created_at
-        if rule is None:
+        if rule is None or is_override(event, seen):
             return row
         throttled = rule.throttle if not is_request(event.kind, event.action) else None
         if throttled:

@@ -251,7 +251,11 @@ def _deciding(approval: Approval) -> dict[str, Any]:
         return {}
     last = approval.decisions[-1]
     told = {"decision": last.choice.value, "actor": last.actor, "decidedAt": rfc3339(last.decided_at)}
-    return {"decision": told}
+    return {"decision": told | _override(last)}
+
+
+def _override(decision: Decision) -> dict[str, Any]:
+    return {"breakGlass": True} if decision.break_glass else {}
 
 
 # --- the callback itself -----------------------------------------------------------------------------------
@@ -286,17 +290,18 @@ def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any
     """When and how it ended: by the decision of that hash or, where nobody decided in time, by the clock."""
     if approval.status is Status.EXPIRED:
         plan, decision, actors, comment = approval.plan_hash, approval.status.value, [], ""
-        ended_at = approval.ended_at or 0
+        ended_at, override = approval.ended_at or 0, {}
     else:
         last = next(d for d in approval.decisions if d.decision_hash == decision_hash)
         plan, decision, comment = last.plan_hash, last.choice.value, last.comment
-        ended_at, actors = last.decided_at, _actors(approval, last)
+        ended_at, actors, override = last.decided_at, _actors(approval, last), _override(last)
     return ended_at, {
         "planHash": plan,
         "decision": decision,
         "decisionHash": decision_hash,
         "actors": actors,
         "comment": comment,
+        **override,
     }
 
 

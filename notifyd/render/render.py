@@ -255,6 +255,9 @@ def level_of(event: Mapping[str, Any], digest: Digest | None = None) -> Level:
         action = str(event.get("action"))
         if action in _BY_ACTION:
             return _BY_ACTION[action]
+        decision = event.get("decision")
+        if isinstance(decision, Mapping) and decision.get("breakGlass") is True:
+            return Level.WARNING
         return _BY_STATUS.get(str(event.get("status")), Level.INFO)
     data = event.get("data")
     wished = data.get("level") if isinstance(data, Mapping) else None

@@ -68,6 +68,7 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
         "round": decision.round,
         "via": decision.via.value,
         "groups": decision.groups,
+        "breakGlass": decision.break_glass,
     }
 
 

@@ -92,6 +92,7 @@ def _ballot(request: web.Request, caller: Caller, ack: AckRequest) -> Ballot:
         correlation_id=correlation.current.get(),
         round=ack.round,
         message_id=request.headers[ID_HEADER] if caller.signed else "",
+        break_glass=ack.break_glass,
     )
 
 

@@ -237,6 +237,7 @@ class AckRequest:
     round: Round | None = None
     actor: Text | None = None
     comment: str | None = None
+    break_glass: bool = False
     tenant: Tenant | None = None
     run_id: Id | None = None
     approval_id: Id | None = None

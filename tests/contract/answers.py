@@ -106,7 +106,7 @@ class AckAnswer:
 class DecisionData:
     """How the approval ended. `actors` are all who decided so in its round: nobody, where it expired.
 
-    `groups` is there where the request has `approvalGroups`.
+    `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum.
     """
 
     tenant: str
@@ -121,6 +121,7 @@ class DecisionData:
     correlation_id: str
     resume_token: str
     groups: tuple[GroupProgress, ...] = ()
+    break_glass: bool = False
 
 
 @frozen(kw_only=True)
@@ -147,6 +148,7 @@ class RecordedDecision:
     round: int
     via: Via
     groups: tuple[str, ...]
+    break_glass: bool
 
 
 @frozen

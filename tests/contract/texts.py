@@ -71,6 +71,9 @@ TEXTS: Final[Mapping[str, str]] = {
         "Who decides: the client itself, if left out, else a name that it may act as. A JWT is its person's."
     ),
     "AckRequest.comment": "Why. The first comment on a decision stays.",
+    "AckRequest.breakGlass": (
+        "Ends the approval as approved, whatever its quorum. It takes the grant `Packs.BreakGlass` and a comment."
+    ),
     "AckRequest.tenant": "As the header names it.",
     "AckRequest.runId": "As the path says.",
     "AckRequest.approvalId": "As the path says.",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from notifyd.errors import StoreError
+from notifyd.model import Level, Message
 from notifyd.security.links import Link, Links
 from notifyd.security.secrets import Keyring
 from notifyd.web.pages import csrf
 from tests import events
-from tests.daemon import Answer, Daemon
+from tests.daemon import CONFIG, Answer, Daemon, daemon, until
 from tests.waiting import until_async
 
 ALICE, BOB = "alice@acme.example", "bob@acme.example"
@@ -243,6 +246,87 @@ async def test_a_link_whose_rule_confers_no_groups_grant_only_shows(notifyd: Dae
     page = await look(notifyd, await notifyd.link())
     assert parsed(page).buttons == []
     assert "no longer entitles you" in page.text
+
+
+GLASS = CONFIG.replace(
+    'to = ["alice@acme.example", "bob@acme.example"]',
+    'to = ["alice@acme.example", "bob@acme.example"]\ngrants = ["Packs.Approve", "Packs.BreakGlass"]',
+).replace("[resume]", '[approvals]\nbreakglass_to = ["ciso@acme.example", "bob@acme.example"]\n\n[resume]')
+
+
+@pytest.fixture
+async def glass(tmp_path: Path) -> AsyncIterator[Daemon]:
+    """A notifyd whose rule confers `Packs.BreakGlass`."""
+    folder = tmp_path / "glass"
+    folder.mkdir()
+    async with daemon(folder, GLASS) as running:
+        yield running
+
+
+async def test_the_page_offers_to_break_the_glass_only_where_the_rule_confers_it(
+    notifyd: Daemon, glass: Daemon
+) -> None:
+    for running, offered in ((notifyd, False), (glass, True)):
+        await running.ask(requiredApprovals=2)
+        page = parsed(await look(running, await running.link()))
+        assert ("breakGlass" in page.hidden) is offered
+        assert ("details" in dict(page.tags)) is offered
+
+
+async def test_breaking_the_glass_takes_a_reason_and_the_box(glass: Daemon) -> None:
+    asked = await glass.ask(requiredApprovals=2)
+    path = await glass.link()
+    form = parsed(await look(glass, path)).hidden | {"decision": "approved"}
+    unsure = await submit(glass, path, form | {"comment": "The shop is down."})
+    assert (unsure.status, "tick the box" in unsure.text) == (422, True)
+    assert "The shop is down.</textarea>" in unsure.text
+    silent = await submit(glass, path, form | {"confirmed": "1", "comment": " "})
+    assert (silent.status, "say why nobody can wait" in silent.text) == (422, True)
+    assert await status(glass, asked) == "pending"
+    done = await submit(glass, path, form | {"confirmed": "1", "comment": "The shop is down."})
+    assert (done.status, await status(glass, asked)) == (303, "approved")
+    assert "by break-glass" in (await look(glass, path)).text
+
+
+async def test_who_has_approved_may_still_break_the_glass_on_the_page(glass: Daemon) -> None:
+    asked = await glass.ask(requiredApprovals=3)
+    path = await glass.link()
+    form = parsed(await look(glass, path)).hidden | {"decision": "approved"}
+    del form["breakGlass"]
+    assert (await submit(glass, path, form)).status == 303
+    voted = parsed(await look(glass, path))
+    assert voted.buttons == ["approved"]
+    broken = voted.hidden | {"decision": "approved", "confirmed": "1", "comment": "The shop is down."}
+    assert (await submit(glass, path, broken)).status == 303
+    assert await status(glass, asked) == "approved"
+
+
+async def test_that_the_glass_was_broken_is_told_to_all_who_were_asked_and_to_whom_the_config_names(
+    glass: Daemon,
+) -> None:
+    asked = await glass.ask(requiredApprovals=3)
+    path = await glass.link()
+    form = parsed(await look(glass, path)).hidden
+    broken = form | {"decision": "approved", "confirmed": "1", "comment": "The shop is down."}
+    assert (await submit(glass, path, broken)).status == 303
+
+    def told() -> list[Message]:
+        return [one for one in glass.inbox.messages if one.event["action"] == "acknowledged"]
+
+    await until(lambda: len(told()) == 2)
+    assert {one.recipient for one in told()} == {BOB, "ciso@acme.example"}
+    to_ciso = next(one for one in told() if one.recipient != BOB)
+    assert to_ciso.title.startswith("Approved by break-glass: ")
+    assert (to_ciso.level, "The shop is down." in to_ciso.body) == (Level.WARNING, True)
+
+    async def audited() -> Any:
+        history = (await glass.approval(asked))["history"]
+        return next((one for one in history if one["name"] == "pack.approval.overridden"), None)
+
+    record = await until_async(audited)
+    assert (record["actor"], record["data"]["comment"]) == (ALICE, "The shop is down.")
+    metrics = (await glass.get("/metrics", None)).text
+    assert "notifyd_approvals_overridden_total 1.0" in metrics
 
 
 async def test_deciding_otherwise_afterwards_is_refused_on_the_page(notifyd: Daemon) -> None:

@@ -23,7 +23,7 @@ from notifyd.approval.ballots import (
 )
 from notifyd.approval.effects import owed_row
 from notifyd.approval.rounds import Request, on_requested
-from notifyd.errors import GrantMissingError, NotifydError
+from notifyd.errors import GrantMissingError, InvalidError, NotifydError
 from notifyd.model import (
     Approval,
     AuditName,
@@ -153,7 +153,7 @@ ENDED = ("approved", "rejected", "cancelled", "expired")
 def verdict(stored: Approval, given: Ballot, *, allow_self: bool = False, canonical: Canonical = str) -> str:
     """What becomes of a ballot, taken through the checks as a decision is."""
     try:
-        check_grants(stored, given.grants)
+        check_grants(stored, given)
         if earlier_answer(stored, given, superseded(stored, given)) is not None:
             return "repeat"
         check_ballot(stored, given, NOW, allow_self=allow_self, canonical=canonical)
@@ -300,7 +300,10 @@ def test_nobody_votes_a_second_time_under_a_name_that_the_config_has_since_learn
 
 def test_the_missing_grants_are_named_and_the_ones_held_are_not() -> None:
     with pytest.raises(GrantMissingError, match=r"grants prod, ops$"):
-        check_grants(pending(required_grants=("Packs.Approve", "prod", "ops")), frozenset({"Packs.Approve"}))
+        check_grants(
+            pending(required_grants=("Packs.Approve", "prod", "ops")),
+            ballot(grants=frozenset({"Packs.Approve"})),
+        )
 
 
 GROUPS = (Group("security", "sec", 1), Group("operations", "ops", 1))
@@ -310,8 +313,8 @@ def test_who_holds_no_groups_grant_is_refused_and_told_the_grants_there_are() ->
     asked = pending(groups=GROUPS, required_approvals=2)
     held = frozenset({"Packs.Approve", "prod"})
     with pytest.raises(GrantMissingError, match=r"one of its groups: sec, ops$"):
-        check_grants(asked, held)
-    check_grants(asked, held | {"ops"})
+        check_grants(asked, ballot(grants=held))
+    check_grants(asked, ballot(grants=held | {"ops"}))
 
 
 def test_a_decision_keeps_the_groups_that_its_actor_could_count_in_then() -> None:
@@ -322,6 +325,70 @@ def test_a_decision_keeps_the_groups_that_its_actor_could_count_in_then() -> Non
     assert same.status is Status.PENDING
     other = cast(one, ballot(actor=BOB, grants=frozenset({"Packs.Approve", "prod", "sec", "ops"})), NOW)
     assert (other.status, other.decisions[-1].groups) == (Status.APPROVED, ("security", "operations"))
+
+
+# --- break-glass -------------------------------------------------------------------------------------------
+
+EVERY = frozenset({"Packs.Approve", "prod", "Packs.BreakGlass"})
+
+
+def breaks(**changes: Any) -> Ballot:
+    return ballot(**{"break_glass": True, "grants": EVERY, **changes})
+
+
+def test_breaking_the_glass_ends_an_approval_whatever_its_quorum_and_groups() -> None:
+    asked = pending(required_approvals=9, groups=GROUPS)
+    after = cast(asked, breaks(), NOW)
+    assert (after.status, after.ended_by, after.resume) == (Status.APPROVED, ALICE, ResumeStatus.QUEUED)
+    record, notice = (owed_row(effect) for effect in after.effects[:2])
+    assert isinstance(record, AuditRecord)
+    assert (record.name, record.data["comment"]) == (AuditName.OVERRIDDEN, "looks good")
+    assert isinstance(notice, Event)
+    assert orjson.loads(notice.body)["decision"]["breakGlass"] is True
+
+
+BROKEN: dict[str, tuple[Approval, Ballot, str]] = {
+    "with the grant": (pending(required_approvals=2), breaks(), "approved"),
+    "in no group": (pending(groups=GROUPS, required_approvals=2), breaks(), "approved"),
+    "without the grant": (pending(), breaks(grants=EVERY - {"Packs.BreakGlass"}), "grant_missing"),
+    "without a grant that all need": (pending(), breaks(grants=EVERY - {"prod"}), "grant_missing"),
+    "without a comment": (pending(), breaks(comment=" "), "invalid_event"),
+    "to reject": (pending(), breaks(choice=Choice.REJECTED), "invalid_event"),
+    "by who asked": (pending(), breaks(actor=CI), "self_approval"),
+    "by who has approved": (VOTED, breaks(), "approved"),
+    "after the end": (STATES["rejected"], breaks(), "already_decided"),
+    "after the expiry": (STATES["overdue"], breaks(), "expired"),
+    "of another plan": (pending(), breaks(plan_hash=OTHER), "plan_changed"),
+    "again": (cast(VOTED, breaks(), NOW), breaks(comment="in other words"), "repeat"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_glass_is_broken_by_whom_the_contract_says_and_as_it_says(name: str) -> None:
+    stored, given, told = BROKEN[name]
+    assert verdict(stored, given) == told
+
+
+def test_who_asked_breaks_no_glass_even_where_the_config_lets_them_approve() -> None:
+    assert verdict(pending(), breaks(actor=CI), allow_self=True) == "self_approval"
+
+
+def test_everything_that_a_broken_glass_lacks_is_told_at_once() -> None:
+    with pytest.raises(InvalidError) as caught:
+        check_ballot(
+            STATES["returned"],
+            breaks(choice=Choice.REJECTED, comment=""),
+            NOW,
+            allow_self=False,
+            canonical=str,
+        )
+    assert [fault.pointer for fault in caught.value.faults] == ["/round", "/breakGlass", "/comment"]
+
+
+def test_breaking_the_glass_is_another_decision_than_approving() -> None:
+    parts: Any = ["acme", "run-1", "deploy", 1, PLAN, "approved", ALICE, {"breakGlass": True}]
+    assert ballot_hash(pending(), breaks(), 1) == hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+    assert ballot_hash(pending(), breaks(), 1) != ballot_hash(pending(), ballot(), 1)
 
 
 # --- identity ----------------------------------------------------------------------------------------------

@@ -602,7 +602,9 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         """,
         keys="",
     )
-    scopes = '"Notifier.Events:Write", "Packs.Approve", "Notifier.Read", "Notifier.Operate"'
+    scopes = (
+        '"Notifier.Events:Write", "Packs.Approve", "Packs.BreakGlass", "Notifier.Read", "Notifier.Operate"'
+    )
     channels = "there are: mail, other, team-slack"
     assert found == {
         "auth.clients.task-runner.hmac_secrets[0]": "the environment variable SECRET is not set",
@@ -1053,3 +1055,11 @@ def test_what_only_a_restart_can_change_is_named() -> None:
     )
     changed = ["server.listen", "server.node", "store.url", "dispatch.clock_skew"]
     assert config.frozen_changes(old, new) == changed
+
+
+def test_whom_break_glass_is_told_to_needs_a_channel_that_reaches_people_and_no_name_twice() -> None:
+    told = '[approvals]\nbreakglass_to = ["Ciso@acme.example", "ciso@ACME.example"]\n'
+    assert faults(told) == {
+        "approvals.breakglass_to[1]": "is named twice",
+        "approvals.breakglass_to": "needs a channel that reaches named people, such as email",
+    }

@@ -407,7 +407,7 @@ def ballot(actor: str = "alice@acme.example", choice: Choice = Choice.APPROVED, 
         choice=choice,
         plan_hash=plan,
         actor=actor,
-        comment="",
+        comment="why",
         via=Via.CLIENT,
         client="console",
         grants=frozenset({"Packs.Approve"}),
@@ -430,6 +430,7 @@ class Step:
     quorum: int
     groups: tuple[Group, ...]
     grants: frozenset[str]
+    break_glass: bool
     actor: str
     choice: Choice
     status: Status
@@ -445,7 +446,8 @@ steps = st.builds(
     plan=st.sampled_from(PLANS),
     quorum=st.integers(1, 3),
     groups=st.sampled_from(((), (OPS,), (OPS, SECURITY))),
-    grants=st.sets(st.sampled_from(("Ops", "Security")), min_size=1).map(frozenset),
+    grants=st.sets(st.sampled_from(("Ops", "Security", "Packs.BreakGlass")), min_size=1).map(frozenset),
+    break_glass=st.sampled_from((False, False, True)),
     actor=st.sampled_from(ACTORS),
     choice=st.sampled_from(Choice),
     status=st.sampled_from([status for status in Status if status.ended]),
@@ -471,9 +473,13 @@ def _alone(stored: Approval | None, step: Step, now: Instant) -> Approval | None
         return None
     if step.kind == "timer":
         return expire(stored, now) or stored
-    given = evolve(ballot(step.actor, step.choice, step.plan), grants=step.grants | {"Packs.Approve"})
+    given = evolve(
+        ballot(step.actor, step.choice, step.plan),
+        grants=step.grants | {"Packs.Approve"},
+        break_glass=step.break_glass,
+    )
     try:
-        check_grants(stored, given.grants)
+        check_grants(stored, given)
         check_ballot(stored, given, now, allow_self=False, canonical=str)
     except NotifydError:
         return stored
@@ -504,11 +510,19 @@ def keeps_promises(before: Approval, after: Approval) -> None:
         assert after.decisions[: len(before.decisions)] == before.decisions
     assert {d.round for d in after.decisions} <= {after.round}
     received = progress(after)["received"]
-    assert received <= len({d.actor for d in after.decisions}) == len(after.decisions)
+    ordinary = [d.actor for d in after.decisions if not d.break_glass]
+    assert received <= len({d.actor for d in after.decisions})
+    assert len(ordinary) == len(set(ordinary))
+    broken = [d for d in after.decisions if d.break_glass]
+    assert broken == list(after.decisions[-1:])[: len(broken)]
+    if broken:
+        assert after.status is Status.APPROVED
+        assert broken[0].actor != after.requested_by
     assert len({d.decision_hash for d in after.decisions}) == len(after.decisions)
     ids = [effect.id for effect in after.effects]
     assert len(set(ids)) == len(ids)
-    if after.status is Status.APPROVED and before.status is Status.PENDING and after.resume_delivery:
+    voted = after.status is Status.APPROVED and before.status is Status.PENDING and after.resume_delivery
+    if voted and not broken:
         assert received == after.required_approvals
         approvers = {d.actor: d.groups for d in after.decisions}
         filled = assigned(after.groups, approvers)

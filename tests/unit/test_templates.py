@@ -48,9 +48,11 @@ def noticed(action: str, name: str = "requested-en", **facts: Any) -> dict[str, 
     return seen(name) | {"action": action, "occurredAt": "2026-11-05T10:00:00Z", **facts}
 
 
-def decided(choice: str, status: str, received: int, required: int, **decision: Any) -> dict[str, Any]:
+def decided(
+    choice: str, status: str, received: int, required: int, *, groups: Any = None, **decision: Any
+) -> dict[str, Any]:
     told = {"decision": choice, "actor": "bob@acme.example", "decidedAt": "2026-11-05T09:59:00Z", **decision}
-    approvals = {"received": received, "required": required}
+    approvals = {"received": received, "required": required} | ({"groups": groups} if groups else {})
     return noticed("acknowledged", decision=told, status=status, approvals=approvals)
 
 
@@ -61,6 +63,17 @@ EVENTS: dict[str, dict[str, Any]] = {
     "approved": decided("approved", "approved", 1, 1, comment="Looks good."),
     "approved-by-all": decided("approved", "approved", 2, 2),
     "approved-by-some": decided("approved", "pending", 1, 2, comment=None),
+    "overridden": decided("approved", "approved", 1, 3, comment="The shop is down.", breakGlass=True),
+    "grouped": decided(
+        "approved",
+        "pending",
+        1,
+        2,
+        groups=[
+            {"name": "Security", "required": 1, "received": 1, "actors": ["bob@acme.example"]},
+            {"name": "Operations", "required": 1, "received": 0, "actors": []},
+        ],
+    ),
     "rejected": decided("rejected", "rejected", 0, 2, comment="Not today.\nAsk again tomorrow."),
     "expired": noticed("expired", status="expired", approvals={"received": 0, "required": 1}),
     "resumed": noticed("resumed", status="approved", resume={"status": "delivered", "reason": None}),
@@ -487,3 +500,17 @@ def test_mail_has_one_button_and_the_plan_in_monospace() -> None:
 def test_all_languages_have_all_templates() -> None:
     assert templates().names == ("channel-test", "digest", "event", "pack-approval", "pack-policy")
     assert {templates().locales(name) for name in templates().names} == {("de", "en", "es", "fr", "ja")}
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_that_the_glass_was_broken_reads_as_no_ordinary_approval(locale: str) -> None:
+    told, ordinary = render("overridden", locale), render("approved", locale)
+    assert told.title.partition(":")[0] != ordinary.title.partition(":")[0]
+    assert ("The shop is down." in told.body, told.level) == (True, Level.WARNING)
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_vote_tells_which_group_is_missing_first(locale: str) -> None:
+    (lead,) = (field.value for field in render("grouped", locale).fields if field.lead)
+    assert lead.startswith("Security 1 ")
+    assert ", Operations 0 " in lead

@@ -78,9 +78,13 @@ def render_problem(request: web.Request, problem: Problem, registry: Registry) -
 
 @frozen
 class _Form:
+    """`confirmed` is the box that guards the way of `break_glass`."""
+
     csrf: str
     decision: str
     comment: str
+    break_glass: bool
+    confirmed: bool
 
 
 @frozen
@@ -106,7 +110,8 @@ async def _read_form(request: web.Request) -> _Form:
         fields = parse_qs(body.decode(), max_num_fields=_FIELDS)
     except ValueError:
         raise MalformedError("the form is not readable") from None
-    return _Form(*(fields.get(name, [""])[0] for name in ("csrf", "decision", "comment")))
+    csrf_, decision, comment = (fields.get(name, [""])[0] for name in ("csrf", "decision", "comment"))
+    return _Form(csrf_, decision, comment, "breakGlass" in fields, "confirmed" in fields)
 
 
 @frozen
@@ -131,6 +136,10 @@ class _Visit:
             return _Alert(422, "choice")
         if len(clean(form.comment)) > COMMENT_LIMIT:
             return _Alert(422, "comment")
+        if form.break_glass and not clean(form.comment).strip():
+            return _Alert(422, "reason")
+        if form.break_glass and not form.confirmed:
+            return _Alert(422, "unconfirmed")
         return None
 
     def ballot(self, form: _Form, right: Right) -> Ballot:
@@ -148,16 +157,18 @@ class _Visit:
             grants=right.grants,
             correlation_id=correlation.current.get(),
             round=link.round,
+            break_glass=form.break_glass,
         )
 
     def page(self, alert: _Alert | None = None, form: _Form | None = None) -> web.Response:
-        open_ = self.view.standing is Standing.OPEN
+        open_ = self.view.standing is Standing.OPEN or self.view.may_break_glass
         return approval_page(
             self.view,
             self.reader,
             form=csrf.issue(self.registry.keyring, self.token, self.now) if open_ else None,
             alert=self.reader.texts[f"alert.{alert.name}"].format(limit=COMMENT_LIMIT) if alert else "",
             comment=form.comment if form else "",
+            breaking=form is not None and form.break_glass,
             status=alert.status if alert else 200,
             waits=self.waits,
         )

@@ -76,13 +76,15 @@ def approval_page(
     form: str | None,
     alert: str = "",
     comment: str = "",
+    breaking: bool = False,
     status: int = 200,
     waits: Reason | None = None,
 ) -> web.Response:
     """The approval.
 
     `form` is a CSRF token where the reader may decide now; `alert` and `comment` are what an attempt that was
-    refused gets back. `waits` is why the callback of its end waits, or has failed.
+    refused gets back, and `breaking` says that it was one to break the glass. `waits` is why the callback of its
+    end waits, or has failed.
     """
     title, summary = _heading(view, reader)
     return _page(
@@ -101,6 +103,7 @@ def approval_page(
         alert=alert,
         csrf=form,
         comment=comment,
+        breaking=breaking,
         comment_limit=COMMENT_LIMIT,
     )
 

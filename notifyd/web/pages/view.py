@@ -33,10 +33,12 @@ class Standing(StrEnum):
 
 @frozen
 class Right:
-    """As whom a link decides, and what its rule confers."""
+    """As whom a link decides, and what its rule confers: to vote, to break the glass, or both."""
 
     actor: str
     grants: frozenset[str]
+    votes: bool
+    breaks_glass: bool
 
 
 @frozen
@@ -48,6 +50,12 @@ class View:
     event: Mapping[str, Any]
     standing: Standing
     right: Right | None
+
+    @property
+    def may_break_glass(self) -> bool:
+        """May the reader, having voted or not, still end this as approved?"""
+        waiting = self.standing in (Standing.OPEN, Standing.VOTED, Standing.NOT_CONFERRED)
+        return waiting and self.right is not None and self.right.breaks_glass
 
     @property
     def badge(self) -> str:
@@ -80,7 +88,7 @@ def _place(link: Link, approval: Approval, right: Right | None, registry: Regist
         return Standing.VIEW_ONLY
     if has_decided(approval, link.recipient, registry.actors.canonical):
         return Standing.VOTED
-    if right is None:
+    if right is None or not right.votes:
         return Standing.NOT_CONFERRED
     if not settings.allow_self_approval and is_requester(approval, right.actor, registry.actors.canonical):
         return Standing.OWN_REQUEST
@@ -95,8 +103,16 @@ def _right(link: Link, approval: Approval, registry: Registry) -> Right | None:
         return None
     actor = registry.actors.canonical(link.recipient)
     grants = frozenset(rule.grants)
-    enough = Scope.APPROVE.value in grants and not grant_fault(approval, grants)
-    return Right(actor, grants) if enough and _names(rule, actor, registry) else None
+    if Scope.APPROVE.value not in grants or not _names(rule, actor, registry):
+        return None
+    asked = is_requester(approval, actor, registry.actors.canonical)
+    right = Right(
+        actor,
+        grants,
+        votes=not grant_fault(approval, grants),
+        breaks_glass=not asked and not grant_fault(approval, grants, break_glass=True),
+    )
+    return right if right.votes or right.breaks_glass else None
 
 
 def _names(rule: Rule, actor: str, registry: Registry) -> bool:
