@@ -8,6 +8,7 @@ import ssl
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode, urlsplit
@@ -56,6 +57,7 @@ class Answer:
     status: int
     reason: str
     document: Any = None
+    tag: str = ""  # its ETag
 
     @property
     def ok(self) -> bool:
@@ -124,6 +126,14 @@ class Client:
         """The document at `path`. Raises `UnreachableError`, `RefusedError`."""
         return self._succeed("GET", f"{path}?{urlencode(query)}" if query else path)
 
+    def changed(self, path: str, tag: str, seconds: int) -> Answer:
+        """What is at `path` once it is not what `tag` names, or 304 after `seconds`; with the tag "", at once.
+
+        Raises `UnreachableError`, `RefusedError`.
+        """
+        known = {"If-None-Match": tag} if tag else {}
+        return self._succeed_with("GET", f"{path}?wait={seconds if tag else 0}s", b"", "", known)
+
     def items(self, path: str, **query: str) -> Iterator[Any]:
         """All items of a list, page after page."""
         cursor: Mapping[str, str] = {}
@@ -141,14 +151,16 @@ class Client:
     def _succeed(self, method: str, path: str) -> Any:
         return self._succeed_with(method, path, b"", "").document
 
-    def _succeed_with(self, method: str, path: str, body: bytes, content_type: str) -> Answer:
-        headers = {"Accept": "application/json", **self.credentials.headers(body)}
+    def _succeed_with(
+        self, method: str, path: str, body: bytes, content_type: str, more: Mapping[str, str] | None = None
+    ) -> Answer:
+        headers = {"Accept": "application/json", **self.credentials.headers(body), **(more or {})}
         if body:
             headers["Content-Type"] = content_type
         if self.tenant:
             headers["X-Notifyd-Tenant"] = self.tenant
         answer = self._exchange(method, path, body, headers)
-        if not answer.ok:
+        if not answer.ok and answer.status != HTTPStatus.NOT_MODIFIED:
             raise RefusedError(answer)
         return answer
 
@@ -165,7 +177,7 @@ class Client:
             raise UnreachableError(f"{self.url} does not answer: {_said(error)}") from None
         finally:
             connection.close()
-        return Answer(response.status, response.reason, _parse(raw))
+        return Answer(response.status, response.reason, _parse(raw), response.headers.get("ETag", ""))
 
     def _connection(self, scheme: str, host: str, port: int | None) -> HTTPConnection:
         if scheme == "https":

@@ -237,6 +237,12 @@ class OverloadedError(UnavailableError):
     code = "overloaded"
 
 
+class TooManyWaitingError(UnavailableError):
+    """The client has as many requests waiting for a change as it may have (HTTP 429)."""
+
+    code = "too_many_waiting"
+
+
 class BacklogFullError(UnavailableError):
     """The backlog is full, whoever has filled it (HTTP 503)."""
 

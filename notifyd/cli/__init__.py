@@ -43,6 +43,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "render": Entry("preview:render", "Write an event with a template."),
     "send": Entry("events:send", "Post an event to a running service."),
     "ack": Entry("events:ack", "Decide an approval."),
+    "wait": Entry("wait:wait", "Wait until an approval has ended."),
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
     "dead": Entry("dead:dead", "Look at dead effects and deliveries, and try one again."),
     "keys": Entry("keys:keys", "Show which rows need which key, and move them to the first."),

@@ -30,6 +30,7 @@ from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
 from notifyd.flow.storm import Budgets
+from notifyd.flow.watch import LOOK, Watches
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
 from notifyd.registry.discovery import Discovered
@@ -38,6 +39,7 @@ from notifyd.service.keys import agree_on_keys
 from notifyd.service.watchdog import Watchdog
 from notifyd.store import Store
 from notifyd.store.open import open_store
+from notifyd.store.watched import watched
 from notifyd.web import create_app, listening_sockets, serving
 from notifyd.web.services import Services
 from notifyd.wire.codec import derived_id
@@ -117,7 +119,8 @@ class App:
 
     def __init__(self, current: Current, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._current = current
-        self._store = store
+        self._watches = Watches(nodes=lambda: self._nodes())
+        self._store = watched(store, self._watches.note)
         self._metrics = metrics
         self._clock = clock
         self._draining = False
@@ -170,6 +173,7 @@ class App:
             dispatcher=self._dispatcher,
             retention=self._retention,
             reseal=Reseal(store=self._store, current=self._current),
+            watches=self._watches,
             ready=self._store.probe,
             draining=lambda: self._draining,
         )
@@ -196,6 +200,7 @@ class App:
             ("digest sweep", self._sweep(self._digests.sweep)),
             ("effects sweep", self._sweep(self._effects.sweep, again=False)),
             ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),
+            ("watch", self._sweep(partial(self._watches.look, self._store), again=False, every=LOOK)),
             ("count", self._sweep(self._count, again=False, every=_COUNT)),
             (
                 "retention",
@@ -227,6 +232,7 @@ class App:
     async def drain(self) -> None:
         """Refuse what is new, let attempts under way end, and give the rest back."""
         self._draining = True
+        self._watches.wake_all()
         await self._dispatcher.drain(_DRAIN)
         if self._closing:
             await asyncio.wait(self._closing, timeout=_LAST_WORDS)

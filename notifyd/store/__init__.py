@@ -465,6 +465,10 @@ class Store(Upkeep, Protocol):
 
     async def approval(self, key: ApprovalKey) -> Approval | None: ...
 
+    async def approval_versions(self, keys: Collection[ApprovalKey]) -> dict[ApprovalKey, int]:
+        """The versions of those that are there, read in one step."""
+        ...
+
     async def superseded(self, key: ApprovalKey, limit: int) -> list[Decision]:
         """The newest `limit` decisions of an approval's earlier rounds, oldest first."""
         ...

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from notifyd.approval.ballots import Ballot
 from notifyd.config.settings import Scope
-from notifyd.errors import Fault, NotFoundError
+from notifyd.errors import Fault
 from notifyd.model import ApprovalKey, Status
 from notifyd.security.names import name_fault
 from notifyd.store import ApprovalFilter, AuditFilter, Page
@@ -17,6 +17,7 @@ from notifyd.web.addresses import GATE
 from notifyd.web.answers import approval_json, audit_json, callback_reason, json_answer, json_bytes
 from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant
 from notifyd.web.body import read_body, read_json
+from notifyd.web.changes import find_changed, not_modified, tagged, wait_of
 from notifyd.web.lists import Listing, choice_of
 from notifyd.web.services import SERVICES
 from notifyd.wire.codec import invalid
@@ -39,19 +40,19 @@ async def list_approvals(request: web.Request) -> web.Response:
 
 @routes.get("/notifications/pack-approvals/{run_id}/{approval_id}")
 async def get_approval(request: web.Request) -> web.Response:
-    """One approval, with its audit trail, oldest first, as its history."""
+    """One approval, with its audit trail, oldest first, as its history; with `wait`, once it has changed."""
     caller = authorize(request, Scope.READ)
     tenant = caller.only_tenant()
     store, key = request.app[SERVICES].store, _key(request, tenant)
-    approval = await store.approval(key)
-    if approval is None:
-        raise NotFoundError("no such approval")
+    approval = await find_changed(request, key, caller.principal.name, wait_of(request))
+    if not_modified(request, approval):
+        return tagged(web.Response(status=304), approval)
     where = AuditFilter(key.run_id, key.approval_id)
     records, _ = await store.audit(tenant, where, Page(HISTORY))
     waits = await callback_reason(approval, store, caller.registry)
     history = [audit_json(record) for record in reversed(records)]
     superseded = await store.superseded(key, HISTORY) if approval.round > 1 else []
-    return json_answer(approval_json(approval, waits, superseded) | {"history": history})
+    return tagged(json_answer(approval_json(approval, waits, superseded) | {"history": history}), approval)
 
 
 @routes.post("/notifications/pack-approvals/{run_id}/{approval_id}/ack")

@@ -93,6 +93,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.TooLargeError: Meaning(413, "The body is too large"),
     errors.UnsupportedMediaError: Meaning(415, "The media type is not supported"),
     errors.OverloadedError: Meaning(429, "Too much of this tenant's is waiting"),
+    errors.TooManyWaitingError: Meaning(429, "Too many requests of this client wait"),
     errors.ChannelFailedError: Meaning(502, "The channel did not take the message"),
     errors.UnavailableError: Meaning(503, "Not available now"),
     errors.BacklogFullError: Meaning(503, "Too much is waiting"),

@@ -14,6 +14,7 @@ from notifyd.flow.ingest import Ingest
 from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects
 from notifyd.flow.retention import Retention
+from notifyd.flow.watch import Watches
 from notifyd.metrics import Metrics
 from notifyd.model import Clock
 from notifyd.registry.registry import Registry
@@ -35,6 +36,7 @@ class Services:
     dispatcher: Dispatcher
     retention: Retention
     reseal: Reseal
+    watches: Watches
     metrics: Metrics
     clock: Clock
     ready: Callable[[], Awaitable[None]]

@@ -146,6 +146,8 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
     found = [{"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names]
     found += [_query(query) for query in operation.query]
     shared = [*(("limit", "cursor") if operation.paged else ())]
+    if operation.tagged:
+        shared.append("known")
     if operation.scope is not None:
         shared += ["tenant", "stellaOpsTenant"]
     if operation.signature is not Signature.REFUSED:
@@ -183,16 +185,18 @@ def _schema(name: str) -> Schema:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     refuse = _refusal_page if operation.tag == "pages" else _refusal
-    found = {str(status): _success(answer) for status, answer in operation.answers.items()}
+    found = {str(status): _success(answer, operation.tagged) for status, answer in operation.answers.items()}
     return found | {
         str(status): refuse(status, tuple(faults))
         for status, faults in groupby(operation.faults, lambda fault: problems.meaning(fault).status)
     }
 
 
-def _success(answer: Answer) -> dict[str, Any]:
+def _success(answer: Answer, tagged: bool) -> dict[str, Any]:
     headers = {"X-Correlation-ID": _header("correlationId")}
-    if not answer.content:
+    if tagged:
+        headers["ETag"] = _header("tag")
+    elif not answer.content:
         headers["Location"] = _header("location")
     content = {"content": _content(answer.content)} if answer.content else {}
     return {"description": answer.text, "headers": headers, **content}
@@ -301,6 +305,9 @@ _PARAMETERS: Final = {
     "cursor": _parameter(
         "cursor", "query", "The `nextCursor` of the page before. It holds for the same tenant and filter."
     ),
+    "known": _parameter(
+        "If-None-Match", "header", "The `ETag` that the caller has: what it names is answered with 304."
+    ),
     "tenant": _parameter(
         str(TENANT_HEADERS[0]),
         "header",
@@ -336,6 +343,10 @@ _HEADERS: Final = {
     },
     "retryAfter": {"description": "Seconds to wait at least.", "schema": _WHOLE},
     "authenticate": {"description": "How to prove who is calling.", "schema": _TEXT},
+    "tag": {
+        "description": "Names the state that is shown, weakly (RFC 9110, section 8.8.3).",
+        "schema": _TEXT,
+    },
     "location": {"description": "Where to go on.", "schema": _TEXT},
 }
 

@@ -90,6 +90,7 @@ class Operation:
     guarded: bool = True  # by an allowlist of addresses
     paged: bool = False
     callback: bool = False
+    tagged: bool = False  # takes If-None-Match, and answers with an ETag
 
     @property
     def faults(self) -> Faults:
@@ -154,9 +155,27 @@ OPERATIONS: Final = (
         id="getApproval",
         tag="approvals",
         summary="Show an approval with its history",
+        text=(
+            "With `wait` it is answered once the approval is not what `If-None-Match` names, or after that time;"
+            " without the header, once it changes, and at once where it has ended. A change is another status, round"
+            " or plan, another vote, or another state of the callback: the `ETag` names these."
+        ),
         scope=Scope.READ,
-        answers={200: Answer("The approval as it is now.", {JSON: "ApprovalWithHistory"})},
-        refusals=(errors.NotFoundError, errors.ListTimeoutError, *_ROW),
+        query=(
+            Query(
+                "wait",
+                "How long to wait for a change at most, up to 60s: a whole number and `ms`, `s` or `m`.",
+            ),
+        ),
+        tagged=True,
+        answers={
+            200: Answer("The approval as it is now.", {JSON: "ApprovalWithHistory"}),
+            304: Answer("It is what `If-None-Match` names.", {}),
+        },
+        refusals=(
+            *(errors.NotFoundError, errors.ListTimeoutError, errors.TooManyWaitingError),
+            *(problems.InvalidQueryError, *_ROW),
+        ),
     ),
     Operation(
         method="post",

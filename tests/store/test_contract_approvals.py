@@ -221,3 +221,13 @@ async def test_lines_of_approvals_of_one_name_are_found_a_stretch_at_a_time(
         records, after = await store.audit(TENANT, AuditFilter(None, "deploy"), Page(2, after))
         pages.append([one.id for one in records])
     assert pages == [["a12"], [], ["a2", "a1"], ["a0"]]
+
+
+async def test_the_versions_of_several_approvals_are_read_at_once(store: Store) -> None:
+    one, other = approval(), approval(approval_id="other")
+    missing = approval(approval_id="missing").key
+    await open_approval(store, one)
+    await open_approval(store, other)
+    assert await store.replace_approval(evolve(one, version=2))
+    assert await store.approval_versions([one.key, other.key, missing]) == {one.key: 2, other.key: 1}
+    assert await store.approval_versions([]) == {}

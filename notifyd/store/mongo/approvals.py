@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from attrs import evolve
@@ -33,6 +33,15 @@ def by_key(key: ApprovalKey | IncidentKey) -> Document:
 
 async def find(base: Base, key: ApprovalKey) -> Approval | None:
     return reading.one(base, Approval, await base.approvals.find_one(by_key(key)))
+
+
+async def versions(base: Base, keys: Collection[ApprovalKey]) -> dict[ApprovalKey, int]:
+    where = {"$or": [by_key(key) for key in keys]}
+    fields = {"_id": 0, "tenant": 1, "run_id": 1, "approval_id": 1, "version": 1}
+    found = await base.approvals.find(where, fields=fields) if keys else []
+    return {
+        ApprovalKey(one["tenant"], one["run_id"], one["approval_id"]): one.get("version", 0) for one in found
+    }
 
 
 async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | None:

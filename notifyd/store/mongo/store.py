@@ -217,6 +217,9 @@ class MongoStore:
     async def approval(self, key: ApprovalKey) -> Approval | None:
         return await self._run(approval_steps.find(self._base, key))
 
+    async def approval_versions(self, keys: Ids[ApprovalKey]) -> dict[ApprovalKey, int]:
+        return await self._run(approval_steps.versions(self._base, keys))
+
     async def superseded(self, key: ApprovalKey, limit: int) -> list[Decision]:
         return await self._list(lambda: approval_steps.superseded(self._base, key, limit))
 

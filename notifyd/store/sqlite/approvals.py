@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from sqlite3 import Connection
 from typing import Final
 
@@ -78,6 +78,11 @@ _RESTORE_INCIDENT: Final = rows.insert_if_new("incidents", rows.INCIDENT)
 def find(db: Database, key: ApprovalKey) -> Approval | None:
     found = db.execute(_FIND, (key.tenant, key.run_id, key.approval_id)).fetchone()
     return rows.one(db, rows.APPROVALS, found)
+
+
+def versions(db: Connection, keys: Collection[ApprovalKey]) -> dict[ApprovalKey, int]:
+    found = {key: db.execute(_VERSION, (key.tenant, key.run_id, key.approval_id)).fetchone() for key in keys}
+    return {key: row[0] for key, row in found.items() if row is not None}
 
 
 def save(db: Connection, approval: Approval) -> None:

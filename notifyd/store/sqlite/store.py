@@ -247,6 +247,9 @@ class SqliteStore:
     async def approval(self, key: ApprovalKey) -> Approval | None:
         return await self._read(lambda db: approval_steps.find(db, key))
 
+    async def approval_versions(self, keys: Collection[ApprovalKey]) -> dict[ApprovalKey, int]:
+        return await self._read(lambda db: approval_steps.versions(db, keys))
+
     async def superseded(self, key: ApprovalKey, limit: int) -> list[Decision]:
         return await self._list(lambda db: approval_steps.superseded(db, key, limit))
 

@@ -1,0 +1,58 @@
+"""A store that tells which approvals it has written, so that who waits for one need not ask again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
+
+from notifyd.model import Approval, ApprovalKey, IncidentKey
+from notifyd.store import Append, Appended, AttemptRecord, Store
+
+
+def watched(store: Store, note: Callable[[ApprovalKey], None]) -> Store:
+    """`store`, calling `note` after each write that may have changed an approval as its reader sees it."""
+    return cast(Store, _Watched(store, note))
+
+
+class _Watched:
+    """Every other operation is the store's own.
+
+    `note` is called however the write ended: of one that failed nobody knows whether it was done.
+    """
+
+    def __init__(self, store: Store, note: Callable[[ApprovalKey], None]) -> None:
+        self._store = store
+        self._note = note
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def append(self, append: Append) -> Appended:
+        try:
+            return await self._store.append(append)
+        finally:
+            self._note_all([append.subject])
+
+    async def append_all(self, appends: Sequence[Append]) -> list[Appended]:
+        try:
+            return await self._store.append_all(appends)
+        finally:
+            self._note_all(append.subject for append in appends)
+
+    async def replace_approval(self, approval: Approval) -> bool:
+        try:
+            return await self._store.replace_approval(approval)
+        finally:
+            self._note(approval.key)
+
+    async def record(self, record: AttemptRecord) -> bool:
+        try:
+            return await self._store.record(record)
+        finally:
+            if record.resume is not None:
+                self._note_all([record.delivery.approval_key])
+
+    def _note_all(self, subjects: Iterable[ApprovalKey | IncidentKey | None]) -> None:
+        for subject in subjects:
+            if isinstance(subject, ApprovalKey):
+                self._note(subject)
