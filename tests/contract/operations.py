@@ -157,8 +157,8 @@ OPERATIONS: Final = (
         summary="Show an approval with its history",
         text=(
             "With `wait` it is answered once the approval is not what `If-None-Match` names, or after that time;"
-            " without the header, once it changes, and at once where it has ended. A change is another status, round"
-            " or plan, another vote, or another state of the callback: the `ETag` names these."
+            " without the header, once it changes, and at once where it has ended. A change is another status,"
+            " round or plan, another vote, or another state of the callback: the `ETag` names these."
         ),
         scope=Scope.READ,
         query=(
@@ -173,8 +173,8 @@ OPERATIONS: Final = (
             304: Answer("It is what `If-None-Match` names.", {}),
         },
         refusals=(
-            *(errors.NotFoundError, errors.ListTimeoutError, errors.TooManyWaitingError),
-            *(problems.InvalidQueryError, *_ROW),
+            *(*_ROW, errors.NotFoundError, errors.ListTimeoutError),
+            *(errors.TooManyWaitingError, problems.InvalidQueryError),
         ),
     ),
     Operation(
