@@ -162,6 +162,12 @@ class AlreadyVotedError(ConflictError):
     code = "already_voted"
 
 
+class WindowClosedError(ConflictError):
+    """Approving is possible at other hours only; `detail` says from when on."""
+
+    code = "window_closed"
+
+
 class NotRetryableError(ConflictError):
     """A delivery that is not dead, or has no message and can be given none, cannot be retried by hand."""
 

@@ -58,6 +58,7 @@ class Ballot:
     round: int | None = None
     message_id: str = ""
     break_glass: bool = False
+    rule: str = ""  # whose message had the link that it came by
 
     @property
     def key(self) -> ApprovalKey:

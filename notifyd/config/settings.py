@@ -36,6 +36,7 @@ from notifyd.config.units import (
     Size,
     Text,
 )
+from notifyd.config.windows import Window
 from notifyd.plugin import ChannelType
 from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
@@ -235,6 +236,7 @@ class Rule:
     group_wait: Span | None = None
     throttle: Rate | None = None
     quiet_hours: QuietHours | None = None
+    window: Window | None = None
 
 
 @frozen

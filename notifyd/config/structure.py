@@ -19,6 +19,7 @@ from cattrs.errors import StructureHandlerNotFoundError
 from notifyd.config import units
 from notifyd.config.faults import Findings
 from notifyd.config.units import Bounds, Duration, Network, SealKey, Signing, Size, Text
+from notifyd.config.windows import Window
 from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
 from notifyd.wire import strict
@@ -65,6 +66,7 @@ class Structurer(Strict):
                 SealKey: _from_text(units.parse_seal_key),
                 units.Rate: _from_text(units.parse_rate),
                 units.Backoff: _from_text(units.parse_backoff),
+                Window: _from_text(Window.parse),
                 units.Listen: _from_text(units.parse_listen),
                 Network: _from_text(units.parse_network),
                 Network | str: _from_text(units.parse_network_or_host),

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo
 from attrs import field, frozen
 from babel import Locale, UnknownLocaleError
 
+from notifyd.config.windows import Window
 from notifyd.hosts import ascii_host
 from notifyd.mailbox import mailbox
 from notifyd.security import certificates
@@ -461,6 +462,8 @@ def show(value: object) -> object:
             return str(value.path)
         case KeySource():
             return value.at
+        case Window():
+            return value.text
         case Listen() | IPv4Network() | IPv6Network() | StrEnum():
             return str(value)
         case _:

@@ -22,6 +22,7 @@ from notifyd.approval.quorum import progress
 from notifyd.config.settings import ResumeTokenMode
 from notifyd.errors import NotFoundError, StoreError
 from notifyd.flow.queues import EffectQueue
+from notifyd.flow.windows import check_window
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Decision, Instant
 from notifyd.registry.registry import Registry
@@ -59,7 +60,7 @@ class Decisions:
         `private` says that nobody can read along (TLS, or loopback): only then may the token go in clear,
         where `approvals.return_resume_token` asks for it. Raises `NotFoundError`, `GrantMissingError`,
         `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `InvalidError`, `SelfApprovalError`,
-        `AlreadyVotedError` or `StoreError`.
+        `AlreadyVotedError`, `WindowClosedError` or `StoreError`.
         """
         # One after the other: a hundred who came at once would race a hundred times a hundred times.
         async with self._turns.setdefault(ballot.key, asyncio.Lock()):
@@ -88,6 +89,7 @@ class Decisions:
         registry, now = self._current(), self._clock()
         allow_self = registry.settings.approvals.allow_self_approval
         check_ballot(approval, ballot, now, allow_self=allow_self, canonical=registry.actors.canonical)
+        await check_window(approval, ballot, registry, self._store, now)
         counted = cast(approval, ballot, now)
         answer = _answer(counted, self._token_for_client(counted, registry), ballot.correlation_id)
         decision = evolve(counted.decisions[-1], answer=answer)

@@ -44,7 +44,7 @@ from notifyd.security.names import name_fault
 from notifyd.security.redact import MIN_SEARCHED, Redactor
 from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
 from notifyd.store import Advance, Append, Appended, Store, append_as_is
-from notifyd.wire.codec import canonical, derived_id, pointer, rfc3339
+from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
 from notifyd.wire.events import (
     CloudEvent,
     PackApprovalRequested,
@@ -350,7 +350,7 @@ def pack_row(
     kind, action = _MEANING[type(event)]
     return Event(
         tenant=event.tenant.id,
-        key=derived_id("event", event.tenant.id, event.event_id),
+        key=event_key(event.tenant.id, event.event_id),
         event_id=event.event_id,
         kind=kind,
         action=action,

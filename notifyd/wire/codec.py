@@ -271,6 +271,11 @@ def derived_id(purpose: str, tenant: str, *parts: str | int) -> str:
     return hashlib.sha256(canonical([purpose, tenant, *parts])).hexdigest()
 
 
+def event_key(tenant: str, event_id: str) -> str:
+    """The key that one of Task Runner's events is stored under."""
+    return derived_id("event", tenant, event_id)
+
+
 # --- instants ----------------------------------------------------------------------------------------------
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -50,6 +50,7 @@ _INGEST: Final[Faults] = (
 _DECIDE: Final[Faults] = (
     *(*_BODY, *_ROW, errors.NotFoundError, errors.GrantMissingError, errors.SelfApprovalError),
     *(errors.AlreadyDecidedError, errors.ExpiredError, errors.PlanChangedError, errors.AlreadyVotedError),
+    errors.WindowClosedError,
 )
 
 

@@ -19,6 +19,7 @@ from notifyd.errors import (
     Reason,
     SealError,
     UnsupportedMediaError,
+    WindowClosedError,
 )
 from notifyd.model import Choice, Via
 from notifyd.registry.registry import Registry
@@ -98,6 +99,8 @@ class _Alert:
 def _alert_of(error: Exception) -> str:
     if isinstance(error, AlreadyVotedError):
         return "already_voted"
+    if isinstance(error, WindowClosedError):
+        return "window"
     return "late" if isinstance(error, ConflictError) else "refused"
 
 
@@ -158,6 +161,7 @@ class _Visit:
             correlation_id=correlation.current.get(),
             round=link.round,
             break_glass=form.break_glass,
+            rule=link.rule,
         )
 
     def page(self, alert: _Alert | None = None, form: _Form | None = None) -> web.Response:

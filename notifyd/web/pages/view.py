@@ -43,13 +43,17 @@ class Right:
 
 @frozen
 class View:
-    """`right` is None where this link cannot decide, whatever the state. `event` is the request."""
+    """`right` is None where this link cannot decide, whatever the state. `event` is the request.
+
+    `opens_at` is when approving becomes possible, None where its hours leave it open.
+    """
 
     link: Link
     approval: Approval
     event: Mapping[str, Any]
     standing: Standing
     right: Right | None
+    opens_at: Instant | None = None
 
     @property
     def may_break_glass(self) -> bool:
@@ -67,7 +71,14 @@ class View:
 def look(link: Link, approval: Approval, registry: Registry, now: Instant) -> View:
     right = _right(link, approval, registry)
     standing = _state(link, approval, now) or _place(link, approval, right, registry)
-    return View(link, approval, orjson.loads(approval.request), standing, right)
+    opens_at = _opens_at(link, registry, now)
+    return View(link, approval, orjson.loads(approval.request), standing, right, opens_at)
+
+
+def _opens_at(link: Link, registry: Registry, now: Instant) -> Instant | None:
+    rule = registry.rule(link.rule)
+    opens_at = rule.window.opens_at(now) if rule and rule.window else now
+    return None if opens_at == now else opens_at
 
 
 def _state(link: Link, approval: Approval, now: Instant) -> Standing | None:
