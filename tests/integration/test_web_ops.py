@@ -205,7 +205,7 @@ async def test_an_unforeseen_exception_is_logged_with_the_resource_and_tells_the
     async def broken(*_: object) -> None:
         raise RuntimeError("no such table: approvals")
 
-    monkeypatch.setattr(type(notifyd.app._store), "approvals", broken)
+    monkeypatch.setattr(notifyd.app._store, "approvals", broken)
     answer = await notifyd.get("/notifications/pack-approvals")
     assert problem(answer) == (500, "internal")
     assert "table" not in answer.text

@@ -627,7 +627,7 @@ async def test_a_store_that_fails_is_a_page_to_try_again(
     async def locked(*_: object) -> None:
         raise StoreError("the file is locked")
 
-    monkeypatch.setattr(type(notifyd.app._store), "approval", locked)
+    monkeypatch.setattr(notifyd.app._store, "approval", locked)
     answer = await look(notifyd, path)
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
     assert "try again" in answer.text
