@@ -16,7 +16,7 @@ LISTS = "/api/v1/deliveries?channel=unknown"
 async def test_while_lists_do_not_end_an_event_is_sent_and_its_approver_sees_the_page(
     notifyd: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, gate = notifyd.app._store, threading.Event()
+    store, gate = vars(notifyd.app._store)["_store"], threading.Event()
     assert isinstance(store, SqliteStore)
     store._timeout = 60.0
     monkeypatch.setattr(deliveries, "search", lambda *_: ([], None) if gate.wait(60) else None)

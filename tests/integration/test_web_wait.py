@@ -112,7 +112,7 @@ async def test_who_waits_does_not_ask_the_store(notifyd: Daemon, monkeypatch: py
     await notifyd.ask()
     async with waiting(notifyd) as waits:
         read: list[Any] = []
-        monkeypatch.setattr(notifyd.app._store._store, "approval", read.append)  # type: ignore[attr-defined]
+        monkeypatch.setattr(vars(notifyd.app._store)["_store"], "approval", read.append)
         await asyncio.wait([waits], timeout=1.2)
         assert read == []
         monkeypatch.undo()
