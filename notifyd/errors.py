@@ -168,6 +168,12 @@ class WindowClosedError(ConflictError):
     code = "window_closed"
 
 
+class InputsDifferError(ConflictError):
+    """Whoever approved first filled in something else."""
+
+    code = "inputs_differ"
+
+
 class NotRetryableError(ConflictError):
     """A delivery that is not dead, or has no message and can be given none, cannot be retried by hand."""
 

@@ -168,12 +168,33 @@ class Group:
     required: int
 
 
+class InputType(StrEnum):
+    TEXT = "text"
+    NUMBER = "number"
+    CHOICE = "choice"
+    BOOLEAN = "boolean"
+
+
+@frozen
+class Input:
+    """Something that a request asks its approvers to fill in. `default` is None where none is proposed."""
+
+    name: str
+    label: str
+    type: InputType
+    required: bool
+    pattern: str | None
+    choices: tuple[str, ...]
+    default: Any
+
+
 @frozen
 class Decision:
     """One actor's recorded decision. `answer` is the response body, repeated byte for byte.
 
     `message_id` is the `webhook-id` of the signed request that it came in, "" where none was signed. `groups` are
     the names of those whose grant the actor held then. `break_glass` ended the approval whatever its quorum.
+    `inputs` are what it fills in, the defaults among them.
     """
 
     decision_hash: str
@@ -190,6 +211,7 @@ class Decision:
     message_id: str = ""
     groups: tuple[str, ...] = ()
     break_glass: bool = False
+    inputs: Mapping[str, Any] = field(factory=dict)
 
 
 class EffectKind(StrEnum):
@@ -263,6 +285,7 @@ class Approval:
     owner: str = ""  # the client whose event made it; "" in what was written before this was kept
     heard_again_at: Instant = 0  # the occurredAt of the newest request that came for the plan of this round
     groups: tuple[Group, ...] = ()  # what they require together is part of `required_approvals`
+    inputs: tuple[Input, ...] = ()  # to be filled in by who approves
 
     @property
     def key(self) -> ApprovalKey:

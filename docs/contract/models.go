@@ -21,6 +21,7 @@ type PackApprovalRequested struct {
 	RequiredGrants    []string          `json:"requiredGrants,omitempty"`
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
 	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
+	Inputs            []ApprovalInput   `json:"inputs,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -47,6 +48,28 @@ type ApprovalGroup struct {
 	Grant    string `json:"grant"`
 	Required int64  `json:"required"`
 }
+
+// ApprovalInput: Something that people are asked to fill in as they approve. `label` is by default the
+// name.
+type ApprovalInput struct {
+	Name     string    `json:"name"`
+	Type     InputKind `json:"type"`
+	Label    *string   `json:"label,omitempty"`
+	Required *bool     `json:"required,omitempty"`
+	Pattern  *string   `json:"pattern,omitempty"`
+	Choices  []string  `json:"choices,omitempty"`
+	Default  any       `json:"default,omitempty"`
+}
+
+// InputKind: One of these values.
+type InputKind string
+
+const (
+	InputKindText    InputKind = "text"
+	InputKindNumber  InputKind = "number"
+	InputKindChoice  InputKind = "choice"
+	InputKindBoolean InputKind = "boolean"
+)
 
 // Step: One step of the plan that waits.
 type Step struct {
@@ -88,6 +111,7 @@ type PackApprovalUpdated struct {
 	RequiredGrants    []string          `json:"requiredGrants,omitempty"`
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
 	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
+	Inputs            []ApprovalInput   `json:"inputs,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -126,6 +150,7 @@ type PackPolicyHold struct {
 	RequiredGrants    []string          `json:"requiredGrants,omitempty"`
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
 	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
+	Inputs            []ApprovalInput   `json:"inputs,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -152,6 +177,7 @@ type PackPolicyReleased struct {
 	RequiredGrants    []string          `json:"requiredGrants,omitempty"`
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
 	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
+	Inputs            []ApprovalInput   `json:"inputs,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -188,15 +214,16 @@ type CloudEvent struct {
 //
 // `round` is required once the approval has had more than one.
 type AckRequest struct {
-	Decision   Decision `json:"decision"`
-	PlanHash   string   `json:"planHash"`
-	Round      *int64   `json:"round,omitempty"`
-	Actor      *string  `json:"actor,omitempty"`
-	Comment    *string  `json:"comment,omitempty"`
-	BreakGlass *bool    `json:"breakGlass,omitempty"`
-	Tenant     *Tenant  `json:"tenant,omitempty"`
-	RunID      *string  `json:"runId,omitempty"`
-	ApprovalID *string  `json:"approvalId,omitempty"`
+	Decision   Decision       `json:"decision"`
+	PlanHash   string         `json:"planHash"`
+	Round      *int64         `json:"round,omitempty"`
+	Actor      *string        `json:"actor,omitempty"`
+	Comment    *string        `json:"comment,omitempty"`
+	BreakGlass *bool          `json:"breakGlass,omitempty"`
+	Inputs     map[string]any `json:"inputs,omitempty"`
+	Tenant     *Tenant        `json:"tenant,omitempty"`
+	RunID      *string        `json:"runId,omitempty"`
+	ApprovalID *string        `json:"approvalId,omitempty"`
 }
 
 // Decision: One of these values.
@@ -331,7 +358,7 @@ const DecisionCallbackType = "pack.approval.decided"
 // expired.
 //
 // `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its
-// quorum.
+// quorum; `inputs` where it was approved and the request asks for any.
 type DecisionData struct {
 	Tenant        string          `json:"tenant"`
 	RunID         string          `json:"runId"`
@@ -346,6 +373,7 @@ type DecisionData struct {
 	ResumeToken   string          `json:"resumeToken"`
 	Groups        []GroupProgress `json:"groups,omitempty"`
 	BreakGlass    *bool           `json:"breakGlass,omitempty"`
+	Inputs        map[string]any  `json:"inputs,omitempty"`
 }
 
 // End: How an approval ended that owes the one who asked a callback.
@@ -358,6 +386,8 @@ const (
 )
 
 // Approval: An approval as it is now. `decisions` are those of all rounds, in order.
+//
+// `inputs` is there where the request asks for any.
 type Approval struct {
 	Tenant         string             `json:"tenant"`
 	RunID          string             `json:"runId"`
@@ -379,20 +409,22 @@ type Approval struct {
 	Labels         map[string]string  `json:"labels"`
 	Message        MessageWish        `json:"message"`
 	CorrelationID  string             `json:"correlationId"`
+	Inputs         *Inputs            `json:"inputs,omitempty"`
 }
 
 // RecordedDecision: One actor's decision, as it is kept with the approval. `groups` are those that the
 // actor may count in.
 type RecordedDecision struct {
-	Decision     Decision  `json:"decision"`
-	Actor        string    `json:"actor"`
-	Comment      string    `json:"comment"`
-	DecidedAt    time.Time `json:"decidedAt"`
-	DecisionHash string    `json:"decisionHash"`
-	Round        int64     `json:"round"`
-	Via          Via       `json:"via"`
-	Groups       []string  `json:"groups"`
-	BreakGlass   bool      `json:"breakGlass"`
+	Decision     Decision       `json:"decision"`
+	Actor        string         `json:"actor"`
+	Comment      string         `json:"comment"`
+	DecidedAt    time.Time      `json:"decidedAt"`
+	DecisionHash string         `json:"decisionHash"`
+	Round        int64          `json:"round"`
+	Via          Via            `json:"via"`
+	Groups       []string       `json:"groups"`
+	BreakGlass   bool           `json:"breakGlass"`
+	Inputs       map[string]any `json:"inputs"`
 }
 
 // Via: The way a decision came in.
@@ -438,6 +470,24 @@ const (
 	ReasonRenderFailed   Reason = "render_failed"
 )
 
+// Inputs: What is asked, the defaults that were proposed, and what was filled in: null until somebody
+// approves.
+type Inputs struct {
+	Asked     []AskedInput   `json:"asked"`
+	Proposed  map[string]any `json:"proposed"`
+	Effective map[string]any `json:"effective"`
+}
+
+// AskedInput: Something that approvers are asked to fill in.
+type AskedInput struct {
+	Name     string    `json:"name"`
+	Label    string    `json:"label"`
+	Type     InputKind `json:"type"`
+	Required bool      `json:"required"`
+	Pattern  *string   `json:"pattern"`
+	Choices  []string  `json:"choices"`
+}
+
 // ApprovalWithHistory: An approval with the newest lines of its audit trail, oldest first.
 type ApprovalWithHistory struct {
 	Tenant         string             `json:"tenant"`
@@ -460,6 +510,7 @@ type ApprovalWithHistory struct {
 	Labels         map[string]string  `json:"labels"`
 	Message        MessageWish        `json:"message"`
 	CorrelationID  string             `json:"correlationId"`
+	Inputs         *Inputs            `json:"inputs,omitempty"`
 	History        []AuditRecord      `json:"history"`
 }
 

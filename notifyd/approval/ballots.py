@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from notifyd.approval.effects import decision_hash, expiry_hash, owing, owing_callback, owing_expiry_notice
+from notifyd.approval.inputs import effective, proposed, settled, value_faults
 from notifyd.approval.notices import NOTIFYD, own_audit, own_event
 from notifyd.approval.quorum import progress, reached
 from notifyd.errors import (
@@ -16,6 +17,7 @@ from notifyd.errors import (
     ExpiredError,
     Fault,
     GrantMissingError,
+    InputsDifferError,
     InvalidError,
     PlanChangedError,
     SelfApprovalError,
@@ -42,6 +44,7 @@ class Ballot:
 
     `client` is the machine client or token that carried it, "" for a link. `message_id` is the `webhook-id` of
     the signed request that it came in, "" where none was signed. `break_glass` asks to end the approval at once.
+    `inputs` are what it fills in, by name: a default stands in for what is left out, and not for null.
     """
 
     tenant: str
@@ -59,15 +62,22 @@ class Ballot:
     message_id: str = ""
     break_glass: bool = False
     rule: str = ""  # whose message had the link that it came by
+    inputs: Mapping[str, Any] = field(factory=dict)
 
     @property
     def key(self) -> ApprovalKey:
         return ApprovalKey(self.tenant, self.run_id, self.approval_id)
 
 
-def ballot_hash(approval: Approval, ballot: Ballot, round_: int) -> str:
-    """Identity of the decision that `ballot` is, in a round."""
-    more = {"breakGlass": True} if ballot.break_glass else {}
+def _filled_in(ballot: Ballot, base: Mapping[str, Any]) -> dict[str, Any]:
+    """What `ballot` fills in, over `base`: a rejection nothing."""
+    return effective(base, ballot.inputs) if ballot.choice is Choice.APPROVED else {}
+
+
+def ballot_hash(approval: Approval, ballot: Ballot, round_: int, inputs: Mapping[str, Any]) -> str:
+    """Identity of the decision that `ballot` is, in a round, filling in `inputs`."""
+    more: dict[str, Any] = {"breakGlass": True} if ballot.break_glass else {}
+    more |= {"inputs": inputs} if inputs else {}
     decision = ballot.choice.value
     return decision_hash(approval.key, round_, ballot.plan_hash, decision, ballot.actor, more=more)
 
@@ -93,7 +103,10 @@ def earlier_answer(
 
 
 def _repeats(approval: Approval, recorded: Decision, ballot: Ballot) -> bool:
-    if recorded.decision_hash != ballot_hash(approval, ballot, recorded.round):
+    # Which defaults stood in in an earlier round is known from the decision alone.
+    present = recorded.round == approval.round
+    inputs = _filled_in(ballot, proposed(approval.inputs) if present else recorded.inputs)
+    if recorded.decision_hash != ballot_hash(approval, ballot, recorded.round, inputs):
         return False
     if ballot.round is not None:
         asked_for = recorded.round == ballot.round
@@ -150,7 +163,7 @@ def check_ballot(
 
     `canonical` is by today's configuration. Whoever has approved may break the glass afterwards, and whoever asked
     never may. Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `InvalidError` with all that the
-    ballot lacks, `SelfApprovalError` or `AlreadyVotedError`.
+    ballot lacks, `SelfApprovalError`, `AlreadyVotedError` or `InputsDifferError`.
     """
     if approval.status is Status.EXPIRED or approval.overdue(now):
         raise ExpiredError("this approval has expired; a rerun needs a new approvalId")
@@ -165,6 +178,12 @@ def check_ballot(
         raise SelfApprovalError("who asked for an approval does not decide it")
     if not ballot.break_glass and has_decided(approval, ballot.actor, canonical):
         raise AlreadyVotedError("this actor has already decided, otherwise or under another name")
+    before = settled(approval)
+    if ballot.choice is Choice.APPROVED and before not in (
+        None,
+        _filled_in(ballot, proposed(approval.inputs)),
+    ):
+        raise InputsDifferError("whoever approved first filled in something else: look at it and confirm it")
 
 
 def _faults(approval: Approval, ballot: Ballot) -> Iterator[Fault]:
@@ -175,6 +194,10 @@ def _faults(approval: Approval, ballot: Ballot) -> Iterator[Fault]:
         yield Fault("/breakGlass", "goes with the decision approved only: one rejection ends an approval")
     if ballot.break_glass and not ballot.comment.strip():
         yield Fault("/comment", "is required with breakGlass: say why nobody can wait")
+    if ballot.choice is Choice.APPROVED:
+        yield from value_faults(approval.inputs, ballot.inputs)
+    elif ballot.inputs:
+        yield Fault("/inputs", "goes with the decision approved only")
 
 
 def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
@@ -182,8 +205,9 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
 
     The decision's `answer` is still empty: the answer tells the state this returns.
     """
+    inputs = _filled_in(ballot, proposed(approval.inputs))
     decision = Decision(
-        decision_hash=ballot_hash(approval, ballot, approval.round),
+        decision_hash=ballot_hash(approval, ballot, approval.round, inputs),
         actor=ballot.actor,
         choice=ballot.choice,
         comment=ballot.comment,
@@ -197,6 +221,7 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
         message_id=ballot.message_id,
         groups=_groups_of(approval, ballot.grants),
         break_glass=ballot.break_glass,
+        inputs=inputs,
     )
     counted = evolve(approval, version=approval.version + 1, decisions=(*approval.decisions, decision))
     status = _status(counted, decision)
@@ -221,6 +246,7 @@ def _owing_decision(approval: Approval, decision: Decision) -> Approval:
         "decidedAt": rfc3339(decision.decided_at),
         "via": decision.via.value,
         **({"breakGlass": True} if decision.break_glass else {}),
+        **({"inputs": dict(decision.inputs)} if decision.inputs else {}),
     }
     facts = {"status": approval.status.value, "round": approval.round, "approvals": progress(approval)}
     record = own_audit(

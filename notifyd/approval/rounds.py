@@ -17,6 +17,7 @@ from notifyd.model import (
     Decision,
     Event,
     Group,
+    Input,
     Instant,
     Outcome,
     Status,
@@ -44,6 +45,7 @@ class Request:
     callback_url: str
     sealed_token: str
     groups: tuple[Group, ...] = ()
+    inputs: tuple[Input, ...] = ()
 
 
 @frozen
@@ -119,6 +121,7 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
         effects=before.effects if before else (),
         owner=before.belongs_to if before and asked else event.client,
         groups=request.groups,
+        inputs=request.inputs,
     )
     if stillborn:
         approval = _over_at_once(approval, now, asked=asked)

@@ -62,6 +62,13 @@ def _destination(name: str, body: bytes) -> tuple[str, str]:
 )
 @click.option("--actor", help="Who decides; by default the client itself.")
 @click.option("--comment", help="Why, for those who read it later.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Fill in what the request asks for: JSON, else text. May be given several times.",
+)
 @click.option("--break-glass", is_flag=True, help="Approve at once, whatever the quorum; needs a comment.")
 def ack(
     remote: Remote, client_name: str | None, as_json: bool, run: str, approval: str, **ballot: Any
@@ -91,6 +98,7 @@ def _ballot(
     round_: int | None,
     actor: str | None,
     comment: str | None,
+    inputs: tuple[str, ...],
     break_glass: bool,
 ) -> dict[str, Any]:
     """The body, with all that decides meaning in it, because a signature covers nothing else."""
@@ -105,9 +113,20 @@ def _ballot(
         "round": round_,
         "actor": actor,
         "comment": comment,
+        "inputs": dict(map(_input, inputs)) or None,
         "breakGlass": break_glass or None,
     }
     return document | {name: value for name, value in given.items() if value is not None}
+
+
+def _input(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--input")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _shown(answer: dict[str, Any]) -> dict[str, Any]:

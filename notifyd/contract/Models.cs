@@ -63,6 +63,11 @@ public sealed record PackApprovalRequested : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<ApprovalGroup>? ApprovalGroups { get; init; }
 
+    /// <summary>What people are asked to fill in as they approve: at most 20, each with a name of its own, at most 10 with a pattern.</summary>
+    [JsonPropertyName("inputs")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ApprovalInput>? Inputs { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -133,6 +138,53 @@ public sealed record ApprovalGroup
     /// <summary>How many people.</summary>
     [JsonPropertyName("required")]
     public required long Required { get; init; }
+}
+
+/// <summary>Something that people are asked to fill in as they approve. `label` is by default the name.</summary>
+public sealed record ApprovalInput
+{
+    /// <summary>By what it is called in `inputs` of a decision and of the callback.</summary>
+    [JsonPropertyName("name")]
+    public required string Name { get; init; }
+
+    /// <summary>What is filled in: one line of text, a number, one of the choices, or true or false.</summary>
+    [JsonPropertyName("type")]
+    public required InputKind Type { get; init; }
+
+    /// <summary>What readers are shown; by default the name.</summary>
+    [JsonPropertyName("label")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Label { get; init; }
+
+    /// <summary>Nobody approves without it.</summary>
+    [JsonPropertyName("required")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? Required { get; init; }
+
+    /// <summary>For `text`: what all of the text must match, in RE2's syntax, without look-around and back-references.</summary>
+    [JsonPropertyName("pattern")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Pattern { get; init; }
+
+    /// <summary>For `choice`: what can be chosen, 1 to 50 items.</summary>
+    [JsonPropertyName("choices")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<string>? Choices { get; init; }
+
+    /// <summary>What is proposed, and stands in where a decision leaves it out.</summary>
+    [JsonPropertyName("default")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public JsonElement? Default { get; init; }
+}
+
+/// <summary>One of these values.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<InputKind>))]
+public enum InputKind
+{
+    [JsonStringEnumMemberName("text")] Text,
+    [JsonStringEnumMemberName("number")] Number,
+    [JsonStringEnumMemberName("choice")] Choice,
+    [JsonStringEnumMemberName("boolean")] Boolean,
 }
 
 /// <summary>One step of the plan that waits.</summary>
@@ -253,6 +305,11 @@ public sealed record PackApprovalUpdated : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<ApprovalGroup>? ApprovalGroups { get; init; }
 
+    /// <summary>What people are asked to fill in as they approve: at most 20, each with a name of its own, at most 10 with a pattern.</summary>
+    [JsonPropertyName("inputs")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ApprovalInput>? Inputs { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -366,6 +423,11 @@ public sealed record PackPolicyHold : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<ApprovalGroup>? ApprovalGroups { get; init; }
 
+    /// <summary>What people are asked to fill in as they approve: at most 20, each with a name of its own, at most 10 with a pattern.</summary>
+    [JsonPropertyName("inputs")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ApprovalInput>? Inputs { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -459,6 +521,11 @@ public sealed record PackPolicyReleased : IPackEvent
     [JsonPropertyName("approvalGroups")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<ApprovalGroup>? ApprovalGroups { get; init; }
+
+    /// <summary>What people are asked to fill in as they approve: at most 20, each with a name of its own, at most 10 with a pattern.</summary>
+    [JsonPropertyName("inputs")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<ApprovalInput>? Inputs { get; init; }
 
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
@@ -591,6 +658,11 @@ public sealed record AckRequest
     [JsonPropertyName("breakGlass")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public bool? BreakGlass { get; init; }
+
+    /// <summary>What is filled in, by name: a default stands in for what is left out, and null is no value. It goes with approving only.</summary>
+    [JsonPropertyName("inputs")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyDictionary<string, JsonElement>? Inputs { get; init; }
 
     /// <summary>As the header names it.</summary>
     [JsonPropertyName("tenant")]
@@ -816,7 +888,7 @@ public sealed record DecisionCallback
     public required DecisionData Data { get; init; }
 }
 
-/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum.</summary>
+/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum; `inputs` where it was approved and the request asks for any.</summary>
 public sealed record DecisionData
 {
     [JsonPropertyName("tenant")]
@@ -865,6 +937,10 @@ public sealed record DecisionData
     [JsonPropertyName("breakGlass")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public bool? BreakGlass { get; init; }
+
+    [JsonPropertyName("inputs")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyDictionary<string, JsonElement>? Inputs { get; init; }
 }
 
 /// <summary>How an approval ended that owes the one who asked a callback.</summary>
@@ -876,7 +952,7 @@ public enum End
     [JsonStringEnumMemberName("expired")] Expired,
 }
 
-/// <summary>An approval as it is now. `decisions` are those of all rounds, in order.</summary>
+/// <summary>An approval as it is now. `decisions` are those of all rounds, in order. `inputs` is there where the request asks for any.</summary>
 public sealed record Approval
 {
     [JsonPropertyName("tenant")]
@@ -942,6 +1018,10 @@ public sealed record Approval
 
     [JsonPropertyName("correlationId")]
     public required string CorrelationId { get; init; }
+
+    [JsonPropertyName("inputs")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public Inputs? Inputs { get; init; }
 }
 
 /// <summary>One actor's decision, as it is kept with the approval. `groups` are those that the actor may count in.</summary>
@@ -974,6 +1054,9 @@ public sealed record RecordedDecision
 
     [JsonPropertyName("breakGlass")]
     public required bool BreakGlass { get; init; }
+
+    [JsonPropertyName("inputs")]
+    public required IReadOnlyDictionary<string, JsonElement> Inputs { get; init; }
 }
 
 /// <summary>The way a decision came in.</summary>
@@ -1022,6 +1105,41 @@ public enum Reason
     [JsonStringEnumMemberName("not_allowed")] NotAllowed,
     [JsonStringEnumMemberName("secret_missing")] SecretMissing,
     [JsonStringEnumMemberName("render_failed")] RenderFailed,
+}
+
+/// <summary>What is asked, the defaults that were proposed, and what was filled in: null until somebody approves.</summary>
+public sealed record Inputs
+{
+    [JsonPropertyName("asked")]
+    public required IReadOnlyList<AskedInput> Asked { get; init; }
+
+    [JsonPropertyName("proposed")]
+    public required IReadOnlyDictionary<string, JsonElement> Proposed { get; init; }
+
+    [JsonPropertyName("effective")]
+    public required IReadOnlyDictionary<string, JsonElement>? Effective { get; init; }
+}
+
+/// <summary>Something that approvers are asked to fill in.</summary>
+public sealed record AskedInput
+{
+    [JsonPropertyName("name")]
+    public required string Name { get; init; }
+
+    [JsonPropertyName("label")]
+    public required string Label { get; init; }
+
+    [JsonPropertyName("type")]
+    public required InputKind Type { get; init; }
+
+    [JsonPropertyName("required")]
+    public required bool Required { get; init; }
+
+    [JsonPropertyName("pattern")]
+    public required string? Pattern { get; init; }
+
+    [JsonPropertyName("choices")]
+    public required IReadOnlyList<string> Choices { get; init; }
 }
 
 /// <summary>An approval with the newest lines of its audit trail, oldest first.</summary>
@@ -1090,6 +1208,10 @@ public sealed record ApprovalWithHistory
 
     [JsonPropertyName("correlationId")]
     public required string CorrelationId { get; init; }
+
+    [JsonPropertyName("inputs")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public Inputs? Inputs { get; init; }
 
     [JsonPropertyName("history")]
     public required IReadOnlyList<AuditRecord> History { get; init; }

@@ -20,7 +20,7 @@ from notifyd.approval.ballots import (
 )
 from notifyd.approval.quorum import progress
 from notifyd.config.settings import ResumeTokenMode
-from notifyd.errors import NotFoundError, StoreError
+from notifyd.errors import Fault, InvalidError, NotFoundError, StoreError
 from notifyd.flow.queues import EffectQueue
 from notifyd.flow.windows import check_window
 from notifyd.metrics import Metrics
@@ -28,7 +28,7 @@ from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Decision, Instan
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.store import Store
-from notifyd.wire.codec import rfc3339
+from notifyd.wire.codec import pointer, rfc3339
 
 _RACES: Final = 20
 """How often a decision may lose to another write on the same approval, by another node or an effect that is
@@ -90,6 +90,7 @@ class Decisions:
         allow_self = registry.settings.approvals.allow_self_approval
         check_ballot(approval, ballot, now, allow_self=allow_self, canonical=registry.actors.canonical)
         await check_window(approval, ballot, registry, self._store, now)
+        _check_secrets(ballot, registry)
         counted = cast(approval, ballot, now)
         answer = _answer(counted, self._token_for_client(counted, registry), ballot.correlation_id)
         decision = evolve(counted.decisions[-1], answer=answer)
@@ -128,6 +129,18 @@ class Decisions:
             token = resume_token.reveal(registry.keyring, approval.sealed_token)
             document["resume"]["token"] = token.reveal()
         return orjson.dumps(document)
+
+
+def _check_secrets(ballot: Ballot, registry: Registry) -> None:
+    """What is filled in is kept, shown and sent as it is. Raises `InvalidError`."""
+    redacted = registry.redactor.tree(dict(ballot.inputs))
+    faults = [
+        Fault(pointer("inputs", name), "must not hold a secret")
+        for name, value in ballot.inputs.items()
+        if redacted.get(name) != value
+    ]
+    if faults:
+        raise InvalidError(faults)
 
 
 def _answer(approval: Approval, token: str | None, correlation_id: str) -> str:

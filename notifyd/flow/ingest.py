@@ -12,6 +12,7 @@ import orjson
 from attrs import evolve, frozen
 
 from notifyd.approval.holds import on_hold, on_released
+from notifyd.approval.inputs import definition_faults
 from notifyd.approval.rounds import Request, Update, on_requested, on_updated
 from notifyd.errors import (
     BacklogFullError,
@@ -32,6 +33,7 @@ from notifyd.model import (
     Event,
     Group,
     IncidentKey,
+    Input,
     Instant,
     Outcome,
     Principal,
@@ -41,7 +43,7 @@ from notifyd.registry.egress import callback_fault
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.security.names import name_fault
-from notifyd.security.redact import MIN_SEARCHED, Redactor
+from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret
 from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
 from notifyd.store import Advance, Append, Appended, Store, append_as_is
 from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
@@ -112,7 +114,7 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
-        _check_members(event)
+        _check_members(event, document, registry)
         _check_callback(event, registry)
         content = canonical(document)
         _check_token(event, content)
@@ -289,13 +291,31 @@ def _check_callback(event: PackEvent, registry: Registry) -> None:
         raise InvalidError([Fault("/resume/callbackUrl", fault)])
 
 
-def _check_members(event: PackEvent) -> None:
+def _check_members(event: PackEvent, document: Mapping[str, Any], registry: Registry) -> None:
     """Whoever asks or decides is compared with others by name, and some members depend on one another."""
     given = {"/requestedBy": event.requested_by, "/decidedBy": getattr(event, "decided_by", None)}
     faults = [Fault(at, fault) for at, name in given.items() if name and (fault := name_fault(name))]
     faults += faults_together(event)
+    faults += definition_faults(_inputs(event))
+    faults += _secret_faults(document.get("inputs", ()), registry.redactor)
     if faults:
         raise InvalidError(faults)
+
+
+def _secret_faults(inputs: Sequence[Any], redactor: Redactor) -> Iterator[Fault]:
+    """Whoever may read the approval reads what is filled in: it may neither be a secret nor ask for one."""
+    for index, one in enumerate(inputs):
+        if names_secret(one["name"]):
+            yield Fault(pointer("inputs", index, "name"), "must not name a secret: everybody could read it")
+        elif redactor.tree(one) != one:
+            yield Fault(pointer("inputs", index), "must not hold a secret")
+
+
+def _inputs(event: PackEvent) -> tuple[Input, ...]:
+    return tuple(
+        Input(one.name, one.label or one.name, one.type, one.required, one.pattern, one.choices, one.default)
+        for one in event.inputs
+    )
 
 
 def _check_token(event: PackEvent, content: bytes) -> None:
@@ -314,6 +334,11 @@ def _check_token(event: PackEvent, content: bytes) -> None:
         "/requestedBy": event.requested_by or "",
         "/requiredGrants": " ".join(event.required_grants),
         "/approvalGroups": " ".join(f"{group.name} {group.grant}" for group in event.approval_groups),
+        "/inputs": " ".join(
+            word
+            for one in event.inputs
+            for word in (one.name, one.label or "", one.pattern or "", *one.choices, str(one.default))
+        ),
         "/policy/id": event.policy.id if event.policy else "",
         "/decidedBy": getattr(event, "decided_by", ""),
         "/resume/callbackUrl": url + " " + unquote(url),
@@ -467,6 +492,7 @@ def _subject(
 
 def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Request:
     requested_by = event.requested_by or f"client:{row.client}"
+    inputs = _inputs(event)
     groups = tuple(Group(group.name, group.grant, group.required) for group in event.approval_groups)
     return Request(
         plan_hash=event.plan_hash,
@@ -477,4 +503,5 @@ def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Re
         callback_url=event.resume.callback_url,
         sealed_token=resume_token.keep(registry.keyring, event.resume.token),
         groups=groups,
+        inputs=inputs,
     )

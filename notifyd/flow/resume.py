@@ -14,6 +14,7 @@ import orjson
 from attrs import evolve
 
 from notifyd.approval.effects import bury, owed_row, put_off, revive
+from notifyd.approval.inputs import settled
 from notifyd.approval.notices import own_event
 from notifyd.approval.quorum import progress
 from notifyd.errors import NotFoundError, NotifydError, Reason, StoreError, UndecodableRowError
@@ -270,6 +271,7 @@ def callback_message(approval: Approval, effect: Effect, registry: Registry) -> 
         about
         | end
         | _groups(approval)
+        | _inputs(approval)
         | {"decidedAt": rfc3339(ended_at), "correlationId": approval.correlation_id}
     )
     body = {
@@ -314,6 +316,12 @@ def _groups(approval: Approval) -> dict[str, Any]:
     """Who counted in which group; nothing where it has none."""
     counted = progress(approval)
     return {"groups": counted["groups"]} if "groups" in counted else {}
+
+
+def _inputs(approval: Approval) -> dict[str, Any]:
+    """What was filled in; nothing where it was not approved, or nothing was asked for."""
+    filled_in = settled(approval) if approval.status is Status.APPROVED else None
+    return {} if filled_in is None else {"inputs": filled_in}
 
 
 def _callback_delivery(

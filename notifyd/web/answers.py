@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from notifyd.approval.inputs import inputs_json
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
 from notifyd.model import Approval, Attempt, AuditRecord, Decision, Delivery, Instant, State
@@ -55,6 +56,7 @@ def approval_json(
         "labels": request.get("labels", {}),
         "message": request.get("message", {}),
         "correlationId": approval.correlation_id,
+        **inputs_json(approval),
     }
 
 
@@ -69,6 +71,7 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
         "via": decision.via.value,
         "groups": decision.groups,
         "breakGlass": decision.break_glass,
+        "inputs": decision.inputs,
     }
 
 

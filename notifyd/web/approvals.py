@@ -94,6 +94,7 @@ def _ballot(request: web.Request, caller: Caller, ack: AckRequest) -> Ballot:
         round=ack.round,
         message_id=request.headers[ID_HEADER] if caller.signed else "",
         break_glass=ack.break_glass,
+        inputs=ack.inputs,
     )
 
 

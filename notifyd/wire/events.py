@@ -16,7 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from notifyd.errors import Fault, InvalidError
-from notifyd.model import APPROVAL_KIND, POLICY_KIND, Choice, Instant, Status
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, Choice, InputType, Instant, Status
 from notifyd.security.secrets import Secret
 from notifyd.wire import codec
 from notifyd.wire.records import Check, between, choice, expected, listed, matching, string, wire_name
@@ -69,6 +69,16 @@ GroupName: TypeAlias = Annotated[
     str, matching(r"[^\x00-\x1f\x7f]{1,100}", "1 to 100 characters, none of them a control character")
 ]
 Round: TypeAlias = Annotated[int, between(1, 2**31 - 1)]
+InputName: TypeAlias = Annotated[
+    str, matching("[A-Za-z_][A-Za-z0-9_-]{0,63}", "a letter or _, and up to 63 of A-Z a-z 0-9 _ -")
+]
+InputKind: TypeAlias = Annotated[InputType, choice(InputType)]
+InputPattern: TypeAlias = Annotated[
+    str, matching(".{1,200}", "1 to 200 characters, none of them a line break")
+]
+InputChoice: TypeAlias = Annotated[
+    str, matching(r"[^\x00-\x1f\x7f]{1,200}", "1 to 200 characters, none of them a control character")
+]
 EndStatus: TypeAlias = Annotated[Status, choice(s for s in Status if s.ended)]
 Decision: TypeAlias = Annotated[Choice, choice(Choice)]
 
@@ -122,6 +132,19 @@ class Resume:
 
 
 @frozen
+class ApprovalInput:
+    """Something that people are asked to fill in as they approve. `label` is by default the name."""
+
+    name: InputName
+    type: InputKind
+    label: Text | None = None
+    required: bool = False
+    pattern: InputPattern | None = None
+    choices: tuple[InputChoice, ...] = ()
+    default: Any = None
+
+
+@frozen
 class ApprovalGroup:
     """So many distinct people who hold a grant must approve; one person counts in one group only."""
 
@@ -148,6 +171,7 @@ class PackEvent:
     required_grants: tuple[Text, ...] = ()
     required_approvals: Count = 1
     approval_groups: tuple[ApprovalGroup, ...] = ()
+    inputs: tuple[ApprovalInput, ...] = ()
     steps: tuple[Step, ...] = ()
     requested_by: Text | None = None
     expires_at: Time | None = None
@@ -238,6 +262,7 @@ class AckRequest:
     actor: Text | None = None
     comment: str | None = None
     break_glass: bool = False
+    inputs: Mapping[str, Any] = field(factory=dict)
     tenant: Tenant | None = None
     run_id: Id | None = None
     approval_id: Id | None = None

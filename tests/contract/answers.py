@@ -15,7 +15,7 @@ from attrs import frozen
 from notifyd.errors import Reason
 from notifyd.flow.lane import BreakerState
 from notifyd.model import AttemptOutcome, AuditName, Level, Outcome, ResumeStatus, State, Status, Via
-from notifyd.wire.events import Decision, MessageWish, Step, Time
+from notifyd.wire.events import Decision, InputKind, MessageWish, Step, Time
 
 
 class End(StrEnum):
@@ -106,7 +106,8 @@ class AckAnswer:
 class DecisionData:
     """How the approval ended. `actors` are all who decided so in its round: nobody, where it expired.
 
-    `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum.
+    `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum;
+    `inputs` where it was approved and the request asks for any.
     """
 
     tenant: str
@@ -122,6 +123,7 @@ class DecisionData:
     resume_token: str
     groups: tuple[GroupProgress, ...] = ()
     break_glass: bool = False
+    inputs: Mapping[str, Any] | None = None
 
 
 @frozen(kw_only=True)
@@ -149,6 +151,28 @@ class RecordedDecision:
     via: Via
     groups: tuple[str, ...]
     break_glass: bool
+    inputs: Mapping[str, Any]
+
+
+@frozen
+class AskedInput:
+    """Something that approvers are asked to fill in."""
+
+    name: str
+    label: str
+    type: InputKind
+    required: bool
+    pattern: str | None
+    choices: tuple[str, ...]
+
+
+@frozen
+class Inputs:
+    """What is asked, the defaults that were proposed, and what was filled in: null until somebody approves."""
+
+    asked: tuple[AskedInput, ...]
+    proposed: Mapping[str, Any]
+    effective: Mapping[str, Any] | None
 
 
 @frozen
@@ -162,7 +186,10 @@ class ApprovalResume:
 
 @frozen(kw_only=True)
 class Approval:
-    """An approval as it is now. `decisions` are those of all rounds, in order."""
+    """An approval as it is now. `decisions` are those of all rounds, in order.
+
+    `inputs` is there where the request asks for any.
+    """
 
     tenant: str
     run_id: str
@@ -184,6 +211,7 @@ class Approval:
     labels: Mapping[str, str]
     message: MessageWish
     correlation_id: str
+    inputs: Inputs | None = None
 
 
 @frozen

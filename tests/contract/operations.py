@@ -51,6 +51,7 @@ _DECIDE: Final[Faults] = (
     *(*_BODY, *_ROW, errors.NotFoundError, errors.GrantMissingError, errors.SelfApprovalError),
     *(errors.AlreadyDecidedError, errors.ExpiredError, errors.PlanChangedError, errors.AlreadyVotedError),
     errors.WindowClosedError,
+    errors.InputsDifferError,
 )
 
 

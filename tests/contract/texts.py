@@ -26,6 +26,19 @@ TEXTS: Final[Mapping[str, str]] = {
         "with a name of its own, for at most 100 people together. Whoever holds no group's grant does not decide. "
         "`requiredApprovals` is then the least number in all."
     ),
+    "PackEvent.inputs": (
+        "What people are asked to fill in as they approve: at most 20, each with a name of its own, at most 10 "
+        "with a pattern."
+    ),
+    "ApprovalInput.name": "By what it is called in `inputs` of a decision and of the callback.",
+    "ApprovalInput.type": "What is filled in: one line of text, a number, one of the choices, or true or false.",
+    "ApprovalInput.label": "What readers are shown; by default the name.",
+    "ApprovalInput.required": "Nobody approves without it.",
+    "ApprovalInput.pattern": (
+        "For `text`: what all of the text must match, in RE2's syntax, without look-around and back-references."
+    ),
+    "ApprovalInput.choices": "For `choice`: what can be chosen, 1 to 50 items.",
+    "ApprovalInput.default": "What is proposed, and stands in where a decision leaves it out.",
     "ApprovalGroup.name": "What readers are shown.",
     "ApprovalGroup.grant": "Held by whoever counts in the group.",
     "ApprovalGroup.required": "How many people.",
@@ -71,6 +84,10 @@ TEXTS: Final[Mapping[str, str]] = {
         "Who decides: the client itself, if left out, else a name that it may act as. A JWT is its person's."
     ),
     "AckRequest.comment": "Why. The first comment on a decision stays.",
+    "AckRequest.inputs": (
+        "What is filled in, by name: a default stands in for what is left out, and null is no value. It goes with "
+        "approving only."
+    ),
     "AckRequest.breakGlass": (
         "Ends the approval as approved, whatever its quorum. It takes the grant `Packs.BreakGlass` and a comment."
     ),

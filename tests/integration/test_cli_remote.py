@@ -190,6 +190,28 @@ async def test_ack_decides_with_a_signature_and_prints_the_answer_without_the_to
     assert decision["comment"] == "looks good"
 
 
+async def test_ack_fills_in_what_the_request_asks_for_as_json_or_else_as_text(notifyd: Daemon) -> None:
+    inputs = [{"name": name, "type": kind} for name, kind in (("n", "number"), ("t", "text"), ("s", "text"))]
+    event = await notifyd.ask(inputs=inputs)
+    filled_in = ("--input", "n=3", "--input", "t=v7=x", "--input", 's="8"')
+    result = await run(*ballot(event, "--tenant", "acme", *filled_in), "--url", notifyd.url, environ=RUNNER)
+    assert result.code == 0, result.stderr
+    shown = await notifyd.approval(event)
+    assert shown["inputs"]["effective"] == {"n": 3, "t": "v7=x", "s": "8"}
+
+
+async def test_ack_takes_no_input_without_a_name(notifyd: Daemon) -> None:
+    options = ("--tenant", "acme", "--input", "3")
+    result = await run(*ballot(notifyd.requested(), *options), "--url", notifyd.url, environ=RUNNER)
+    assert (result.code, "is not NAME=VALUE" in result.stderr) == (2, True)
+
+
+async def test_ack_asks_to_break_the_glass_which_takes_its_grant(notifyd: Daemon) -> None:
+    options = ("--tenant", "acme", "--break-glass", "--comment", "The shop is down.")
+    result = await run(*ballot(await notifyd.ask(), *options), "--url", notifyd.url, environ=RUNNER)
+    assert (result.code, "Packs.BreakGlass" in result.stderr) == (1, True)
+
+
 async def test_ack_decides_with_a_token_as_the_client_itself(notifyd: Daemon) -> None:
     event = await notifyd.ask()
     environ = {"NOTIFYD_TOKEN": TOKENS["task-runner"], "NOTIFYD_URL": notifyd.url}

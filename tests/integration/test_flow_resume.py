@@ -170,6 +170,18 @@ async def test_the_callback_tells_who_counted_in_which_group(way: Flow, runner: 
     assert told == [("Security", ["alice@acme.example"]), ("Operations", ["bob@acme.example"])]
 
 
+async def test_the_callback_tells_what_was_filled_in_and_that_the_glass_was_broken(
+    way: Flow, runner: Sink
+) -> None:
+    inputs = [{"name": "replicas", "type": "number", "default": 3}, {"name": "note", "type": "text"}]
+    document = await ask(way, runner, inputs=inputs, requiredApprovals=2)
+    grants = frozenset({"Packs.Approve", "Packs.BreakGlass"})
+    await way.decide(document, grants=grants, break_glass=True, inputs={"note": "now"})
+    (received,) = await arrived(runner)
+    data = orjson.loads(received.body)["data"]
+    assert (data["inputs"], data["breakGlass"]) == ({"replicas": 3, "note": "now"}, True)
+
+
 async def test_who_approved_an_earlier_plan_is_not_among_the_actors(way: Flow, runner: Sink) -> None:
     document = await ask(way, runner, requiredApprovals=2)
     await way.decide(document)

@@ -266,6 +266,56 @@ async def test_every_fault_of_groups_is_named(notifyd: Daemon) -> None:
     assert [fault["pointer"] for fault in answer.json["errors"]] == ["/approvalGroups"]
 
 
+INPUTS = [
+    {"name": "version", "label": "Version", "type": "text", "pattern": "v[0-9]+", "required": True},
+    {"name": "replicas", "type": "number", "default": 3},
+]
+
+
+async def test_what_is_filled_in_is_checked_kept_and_shown_apart_from_what_was_proposed(
+    notifyd: Daemon,
+) -> None:
+    asked = await notifyd.ask(inputs=INPUTS, requiredApprovals=2)
+    before = (await notifyd.approval(asked))["inputs"]
+    assert [one["label"] for one in before["asked"]] == ["Version", "replicas"]
+    assert (before["proposed"], before["effective"]) == ({"replicas": 3}, None)
+    answer = await notifyd.signed(ACK, ack(asked, inputs={"replicas": "x", "colour": "red"}))
+    assert problem(answer) == (422, "invalid_event")
+    assert [fault["pointer"] for fault in answer.json["errors"]] == [
+        "/inputs/colour",
+        "/inputs/version",
+        "/inputs/replicas",
+    ]
+    assert (await notifyd.signed(ACK, ack(asked, inputs={"version": "v7"}))).status == 200
+    after = await notifyd.approval(asked)
+    assert after["inputs"]["effective"] == {"version": "v7", "replicas": 3}
+    assert after["decisions"][0]["inputs"] == {"version": "v7", "replicas": 3}
+    other = ack(asked, actor="bob@acme.example", inputs={"version": "v8"})
+    assert problem(await notifyd.signed(ACK, other)) == (409, "inputs_differ")
+    same = other | {"inputs": {"version": "v7"}}
+    assert (await notifyd.signed(ACK, same)).json["status"] == "approved"
+
+
+async def test_a_secret_is_neither_asked_for_nor_filled_in(notifyd: Daemon) -> None:
+    secret = SECRETS["task-runner"].reveal()
+    asked = await notifyd.ask(inputs=[INPUTS[0], {"name": "note", "type": "text"}])
+    answer = await notifyd.signed(ACK, ack(asked, inputs={"version": "v1", "note": secret}))
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/inputs/note"]
+    named = [{"name": "db_password", "type": "text"}, {"name": "note", "type": "text", "default": secret}]
+    answer = await notifyd.signed(PACK, notifyd.requested(inputs=named, runId="run-2"))
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/inputs/0/name", "/inputs/1"]
+    token = notifyd.requested()["resume"]["token"]
+    held = [{"name": "note", "type": "text", "label": f"say {token}"}]
+    answer = await notifyd.signed(PACK, notifyd.requested(inputs=held, runId="run-2"))
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/inputs"]
+
+
+async def test_a_pattern_that_cannot_be_checked_safely_is_refused(notifyd: Daemon) -> None:
+    unsafe = [INPUTS[0] | {"pattern": "(?=v)v"}]
+    answer = await notifyd.signed(PACK, notifyd.requested(inputs=unsafe))
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/inputs/0/pattern"]
+
+
 async def test_what_stands_in_the_way_of_a_decision_is_a_conflict(notifyd: Daemon) -> None:
     asked = await notifyd.ask(requiredApprovals=2)
     changed = ack(asked, planHash="sha256:" + "0" * 64)

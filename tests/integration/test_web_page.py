@@ -329,6 +329,58 @@ async def test_that_the_glass_was_broken_is_told_to_all_who_were_asked_and_to_wh
     assert "notifyd_approvals_overridden_total 1.0" in metrics
 
 
+INPUTS = [
+    {"name": "version", "label": "<b>Version</b>", "type": "text", "pattern": "v[0-9]+", "required": True},
+    {"name": "replicas", "label": "Replicas", "type": "number", "default": 3},
+    {"name": "region", "label": "Region", "type": "choice", "choices": ["eu", "us"], "default": "eu"},
+    {"name": "drain", "label": "Drain first", "type": "boolean", "default": True},
+]
+
+
+async def test_the_page_asks_for_what_is_to_be_filled_in_and_takes_it(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(inputs=INPUTS, requiredApprovals=2)
+    path = await notifyd.link()
+    page = await look(notifyd, path)
+    assert "&lt;b&gt;Version&lt;/b&gt;" in page.text
+    fields = {str(named["name"]): named for _, named in parsed(page).tags if "name" in named}
+    assert fields["input.replicas"]["value"] == "3"
+    assert "checked" in fields["input.drain"]
+    form = parsed(page).hidden | {"decision": "approved", "comment": "fine"}
+    wrong = await submit(
+        notifyd, path, form | {"input.version": "7", "input.replicas": "many", "input.region": "us"}
+    )
+    assert wrong.status == 422
+    assert "please check what you filled in for &lt;b&gt;Version&lt;/b&gt;, Replicas" in wrong.text
+    assert 'value="many"' in wrong.text
+    assert "fine</textarea>" in wrong.text
+    right = form | {"input.version": "v7", "input.replicas": "", "input.region": "us"}
+    assert (await submit(notifyd, path, right)).status == 303
+    shown = await notifyd.approval(asked)
+    assert shown["inputs"]["effective"] == {"version": "v7", "region": "us", "drain": False}
+
+
+async def test_the_next_approver_confirms_what_was_filled_in_and_not_what_was_there_before(
+    notifyd: Daemon,
+) -> None:
+    asked = await notifyd.ask(inputs=INPUTS, requiredApprovals=2)
+    alice, bob = await notifyd.link(), await notifyd.link(BOB)
+    old = parsed(await look(notifyd, bob)).hidden | {"decision": "approved", "input.version": "v8"}
+    form = parsed(await look(notifyd, alice)).hidden | {"decision": "approved"}
+    assert (await submit(notifyd, alice, form | {"input.version": "v7"})).status == 303
+    late = await submit(notifyd, bob, old)
+    assert late.status == 409
+    assert "Inzwischen hat jemand andere Eingaben gemacht" in late.text
+    assert parsed(late).hidden["input.version"] == "v7"
+    assert (await decide(notifyd, bob)).status == 303
+    assert await status(notifyd, asked) == "approved"
+
+
+async def test_a_rejection_needs_nothing_to_be_filled_in(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(inputs=INPUTS)
+    assert (await decide(notifyd, await notifyd.link(), "rejected")).status == 303
+    assert await status(notifyd, asked) == "rejected"
+
+
 async def test_deciding_otherwise_afterwards_is_refused_on_the_page(notifyd: Daemon) -> None:
     asked = await notifyd.ask(requiredApprovals=2)
     path = await notifyd.link()
@@ -609,7 +661,7 @@ async def test_what_is_no_form_is_refused_as_a_page(notifyd: Daemon) -> None:
     for media, body, answered in (
         ("application/json", b'{"decision": "approved"}', 415),
         ("multipart/form-data; boundary=x", b"--x--", 415),
-        (form, b"&".join(b"a=1" for _ in range(20)), 400),
+        (form, b"&".join(b"a=1" for _ in range(40)), 400),
         (form, b"decision=\xff\xfe", 400),
         (form, b"x" * (256 * 1024 + 1), 413),
     ):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from attrs import evolve
 
-from notifyd.model import AuditName, Group, Status
+from notifyd.model import AuditName, Group, Input, InputType, Status
 from notifyd.store import PAGE_BYTES, ApprovalFilter, AuditFilter, EffectCounts, Page, Store
 from notifyd.store.mongo import paging as mongo_paging
 from notifyd.store.sqlite import paging as sqlite_paging
@@ -43,6 +43,19 @@ async def test_an_approval_keeps_its_groups_and_a_decision_those_it_may_count_in
     asked = approval(groups=groups, required_approvals=3)
     await open_approval(store, asked)
     voted = evolve(asked, version=2, decisions=(decision(groups=("Security", "Operations")),))
+    assert await store.replace_approval(voted)
+    assert await find_approval(store) == voted
+
+
+async def test_an_approval_keeps_what_it_asks_for_and_a_decision_what_it_fills_in(store: Store) -> None:
+    replicas = Input("replicas", "Replicas", InputType.NUMBER, True, None, (), 2**53)
+    share = Input("share", "Share", InputType.NUMBER, False, None, (), 0.5)
+    region = Input("region", "Region", InputType.CHOICE, False, None, ("eu", "us"), "eu")
+    version = Input("$version.x", "Version", InputType.TEXT, False, r"v\d+", (), None)
+    asked = approval(inputs=(replicas, share, region, version))
+    await open_approval(store, asked)
+    filled_in = {"replicas": 3, "share": 0.25, "region": "us", "$version.x": "v1", "drain": True}
+    voted = evolve(asked, version=2, decisions=(decision(inputs=filled_in),))
     assert await store.replace_approval(voted)
     assert await find_approval(store) == voted
 

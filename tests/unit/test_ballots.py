@@ -387,8 +387,8 @@ def test_everything_that_a_broken_glass_lacks_is_told_at_once() -> None:
 
 def test_breaking_the_glass_is_another_decision_than_approving() -> None:
     parts: Any = ["acme", "run-1", "deploy", 1, PLAN, "approved", ALICE, {"breakGlass": True}]
-    assert ballot_hash(pending(), breaks(), 1) == hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
-    assert ballot_hash(pending(), breaks(), 1) != ballot_hash(pending(), ballot(), 1)
+    assert ballot_hash(pending(), breaks(), 1, {}) == hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+    assert ballot_hash(pending(), breaks(), 1, {}) != ballot_hash(pending(), ballot(), 1, {})
 
 
 # --- identity ----------------------------------------------------------------------------------------------
@@ -399,14 +399,14 @@ def test_breaking_the_glass_is_another_decision_than_approving() -> None:
 def test_a_decisions_hash_is_that_of_the_array_the_contract_names(actor: str, choice: Choice) -> None:
     parts: list[str | int] = ["acme", "run-1", "deploy", 2, PLAN, choice.value, actor]
     expected = hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
-    assert ballot_hash(pending(), ballot(actor=actor, choice=choice), 2) == expected
+    assert ballot_hash(pending(), ballot(actor=actor, choice=choice), 2, {}) == expected
     recorded = cast(pending(round=2), ballot(actor=actor, choice=choice), NOW).decisions[-1]
     assert recorded.decision_hash == expected
 
 
 def test_no_two_parts_of_the_identity_can_be_shifted_into_one_another() -> None:
-    one = ballot_hash(pending(run_id="run", approval_id="1deploy"), ballot(), 1)
-    assert one != ballot_hash(pending(run_id="run1", approval_id="deploy"), ballot(), 1)
+    one = ballot_hash(pending(run_id="run", approval_id="1deploy"), ballot(), 1, {})
+    assert one != ballot_hash(pending(run_id="run1", approval_id="deploy"), ballot(), 1, {})
 
 
 # --- what a ballot leaves ----------------------------------------------------------------------------------

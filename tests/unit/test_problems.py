@@ -50,6 +50,7 @@ STATUS = {
     "plan_changed": 409,
     "already_voted": 409,
     "window_closed": 409,
+    "inputs_differ": 409,
     "not_retryable": 409,
     "link_expired": 410,
     "too_large": 413,

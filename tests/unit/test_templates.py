@@ -64,6 +64,14 @@ EVENTS: dict[str, dict[str, Any]] = {
     "approved-by-all": decided("approved", "approved", 2, 2),
     "approved-by-some": decided("approved", "pending", 1, 2, comment=None),
     "overridden": decided("approved", "approved", 1, 3, comment="The shop is down.", breakGlass=True),
+    "filled-in": decided("approved", "approved", 1, 1, inputs={"version": "v7", "drain": False})
+    | {
+        "inputs": [
+            {"name": "version", "label": "Version to deploy", "type": "text"},
+            {"name": "drain", "type": "boolean"},
+            {"name": "note", "type": "text"},
+        ]
+    },
     "grouped": decided(
         "approved",
         "pending",
@@ -514,3 +522,16 @@ def test_a_vote_tells_which_group_is_missing_first(locale: str) -> None:
     (lead,) = (field.value for field in render("grouped", locale).fields if field.lead)
     assert lead.startswith("Security 1 ")
     assert ", Operations 0 " in lead
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_what_is_to_be_filled_in_is_told_with_what_is_proposed_and_then_with_what_was(locale: str) -> None:
+    inputs = [
+        {"name": "version", "label": "Version to deploy", "type": "text"},
+        {"name": "replicas", "type": "number", "default": 0},
+    ]
+    asking = templates().render("pack-approval", locale, event=seen("requested-en") | {"inputs": inputs})
+    assert "- Version to deploy\n- replicas: 0\n" in asking.body
+    told = render("filled-in", locale).body
+    assert "- Version to deploy: v7\n- drain: false" in told
+    assert "note" not in told

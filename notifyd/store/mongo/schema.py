@@ -227,6 +227,10 @@ async def _ninth(connection: Connection) -> None:
     """Approvals may have groups. An older notifyd would not count by them, and refuses this version."""
 
 
+async def _tenth(connection: Connection) -> None:
+    """Approvals may have inputs. An older notifyd would approve without them, and refuses this version."""
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -237,6 +241,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _seventh,
     _eighth,
     _ninth,
+    _tenth,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

@@ -225,6 +225,9 @@ _TWELFTH: Final = _ROUNDS.format(
 # An older notifyd would not count by groups.
 _THIRTEENTH: Final = "ALTER TABLE approvals ADD COLUMN groups TEXT NOT NULL DEFAULT '[]';"
 
+# An older notifyd would approve without what was to be filled in.
+_FOURTEENTH: Final = "ALTER TABLE approvals ADD COLUMN inputs TEXT NOT NULL DEFAULT '[]';"
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -239,6 +242,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _ELEVENTH,
     _TWELFTH,
     _THIRTEENTH,
+    _FOURTEENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -9,11 +10,14 @@ from aiohttp import hdrs, web
 from attrs import frozen
 
 from notifyd.approval.ballots import Ballot
+from notifyd.approval.inputs import MAX_INPUTS
 from notifyd.config.settings import LinkMode
 from notifyd.errors import (
     AlreadyVotedError,
     ConflictError,
     ForbiddenError,
+    InputsDifferError,
+    InvalidError,
     MalformedError,
     NotFoundError,
     Reason,
@@ -24,11 +28,12 @@ from notifyd.errors import (
 from notifyd.model import Choice, Via
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
-from notifyd.text import clean
+from notifyd.text import clean, one_line
 from notifyd.web import correlation, problems
 from notifyd.web.answers import callback_reason
 from notifyd.web.body import read_body
 from notifyd.web.pages import csrf
+from notifyd.web.pages.fields import form_fields, sent_fields, values_of
 from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, message_page
 from notifyd.web.pages.reader import Reader, reader_of
 from notifyd.web.pages.view import Right, Standing, View, look
@@ -38,7 +43,7 @@ from notifyd.web.services import SERVICES, Services
 PATH: Final = "/approvals/{link}"
 
 _FORM: Final = "application/x-www-form-urlencoded"
-_FIELDS: Final = 10
+_FIELDS: Final = 10 + MAX_INPUTS
 _KINDS: Final = {404: "invalid", 410: "gone", 429: "later", 503: "later"}
 
 routes = web.RouteTableDef()
@@ -61,6 +66,8 @@ async def post_page(request: web.Request) -> web.Response:
         return visit.page(_Alert(403, "refused"), form)
     try:
         await visit.services.decisions.decide(visit.ballot(form, visit.view.right))
+    except InvalidError as error:
+        return visit.page(_Alert(422, "inputs", _inputs_of(error)), form)
     except (ForbiddenError, ConflictError) as error:
         status = problems.meaning(type(error)).status
         # What stood in the way is on the page as it is now.
@@ -86,14 +93,21 @@ class _Form:
     comment: str
     break_glass: bool
     confirmed: bool
+    inputs: Mapping[str, str]
 
 
 @frozen
 class _Alert:
-    """Why nothing was recorded: the answer's status, and the name of the text."""
+    """Why nothing was recorded: the answer's status, the name of the text, and the inputs that will not do."""
 
     status: int
     name: str
+    inputs: frozenset[str] = frozenset()
+
+
+def _inputs_of(error: InvalidError) -> frozenset[str]:
+    """The names of the inputs that were refused: the form gives everything else that a decision needs."""
+    return frozenset(fault.pointer.rpartition("/")[2] for fault in error.faults)
 
 
 def _alert_of(error: Exception) -> str:
@@ -101,6 +115,8 @@ def _alert_of(error: Exception) -> str:
         return "already_voted"
     if isinstance(error, WindowClosedError):
         return "window"
+    if isinstance(error, InputsDifferError):
+        return "inputs_differ"
     return "late" if isinstance(error, ConflictError) else "refused"
 
 
@@ -110,11 +126,11 @@ async def _read_form(request: web.Request) -> _Form:
         raise UnsupportedMediaError(f"send {_FORM}")
     body = await read_body(request, request.app[SERVICES].current().settings.server.max_body)
     try:
-        fields = parse_qs(body.decode(), max_num_fields=_FIELDS)
+        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS)
     except ValueError:
         raise MalformedError("the form is not readable") from None
     csrf_, decision, comment = (fields.get(name, [""])[0] for name in ("csrf", "decision", "comment"))
-    return _Form(csrf_, decision, comment, "breakGlass" in fields, "confirmed" in fields)
+    return _Form(csrf_, decision, comment, "breakGlass" in fields, "confirmed" in fields, sent_fields(fields))
 
 
 @frozen
@@ -146,7 +162,7 @@ class _Visit:
         return None
 
     def ballot(self, form: _Form, right: Right) -> Ballot:
-        link = self.view.link
+        link, approves = self.view.link, form.decision == Choice.APPROVED
         return Ballot(
             tenant=link.tenant,
             run_id=link.run_id,
@@ -162,20 +178,28 @@ class _Visit:
             round=link.round,
             break_glass=form.break_glass,
             rule=link.rule,
+            inputs=values_of(self.view.approval.inputs, form.inputs) if approves else {},
         )
 
     def page(self, alert: _Alert | None = None, form: _Form | None = None) -> web.Response:
         open_ = self.view.standing is Standing.OPEN or self.view.may_break_glass
+        faulty = alert.inputs if alert else frozenset()
         return approval_page(
             self.view,
             self.reader,
             form=csrf.issue(self.registry.keyring, self.token, self.now) if open_ else None,
-            alert=self.reader.texts[f"alert.{alert.name}"].format(limit=COMMENT_LIMIT) if alert else "",
+            fields=tuple(form_fields(self.view.approval, form.inputs if form else None, faulty)),
+            alert=self._text(alert) if alert else "",
             comment=form.comment if form else "",
             breaking=form is not None and form.break_glass,
             status=alert.status if alert else 200,
             waits=self.waits,
         )
+
+    def _text(self, alert: _Alert) -> str:
+        labels = (one.label for one in self.view.approval.inputs if one.name in alert.inputs)
+        template = self.reader.texts[f"alert.{alert.name}"]
+        return template.format(limit=COMMENT_LIMIT, inputs=", ".join(map(one_line, labels)))
 
 
 async def _visit(request: web.Request) -> _Visit:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Final
 
@@ -16,10 +16,12 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from notifyd.approval.inputs import settled
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
 from notifyd.text import clean, fit, one_line
 from notifyd.web import correlation
+from notifyd.web.pages.fields import FormField
 from notifyd.web.pages.reader import Reader
 from notifyd.web.pages.view import Standing, View
 from notifyd.wire.codec import rfc3339
@@ -74,6 +76,7 @@ def approval_page(
     reader: Reader,
     *,
     form: str | None,
+    fields: Sequence[FormField],
     alert: str = "",
     comment: str = "",
     breaking: bool = False,
@@ -82,9 +85,9 @@ def approval_page(
 ) -> web.Response:
     """The approval.
 
-    `form` is a CSRF token where the reader may decide now; `alert` and `comment` are what an attempt that was
-    refused gets back, and `breaking` says that it was one to break the glass. `waits` is why the callback of its
-    end waits, or has failed.
+    `form` is a CSRF token where the reader may decide now, and `fields` what there is to fill in; `alert` and
+    `comment` are what an attempt that was refused gets back, and `breaking` says that it was one to break the
+    glass. `waits` is why the callback of its end waits, or has failed.
     """
     title, summary = _heading(view, reader)
     return _page(
@@ -103,6 +106,8 @@ def approval_page(
         alert=alert,
         csrf=form,
         comment=comment,
+        fields=fields,
+        filled_in=settled(view.approval),
         breaking=breaking,
         comment_limit=COMMENT_LIMIT,
     )
