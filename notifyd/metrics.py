@@ -103,6 +103,12 @@ class Metrics:
             "notifyd_template_fallbacks_total", "Messages rendered with another template than wished for"
         )
         self.refused = counter("notifyd_auth_refused_total", "Calls refused, by the problem's code", "code")
+        self.connections = gauge("notifyd_connections", "Open connections of callers")
+        self.connections_refused = counter(
+            "notifyd_connections_refused_total", "Connections for which there was no room, by why", "why"
+        )
+        for why in ("client", "server", "closed"):
+            self.connections_refused.labels(why)
         self.loop_blocked = counter(
             "notifyd_loop_blocked_total", "Times the event loop stood still for a second", "channel"
         )

@@ -139,6 +139,9 @@ class Server:
     ip_allowlist: tuple[Network, ...] = LOOPBACK
     metrics_allowlist: tuple[Network, ...] = LOOPBACK
     trusted_proxies: tuple[Network, ...] = ()
+    max_connections: Annotated[int, Bounds(1, 1_000_000)] = 2000
+    max_connections_per_client: Annotated[int, Bounds(1, 1_000_000)] = 256
+    max_requests_per_client: Annotated[int, Bounds(1, 1_000_000)] = 256
     tls: Tls = Tls()
 
 

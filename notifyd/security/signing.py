@@ -22,6 +22,11 @@ from notifyd.security.secrets import Secret
 
 PREFIX: Final = "whsec_"
 
+MISMATCH: Final = "webhook-signature does not match the body under any valid secret"
+
+_SIGNATURES: Final = 8
+"""Of how many signatures in the header note is taken."""
+
 
 def secret_bytes(secret: Secret) -> bytes:
     """The key in `whsec_<base64>`. Raises ValueError, which never holds the secret."""
@@ -68,22 +73,40 @@ def sign(
     }
 
 
+def check_head(headers: Mapping[str, str], now: float, tolerance: float) -> tuple[str, int, list[str]]:
+    """The message's id, its timestamp and its signatures, as far as they can be judged without the body.
+
+    Times in seconds. Raises `SignatureInvalidError`. Whose clock is wrong, and by how much, is safe to say: the
+    service's own stands in each of its answers.
+    """
+    message_id, stamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    if not message_id or not stamp.isascii() or not stamp.isdigit() or len(stamp) > 12:
+        raise SignatureInvalidError("webhook-id and webhook-timestamp (whole seconds) are required")
+    ahead = int(stamp) - now
+    if abs(ahead) > tolerance:
+        direction = "ahead of" if ahead > 0 else "behind"
+        drift = f"{abs(ahead):.0f} s {direction} the service's clock"
+        raise SignatureInvalidError(
+            f"webhook-timestamp is outside the tolerance of {tolerance:g} s: it is {drift}; check both clocks"
+        )
+    offered = headers.get("webhook-signature", "").split(" ")[:_SIGNATURES]
+    if not any(one.startswith("v1,") for one in offered):
+        raise SignatureInvalidError(MISMATCH)
+    return message_id, int(stamp), offered
+
+
 def verify(
     keys: Sequence[bytes], headers: Mapping[str, str], body: bytes, now: float, tolerance: float
 ) -> None:
     """Check the three headers against any of `keys`. Times in seconds. Raises `SignatureInvalidError`."""
-    message_id, stamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    if not message_id or not stamp.isascii() or not stamp.isdigit() or len(stamp) > 12:
-        raise SignatureInvalidError("webhook-id and webhook-timestamp (whole seconds) are required")
-    if abs(now - int(stamp)) > tolerance:
-        raise SignatureInvalidError("webhook-timestamp is outside the tolerance: check both clocks")
-    offered = [s.encode() for s in headers.get("webhook-signature", "").split(" ")[:8]]
+    message_id, timestamp, offered = check_head(headers, now, tolerance)
+    candidates = [one.encode() for one in offered]
     for key in keys:
-        expected = signature(key, message_id, int(stamp), body).encode()
+        expected = signature(key, message_id, timestamp, body).encode()
         # No early exit inside the list: which signature matched is nobody's business.
-        if sum(hmac.compare_digest(expected, candidate) for candidate in offered):
+        if sum(hmac.compare_digest(expected, candidate) for candidate in candidates):
             return
-    raise SignatureInvalidError("webhook-signature does not match the body under any valid secret")
+    raise SignatureInvalidError(MISMATCH)
 
 
 # --- asymmetric ----------------------------------------------------------------------------------------------

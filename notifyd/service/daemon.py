@@ -6,11 +6,12 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -51,8 +52,13 @@ def serve(path: Path, level: str, *, abandon_sealed: bool = False) -> int:
     Raises what keeps the service from starting: `ConfigError`, `StoreError`, `StoreInUseError`, OSError.
     """
     redaction = Redaction()
-    with logging_to(1, level, redaction), asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        daemon = Daemon(path, redaction, Notifier.from_environ())
+    _raise_descriptors()
+    with (
+        closing(Notifier.from_environ()) as notifier,
+        logging_to(1, level, redaction),
+        asyncio.Runner(loop_factory=_loop_factory()) as runner,
+    ):
+        daemon = Daemon(path, redaction, notifier)
         try:
             code = runner.run(daemon.run(abandon_sealed=abandon_sealed))
         except BaseException:
@@ -61,6 +67,13 @@ def serve(path: Path, level: str, *, abandon_sealed: bool = False) -> int:
         runner.run(_end_strays(code))
         daemon.end_threads()
     return code
+
+
+def _raise_descriptors() -> None:
+    """Take as many file descriptors as may be had: where few are usual, it is for programs that use `select`."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a sandbox may forbid it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _end_strays(code: int) -> None:

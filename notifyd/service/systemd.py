@@ -22,7 +22,10 @@ _FIRST_FD: Final = 3
 
 
 class Notifier:
-    """Never raises and never waits: a service works on where its manager does not listen."""
+    """Never raises and never waits: a service works on where its manager does not listen.
+
+    Its socket is kept, because a service that has used up its file descriptors still lives, and has to say so.
+    """
 
     def __init__(self, address: str = "", *, watchdog: float = 0.0) -> None:
         """`address` is a path, or `@` and a name in the abstract namespace; "" tells nobody.
@@ -32,6 +35,12 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._silent = not address.startswith(("/", "@"))
         self._watchdog = watchdog
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+
+    def close(self) -> None:
+        """Tell nothing more."""
+        self._silent = True
+        self._socket.close()
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Notifier:
@@ -62,9 +71,7 @@ class Notifier:
             return
         message = "".join(f"{name}={_one_line(value)}\n" for name, value in fields.items())
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
-                manager.connect(self._address)
-                manager.send(message.encode())
+            self._socket.sendto(message.encode(), self._address)
         except OSError as error:
             log.warning("the service manager was not told %s: %s", ", ".join(fields), error.strerror)
 

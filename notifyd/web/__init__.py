@@ -5,19 +5,34 @@ In: HTTP requests. Out: answers as the contract says, problem documents, the app
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Final, cast
+from typing import Any, Final, TypeAlias, cast
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import HttpVersion10, hdrs, web
+from aiohttp.web_exceptions import HTTPException
 
-from notifyd.web import approvals, channels, dead, deliveries, ingest, keys, ops, pages, purge
-from notifyd.web.body import BODY_TIMEOUT
+from notifyd.web import (
+    approvals,
+    channels,
+    correlation,
+    dead,
+    deliveries,
+    ingest,
+    keys,
+    ops,
+    pages,
+    problems,
+    purge,
+)
+from notifyd.web.addresses import CURRENT_GATE, CurrentGate
+from notifyd.web.body import BODY_TIMEOUT, INTAKE, Intake
+from notifyd.web.connections import PIECE, Connection, Door, Place
 from notifyd.web.edge import Edge, Guard
+from notifyd.web.http import Http, connection_of
 from notifyd.web.listener import Listener, listening_sockets
 from notifyd.web.ops import READINESS, Readiness
 from notifyd.web.refusals import Refusals
@@ -39,26 +54,30 @@ _ALERTED: Final = ("200", "500", "503")
 """Statuses that begin at zero for each path, so that a first one is a change one can alert on."""
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Is a server's log record about more than a caller's broken HTTP?"""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
-
-
-_server_log: Final = logging.getLogger("notifyd.web.server")
-_server_log.addFilter(_is_ours)
+_HTTP: Final[dict[str, Any]] = {
+    "access_log": None,  # it would hold the approvers' links
+    "auto_decompress": False,
+    "keepalive_timeout": 75.0,
+    "max_field_size": 8190,
+    "max_headers": 128,
+    "max_line_size": 8190,
+    "read_bufsize": PIECE,
+}
 
 
 def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Application:
     """The application. `body_timeout` is in seconds."""
     refusals = Refusals(services.store, services.clock, services.metrics)
-    edge = Edge(services, refusals, _GUARDS, {pages.PATH: pages.render_problem})
+    gate = CurrentGate(lambda: services.current().settings.server)
+    edge = Edge(services, refusals, gate, _GUARDS, {pages.PATH: pages.render_problem})
     app = web.Application(middlewares=[edge.pass_through])
     app[SERVICES] = services
+    app[CURRENT_GATE] = gate
+    app[INTAKE] = Intake()
     app[BODY_TIMEOUT] = body_timeout
     app[READINESS] = Readiness(services.ready, services.draining)
     for resource in (ingest, approvals, deliveries, dead, channels, purge, keys, ops, pages):
-        app.add_routes(resource.routes)
+        app.add_routes(map(_expecting, resource.routes))
 
     for declared in app.router.resources():
         for status in _ALERTED:
@@ -70,6 +89,16 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
 
     app.cleanup_ctx.append(finish_refusals)
     return app
+
+
+def _expecting(route: web.AbstractRouteDef) -> web.RouteDef:
+    """The route without aiohttp's answer to `Expect`: whoever reads the body says that it may come."""
+    assert isinstance(route, web.RouteDef)  # noqa: S101 - told to mypy
+    return web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": _expect})
+
+
+async def _expect(request: web.Request) -> None:
+    """Nothing yet."""
 
 
 @asynccontextmanager
@@ -84,25 +113,43 @@ async def serving(
 
     A request line and a header have 8 KiB at most, and a request 128 headers. `tls` gives the context that new
     handshakes are answered with. At the end, requests under way are given a second. A caller whose body is refused
-    unread may go on sending for `lingering` seconds, so that it sees the answer. There is no access log, which
-    would hold the approvers' links. What is not HTTP at all aiohttp answers with a plain 400; that is not logged
-    either, because its log would quote the bytes.
+    unread may go on sending for `lingering` seconds, so that it sees the answer.
     """
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        logger=_server_log,
-        auto_decompress=False,
-        keepalive_timeout=75.0,
-        lingering_time=lingering,
-        max_field_size=8190,
-        max_headers=128,
-        max_line_size=8190,
-        shutdown_timeout=1.0,
-    )
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
+    server, loop = cast(web.Server, runner.server), asyncio.get_running_loop()
+    server.request_handler = _answering(server.request_handler)
+    door = Door(app[CURRENT_GATE], loop.time)
+
+    def protocol(place: Place) -> Connection:
+        http = Http(server, loop=loop, lingering_time=lingering, **_HTTP)
+        http.connection = Connection(http, place, door)
+        return http.connection
+
     try:
-        async with aclosing(Listener(sockets, cast(web.Server, runner.server), tls)):
+        async with aclosing(Listener(sockets, protocol, door, tls, app[SERVICES].metrics)):
             yield
     finally:
         await runner.cleanup()
+
+
+_Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+def _answering(handler: _Handler) -> _Handler:
+    """With a problem document for what aiohttp refuses before its middlewares run, or would not refuse."""
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            if request.version < HttpVersion10 or request.method == hdrs.METH_CONNECT:
+                connection_of(request).shut()
+                raise web.HTTPBadRequest
+            return await handler(request)
+        except HTTPException as error:
+            cid = correlation.begin(request.headers.get(correlation.HEADER))
+            response = problems.respond(problems.describe(error), cid)
+            response.force_close()
+            response.headers.update({**problems.ALWAYS, correlation.HEADER: cid})
+            return response
+
+    return answer

@@ -49,7 +49,10 @@ class Gate:
 
     def from_proxy(self, request: web.BaseRequest) -> bool:
         """Is the peer a trusted proxy, which calls for somebody else?"""
-        return bool(self.server.trusted_proxies) and self._trusted(parse(request.remote or ""))
+        return self.is_proxy(parse(request.remote or ""))
+
+    def is_proxy(self, address: Address | None) -> bool:
+        return bool(self.server.trusted_proxies) and self._trusted(address)
 
     def _nearest_stranger(self, hops: Sequence[Address | None]) -> Address | None:
         forwarded = hops[1:] or hops
@@ -65,10 +68,27 @@ class Gate:
         """Can nobody read the answer on its way: TLS as far as it is known, or loopback?"""
         peer = parse(request.remote or "")
         if self.from_proxy(request):
-            return request.headers.get("X-Forwarded-Proto", "").strip().lower() == "https"
+            # Entries further to the left were written by whoever called the proxy, and prove nothing.
+            own = request.headers.get("X-Forwarded-Proto", "").rpartition(",")[2]
+            return own.strip().lower() == "https"
         unforwarded = not any(name in request.headers for name in _FORWARDING)
         return request.secure or (peer is not None and peer.is_loopback and unforwarded)
 
+
+class CurrentGate:
+    """The gate of the configuration in force, built anew only when that changes."""
+
+    def __init__(self, server: Callable[[], Server]) -> None:
+        self._server = server
+        self._gate = Gate(server())
+
+    def __call__(self) -> Gate:
+        if self._gate.server is not (server := self._server()):
+            self._gate = Gate(server)
+        return self._gate
+
+
+CURRENT_GATE: Final = web.AppKey("CURRENT_GATE", CurrentGate)
 
 GATE: Final = web.RequestKey("GATE", Gate)
 """Where a request keeps the gate it has passed."""

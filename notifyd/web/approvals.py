@@ -15,8 +15,8 @@ from notifyd.store import ApprovalFilter, AuditFilter, Page
 from notifyd.web import correlation
 from notifyd.web.addresses import GATE
 from notifyd.web.answers import approval_json, audit_json, callback_reason, json_answer, json_bytes
-from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant
-from notifyd.web.body import read_body, read_json
+from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant, receive
+from notifyd.web.body import read_json
 from notifyd.web.changes import find_changed, not_modified, tagged, wait_of
 from notifyd.web.lists import Listing, choice_of
 from notifyd.web.services import SERVICES
@@ -59,8 +59,7 @@ async def get_approval(request: web.Request) -> web.Response:
 async def post_ack(request: web.Request) -> web.Response:
     """Decide. The answer is that of `flow.decide`, byte for byte."""
     services = request.app[SERVICES]
-    body = await read_body(request, services.current().settings.server.max_body)
-    caller = authorize(request, Scope.APPROVE, body, Signature.TAKEN)
+    body, caller = await receive(request, Scope.APPROVE, Signature.TAKEN)
     document = read_json(request, body)
     caller.claim(claimed_tenant(document))
     ballot = _ballot(request, caller, parse_ack(document))

@@ -29,13 +29,15 @@ from notifyd.registry.credentials import Clients
 from notifyd.registry.registry import Registry
 from notifyd.registry.tokens import Tokens
 from notifyd.security import certificates
-from notifyd.security.signing import verify
+from notifyd.security.signing import check_head, verify
 from notifyd.web.addresses import GATE
+from notifyd.web.body import read_body
 from notifyd.web.services import SERVICES
 
 CLIENT_HEADER: Final = istr("X-Notifyd-Client")
 ID_HEADER: Final = istr("webhook-id")
 SIGNATURE_HEADER: Final = istr("webhook-signature")
+TIMESTAMP_HEADER: Final = istr("webhook-timestamp")
 TENANT_HEADERS: Final = (istr("X-Notifyd-Tenant"), istr("X-StellaOps-Tenant"))
 
 PRINCIPAL: Final = web.RequestKey("PRINCIPAL", Principal)
@@ -81,7 +83,7 @@ def _by_signature(call: Call) -> Principal | None:
     """Standard Webhooks, with the client's name beside it."""
     if SIGNATURE_HEADER not in call.headers:
         return None
-    name = call.headers.get(CLIENT_HEADER, "")
+    name = _signer(call)
     # An unknown client takes the same way, against keys nobody has: it looks like a wrong signature.
     keys = call.clients.keys_of(name)
     verify(keys, call.headers, call.body, call.now / SECOND, call.tolerance / SECOND)
@@ -98,6 +100,15 @@ def _by_bearer(call: Call) -> Principal | None:
         return None
     client = call.clients.by_token(token)
     return client.principal if client is not None else call.tokens.principal(token, call.now, call.tolerance)
+
+
+def _signer(call: Call) -> str:
+    """Whose signature it is said to be, as far as it can be one. Raises `SignatureInvalidError`."""
+    name = call.headers.get(CLIENT_HEADER)
+    if not name:
+        raise SignatureInvalidError(f"{CLIENT_HEADER} is missing: it names the client that signs")
+    check_head(call.headers, call.now / SECOND, call.tolerance / SECOND)
+    return name
 
 
 def bearer_token(headers: CIMultiDictProxy[str]) -> str | None:
@@ -182,6 +193,30 @@ class Caller:
             raise TenantMismatchError("the body's tenant is not one of this client's")
 
 
+async def receive(
+    request: web.Request, scope: Scope, signature: Signature = Signature.REFUSED
+) -> tuple[bytes, Caller]:
+    """Read the body of a caller who is known, or whose signature at least may be one, and know the caller.
+
+    Raises as `authorize` and `read_body` do.
+    """
+    services = request.app[SERVICES]
+    limit = services.current().settings.server.max_body
+    if signature is Signature.REFUSED or SIGNATURE_HEADER not in request.headers:
+        caller = authorize(request, scope, signature=signature)
+        return await read_body(request, limit), caller
+    _screen(_call(request, b""))
+    body = await read_body(request, limit)
+    return body, authorize(request, scope, body, signature)
+
+
+def _screen(call: Call) -> None:
+    """What can be refused of a signed request before its body is there. Raises `UnauthenticatedError`."""
+    _signer(call)
+    for way in (_by_certificate, _by_bearer):
+        way(call)
+
+
 def authorize(
     request: web.Request, scope: Scope, body: bytes = b"", signature: Signature = Signature.REFUSED
 ) -> Caller:
@@ -189,18 +224,22 @@ def authorize(
 
     Raises `UnauthenticatedError`, `ScopeMissingError`, `TenantMismatchError`.
     """
-    services = request.app[SERVICES]
-    registry, headers = services.current(), request.headers
-    certificate = certificate_of(request, registry)
-    tolerance = registry.settings.auth.clock_tolerance
-    call = Call(headers, body, registry.clients, services.clock(), tolerance, registry.tokens, certificate)
+    registry, headers = request.app[SERVICES].current(), request.headers
+    call = _call(request, body)
     principal = identify(call, signature)
     request[PRINCIPAL] = principal
     if scope.value not in principal.scopes:
         raise ScopeMissingError(f"this needs the scope {scope.value}")
     signed = SIGNATURE_HEADER in headers
-    alone = signed and certificate is None and hdrs.AUTHORIZATION not in headers
+    alone = signed and call.certificate is None and hdrs.AUTHORIZATION not in headers
     return Caller(registry, principal, signed, alone, named_tenant(headers, principal))
+
+
+def _call(request: web.Request, body: bytes) -> Call:
+    services = request.app[SERVICES]
+    registry, now = services.current(), services.clock()
+    tolerance, certificate = registry.settings.auth.clock_tolerance, certificate_of(request, registry)
+    return Call(request.headers, body, registry.clients, now, tolerance, registry.tokens, certificate)
 
 
 def certificate_of(request: web.Request, registry: Registry) -> certificates.Peer | None:

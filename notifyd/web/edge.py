@@ -6,6 +6,8 @@ One middleware, because each costs every request.
 from __future__ import annotations
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Final, TypeAlias
@@ -13,7 +15,6 @@ from typing import Final, TypeAlias
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from aiohttp.web_exceptions import HTTPException
-from multidict import istr
 
 from notifyd.errors import (
     ChannelFailedError,
@@ -26,9 +27,21 @@ from notifyd.errors import (
 from notifyd.metrics import OTHER
 from notifyd.registry.registry import Registry
 from notifyd.web import correlation, problems
-from notifyd.web.addresses import GATE, Gate
-from notifyd.web.auth import PRINCIPAL, bearer_token
-from notifyd.web.problems import Problem
+from notifyd.web.addresses import GATE, Address, Gate
+from notifyd.web.attempts import Attempts, Caller, caller_of
+from notifyd.web.auth import (
+    CLIENT_HEADER,
+    ID_HEADER,
+    PRINCIPAL,
+    SIGNATURE_HEADER,
+    TENANT_HEADERS,
+    TIMESTAMP_HEADER,
+    bearer_token,
+)
+from notifyd.web.body import CONTINUE
+from notifyd.web.connections import Place, Surplus
+from notifyd.web.http import connection_of
+from notifyd.web.problems import ExpectationError, InvalidHeaderError, Problem, TooManyError
 from notifyd.web.refusals import Refusals
 from notifyd.web.services import Services
 
@@ -46,17 +59,32 @@ class Guard(Enum):
 Renderer: TypeAlias = Callable[[web.Request, Problem, Registry], web.Response]
 """Writes a problem as an answer: as a problem document, or, for people, as a page."""
 
-_ALWAYS: Final = {
-    hdrs.SERVER: "notifyd",
-    hdrs.CACHE_CONTROL: "no-store",
-    istr("X-Content-Type-Options"): "nosniff",
-}
-
 _READING: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 """What goes on while the daemon is being stopped: nothing else may bring it work."""
 
 _FORESEEN: Final = (ChannelFailedError, UnavailableError, UndecodableRowError, HTTPException)
 """What is no fault of this code, though its status is above 499."""
+
+
+_WATCHED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+"""What is answered however many connections and requests there are."""
+
+_ONCE: Final = frozenset(
+    name.lower()
+    for name in (
+        *(
+            hdrs.AUTHORIZATION,
+            hdrs.CONTENT_ENCODING,
+            hdrs.EXPECT,
+            hdrs.ORIGIN,
+            hdrs.UPGRADE,
+            correlation.HEADER,
+        ),
+        *(CLIENT_HEADER, ID_HEADER, TIMESTAMP_HEADER, SIGNATURE_HEADER, *TENANT_HEADERS),
+        *("Sec-Fetch-Site", "X-Forwarded-Proto"),
+    )
+)
+"""Headers of which one is read, so that another would be another's to read."""
 
 
 class Edge:
@@ -66,6 +94,7 @@ class Edge:
         self,
         services: Services,
         refusals: Refusals,
+        gate: Callable[[], Gate],
         guards: Mapping[str, Guard],
         renderers: Mapping[str, Renderer],
     ) -> None:
@@ -73,38 +102,104 @@ class Edge:
         self._refusals = refusals
         self._guards = guards
         self._renderers = renderers
-        self._gate = Gate(services.current().settings.server)
+        self._gate = gate
+        self._attempts = Attempts(time.monotonic)
+        self._under_way: Counter[Address | None] = Counter()
 
     @web.middleware
     async def pass_through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         cid = correlation.begin(request.headers.get(correlation.HEADER))
         registry, where = self._services.current(), _canonical(request)
-        gate = request[GATE] = self._gate_of(registry)
+        gate = request[GATE] = self._gate()
+        caller, connection = gate.caller(request), connection_of(request)
+        connection.begin()
+        self._under_way[caller] += 1
         try:
+            _check_headers(request)
+            self._check_room(caller, connection.place, where, registry)
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
                 gate.admit(request, metrics=guard is Guard.METRICS)
-                if token := bearer_token(request.headers):
-                    await registry.tokens.prepare(token)
+            if guard is Guard.MACHINE:
+                await self._check_attempts(request, caller, registry)
             if request.method not in _READING and self._services.draining():
                 raise StoppingError
             response = await handler(request)
+            self._note_proved(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a problem document
             problem = _describe(error, where)
-            if isinstance(error, UnauthenticatedError | ForbiddenError):
-                address = str(gate.caller(request))
-                self._refusals.note(problem, request.get(PRINCIPAL), where, address, cid)
+            self._note_refused(error, problem, request, where, caller, registry)
             render = self._renderers.get(where, _document)
             response = render(request, problem, registry)
-        response.headers.update(_ALWAYS)
+        finally:
+            self._under_way[caller] -= 1
+            if not self._under_way[caller]:
+                del self._under_way[caller]
+            connection.end(unread=not request.content.is_eof())
+        if connection.place.surplus:
+            response.force_close()
+        response.headers.update(problems.ALWAYS)
         response.headers[correlation.HEADER] = cid
         self._services.metrics.http_request(where or OTHER, str(response.status)).inc()
         return response
 
-    def _gate_of(self, registry: Registry) -> Gate:
-        """The gate of the configuration in force, built anew only when that changes."""
-        if self._gate.server is not registry.settings.server:
-            self._gate = Gate(registry.settings.server)
-        return self._gate
+    def _check_room(self, caller: Address | None, place: Place, where: str, registry: Registry) -> None:
+        """Raises `TooManyError`, `UnavailableError`."""
+        if where in _WATCHED:
+            return
+        if place.surplus is Surplus.SERVER:
+            raise UnavailableError("there are too many connections")
+        if place.surplus is Surplus.CLIENT:
+            raise TooManyError("there are too many connections from this address")
+        if self._under_way[caller] > registry.settings.server.max_requests_per_client:
+            raise TooManyError("too many requests from this address are under way")
+
+    async def _check_attempts(self, request: web.Request, caller: Address | None, registry: Registry) -> None:
+        """Raises `TooManyError`, and `UnavailableError` where a token cannot be judged now."""
+        token = bearer_token(request.headers) or ""
+        self._attempts.check(_counted(request, caller, registry), token)
+        if token:
+            await registry.tokens.prepare(token)
+
+    def _note_proved(self, request: web.Request) -> None:
+        if PRINCIPAL in request and (token := bearer_token(request.headers)):
+            self._attempts.proved(token)
+
+    def _note_refused(
+        self,
+        error: Exception,
+        problem: Problem,
+        request: web.Request,
+        where: str,
+        caller: Address | None,
+        registry: Registry,
+    ) -> None:
+        if isinstance(error, UnauthenticatedError):
+            self._attempts.failed(_counted(request, caller, registry))
+        if isinstance(error, UnauthenticatedError | ForbiddenError):
+            principal, cid = request.get(PRINCIPAL), correlation.current.get()
+            self._refusals.note(problem, principal, where, str(caller), cid)
+
+
+def _check_headers(request: web.Request) -> None:
+    """Raises `InvalidHeaderError`, `ExpectationError`."""
+    headers = request.headers
+    names = [name.lower() for name, _ in headers.items()]
+    if len(names) != len(set(names)):
+        for name, count in Counter(names).items():
+            if count > 1 and (name in _ONCE or name.startswith("ce-")):
+                raise InvalidHeaderError(f"{name} may stand once only")
+    # h2c is an offer that clients make in passing, and mean when it is taken up.
+    if hdrs.UPGRADE in headers and headers[hdrs.UPGRADE].lower() != "h2c":
+        connection_of(request).shut()
+        raise InvalidHeaderError("no other protocol is spoken here")
+    if headers.get(hdrs.EXPECT, CONTINUE).lower() != CONTINUE:
+        raise ExpectationError(f"only {CONTINUE} can be expected")
+
+
+def _counted(request: web.Request, caller: Address | None, registry: Registry) -> Caller:
+    """By whom a failure to prove anything is counted."""
+    client = request.headers.get(CLIENT_HEADER, "") if SIGNATURE_HEADER in request.headers else ""
+    return caller_of(caller, client if client in registry.clients.named else "")
 
 
 def _canonical(request: web.Request) -> str:

@@ -12,8 +12,8 @@ from notifyd.errors import Fault, InvalidError, UnauthenticatedError, Unsupporte
 from notifyd.flow.ingest import Posted
 from notifyd.web import correlation
 from notifyd.web.answers import json_answer
-from notifyd.web.auth import Caller, Signature, authorize, claimed_tenant
-from notifyd.web.body import JSON, read_body, read_json
+from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
+from notifyd.web.body import JSON, read_json
 from notifyd.web.services import SERVICES, Services
 from notifyd.wire.codec import loads, pointer
 from notifyd.wire.events import (
@@ -35,7 +35,7 @@ async def post_pack_event(request: web.Request) -> web.Response:
     """Accept one of Task Runner's events: 202, or 200 for a duplicate."""
     services = request.app[SERVICES]
     with services.metrics.ingest_seconds.time():
-        body, caller = await _receive(request, Signature.REQUIRED)
+        body, caller = await receive(request, Scope.INGEST, Signature.REQUIRED)
         document = read_json(request, body)
         caller.claim(claimed_tenant(document))
         event = parse_pack_event(document)
@@ -50,7 +50,7 @@ async def post_cloud_events(request: web.Request) -> web.Response:
     """Accept CloudEvents: one in structured or binary mode, or a batch. 202 if any is new, else 200."""
     services = request.app[SERVICES]
     with services.metrics.ingest_seconds.time():
-        body, caller = await _receive(request, Signature.TAKEN)
+        body, caller = await receive(request, Scope.INGEST, Signature.TAKEN)
         if request.content_type == BATCH:
             return await _accept_batch(services, caller, loads(body))
         document = _one_event(request, body, caller)
@@ -61,12 +61,6 @@ async def post_cloud_events(request: web.Request) -> web.Response:
             event, document, tenant, caller.principal, correlation.current.get()
         )
     return json_answer(accepted.answer, 202 if accepted.fresh else 200)
-
-
-async def _receive(request: web.Request, signature: Signature) -> tuple[bytes, Caller]:
-    limit = request.app[SERVICES].current().settings.server.max_body
-    body = await read_body(request, limit)
-    return body, authorize(request, Scope.INGEST, body, signature)
 
 
 def _one_event(request: web.Request, body: bytes, caller: Caller) -> Any:

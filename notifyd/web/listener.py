@@ -13,6 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
+from notifyd.metrics import Metrics
+from notifyd.web.addresses import Address, parse
+from notifyd.web.connections import Door, Place
+
 log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 1024
@@ -21,8 +25,14 @@ _BACKLOG: Final = 1024
 _TURN: Final = 64
 """Connections that are accepted before others get a turn."""
 
-_PAUSE: Final = 1.0
+_PAUSE: Final = 0.1
 """Seconds without accepting after the system had no room for one more."""
+
+_TOLD: Final = 10.0
+"""Seconds from one line in the log about refused or failed connections to the next."""
+
+_UNREAD: Final = 30_000
+"""Milliseconds after which the system ends a connection whose caller takes nothing of what was sent."""
 
 _HANDSHAKE: Final = 10.0
 """Seconds that a TLS handshake may take."""
@@ -43,7 +53,7 @@ async def listening_sockets(host: str, port: int) -> list[socket.socket]:
 
 
 class Listener:
-    """Serves what connects to `sockets` by the protocols that `server` makes; it closes the sockets in the end.
+    """Serves what connects to `sockets`, and `door` lets in, by `protocol`; it closes the sockets in the end.
 
     `tls` gives the context in force, None for plain HTTP.
     """
@@ -51,15 +61,21 @@ class Listener:
     def __init__(
         self,
         sockets: Sequence[socket.socket],
-        server: Callable[[], asyncio.Protocol],
+        protocol: Callable[[Place], asyncio.BaseProtocol],
+        door: Door,
         tls: Callable[[], ssl.SSLContext | None],
+        metrics: Metrics,
     ) -> None:
         self._sockets = sockets
-        self._server = server
+        self._protocol = protocol
+        self._door = door
         self._tls = tls
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
-        self._opening: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[bool]] = set()
         self._resumption: asyncio.TimerHandle | None = None
+        self._told_at = self._failure_told_at = float("-inf")
+        metrics.connections.set_function(lambda: door.count)
         for one in sockets:
             one.setblocking(False)
         self._resume()
@@ -85,33 +101,75 @@ class Listener:
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_TURN):
             try:
-                connection, _ = listening.accept()
+                connection, peer = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return  # nobody waits, or has gone away meanwhile
             except OSError as error:
-                log.error("accepting connections pauses for %g s: %s", _PAUSE, error.strerror)
-                self._pause()
-                self._resumption = self._loop.call_later(_PAUSE, self._resume)
+                self._wait_for_room(error)
                 return
-            task = self._loop.create_task(self._open(connection))
-            self._opening.add(task)
-            task.add_done_callback(partial(self._opened, connection))
+            self._admit(connection, parse(str(peer[0])))
 
-    def _opened(self, connection: socket.socket, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)
-        if task.cancelled():  # before its first step, perhaps
+    def _wait_for_room(self, error: OSError) -> None:
+        """The system has none, of file descriptors perhaps. Whoever waits goes on waiting, and some make way."""
+        if self._loop.time() - self._told_at >= _TOLD:
+            self._told_at = self._loop.time()
+            log.error("accepting connections pauses until there is room: %s", error.strerror)
+        self._pause()
+        self._resumption = self._loop.call_later(_PAUSE, self._resume)
+        self._door.make_room()
+
+    def _admit(self, connection: socket.socket, address: Address | None) -> None:
+        opening: list[asyncio.Task[bool]] = []
+        place = self._door.enter(address, lambda: opening[0].cancel())
+        if place is None or place.surplus:
+            self._tell_crowd(place, address)
+        if place is None:
             connection.close()
+            return
+        task = self._loop.create_task(self._open(connection, place))
+        opening.append(task)
+        self._opening.add(task)
+        task.add_done_callback(partial(self._opened, connection, place))
 
-    async def _open(self, connection: socket.socket) -> None:
+    def _tell_crowd(self, place: Place | None, address: Address | None) -> None:
+        why = place.surplus.value if place is not None and place.surplus else "closed"
+        self._metrics.connections_refused.labels(why).inc()
+        if self._loop.time() - self._told_at >= _TOLD:
+            self._told_at = self._loop.time()
+            log.warning(
+                "too many connections, %d now: one more from %s is refused", self._door.count, address
+            )
+
+    def _opened(self, connection: socket.socket, place: Place, task: asyncio.Task[bool]) -> None:
+        self._opening.discard(task)
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None:
+            log.error("a connection was not opened", exc_info=fault)
+        if task.cancelled() or fault is not None or not task.result():
+            connection.close()
+            self._door.leave(place)
+
+    async def _open(self, connection: socket.socket, place: Place) -> bool:
+        """Has it become a connection, which leaves by itself?"""
         tls = self._tls()
         try:
             connection.setblocking(False)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD)
             await self._loop.connect_accepted_socket(
-                self._server, connection, ssl=tls, ssl_handshake_timeout=_HANDSHAKE if tls else None
+                partial(self._protocol, place),
+                connection,
+                ssl=tls,
+                ssl_handshake_timeout=_HANDSHAKE if tls else None,
             )
         except OSError as error:  # of which a failed handshake is one, and TimeoutError
-            connection.close()
-            log.info("a connection was not opened: %s", error)
+            self._tell_failure(place, error)
+            return False
+        return True
+
+    def _tell_failure(self, place: Place, error: OSError) -> None:
+        if self._loop.time() - self._failure_told_at >= _TOLD:
+            self._failure_told_at = self._loop.time()
+            log.warning("a connection from %s was not opened: %s", place.address, error)
 
 
 def _close(sockets: Iterable[socket.socket]) -> None:

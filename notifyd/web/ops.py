@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib import resources
 from typing import Final
 
@@ -24,6 +25,12 @@ PROBE_LIFE: Final = 1.0
 _CONTRACT: Final = resources.files("notifyd") / "contract" / "openapi.json"
 
 routes = web.RouteTableDef()
+
+
+@cache
+def _contract() -> bytes:
+    """Read once: many callers share these bytes."""
+    return _CONTRACT.read_bytes()
 
 
 class Readiness:
@@ -92,7 +99,7 @@ async def get_metrics(request: web.Request) -> web.Response:
 
 @routes.get("/openapi.json")
 async def get_contract(request: web.Request) -> web.Response:
-    return json_bytes(await asyncio.to_thread(_CONTRACT.read_bytes))
+    return json_bytes(await asyncio.to_thread(_contract))
 
 
 @routes.get("/.well-known/notifyd/jwks.json")

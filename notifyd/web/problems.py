@@ -10,6 +10,7 @@ import orjson
 from aiohttp import hdrs, web
 from aiohttp.web_exceptions import HTTPException
 from attrs import field, frozen
+from multidict import istr
 
 from notifyd import errors
 from notifyd.errors import Fault, FaultsError, ForbiddenError, NotifydError
@@ -47,6 +48,24 @@ class AddressNotAllowedError(ForbiddenError):
     code = "address_not_allowed"
 
 
+class InvalidHeaderError(NotifydError):
+    """A header that may stand once stands twice, or asks for what is not offered."""
+
+    code = "invalid_header"
+
+
+class ExpectationError(NotifydError):
+    """`Expect` asks for something else than `100-continue`."""
+
+    code = "expectation_failed"
+
+
+class TooManyError(errors.UnavailableError):
+    """This caller has too many connections or requests, or has failed to prove itself too often."""
+
+    code = "too_many_requests"
+
+
 @frozen
 class Meaning:
     """What a class of faults is in HTTP. `silent`: its own words stay in the log."""
@@ -66,6 +85,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.TooOldError: Meaning(422, "The event is too old"),
     InvalidQueryError: Meaning(400, "The query is not valid"),
     InvalidCursorError: Meaning(400, "The cursor is not valid here"),
+    InvalidHeaderError: Meaning(400, "A header is not valid", {"Connection": "close"}),
     errors.UnauthenticatedError: Meaning(401, "The caller is not known", _ASK_TOKEN),
     errors.SignatureRequiredError: Meaning(401, "A signature is required", _ASK_SIGNATURE),
     errors.SignatureInvalidError: Meaning(401, "The signature is not valid", _ASK_SIGNATURE),
@@ -94,6 +114,8 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     LinkExpiredError: Meaning(410, "The link has expired"),
     errors.TooLargeError: Meaning(413, "The body is too large"),
     errors.UnsupportedMediaError: Meaning(415, "The media type is not supported"),
+    ExpectationError: Meaning(417, "The expectation is not met"),
+    TooManyError: Meaning(429, "Too many requests"),
     errors.OverloadedError: Meaning(429, "Too much of this tenant's is waiting"),
     errors.TooManyWaitingError: Meaning(429, "Too many requests of this client wait"),
     errors.ChannelFailedError: Meaning(502, "The channel did not take the message"),
@@ -110,11 +132,20 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
 """Each class stands for its subclasses, unless they stand here themselves."""
 
 _HTTP_CODES: Final[Mapping[int, str]] = {
+    400: "malformed_request",
     404: errors.NotFoundError.code,
     405: "method_not_allowed",
     413: errors.TooLargeError.code,
     415: errors.UnsupportedMediaError.code,
+    417: ExpectationError.code,
 }
+
+ALWAYS: Final = {
+    hdrs.SERVER: "notifyd",
+    hdrs.CACHE_CONTROL: "no-store",
+    istr("X-Content-Type-Options"): "nosniff",
+}
+"""Headers of every answer. Without the first, aiohttp tells its own version and Python's."""
 
 _FAILED: Final = MEANINGS[NotifydError]
 

@@ -26,10 +26,12 @@ TEXT: Final = "text/plain"
 
 Faults: TypeAlias = tuple[type[NotifydError], ...]
 
-_EDGE: Final[Faults] = (problems.AddressNotAllowedError, NotifydError)
+_ALWAYS: Final[Faults] = (
+    *(problems.InvalidHeaderError, problems.ExpectationError, problems.TooManyError),
+    *(errors.UnavailableError, NotifydError),
+)
 _KNOWN: Final[Faults] = (
     *(errors.UnauthenticatedError, errors.CertificateInvalidError, errors.ScopeMissingError),
-    errors.UnavailableError,
 )
 _TENANT: Final[Faults] = (errors.TenantMismatchError,)
 _BODY: Final[Faults] = (
@@ -97,7 +99,7 @@ class Operation:
     @property
     def faults(self) -> Faults:
         """Every class of faults it can be refused with, one time each, in the order of their statuses."""
-        found = {*self.refusals, NotifydError, *(_EDGE if self.guarded else ())}
+        found = {*self.refusals, *_ALWAYS, *((problems.AddressNotAllowedError,) if self.guarded else ())}
         if self.scope is not None:
             found |= {*_KNOWN, *_TENANT}
         if self.signature is not Signature.REFUSED:

@@ -93,7 +93,6 @@ WRONG = {
     "a changed body": signed(body=BODY + b" "),
     "a name without secrets": signed(client="reader"),
     "an unknown name": signed(client="nobody"),
-    "no name": {k: v for k, v in signed().items() if k != "X-Notifyd-Client"},
     "the name in other letters": signed(client="Runner"),
     "another scheme's signature": signed() | {"webhook-signature": "v1a,AAAA"},
     "an empty signature": signed() | {"webhook-signature": ""},
@@ -105,6 +104,19 @@ def test_every_wrong_signature_is_refused_with_the_same_words(headers: Mapping[s
     with pytest.raises(SignatureInvalidError) as refused:
         identify(call(headers), Signature.REQUIRED)
     assert refused.value.detail == "webhook-signature does not match the body under any valid secret"
+
+
+@pytest.mark.parametrize("name", [{}, {"X-Notifyd-Client": ""}])
+def test_a_signed_body_without_x_notifyd_client_is_told_so(name: dict[str, str]) -> None:
+    unnamed = {k: v for k, v in signed().items() if k != "X-Notifyd-Client"}
+    with pytest.raises(SignatureInvalidError, match="X-Notifyd-Client is missing"):
+        identify(call(unnamed | name), Signature.REQUIRED)
+
+
+@pytest.mark.parametrize(("drift", "told"), [(-3600, "3600 s behind"), (7200, "7200 s ahead of")])
+def test_a_client_with_a_wrong_clock_is_told_so(drift: int, told: str) -> None:
+    with pytest.raises(SignatureInvalidError, match=f"outside the tolerance of 300 s: it is {told}"):
+        identify(call(signed(at=NOW + drift)), Signature.REQUIRED)
 
 
 def test_an_unknown_name_is_checked_against_as_many_keys_as_a_client_with_one() -> None:

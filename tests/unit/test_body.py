@@ -11,7 +11,7 @@ from aiohttp import StreamReader, web
 from aiohttp.test_utils import make_mocked_request
 
 from notifyd.errors import MalformedError, TooLargeError, UnsupportedMediaError
-from notifyd.web.body import BODY_TIMEOUT, read_body, read_json
+from notifyd.web.body import BODY_TIMEOUT, INTAKE, Intake, read_body, read_json
 from notifyd.web.problems import SlowBodyError
 
 LIMIT = 16
@@ -27,6 +27,7 @@ def request(*pieces: bytes, done: bool = True, broken: Exception | None = None, 
         content.set_exception(broken)
     app = web.Application()
     app[BODY_TIMEOUT] = 0.01
+    app[INTAKE] = Intake()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return make_mocked_request("POST", "/", named, payload=content, app=app)
 

@@ -214,7 +214,8 @@ def quoted(text: str) -> set[str]:
 
 def test_the_problem_codes_are_all_there_with_their_status() -> None:
     known = {(meaning.status, cls.code) for cls, meaning in problems.MEANINGS.items()} | {
-        (405, "method_not_allowed")
+        (400, "malformed_request"),
+        (405, "method_not_allowed"),
     }
     told = {
         (int(status), code)

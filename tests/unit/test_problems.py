@@ -34,6 +34,9 @@ STATUS = {
     "signature_required": 401,
     "signature_invalid": 401,
     "certificate_invalid": 401,
+    "invalid_header": 400,
+    "expectation_failed": 417,
+    "too_many_requests": 429,
     "forbidden": 403,
     "scope_missing": 403,
     "tenant_mismatch": 403,
@@ -155,7 +158,9 @@ def test_retry_after_is_in_whole_seconds_rounded_up(seconds: float, header: str)
         (web.HTTPNotFound(), 404, "not_found"),
         (web.HTTPRequestEntityTooLarge(10), 413, "too_large"),
         (web.HTTPUnsupportedMediaType(), 415, "unsupported_media_type"),
-        (web.HTTPExpectationFailed(), 417, "http_error"),
+        (web.HTTPExpectationFailed(), 417, "expectation_failed"),
+        (web.HTTPBadRequest(), 400, "malformed_request"),
+        (web.HTTPGone(), 410, "http_error"),
     ],
 )
 def test_aiohttps_own_exceptions_are_problems_too(error: web.HTTPException, status: int, code: str) -> None:

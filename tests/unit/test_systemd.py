@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import secrets
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,40 +50,56 @@ def manager(path: str) -> Iterator[Manager]:
 
 
 def test_ready_comes_with_a_status_of_one_line(manager: Manager, path: str) -> None:
-    Notifier(path).ready("Listening on\nport 1")
+    with closing(Notifier(path)) as notifier:
+        notifier.ready("Listening on\nport 1")
     assert manager.messages() == [{"READY": "1", "STATUS": "Listening on port 1"}]
 
 
 def test_a_reload_tells_the_monotonic_time_in_microseconds(manager: Manager, path: str) -> None:
     before = time.monotonic_ns() // 1000
-    Notifier(path).reloading()
+    with closing(Notifier(path)) as notifier:
+        notifier.reloading()
     (told,) = manager.messages()
     assert told["RELOADING"] == "1"
     assert before <= int(told["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
 
 
 def test_stopping_is_told(manager: Manager, path: str) -> None:
-    Notifier(path).stopping("draining")
+    with closing(Notifier(path)) as notifier:
+        notifier.stopping("draining")
     assert manager.messages() == [{"STOPPING": "1", "STATUS": "draining"}]
 
 
 def test_an_address_with_an_at_sign_is_in_the_abstract_namespace() -> None:
     name = f"notifyd-test-{secrets.token_hex(8)}"
     manager = Manager("\0" + name)
-    Notifier("@" + name).ready("here")
+    with closing(Notifier("@" + name)) as notifier:
+        notifier.ready("here")
     assert manager.messages() == [{"READY": "1", "STATUS": "here"}]
     manager.socket.close()
 
 
 def test_without_a_manager_nothing_is_told_or_logged(caplog: pytest.LogCaptureFixture) -> None:
-    Notifier.from_environ({}).ready("alone")
+    with closing(Notifier.from_environ({})) as notifier:
+        notifier.ready("alone")
     assert not caplog.records
 
 
 def test_a_manager_that_is_gone_is_a_warning(path: str, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING):
-        Notifier(path).ready("here")
+    with caplog.at_level(logging.WARNING), closing(Notifier(path)) as notifier:
+        notifier.ready("here")
     assert "the service manager was not told READY, STATUS: No such file" in caplog.text
+
+
+def test_descriptors_used_up_the_watchdog_still_hears(manager: Manager, path: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with closing(Notifier(path)) as notifier:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            notifier.ready("full")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert manager.messages() == [{"READY": "1", "STATUS": "full"}]
 
 
 async def test_the_watchdog_hears_more_often_than_it_asks_for(manager: Manager, path: str) -> None:
@@ -92,9 +110,10 @@ async def test_the_watchdog_hears_more_often_than_it_asks_for(manager: Manager, 
         heard.extend(time.monotonic() for message in manager.messages() if message == {"WATCHDOG": "1"})
         return len(heard) >= 3
 
-    watching = asyncio.create_task(Notifier.from_environ(environ).watch())
-    await until(hear)
-    watching.cancel()
+    with closing(Notifier.from_environ(environ)) as notifier:
+        watching = asyncio.create_task(notifier.watch())
+        await until(hear)
+        watching.cancel()
     assert heard[2] - heard[0] < 2 * 0.09
 
 
@@ -111,5 +130,6 @@ async def test_the_watchdog_hears_more_often_than_it_asks_for(manager: Manager, 
 async def test_a_watchdog_that_is_not_ours_hears_nothing(
     environ: dict[str, str], manager: Manager, path: str
 ) -> None:
-    await Notifier.from_environ({"NOTIFY_SOCKET": path, **environ}).watch()
+    with closing(Notifier.from_environ({"NOTIFY_SOCKET": path, **environ})) as notifier:
+        await notifier.watch()
     assert manager.messages() == []

@@ -58,6 +58,7 @@ async def get_page(request: web.Request) -> web.Response:
 @routes.post(PATH)
 async def post_page(request: web.Request) -> web.Response:
     """Decide, then show the page again by a redirect, so that a reload sends nothing twice."""
+    _open(request.app[SERVICES].current(), request.match_info["link"])  # whose body is read holds a link
     form = await _read_form(request)
     visit = await _visit(request)
     if (alert := visit.refuse(form)) is not None:
