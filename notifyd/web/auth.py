@@ -103,11 +103,10 @@ def _by_bearer(call: Call) -> Principal | None:
 
 
 def _signer(call: Call) -> str:
-    """Whose signature it is said to be, as far as it can be one. Raises `SignatureInvalidError`."""
+    """Whose signature it is said to be. Raises `SignatureInvalidError`."""
     name = call.headers.get(CLIENT_HEADER)
     if not name:
         raise SignatureInvalidError(f"{CLIENT_HEADER} is missing: it names the client that signs")
-    check_head(call.headers, call.now / SECOND, call.tolerance / SECOND)
     return name
 
 
@@ -205,7 +204,8 @@ async def receive(
     if signature is Signature.REFUSED or SIGNATURE_HEADER not in request.headers:
         caller = authorize(request, scope, signature=signature)
         return await read_body(request, limit), caller
-    _screen(_call(request, b""))
+    if not request.content.is_eof():
+        _screen(_call(request, b""))
     body = await read_body(request, limit)
     return body, authorize(request, scope, body, signature)
 
@@ -213,6 +213,7 @@ async def receive(
 def _screen(call: Call) -> None:
     """What can be refused of a signed request before its body is there. Raises `UnauthenticatedError`."""
     _signer(call)
+    check_head(call.headers, call.now / SECOND, call.tolerance / SECOND)
     for way in (_by_certificate, _by_bearer):
         way(call)
 

@@ -72,23 +72,24 @@ class Surplus(Enum):
 
 
 @define(eq=False)
+class Known:
+    """An address's connections: how many, and those that are idle, the longest first."""
+
+    count: int = 0
+    idle: OrderedDict[Place, None] = field(factory=OrderedDict)
+
+
+@define(eq=False)
 class Place:
     """One connection's. `close` ends it, whatever it does. With a `surplus` it has one request, of few kinds."""
 
     address: Address | None
+    known: Known
     surplus: Surplus | None
     close: Callable[[], object]
     idle_since: float
     unread: Callable[[], bool] = lambda: False  # is there an answer that the caller does not read?
     left: bool = False
-
-
-@define(eq=False)
-class _Known:
-    """An address's connections: how many, and those that are idle, the longest first."""
-
-    count: int = 0
-    idle: OrderedDict[Place, None] = field(factory=OrderedDict)
 
 
 class Door:
@@ -100,7 +101,7 @@ class Door:
     def __init__(self, gate: Callable[[], Gate], now: Callable[[], float]) -> None:
         self._gate = gate
         self._now = now
-        self._known: dict[Address | None, _Known] = {}
+        self._known: dict[Address | None, Known] = {}
         self._idle: OrderedDict[Place, None] = OrderedDict()
         self._surplus: set[Place] = set()
         self._ordinary = 0
@@ -115,8 +116,9 @@ class Door:
         surplus = self._surplus_of(address)
         if surplus and len(self._surplus) >= SURPLUS:
             return None
-        place = Place(address, surplus, close, self._now())
-        self._known.setdefault(address, _Known()).count += 1
+        known = self._known.setdefault(address, Known())
+        known.count += 1
+        place = Place(address, known, surplus, close, self._now())
         if surplus:
             self._surplus.add(place)
         else:
@@ -134,9 +136,8 @@ class Door:
             self._surplus.remove(place)
         else:
             self._ordinary -= 1
-        known = self._known[place.address]
-        known.count -= 1
-        if not known.count:
+        place.known.count -= 1
+        if not place.known.count:
             del self._known[place.address]
 
     def busy(self, place: Place) -> None:
@@ -144,7 +145,7 @@ class Door:
         if place.left:
             return
         self._idle.pop(place, None)
-        self._known[place.address].idle.pop(place, None)
+        place.known.idle.pop(place, None)
 
     def idle(self, place: Place) -> None:
         """Its request has ended."""
@@ -160,7 +161,7 @@ class Door:
 
     def _rest(self, place: Place) -> None:
         self._idle[place] = None
-        self._known[place.address].idle[place] = None
+        place.known.idle[place] = None
 
     def _surplus_of(self, address: Address | None) -> Surplus | None:
         """Why there is no room for another of this address, None where there is, or room could be made."""

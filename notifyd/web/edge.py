@@ -104,7 +104,7 @@ class Edge:
         self._renderers = renderers
         self._gate = gate
         self._attempts = Attempts(time.monotonic)
-        self._under_way: Counter[Address | None] = Counter()
+        self._under_way: Counter[str] = Counter()
 
     @web.middleware
     async def pass_through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -113,10 +113,12 @@ class Edge:
         gate = request[GATE] = self._gate()
         caller, connection = gate.caller(request), connection_of(request)
         connection.begin()
-        self._under_way[caller] += 1
+        # A text is hashed once, an address each time.
+        whose = str(caller) if gate.from_proxy(request) else request.remote or ""
+        self._under_way[whose] = under_way = self._under_way[whose] + 1
         try:
             _check_headers(request)
-            self._check_room(caller, connection.place, where, registry)
+            self._check_room(under_way, connection.place, where, registry)
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
                 gate.admit(request, metrics=guard is Guard.METRICS)
             if guard is Guard.MACHINE:
@@ -131,9 +133,7 @@ class Edge:
             render = self._renderers.get(where, _document)
             response = render(request, problem, registry)
         finally:
-            self._under_way[caller] -= 1
-            if not self._under_way[caller]:
-                del self._under_way[caller]
+            self._end(whose)
             connection.end(unread=not request.content.is_eof())
         if connection.place.surplus:
             response.force_close()
@@ -142,7 +142,14 @@ class Edge:
         self._services.metrics.http_request(where or OTHER, str(response.status)).inc()
         return response
 
-    def _check_room(self, caller: Address | None, place: Place, where: str, registry: Registry) -> None:
+    def _end(self, whose: str) -> None:
+        left = self._under_way[whose] - 1
+        if left:
+            self._under_way[whose] = left
+        else:
+            del self._under_way[whose]
+
+    def _check_room(self, under_way: int, place: Place, where: str, registry: Registry) -> None:
         """Raises `TooManyError`, `UnavailableError`."""
         if where in _WATCHED:
             return
@@ -150,7 +157,7 @@ class Edge:
             raise UnavailableError("there are too many connections")
         if place.surplus is Surplus.CLIENT:
             raise TooManyError("there are too many connections from this address")
-        if self._under_way[caller] > registry.settings.server.max_requests_per_client:
+        if under_way > registry.settings.server.max_requests_per_client:
             raise TooManyError("too many requests from this address are under way")
 
     async def _check_attempts(self, request: web.Request, caller: Address | None, registry: Registry) -> None:
@@ -183,7 +190,7 @@ class Edge:
 def _check_headers(request: web.Request) -> None:
     """Raises `InvalidHeaderError`, `ExpectationError`."""
     headers = request.headers
-    names = [name.lower() for name, _ in headers.items()]
+    names = [name.lower() for name, _ in headers.items()]  # keys alone come once each
     if len(names) != len(set(names)):
         for name, count in Counter(names).items():
             if count > 1 and (name in _ONCE or name.startswith("ce-")):
