@@ -9,7 +9,9 @@ import asyncio
 import itertools
 import os
 import signal
+import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +19,14 @@ from aiohttp import web
 
 from tests.chaos.crashing import turn
 from tests.chaos.stage import Act, Fault, Node, Stage
+from tests.chaos.strangers import DUE, add_strangers
 from tests.command import notifyd
 from tests.corruption import corrupt_tree
 from tests.waiting import until, until_async
 
 HOUR: Final = 3600
+STOPS_WITHIN: Final = 10.0
+"""Seconds."""
 
 STEPS: Final = (
     ("append_all", 5),  # events
@@ -189,6 +194,33 @@ async def node_paused(stage: Stage) -> None:
         os.kill(node.pid, signal.SIGCONT)
 
 
+async def rows_unreadable(stage: Stage) -> None:
+    """A row in every table that cannot be read: what is due is met, and everything else goes on."""
+    node = stage.node
+    async for number in stage.moments():
+        await node.kill()
+        await asyncio.to_thread(add_strangers, node.database, number)
+        await node.start()
+        for table in DUE:
+            await until_async(partial(_sets_aside, node, table, number + 1))
+
+
+async def _sets_aside(node: Node, table: str, rows: int) -> bool:
+    return await node.calls.metric("notifyd_undecodable_rows", table=table) == rows
+
+
+async def plugin_never_returns(stage: Stage) -> None:
+    """A channel is deaf to its cancellation, and the daemon is told to stop: it ends in its ten seconds."""
+    node = stage.node
+    async for _ in stage.moments():
+        await until(node.reached.exists)
+        began = time.monotonic()
+        assert await node.stop() == 0
+        assert time.monotonic() - began < STOPS_WITHIN
+        node.reached.unlink()
+        await node.start()
+
+
 def _on_mongodb(act: Act) -> Fault:
     """Two nodes. The MongoDB of the tests takes some dozens of writes a second."""
     return Fault(act, events=300, every=100, nodes=2, batch=5, window=50, concurrency=2)
@@ -207,6 +239,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "database moved, and put back": Fault(file_moved, events=110_000),
     "database deleted, and rescued": Fault(file_deleted, events=30_000),
     "page corrupt, and the rows exported": Fault(page_corrupt, events=30_000, every=10_000),
+    "rows of a stranger in every table": Fault(rows_unreadable, events=30_000),
+    "a plugin that never returns": Fault(plugin_never_returns, events=10_000, every=2_500, never=True),
     "one of two nodes on MongoDB killed": _on_mongodb(node_killed),
     "one of two nodes on MongoDB paused": _on_mongodb(node_paused),
 }

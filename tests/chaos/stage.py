@@ -8,6 +8,9 @@ async with on_stage(folder, fault, goal=1000) as stage:
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -23,7 +26,7 @@ from attrs import define, field, frozen
 from notifyd.service.app import wall_clock
 from notifyd.wire.codec import derived_id, rfc3339
 from tests import events, mongodb
-from tests.chaos import crashing
+from tests.chaos import crashing, never
 from tests.chaos.disks import Disk, small_disk
 from tests.chaos.nodes import PATIENT
 from tests.chaos.proxy import Proxy
@@ -69,6 +72,16 @@ type = "webhook"
 url = "{sink}/{name}"
 concurrency = {concurrency}
 timeout = "2s"
+"""
+
+NEVER: Final = """
+[channels.pager]
+type = "never"
+timeout = "100ms"
+[[rules]]
+name = "pages"
+when = 'event.kind == "task.done"'
+channels = ["pager"]
 """
 
 
@@ -119,12 +132,14 @@ class CountingSink:
 class Node:
     """A daemon as a process that is forked from one which has imported it, and a caller's side of it.
 
-    `port` is where it listens, and `calls.port` where it is called, which may be a proxy's.
+    `port` is where it listens, and `calls.port` where it is called, which may be a proxy's. With a plugin that
+    never returns, see `never`, it is a `notifyd serve` of its own.
     """
 
     calls: DaemonProcess
     port: int
-    process: Forked | None = None
+    never: bool = False
+    process: Forked | asyncio.subprocess.Process | None = None
     ended: asyncio.Task[int] | None = None
 
     @property
@@ -145,13 +160,30 @@ class Node:
         return environ_of(self.folder, self.port, self.calls.store)
 
     @property
+    def reached(self) -> Path:
+        """What the plugin that never returns makes."""
+        return self.folder / "reached"
+
+    @property
     def alive(self) -> bool:
         return self.ended is not None and not self.ended.done()
 
     async def launch(self, *crash_at: str) -> None:
         """Start it, to crash at a step of the store where one is named; see `crashing`."""
-        self.process = await crashing.start(self.folder, *crash_at, traced=False, environ=self.environ)
+        if self.never:
+            self.process = await self._serve()
+        else:
+            self.process = await crashing.start(self.folder, *crash_at, traced=False, environ=self.environ)
         self.ended = asyncio.create_task(self.process.wait())
+
+    async def _serve(self) -> asyncio.subprocess.Process:
+        packages = self.folder / "packages"
+        if not packages.exists():
+            never.install(packages)
+        environ = self.environ | never.environ(packages, "send", "deaf", self.reached)
+        command = (sys.executable, "-m", "notifyd", "serve", "--config", str(self.calls.config_path))
+        with (self.folder / "stderr").open("ab") as log:
+            return await asyncio.create_subprocess_exec(*command, env=environ, stdout=log, stderr=log)
 
     async def start(self, *crash_at: str) -> None:
         """`launch`, until it is ready or has ended."""
@@ -172,6 +204,12 @@ class Node:
             self.process.kill()
         if self.ended is not None:
             await self.ended
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.ended is not None
+        os.kill(self.pid, signal.SIGTERM)
+        return await self.ended
 
     def log(self) -> str:
         return (self.folder / "stderr").read_text(errors="replace")
@@ -217,6 +255,7 @@ class Fault:
     through: tuple[str, ...] = ()
     called_through: bool = False
     small_disk: bool = False
+    never: bool = False  # there is a channel whose plugin never returns: nothing is expected of that
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -407,7 +446,10 @@ async def on_stage(
         session = await stack.enter_async_context(aiohttp.ClientSession())
         sink = await stack.enter_async_context(CountingSink())
         receivers = await stack.enter_async_context(Proxy(sink.url))
-        nodes = [Node(DaemonProcess(folder / f"node-{n}", session, port), port) for n, port in _ports(fault)]
+        nodes = [
+            Node(DaemonProcess(folder / f"node-{n}", session, port), port, fault.never)
+            for n, port in _ports(fault)
+        ]
         stage = Stage(fault, nodes, sink, goal, rounds, time.monotonic() + seconds, receivers)
         await _prepare(stack, stage)
         for node in nodes:
@@ -437,7 +479,7 @@ async def _prepare(stack: AsyncExitStack, stage: Stage) -> None:
         node.calls.store = shared or f"sqlite:///{node.database}"
         names = {"node": node.folder.name, "channels": list(fault.channels)}
         own = CONFIG.format(**names, sink=sink.url, patience=PATIENT)
-        configure(node.calls.config_path, "".join([own, *channels]))
+        configure(node.calls.config_path, "".join([own, *channels, NEVER * fault.never]))
     if fault.small_disk:
         size = 16 + stage.goal // 200
         stage.disk = stack.enter_context(small_disk(stage.node.database.parent, size))

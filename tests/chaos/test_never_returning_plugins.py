@@ -16,83 +16,9 @@ from notifyd.model import SECOND
 from notifyd.service.app import wall_clock
 from notifyd.store.sqlite import open_sqlite
 from tests import events
+from tests.chaos.never import environ, install
 from tests.process import DaemonProcess, daemon_process
 from tests.waiting import until
-
-PLUGIN: Final = """
-import asyncio
-import os
-import pathlib
-import threading
-from attrs import frozen
-from notifyd.plugin import ChannelType, Receipt, RuleFunction, hookimpl
-
-PLACE, FORM = os.environ["NEVER"].split()
-
-
-@frozen
-class NoOptions:
-    pass
-
-
-def block():
-    pathlib.Path(os.environ["REACHED"]).touch()
-    while True:
-        threading.Event().wait()
-
-
-async def never():
-    pathlib.Path(os.environ["REACHED"]).touch()
-    if FORM == "blocking":
-        block()
-    if FORM == "thread":
-        await asyncio.to_thread(block)
-    while True:
-        try:
-            await asyncio.Event().wait()
-        except BaseException:
-            pass
-
-
-class Channel:
-    async def send(self, message):
-        if PLACE == "send":
-            await never()
-        return Receipt()
-
-    async def aclose(self):
-        if PLACE == "aclose":
-            await never()
-
-
-async def open_channel(config, context):
-    if PLACE == "open":
-        await never()
-    return Channel()
-
-
-def rule(kind):
-    if PLACE == "rule":
-        block()
-    return True
-
-
-@hookimpl
-def notifyd_channel_types():
-    return [ChannelType("never", NoOptions, open_channel)]
-
-
-@hookimpl
-def notifyd_rule_functions():
-    return [RuleFunction("never", rule)]
-
-
-@hookimpl
-def notifyd_template_sources():
-    if PLACE == "templates":
-        block()
-    return []
-"""
 
 CONFIG: Final = """
 [channels.pager]
@@ -129,15 +55,6 @@ CASES: Final = [
 ]
 
 
-def install(folder: Path) -> None:
-    """A distribution as pip would leave it, for whoever has `folder` on the path."""
-    info = folder / "never_plugin-1.0.dist-info"
-    info.mkdir(parents=True)
-    (folder / "never_plugin.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: never-plugin\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[notifyd]\nnever = never_plugin\n")
-
-
 async def accept(daemon: DaemonProcess) -> None:
     event = events.load("cloudevent-task-done")
     del event["time"]
@@ -157,8 +74,8 @@ async def kept(path: Path) -> int:
 async def stopped(case: Case, folder: Path, packages: Path) -> str:
     """What is wrong with the end of a daemon whose plugin does not return: "" where nothing is."""
     reached = folder / "reached"
-    environ = {"PYTHONPATH": str(packages), "NEVER": f"{case.place} {case.form}", "REACHED": str(reached)}
-    async with daemon_process(folder, CONFIG, environ=environ, start=case.starts) as daemon:
+    own = environ(packages, case.place, case.form, reached)
+    async with daemon_process(folder, CONFIG, environ=own, start=case.starts) as daemon:
         if not case.starts:
             await daemon.launch()
         if case.takes_an_event:
