@@ -1,7 +1,7 @@
 """The `slack` channel: one POST to an incoming webhook, as Block Kit.
 
 Vendor's rules: https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks (the request and its
-errors), https://docs.slack.dev/messaging/formatting-message-text (escaping),
+errors), https://docs.slack.dev/messaging/formatting-message-text (escaping, and what it cannot escape),
 https://docs.slack.dev/reference/block-kit/blocks (lengths),
 https://docs.slack.dev/apis/web-api/rate-limits (one message a second, `Retry-After`).
 """
@@ -39,6 +39,7 @@ from notifyd.plugin import (
 HEADER_LIMIT: Final = 150
 TEXT_LIMIT: Final = 3000
 FIELD_LIMIT: Final = 2000
+NAME_LIMIT: Final = 100
 FIELDS_IN_A_SECTION: Final = 10
 FIELDS_LIMIT: Final = 40
 BUTTONS_LIMIT: Final = 5
@@ -51,6 +52,8 @@ URL_LIMIT: Final = 3000
 FALLBACK_LIMIT: Final = 300
 
 _MARKS: Final = {Level.INFO: "ℹ️", Level.SUCCESS: "✅", Level.WARNING: "⚠️", Level.ERROR: "❌"}
+_MARKUP: Final = re.compile(r"[*_~`]|:[\w+'-]+:|^\s*>", re.MULTILINE)
+"""What `mrkdwn` may take for formatting, an emoji or a quotation. None of it can be escaped there."""
 _ERROR_CODE: Final = re.compile(r"[a-z_]{3,60}")
 
 
@@ -88,6 +91,7 @@ def payload(message: Message) -> dict[str, Any]:
     fallback = "\n".join(text for text in (one_line(message.title), clean(message.body).strip()) if text)
     return {
         "text": fit(fallback, FALLBACK_LIMIT, escape=escape) or "…",
+        "mrkdwn": False,
         "blocks": list(_blocks(message)),
         "unfurl_links": False,
         "unfurl_media": False,
@@ -100,14 +104,14 @@ def _blocks(message: Message) -> Iterator[dict[str, Any]]:
     if title := one_line(message.title):
         yield {"type": "header", "text": _plain(title, HEADER_LIMIT)}
     if body := clean(message.body).strip():
-        yield {"type": "section", "text": _markdown(body, TEXT_LIMIT, "" if listed else _more(actions))}
+        yield {"type": "section", "text": _plain(body, TEXT_LIMIT)}
     if listed:
         yield from _links(actions, len(message.actions))
     shown = message.fields[:FIELDS_LIMIT]
     for start in range(0, len(shown), FIELDS_IN_A_SECTION):
         section = shown[start : start + FIELDS_IN_A_SECTION]
         yield {"type": "section", "fields": [_fact(fact) for fact in section]}
-    yield {"type": "context", "elements": [_markdown(_origin(message), TEXT_LIMIT)]}
+    yield {"type": "context", "elements": [_plain(_origin(message), TEXT_LIMIT)]}
     if actions and not listed:
         buttons = [_button(number, action) for number, action in enumerate(actions)]
         yield {"type": "actions", "elements": buttons}
@@ -133,17 +137,20 @@ def _plain(text: str, limit: int) -> dict[str, Any]:
     return {"type": "plain_text", "text": fit(text, limit) or "…", "emoji": False}
 
 
-def _markdown(text: str, limit: int, more: str = "") -> dict[str, Any]:
-    # Verbatim: names of channels and people in a text stay text.
-    return {"type": "mrkdwn", "text": fit(text, limit, escape=escape, more=more), "verbatim": True}
-
-
 def _fact(fact: Field) -> dict[str, Any]:
-    name = fit(one_line(fact.name), 200, escape=escape)
-    value = fit(clean(fact.value).strip(), FIELD_LIMIT - units(name) - 80, escape=escape)
+    """Its name in bold, unless name or value has what Slack would take for formatting: then all of it is plain."""
+    name, value = fit(one_line(fact.name), NAME_LIMIT) or "…", clean(fact.value).strip()
     if fact.at is not None:  # in the reader's own zone; the text stands where a client cannot show it
-        value = f"<!date^{fact.at // SECOND}^{{date_pretty}} {{time}}|{value.replace('|', '/')}>"
-    return {"type": "mrkdwn", "text": f"*{name or '…'}*\n{value}", "verbatim": True}
+        text = fit(one_line(value).replace("|", "/"), FALLBACK_LIMIT, escape=escape)
+        return _titled(name, f"<!date^{fact.at // SECOND}^{{date_pretty}} {{time}}|{text}>")
+    if _MARKUP.search(f"{name}\n{value}"):
+        return _plain(f"{name}\n{value}", FIELD_LIMIT)
+    return _titled(name, fit(value, FIELD_LIMIT - 5 * NAME_LIMIT, escape=escape))
+
+
+def _titled(name: str, value: str) -> dict[str, Any]:
+    # Verbatim: names of channels and people in a text stay text.
+    return {"type": "mrkdwn", "text": f"*{escape(name)}*\n{value}", "verbatim": True}
 
 
 def _origin(message: Message) -> str:
@@ -157,11 +164,6 @@ def _origin(message: Message) -> str:
 def _button(number: int, action: Action) -> dict[str, Any]:
     text = _plain(one_line(action.label), BUTTON_TEXT_LIMIT)
     return {"type": "button", "action_id": f"link-{number}", "text": text, "url": action.url}
-
-
-def _more(actions: list[Action]) -> str:
-    """A link to the whole text, which follows where it is cut."""
-    return f" {_link(actions[0], BUTTON_TEXT_LIMIT)}" if actions else ""
 
 
 def _link(action: Action, limit: int) -> str:

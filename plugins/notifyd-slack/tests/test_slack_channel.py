@@ -8,10 +8,23 @@ from typing import Any
 
 import pytest
 from aioresponses import aioresponses
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from notifyd_slack import SlackConfig, escape, notifyd_channel_types, payload
 from slack_sdk.models.blocks import ActionsBlock, Block, SectionBlock
 
-from notifyd.plugin import Action, Field, Level, Message, PermanentError, Reason, Secret, TransientError
+from notifyd.plugin import (
+    Action,
+    Field,
+    Level,
+    Message,
+    PermanentError,
+    Reason,
+    Secret,
+    TransientError,
+    clean,
+    one_line,
+)
 from notifyd.testing import HOSTILE, LINK, HttpConformance, RecordedResponse, opened, sample_message
 
 (SLACK,) = notifyd_channel_types()
@@ -80,21 +93,41 @@ def test_each_level_has_a_mark(level: Level, mark: str) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_text_is_no_mention_link_or_command(text: str) -> None:
+def test_hostile_text_is_no_mention_link_command_or_formatting(text: str) -> None:
     fields, actions = (Field(text, text),), (Action(text, LINK),)
     body = accepted(sample_message(title=text, body=text, fields=fields, actions=actions))
-    (section, facts) = blocks_of(body, "section")
-    for shown in (section["text"]["text"], facts["fields"][0]["text"], body["text"]):
-        assert "<" not in shown
-        assert ">" not in shown
+    header, section, _, context, _ = body["blocks"]
+    shown = [header["text"], section["text"], *context["elements"]]
+    assert {one["type"] for one in shown} == {"plain_text"}, "which Slack shows as it is"
+    assert section["text"]["text"] == clean(text).strip()
+    assert not {"<", ">"} & set(body["text"])
+    assert body["mrkdwn"] is False
 
 
-def test_a_long_body_is_cut_at_a_word_and_ends_in_a_link_to_the_whole() -> None:
+def escape_undone(text: str) -> str:
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
+@given(name=st.text(min_size=1, max_size=90), value=st.text(min_size=1, max_size=900))
+def test_a_field_reads_as_it_was_written(name: str, value: str) -> None:
+    """By Slack shows `plain_text` as it is, and `mrkdwn` without any mark once its entities are undone."""
+    assume(one_line(name) and clean(value).strip())
+    (facts,) = (b for b in payload(sample_message(fields=(Field(name, value),)))["blocks"] if "fields" in b)
+    (shown,) = facts["fields"]
+    text = shown["text"]
+    if shown["type"] == "mrkdwn":
+        text = escape_undone(text)
+        assert text.startswith("*")
+        text = text[1:].replace("*\n", "\n", 1)
+        assert not set("*_~`") & set(text)
+    assert text == f"{one_line(name)}\n{clean(value).strip()}"
+
+
+def test_a_long_body_is_cut_at_a_word() -> None:
     body = accepted(sample_message(body="fish & chips " * 1000))
     (section,) = (block for block in blocks_of(body, "section") if "text" in block)
-    text = section["text"]["text"]
-    assert text.endswith(f"… <{LINK}|Review and decide>")
-    assert text.partition("…")[0].endswith(("fish", "&amp;", "chips"))
+    assert section["text"]["text"].endswith(("fish…", "&…", "chips…"))
+    assert blocks_of(body, "actions"), "the whole is behind a button"
 
 
 def test_everything_beyond_slacks_limits_still_passes() -> None:
