@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import notifyd_discord
+import notifyd_google_chat
 import notifyd_log
+import notifyd_mattermost
+import notifyd_ntfy
+import notifyd_pagerduty
 import notifyd_slack
 import notifyd_teams
 import notifyd_telegram
@@ -96,6 +100,10 @@ CHANNELS: Final[Mapping[str, Callable[[Message], str]]] = {
     "slack": lambda message: _pretty(notifyd_slack.payload(message)),
     "discord": lambda message: _pretty(notifyd_discord.payload(message)),
     "teams": lambda message: _pretty(json.loads(notifyd_teams.payload(message))),
+    "google-chat": lambda message: _pretty(json.loads(notifyd_google_chat.payload(message))),
+    "mattermost": lambda message: _pretty(notifyd_mattermost.payload(message)),
+    "ntfy": lambda message: _pretty(notifyd_ntfy.payload(message)),
+    "pagerduty": lambda message: _pretty(notifyd_pagerduty.payload(message)),
     "telegram": lambda message: _pretty(notifyd_telegram.payload(message, "-1001")),
     "apprise": lambda message: apprise_body(message, 4096),
     "webhook": lambda message: _pretty(json.loads(notifyd_webhook.payload(message))),

@@ -10,6 +10,10 @@ from typing import Final
 
 import pytest
 from notifyd_discord import DiscordChannel, DiscordConfig
+from notifyd_google_chat import GoogleChatChannel, GoogleChatConfig
+from notifyd_mattermost import MattermostChannel, MattermostConfig
+from notifyd_ntfy import NtfyChannel, NtfyConfig
+from notifyd_pagerduty import PagerdutyChannel, PagerdutyConfig
 from notifyd_slack import SlackChannel, SlackConfig
 from notifyd_teams import TeamsChannel, TeamsConfig
 from notifyd_telegram import TelegramChannel, TelegramConfig
@@ -33,6 +37,12 @@ CHANNELS: Final[dict[str, Callable[[str, ChannelContext], Channel]]] = {
     "slack": lambda url, context: SlackChannel(SlackConfig(webhook_url=Secret(url)), context),
     "discord": lambda url, context: DiscordChannel(DiscordConfig(webhook_url=Secret(url)), context),
     "teams": lambda url, context: TeamsChannel(TeamsConfig(webhook_url=Secret(url)), context),
+    "google-chat": lambda url, context: GoogleChatChannel(GoogleChatConfig(webhook_url=Secret(url)), context),
+    "mattermost": lambda url, context: MattermostChannel(MattermostConfig(webhook_url=Secret(url)), context),
+    "ntfy": lambda url, context: NtfyChannel(NtfyConfig(topic=Secret("t"), url=Secret(url)), context),
+    "pagerduty": lambda url, context: PagerdutyChannel(
+        PagerdutyConfig(routing_key=Secret("k" * 32), api_url=Secret(url)), context
+    ),
     "telegram": lambda url, context: TelegramChannel(
         TelegramConfig(bot_token=Secret("1:a"), chat_id="1", api_url=Secret(url)), context
     ),

@@ -1,0 +1,141 @@
+"""The `mattermost` channel: one POST to an incoming webhook, as an attachment.
+
+Vendor's rules: https://developers.mattermost.com/integrate/webhooks/incoming/ (the request),
+https://developers.mattermost.com/integrate/reference/message-attachments/ (the attachment's members),
+https://docs.mattermost.com/end-user-guide/collaborate/format-messages.html (its Markdown). Older servers take
+attachments of 8,000 characters as JSON, so that all of them take what is sent here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from attrs import field, frozen
+
+from notifyd.plugin import (
+    Action,
+    ChannelContext,
+    ChannelType,
+    Field,
+    Level,
+    Message,
+    Receipt,
+    Secret,
+    check_response,
+    clean,
+    fit,
+    hookimpl,
+    http_url,
+    leading,
+    one_line,
+    post,
+    units,
+)
+
+SIZE_LIMIT: Final = 7900
+"""Characters of the attachment as JSON."""
+TITLE_LIMIT: Final = 250
+BODY_LIMIT: Final = 3000
+FALLBACK_LIMIT: Final = 200
+NAME_LIMIT: Final = 100
+VALUE_LIMIT: Final = 300
+FIELDS_LIMIT: Final = 20
+LABEL_LIMIT: Final = 80
+LINKS_ROOM: Final = 6000
+SHORT: Final = 40
+SHARES: Final = (1, 2, 4, 8, 16)
+"""Where the attachment is too large, its texts get a half of their limits, and so on."""
+
+_COLOURS: Final = {
+    Level.INFO: "#3498DB",
+    Level.SUCCESS: "#2ECC71",
+    Level.WARNING: "#F1C40F",
+    Level.ERROR: "#E74C3C",
+}
+_MEANING: Final = re.compile(r"[\\*_~`|\[\]<>!:#]|^[ \t]*(?:[+=-]|[0-9]+[.)])", re.MULTILINE)
+"""What Markdown, an emoji or a hashtag gives a meaning: marks anywhere, and those that begin a line."""
+_MENTION: Final = re.compile(r"@(?=\w)")
+_JOINER: Final = "\u2060"
+"""Not seen, and no part of a name: a mention cannot be escaped."""
+_IN_A_LINK: Final = re.compile(r"[\s<>()\\]")
+
+
+@frozen
+class MattermostConfig:
+    """`webhook_url` is the URL that Mattermost shows for an incoming webhook."""
+
+    webhook_url: Secret = field(validator=http_url)
+
+
+class MattermostChannel:
+    def __init__(self, config: MattermostConfig, context: ChannelContext) -> None:
+        self._config = config
+        self._context = context
+
+    async def send(self, message: Message) -> Receipt:
+        body = json.dumps(payload(message)).encode()
+        answer = await post(self._context.http, self._config.webhook_url, body)
+        said = str(answer.json.get("message", ""))
+        now = self._context.clock()
+        return check_response(answer.status, answer.headers, answer.text, now=now, said=said)
+
+    async def aclose(self) -> None:
+        """Nothing is held: the session belongs to the daemon."""
+
+
+def escape(text: str) -> str:
+    """Text that Mattermost shows as it is written: no Markdown, no emoji, and nobody is notified."""
+    return _MENTION.sub(f"@{_JOINER}", _MEANING.sub(lambda mark: f"{mark[0][:-1]}\\{mark[0][-1]}", text))
+
+
+def payload(message: Message) -> dict[str, Any]:
+    """The request's body, a pure function of the message, with as much of its text as fits."""
+    links = _links(message.actions)
+    for share in SHARES:
+        attachment = _attachment(message, links, share)
+        if units(json.dumps(attachment, ensure_ascii=False)) <= SIZE_LIMIT:
+            break
+    return {"attachments": [attachment]}
+
+
+def _attachment(message: Message, links: str, share: int) -> dict[str, Any]:
+    title = one_line(message.title)
+    body = fit(clean(message.body).strip(), BODY_LIMIT // share, escape=escape)
+    fallback = " ".join(text for text in (title, one_line(message.body)) if text)
+    return {
+        "color": _COLOURS[message.level],
+        "fallback": fit(fallback, FALLBACK_LIMIT, escape=escape) or "…",
+        "title": fit(title, TITLE_LIMIT, escape=escape),
+        "text": "\n\n".join(block for block in (body, links) if block),
+        "fields": [_fact(fact, share) for fact in message.fields[: FIELDS_LIMIT // share]],
+    }
+
+
+def _fact(fact: Field, share: int) -> dict[str, Any]:
+    value = fit(one_line(fact.value), VALUE_LIMIT // share, escape=escape)
+    return {
+        "title": fit(one_line(fact.name), NAME_LIMIT, escape=escape) or "…",
+        "value": value or "…",
+        "short": units(value) <= SHORT,
+    }
+
+
+def _links(actions: Sequence[Action]) -> str:
+    """A line for each link, as far as they fit; a last one counts the rest."""
+    shown = leading(map(_link, actions), LINKS_ROOM, lambda line: units(line) + 2)
+    left = [f"… (+{len(actions) - len(shown)})"] if len(actions) > len(shown) else []
+    return "\n".join([*shown, *left])
+
+
+def _link(action: Action) -> str:
+    label = fit(one_line(action.label), LABEL_LIMIT, escape=escape) or "…"
+    return f"[{label}]({_IN_A_LINK.sub(lambda found: quote(found[0], safe=''), one_line(action.url))})"
+
+
+@hookimpl
+def notifyd_channel_types() -> tuple[ChannelType, ...]:
+    return (ChannelType("mattermost", MattermostConfig, MattermostChannel, rate_limit="1/s"),)

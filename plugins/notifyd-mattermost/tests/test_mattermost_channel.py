@@ -1,0 +1,155 @@
+"""The mattermost channel: its attachment within Mattermost's limits, and Mattermost's recorded answers."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from aioresponses import aioresponses
+from notifyd_mattermost import MattermostConfig, escape, notifyd_channel_types, payload
+
+from notifyd.plugin import Action, Field, Level, Message, PermanentError, Reason, Secret, TransientError
+from notifyd.testing import (
+    HOSTILE,
+    LINK,
+    HttpConformance,
+    Received,
+    RecordedResponse,
+    opened,
+    sample_message,
+)
+
+(MATTERMOST,) = notifyd_channel_types()
+URL = "https://mattermost.acme.example/hooks/6pxe2mrb9d3yq8jv1ntz5kwc7x"
+
+
+class TestMattermost(HttpConformance):
+    channel_type = MATTERMOST
+
+    def config(self, url: str) -> MattermostConfig:
+        return MattermostConfig(webhook_url=Secret(f"{url}/hooks/6pxe2mrb9d3yq8jv1ntz5kwc7x"))
+
+    def readable(self, received: Received) -> str:
+        return re.sub(r"\\([^0-9A-Za-z\s])", r"\1", super().readable(received)).replace("\u2060", "")
+
+
+def accepted(message: Message) -> dict[str, Any]:
+    """The attachment, after its size has been checked."""
+    (attachment,) = payload(message)["attachments"]
+    assert isinstance(attachment, dict)
+    assert len(json.dumps(attachment, ensure_ascii=False)) <= 8000
+    assert all(fact["title"] and fact["value"] for fact in attachment["fields"])
+    return attachment
+
+
+def test_a_message_becomes_an_attachment_with_its_links_below_the_text() -> None:
+    message = sample_message()
+    assert accepted(message) == {
+        "color": "#F1C40F",
+        "fallback": escape(f"{message.title} {message.body}").replace("\n\n", " "),
+        "title": escape(message.title),
+        "text": f"{escape(message.body)}\n\n[Review and decide]({LINK})",
+        "fields": [
+            {"title": "Environment", "value": "production", "short": True},
+            {"title": "Requested by", "value": "ci@\u2060acme.example", "short": True},
+        ],
+    }
+
+
+def test_each_level_has_a_colour_of_its_own() -> None:
+    assert len({accepted(sample_message(level=level))["color"] for level in Level}) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("*bold* _it_ ~~no~~ `code`", r"\*bold\* \_it\_ \~\~no\~\~ \`code\`"),
+        ("[link](https://evil.example) ![x](y)", r"\[link\](https\://evil.example) \!\[x\](y)"),
+        ("@all @here and ~town-square :smile:", "@\u2060all @\u2060here and \\~town-square \\:smile\\:"),
+        (
+            "# heading\n> quote\n- list\n1. list\n| a |",
+            "\\# heading\n\\> quote\n\\- list\n1\\. list\n\\| a \\|",
+        ),
+        ("a\n===\nb #tag", "a\n\\===\nb \\#tag"),
+        ("C:\\temp", r"C\:\\temp"),
+    ],
+)
+def test_text_is_shown_as_it_is_written(text: str, shown: str) -> None:
+    assert escape(text) == shown
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_makes_no_link_and_notifies_nobody(text: str) -> None:
+    fields, actions = (Field(text, text),), (Action(text, LINK + text),)
+    attachment = accepted(sample_message(title=text, body=text, fields=fields, actions=actions))
+    assert len(re.findall(r"(?<!\\)\]\(", attachment["text"])) == 1
+    shown = re.sub(r"(?<!\\)\]\([^)]*\)", "", json.dumps(attachment, ensure_ascii=False))
+    assert not re.search(r"@(?=\w)", shown)
+
+
+def test_everything_beyond_the_limits_still_passes() -> None:
+    words = "fish & *chips* " * 1000
+    attachment = accepted(
+        sample_message(
+            title=words,
+            body=words,
+            fields=tuple(Field(f"{number} {words}", words) for number in range(100)),
+            actions=tuple(Action(words, f"{LINK}{number}") for number in range(100)),
+        )
+    )
+    assert attachment["text"].endswith(f"… (+{100 - attachment['text'].count(f']({LINK}')})")
+
+
+def test_a_digest_of_twelve_approvals_shows_twelve_links() -> None:
+    actions = tuple(Action(f"Approval needed, run {n}", f"{LINK}{'x' * 300}{n:02}") for n in range(12))
+    attachment = accepted(sample_message(body="word " * 900, actions=actions))
+    assert re.findall(r"\[Approval needed, run \d+\]\(([^)]+)\)", attachment["text"]) == [
+        a.url for a in actions
+    ]
+
+
+def test_a_message_of_nothing_still_passes() -> None:
+    assert accepted(sample_message(title="", body="", fields=(), actions=(), event={}))["fallback"] == "…"
+
+
+async def answer(**recorded: Any) -> None:
+    with aioresponses() as server:
+        server.post(URL, response_class=RecordedResponse, **recorded)
+        async with opened(MATTERMOST, MattermostConfig(webhook_url=Secret(URL))) as channel:
+            await channel.send(sample_message())
+        ((_, (request,)),) = server.requests.items()
+        assert json.loads(request.kwargs["data"]) == payload(sample_message())
+
+
+async def test_mattermost_says_ok() -> None:
+    await answer(status=200, body="ok", content_type="text/plain")
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "reason"),
+    [
+        (400, "Unable to decode webhook payload.", Reason.REJECTED),
+        (403, "This channel is read-only.", Reason.UNAUTHORIZED),
+        (404, "Couldn't find the channel.", Reason.NOT_FOUND),
+    ],
+)
+async def test_mattermosts_own_errors_are_permanent_and_named(status: int, said: str, reason: Reason) -> None:
+    with pytest.raises(PermanentError) as caught:
+        await answer(
+            status=status, payload={"id": "web.incoming_webhook", "message": said, "status_code": status}
+        )
+    assert caught.value.detail == f"the receiver answered {status}: {said}"
+    assert caught.value.reason is reason
+
+
+async def test_a_server_that_is_busy_is_tried_again() -> None:
+    with pytest.raises(TransientError) as caught:
+        await answer(status=429, body="limit exceeded", headers={"Retry-After": "3"})
+    assert caught.value.retry_after == 3.0
+
+
+def test_a_url_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="not an http or https URL"):
+        MattermostConfig(webhook_url=Secret("hooks/abc"))
