@@ -108,6 +108,12 @@ class WrittenTime(str):
         return made
 
 
+def plural_category(count: Any, tag: str) -> str:
+    """CLDR's plural category of a number in a language; `other` for what is no number."""
+    locale = parse_locale(tag)
+    return str(locale.plural_form(count)) if locale is not None and _is_number(count) else "other"
+
+
 @lru_cache(maxsize=256)
 def formats_for(tag: str, zone: str) -> Formats:
     """The formats for a locale and a zone. A tag that is no locale counts as `en`."""

@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
 
 from notifyd.model import Instant
-from notifyd.render.locales import Formats, WrittenTime
+from notifyd.render.locales import Formats, WrittenTime, plural_category
 from notifyd.text import fit, one_line
 
 MAX_RANGE: Final = 1000
@@ -216,6 +216,16 @@ def text_block(value: Any, limit: int = TEXT_LIMIT) -> str:
     return cut(value, limit) if isinstance(value, str) else value_line(value, limit)
 
 
+@pass_context
+def plural(context: Context, count: Any, *, other: str, **forms: str) -> str:
+    """The words for so many things, by CLDR's categories in the language that the template's file is written in.
+
+    `forms` are by category: `one`, and in some languages `zero`, `two`, `few` and `many`
+    (https://cldr.unicode.org/index/cldr-spec/plural-rules). One that is not given is `other`.
+    """
+    return forms.get(plural_category(count, (context.name or "").split(".")[1]), other)
+
+
 def short_hash(value: Any) -> str:
     """`sha256:` and the first twelve digits: enough to compare by eye."""
     algorithm, mark, digits = str(value or "").rpartition(":")
@@ -237,6 +247,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "time": _localized(Formats.time),
     "number": _localized(Formats.number),
     "duration": _localized(Formats.duration),
+    "plural": plural,
     "short_hash": short_hash,
     "line": line,
     "cut": cut,

@@ -13,7 +13,7 @@ from babel import Locale
 from babel.dates import format_date, format_time
 
 from notifyd.render import locales
-from notifyd.render.locales import Formats, fallbacks, formats_for, parse_locale, tag_of
+from notifyd.render.locales import Formats, fallbacks, formats_for, parse_locale, plural_category, tag_of
 
 MORNING = "2026-11-04T08:15:30.5Z"
 INSTANT = 1_793_780_130_500_000  # the same in microseconds
@@ -214,6 +214,22 @@ def test_durations_name_their_two_largest_units(tag: str, value: Any, parts: lis
 @pytest.mark.parametrize(("value", "text"), [(1e26, "1e+26"), ("soon", "soon"), (float("nan"), "nan")])
 def test_what_is_no_duration_is_given_back_as_text(value: Any, text: str) -> None:
     assert formats_for("en", "UTC").duration(value) == text
+
+
+@pytest.mark.parametrize(
+    ("tag", "categories"),
+    [
+        ("en", ["other", "one", "other", "other"]),
+        ("fr", ["one", "one", "other", "other"]),
+        ("de_CH", ["other", "one", "other", "other"]),
+        ("ja", ["other", "other", "other", "other"]),
+        ("pl", ["many", "one", "few", "many"]),
+        ("builtin", ["other", "other", "other", "other"]),
+    ],
+)
+def test_a_number_has_the_plural_of_its_language(tag: str, categories: list[str]) -> None:
+    assert [plural_category(count, tag) for count in (0, 1, 2, 5)] == categories
+    assert plural_category("1", tag) == plural_category(None, tag) == "other"
 
 
 def test_direction_of_writing() -> None:

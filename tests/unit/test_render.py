@@ -145,6 +145,17 @@ def test_dates_follow_the_readers_territory_where_the_text_is_only_in_the_langua
         assert deadline(locale, zone) == " ".join(written.split())
 
 
+def test_plurals_follow_the_language_of_the_text_and_not_the_readers(tmp_path: Path) -> None:
+    words = '{{ event.n }} {{ event.n|plural(one="file", other="files") }}'
+    templates = load(tmp_path, thing_en_txt=text(words), thing_fr_txt=text(words))
+    written = {
+        locale: templates.render("thing", locale, event={"n": 0}).body for locale in ("en", "fr-CH", "ja")
+    }
+    assert written == {"en": "0 files", "fr-CH": "0 file", "ja": "0 files"}
+    assert templates.render("thing", "ja", event={"n": 1}).body == "1 file"
+    assert templates.render("thing", "en", event={}).body .endswith("files")
+
+
 def test_html_twin_is_in_the_language_of_the_text(tmp_path: Path) -> None:
     """Also where an operator wrote the text in a language and left the mail's layout as it is."""
     templates = load(tmp_path, thing_de_txt=text("Hallo"), thing_it_txt=text("Ciao"))
