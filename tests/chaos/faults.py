@@ -227,19 +227,19 @@ def _on_mongodb(act: Act) -> Fault:
 
 
 FAULTS: Final[Mapping[str, Fault]] = {
-    "killed (SIGKILL) at any moment": Fault(killed, events=300_000, every=2_500),
-    "killed before and after each step of the store": Fault(killed_at_each_step, events=100_000, every=5_000),
-    "disk full": Fault(disk_full, events=90_000, small_disk=True),
+    "killed (SIGKILL) at any moment": Fault(killed, events=450_000, every=2_500),
+    "killed before and after each step of the store": Fault(killed_at_each_step, events=60_000, every=5_000),
+    "disk full": Fault(disk_full, events=70_000, small_disk=True),
     "connections cut, to the daemon and to the receiver": Fault(
-        connections_cut, events=100_000, every=10_000, direct=(), through=("hook",), called_through=True
+        connections_cut, events=60_000, every=10_000, direct=(), through=("hook",), called_through=True
     ),
-    "receivers and callers slow": Fault(slow_peers, events=80_000, every=10_000),
-    "one of two receivers dead": Fault(receiver_dead, events=60_000, every=30_000, through=("other",)),
-    "clock two hours ahead, and two behind": Fault(clock_wrong, events=110_000),
+    "receivers and callers slow": Fault(slow_peers, events=60_000, every=10_000),
+    "one of two receivers dead": Fault(receiver_dead, events=40_000, every=20_000, through=("other",)),
+    "clock two hours ahead, and two behind": Fault(clock_wrong, events=140_000),
     "database moved, and put back": Fault(file_moved, events=110_000),
-    "database deleted, and rescued": Fault(file_deleted, events=30_000),
+    "database deleted, and rescued": Fault(file_deleted, events=40_000),
     "page corrupt, and the rows exported": Fault(page_corrupt, events=30_000, every=10_000),
-    "rows of a stranger in every table": Fault(rows_unreadable, events=30_000),
+    "rows of a stranger in every table": Fault(rows_unreadable, events=40_000),
     "a plugin that never returns": Fault(plugin_never_returns, events=10_000, every=2_500, never=True),
     "one of two nodes on MongoDB killed": _on_mongodb(node_killed),
     "one of two nodes on MongoDB paused": _on_mongodb(node_paused),
