@@ -27,6 +27,8 @@ POLICY_KIND: Final = "pack.policy"
 """The kinds of Task Runner's events: about an approval, and about a policy's hold."""
 
 RESUME_CHANNEL: Final = "resume"
+FORWARDERS: Final = "resume."
+"""How the channel of a forwarder is named, before the forwarder's own name: no other channel's name has a dot."""
 """The channel name every resume callback is recorded under. No configured channel may bear it."""
 
 
@@ -214,12 +216,17 @@ class Decision:
     inputs: Mapping[str, Any] = field(factory=dict)
 
 
+def carries_ends(channel: str) -> bool:
+    """Does it carry the ends of approvals, back to the one who asked or onward, and no messages for people?"""
+    return channel == RESUME_CHANNEL or channel.startswith(FORWARDERS)
+
+
 class EffectKind(StrEnum):
     """What a change of an approval sets off."""
 
     AUDIT = "audit"
     NOTICE = "notice"  # an event of notifyd's own, for rules to see
-    RESUME = "resume"  # the signed callback
+    RESUME = "resume"  # the end of it told: by the signed callback, and by the forwarders
 
 
 @frozen

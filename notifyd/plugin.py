@@ -55,6 +55,7 @@ __all__ = [
     "leading",
     "mailbox",
     "notifyd_channel_types",
+    "notifyd_resume_forwarders",
     "notifyd_rule_functions",
     "notifyd_template_sources",
     "one_line",
@@ -149,6 +150,17 @@ hookimpl = pluggy.HookimplMarker("notifyd")
 @_hookspec
 def notifyd_channel_types() -> Iterable[ChannelType]:
     """The channel types this plugin brings."""
+    return ()
+
+
+@_hookspec
+def notifyd_resume_forwarders() -> Iterable[ChannelType]:
+    """The types that `[resume.forwarders.NAME]` can have.
+
+    Each end of an approval is sent through every forwarder that is configured, as a delivery of its own: durable,
+    tried again, dead at last. The message's `body` is the JSON of `pack.approval.decided`, with the resume token
+    sealed for the client that asked; its `id` is the same at every attempt.
+    """
     return ()
 
 

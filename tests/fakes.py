@@ -181,6 +181,11 @@ class Channels:
         posting = ChannelType("post", PostOptions, PostChannel)
         return {one.name: one for one in (*shared, personal, posting)} | self.more
 
+    @property
+    def forwarders(self) -> dict[str, ChannelType]:
+        """`bus`, whose channels are kept as `resume.NAME`."""
+        return {"bus": ChannelType("bus", NoOptions, self.open)}
+
 
 @define(eq=False)
 class _Instance:
@@ -207,6 +212,7 @@ class _Instance:
 def discovered(channels: Channels, functions: Mapping[str, Callable[..., Any]] | None = None) -> Discovered:
     return Discovered(
         channel_types=channels.types,
+        forwarder_types=channels.forwarders,
         template_sources=(),
         rule_functions=functions or {},
         plugins=(),
@@ -217,7 +223,7 @@ def discovered(channels: Channels, functions: Mapping[str, Callable[..., Any]] |
 def settings(text: str, channels: Channels, seal_key: bytes = SEAL_KEY) -> Settings:
     """`CONFIG` and `text` as a configuration."""
     environ = {"SEAL_KEY": base64.b64encode(seal_key).decode()}
-    return config.loads(CONFIG + text, channels.types, environ=environ)
+    return config.loads(CONFIG + text, channels.types, forwarders=channels.forwarders, environ=environ)
 
 
 @asynccontextmanager

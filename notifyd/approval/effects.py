@@ -49,20 +49,26 @@ def expiry_hash(approval: Approval) -> str:
 
 
 def owing_callback(ended: Approval, decision: str) -> Approval:
-    """`ended`, owing the callback that tells of its end; without one where its request named none.
+    """`ended`, owing to tell of its end: by the callback, where its request named one, and by the forwarders.
 
     `decision` is the hash of the decision, or of the expiry, that ended it.
     """
+    delivery, told = _end_to_tell(ended, decision)
     if ended.callback_url is None or ended.sealed_token is None:
-        return ended
+        return told
+    return evolve(told, resume=ResumeStatus.QUEUED, resume_delivery=delivery)
+
+
+def owing_forwards(ended: Approval) -> Approval:
+    """`ended` by the one who asked, who needs no callback, owing to tell the forwarders."""
+    by = decision_hash(ended.key, ended.round, ended.plan_hash, ended.status.value, ended.ended_by or _NOBODY)
+    return _end_to_tell(ended, by)[1]
+
+
+def _end_to_tell(ended: Approval, decision: str) -> tuple[str, Approval]:
     delivery = derived_id("resume", ended.tenant, ended.run_id, ended.approval_id, decision)
     effect = Effect(delivery, EffectKind.RESUME, {"decisionHash": decision, "version": ended.version})
-    return evolve(
-        ended,
-        resume=ResumeStatus.QUEUED,
-        resume_delivery=delivery,
-        effects=(*ended.effects, effect),
-    )
+    return delivery, evolve(ended, effects=(*ended.effects, effect))
 
 
 def owing_expiry_notice(expired: Approval, at: Instant) -> Approval:
@@ -95,7 +101,7 @@ def put_off(approval: Approval, effect: Effect) -> Approval:
 def bury(approval: Approval, effect: Effect, at: Instant) -> Approval:
     """`approval` with `effect` dead at `at`. Where that was its callback, it owes to tell so."""
     dead = put_off(approval, evolve(effect, dead_at=at))
-    if effect.kind is not EffectKind.RESUME:
+    if effect.kind is not EffectKind.RESUME or approval.resume is ResumeStatus.NONE:
         return dead
     failed = evolve(dead, resume=ResumeStatus.FAILED)
     record = own_audit(
@@ -120,7 +126,8 @@ def revive(approval: Approval, effect_id: str) -> Approval:
     """`approval` with a dead effect owed again, its tries at zero."""
     dead = next(one for one in approval.dead_effects if one.id == effect_id)
     revived = put_off(approval, Effect(dead.id, dead.kind, dead.data))
-    return evolve(revived, resume=ResumeStatus.QUEUED) if dead.kind is EffectKind.RESUME else revived
+    callback = dead.kind is EffectKind.RESUME and approval.resume is not ResumeStatus.NONE
+    return evolve(revived, resume=ResumeStatus.QUEUED) if callback else revived
 
 
 def owed_row(effect: Effect) -> AuditRecord | Event:

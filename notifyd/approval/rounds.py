@@ -7,7 +7,12 @@ from typing import Any, Final, TypeAlias
 
 from attrs import evolve, frozen
 
-from notifyd.approval.effects import expiry_hash, owing_callback, owing_expiry_notice
+from notifyd.approval.effects import (
+    expiry_hash,
+    owing_callback,
+    owing_expiry_notice,
+    owing_forwards,
+)
 from notifyd.approval.notices import NOTIFYD, over
 from notifyd.model import (
     Approval,
@@ -152,12 +157,14 @@ def on_updated(stored: Approval | None, event: Event, update: Update, shared: Sh
     if stored is not None and not _may(stored.belongs_to, event.client, shared):
         return recorded(event, stored.version, stored.round, AuditName.UPDATED, belongsTo=stored.belongs_to)
     before = stored or _unknown(event, update)
-    approval = evolve(
-        before,
-        version=before.version + 1,
-        status=update.status,
-        ended_at=event.received_at,
-        ended_by=update.decided_by,
+    approval = owing_forwards(
+        evolve(
+            before,
+            version=before.version + 1,
+            status=update.status,
+            ended_at=event.received_at,
+            ended_by=update.decided_by,
+        )
     )
     audit = arrival_audit(event, AuditName.UPDATED, outcome=Outcome.ENDED, status=update.status)
     body = over(stored.request, event.body) if stored else event.body

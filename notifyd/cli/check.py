@@ -42,7 +42,7 @@ def check_config(config_path: Path, as_json: bool) -> None:
 
     discovered = discover()
     try:
-        settings = load(config_path, discovered.channel_types)
+        settings = load(config_path, discovered.channel_types, forwarders=discovered.forwarder_types)
         asyncio.run(_try_out(settings, discovered))
     except ConfigError as error:
         _print_faults(config_path, error, discovered, as_json)

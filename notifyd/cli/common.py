@@ -79,7 +79,7 @@ def load_config(path: Path) -> tuple[Settings, Discovered]:
     from notifyd.registry.discovery import discover
 
     discovered = discover()
-    return load(path, discovered.channel_types), discovered
+    return load(path, discovered.channel_types, forwarders=discovered.forwarder_types), discovered
 
 
 def print_json(document: Any) -> None:

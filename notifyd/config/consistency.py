@@ -12,6 +12,7 @@ from notifyd.config.faults import Findings
 from notifyd.config.settings import (
     Approvals,
     Auth,
+    ChannelSettings,
     Client,
     Keys,
     Recipient,
@@ -42,6 +43,7 @@ class Draft:
     clients: Mapping[str, Client | None]
     keys: Keys | None
     resume: Resume | None
+    forwarders: Mapping[str, ChannelSettings | None]
     channel_types: Mapping[str, ChannelType | None]
     rules: tuple[Rule | None, ...]
     rule_channels: tuple[tuple[str, ...] | None, ...]
@@ -158,6 +160,12 @@ def _channels(draft: Draft, findings: Findings) -> None:
             at.add("is the name under which resume callbacks are recorded; choose another")
 
 
+def _forwarders(draft: Draft, findings: Findings) -> None:
+    for name in draft.forwarders:
+        with findings.under("resume", "forwarders", name).catching():
+            units.parse_channel_name(name)
+
+
 def _rules(draft: Draft, findings: Findings) -> None:
     for index, names in enumerate(draft.rule_channels):
         if names is not None:
@@ -270,6 +278,7 @@ _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _actors,
     _keys,
     _channels,
+    _forwarders,
     _rules,
     _shorthand,
     _recipients,

@@ -25,6 +25,8 @@ def describe(settings: Settings) -> dict[str, Any]:
     """
     tree: dict[str, Any] = _plain(settings, Settings)
     tree["channels"] = {name: _channel(channel) for name, channel in settings.channels.items()}
+    forwarders = settings.resume.forwarders.items()
+    tree["resume"]["forwarders"] = {name: _channel(one) for name, one in forwarders}
     shorthand = {f"notifications.{key}" for key in settings.notifications}
     tree["rules"] = [rule for rule in tree["rules"] if rule["name"] not in shorthand]
     return tree

@@ -42,6 +42,7 @@ from notifyd.config.settings import (
 )
 from notifyd.config.structure import Structurer, must_be, options_of, unknown_key
 from notifyd.errors import ConfigError, Fault
+from notifyd.model import FORWARDERS
 from notifyd.plugin import ChannelType
 
 __all__ = ["FROZEN", "as_toml", "describe", "frozen_changes", "load", "loads", "secrets"]
@@ -56,12 +57,13 @@ FROZEN: Final = (
 )
 """What only a restart can change."""
 
+NOTHING: Final[Mapping[str, ChannelType]] = {}
+
 _SECTIONS: Final[Mapping[str, type[Any]]] = {
     "server": Server,
     "store": StoreSettings,
     "keys": Keys,
     "dispatch": Dispatch,
-    "resume": Resume,
     "egress": Egress,
     "templates": Templates,
     "approvals": Approvals,
@@ -70,9 +72,15 @@ _SECTIONS: Final[Mapping[str, type[Any]]] = {
 
 
 def load(
-    path: Path, types: Mapping[str, ChannelType], *, environ: Mapping[str, str] = os.environ
+    path: Path,
+    types: Mapping[str, ChannelType],
+    *,
+    forwarders: Mapping[str, ChannelType] = NOTHING,
+    environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Read and check the file at `path`. Relative paths in it start from its folder.
+
+    `types` and `forwarders` are those that plugins bring for channels, and for `resume.forwarders`.
 
     Raises `ConfigError` with every fault; a file that cannot be read, or is not TOML, has one, at its path.
     """
@@ -82,13 +90,14 @@ def load(
         raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([Fault(str(path), f"is not UTF-8 text at byte {error.start}")]) from None
-    return loads(text, types, environ=environ, base=path.parent, source=str(path))
+    return loads(text, types, forwarders=forwarders, environ=environ, base=path.parent, source=str(path))
 
 
 def loads(
     text: str,
     types: Mapping[str, ChannelType],
     *,
+    forwarders: Mapping[str, ChannelType] = NOTHING,
     environ: Mapping[str, str] = os.environ,
     base: Path = Path(),
     source: str = "config",
@@ -102,7 +111,9 @@ def loads(
     resolver, unresolved, findings = Resolver(environ, base), Findings(), Findings()
     resolved = resolver.resolve(raw, unresolved)
     revealed = resolver.revealed
-    settings = _Reader(resolved, types, Structurer(base, revealed.add, revealed.hide_parts), findings).read()
+    settings = _Reader(
+        resolved, types, forwarders, Structurer(base, revealed.add, revealed.hide_parts), findings
+    ).read()
     # A value that could not be resolved is missing here, which is no second fault.
     rest = [fault for fault in findings.faults if fault.pointer not in unresolved.pointers]
     faults = [*unresolved.faults, *(Fault(f.pointer, revealed.hide(f.message)) for f in rest)]
@@ -120,10 +131,16 @@ class _Reader:
     """One pass over a resolved document."""
 
     def __init__(
-        self, raw: Any, types: Mapping[str, ChannelType], structurer: Structurer, findings: Findings
+        self,
+        raw: Any,
+        types: Mapping[str, ChannelType],
+        forwarders: Mapping[str, ChannelType],
+        structurer: Structurer,
+        findings: Findings,
     ) -> None:
         self._raw: Mapping[str, Any] = raw
         self._types = types
+        self._forwarder_types = forwarders
         self._structurer = structurer
         self._findings = findings
 
@@ -136,13 +153,15 @@ class _Reader:
         channels = self._channels()
         recipients = self._each(Recipient, "recipients")
         auth, clients = self._auth()
+        resume, forwarders = self._resume()
         rules, shorthand = self._rules(), self._shorthand()
         draft = Draft(
             server=sections["server"],
             auth=auth,
             clients=clients,
             keys=sections["keys"],
-            resume=sections["resume"],
+            resume=resume,
+            forwarders=forwarders,
             channel_types=self._channel_types(),
             rules=rules,
             rule_channels=self._rule_channels(),
@@ -156,6 +175,7 @@ class _Reader:
             return None
         sections |= {
             "auth": attrs.evolve(auth, clients=clients),
+            "resume": attrs.evolve(resume, forwarders=forwarders),
             "server": _with_defaults(sections["server"]),
         }
         return Settings(
@@ -193,27 +213,43 @@ class _Reader:
         auth = self._structurer.into(own, Auth, self._findings.under("auth"))
         return auth, self._each(Client, "auth", "clients") if table else {}
 
+    def _resume(self) -> tuple[Any, dict[str, Any]]:
+        table, at = self._table("resume"), self._findings.under("resume")
+        own = {key: value for key, value in table.items() if key != "forwarders"}
+        named = table.get("forwarders", {})
+        if not isinstance(named, dict):
+            at.under("forwarders").add(must_be("a table", named))
+            named = {}
+        forwarders = {
+            name: self._channel(FORWARDERS + name, one, self._forwarder_types, at.under("forwarders", name))
+            for name, one in named.items()
+        }
+        return self._structurer.into(own, Resume, at), forwarders
+
     def _channels(self) -> dict[str, Any]:
         return {
-            name: self._channel(name, table, self._findings.under("channels", name))
+            name: self._channel(name, table, self._types, self._findings.under("channels", name))
             for name, table in self._table("channels").items()
         }
 
     def _channel_types(self) -> dict[str, ChannelType | None]:
         named = self._table("channels")
-        return {name: self._type_of(table) for name, table in named.items()}
+        return {name: self._type_of(table, self._types) for name, table in named.items()}
 
-    def _type_of(self, table: object) -> ChannelType | None:
+    @staticmethod
+    def _type_of(table: object, types: Mapping[str, ChannelType]) -> ChannelType | None:
         name = table.get("type") if isinstance(table, dict) else None
-        return self._types.get(name) if isinstance(name, str) else None
+        return types.get(name) if isinstance(name, str) else None
 
-    def _channel(self, name: str, table: object, at: Findings) -> ChannelSettings | None:
+    def _channel(
+        self, name: str, table: object, types: Mapping[str, ChannelType], at: Findings
+    ) -> ChannelSettings | None:
         if not isinstance(table, dict):
             at.add(must_be("a table", table))
             return None
-        kind = self._type_of(table)
+        kind = self._type_of(table, types)
         if kind is None:
-            at.under("type").add(self._no_such_type(table))
+            at.under("type").add(self._no_such_type(table, types))
             return None
         own = options_of(kind.config)
         for key in sorted(table.keys() - {"type", *COMMON_OPTIONS, *own}):
@@ -222,12 +258,13 @@ class _Reader:
         common = self._common(table, kind, at)
         return None if config is None else ChannelSettings(name=name, type=kind, config=config, **common)
 
-    def _no_such_type(self, table: Mapping[str, Any]) -> str:
+    @staticmethod
+    def _no_such_type(table: Mapping[str, Any], types: Mapping[str, ChannelType]) -> str:
         if "type" not in table:
-            return f"is required; installed are: {listed(self._types)}"
+            return f"is required; installed are: {listed(types)}"
         if not isinstance(table["type"], str):
             return must_be("a string", table["type"])
-        return f'no plugin brings the type "{table["type"]}"; installed are: {listed(self._types)}'
+        return f'no plugin brings the type "{table["type"]}"; installed are: {listed(types)}'
 
     def _common(self, table: Mapping[str, Any], kind: ChannelType, at: Findings) -> dict[str, Any]:
         fields = attrs.fields_dict(attrs.resolve_types(ChannelSettings))

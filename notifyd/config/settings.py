@@ -263,9 +263,12 @@ class Dispatch:
 
 @frozen
 class Resume:
+    """`forwarders` are sent every end of an approval too, each by a type of its own."""
+
     allowed_origins: tuple[Annotated[str, Text(units.parse_origin)], ...] = ()
     secrets: tuple[SigningSecret, ...] = ()
     max_age: Span = Duration(7 * DAY)
+    forwarders: Mapping[str, ChannelSettings] = field(factory=dict)
 
 
 @frozen

@@ -31,6 +31,7 @@ from notifyd.model import (
     Receipt,
     ResumeStatus,
     State,
+    carries_ends,
 )
 from notifyd.post import EXCERPT_LIMIT
 from notifyd.registry.registry import OpenChannel, is_ours
@@ -256,7 +257,7 @@ def too_old(delivery: Delivery, now: Instant) -> AttemptRecord:
 
 def unrendered(delivery: Delivery, now: Instant) -> AuditRecord:
     """What the audit trail says of a delivery that is dead because it has no message."""
-    return _audit(delivery, None, False, False, Reason.RENDER_FAILED, now)
+    return _audit(delivery, None, False, Reason.RENDER_FAILED, now)
 
 
 def _end(
@@ -264,7 +265,7 @@ def _end(
 ) -> AttemptRecord:
     sent, callback = state is State.SENT, delivery.channel == RESUME_CHANNEL
     resume = (ResumeStatus.DELIVERED if sent else ResumeStatus.FAILED) if callback else None
-    audit = (_audit(delivery, made, sent, callback, reason, now),)
+    audit = (_audit(delivery, made, sent, reason, now),)
     return AttemptRecord(
         delivery, made, state, delivery.next_attempt_at, now, reason, audit=audit, resume=resume
     )
@@ -279,9 +280,9 @@ _NAMES: Final = {
 
 
 def _audit(
-    delivery: Delivery, made: Attempt | None, sent: bool, callback: bool, reason: Reason | None, now: Instant
+    delivery: Delivery, made: Attempt | None, sent: bool, reason: Reason | None, now: Instant
 ) -> AuditRecord:
-    name = _NAMES[sent, callback]
+    name = _NAMES[sent, carries_ends(delivery.channel)]
     data: dict[str, Any] = {"deliveryId": delivery.id, "channel": delivery.channel}
     if delivery.rule:
         data["rule"] = delivery.rule

@@ -92,7 +92,7 @@ class Decisions:
         await check_window(approval, ballot, registry, self._store, now)
         _check_secrets(ballot, registry)
         counted = cast(approval, ballot, now)
-        answer = _answer(counted, self._token_for_client(counted, registry), ballot.correlation_id)
+        answer = _answer(counted, registry.token_for_client(counted), ballot.correlation_id)
         decision = evolve(counted.decisions[-1], answer=answer)
         written = evolve(counted, decisions=(*counted.decisions[:-1], decision))
         if not await self._store.replace_approval(written):
@@ -107,16 +107,6 @@ class Decisions:
             self._metrics.outstanding.labels(approval.tenant).dec()
             self._metrics.ended.labels(approval.status.value).inc()
             self._metrics.overridden.inc(approval.decisions[-1].break_glass)
-
-    def _token_for_client(self, approval: Approval, registry: Registry) -> str | None:
-        """The token sealed for the client that posted the request, once there is something to resume."""
-        client = registry.settings.auth.clients.get(approval.client)
-        if approval.resume_delivery is None or approval.sealed_token is None:
-            return None
-        if client is None or not client.hmac_secrets:
-            return None
-        token = resume_token.reveal(registry.keyring, approval.sealed_token)
-        return resume_token.seal_for(client.hmac_secrets[0], token)
 
     def _opened(self, answer: str, approval: Approval, private: bool) -> bytes:
         """The answer as it goes out: with the token in clear where the config and the way allow it."""

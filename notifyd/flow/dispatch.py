@@ -40,6 +40,7 @@ from notifyd.model import (
     Instant,
     Message,
     State,
+    carries_ends,
 )
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import unwrap
@@ -189,8 +190,8 @@ class Dispatcher:
 
     async def _revive(self, dead: Delivery) -> Delivery | None:
         settings, now = self._current().settings, self._clock()
-        callback = dead.channel == RESUME_CHANNEL
-        deadline = now + (settings.resume.max_age if callback else settings.dispatch.max_age)
+        max_age = (settings.resume if carries_ends(dead.channel) else settings.dispatch).max_age
+        deadline = now + max_age
         if dead.reason is not Reason.RENDER_FAILED:
             return await self._store.revive(dead.tenant, dead.id, now, deadline)
         made = await self._rendered(dead)

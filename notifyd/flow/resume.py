@@ -17,6 +17,7 @@ from notifyd.approval.effects import bury, owed_row, put_off, revive
 from notifyd.approval.inputs import settled
 from notifyd.approval.notices import own_event
 from notifyd.approval.quorum import progress
+from notifyd.config.settings import ChannelSettings
 from notifyd.errors import NotFoundError, NotifydError, Reason, StoreError, UndecodableRowError
 from notifyd.flow.lane import retry_delay
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
@@ -46,7 +47,7 @@ from notifyd.security import resume_token
 from notifyd.security.envelope import wrap
 from notifyd.store import Store, append_as_is
 from notifyd.text import one_line
-from notifyd.wire.codec import rfc3339
+from notifyd.wire.codec import derived_id, rfc3339
 
 log = logging.getLogger(__name__)
 
@@ -186,7 +187,7 @@ class Effects:
 
     async def _do(self, approval: Approval, effect: Effect) -> None:
         if effect.kind is EffectKind.RESUME:
-            await self._queue_callback(approval, effect)
+            await self._queue_end(approval, effect)
             return
         row = owed_row(effect)
         if isinstance(row, AuditRecord):
@@ -197,13 +198,15 @@ class Effects:
         if appended.fresh:
             self._planning_queue.offer(appended.event)
 
-    async def _queue_callback(self, approval: Approval, effect: Effect) -> None:
-        registry = self._current()
-        message = callback_message(approval, effect, registry)
-        row = _callback_delivery(approval, effect, message, registry, self._clock())
-        await self._dispatch_queue.enqueue(
-            [Ready(row, message)], partial(self._store.insert_deliveries, None)
-        )
+    async def _queue_end(self, approval: Approval, effect: Effect) -> None:
+        """The callback, where one is owed, and what each forwarder is sent."""
+        registry, now = self._current(), self._clock()
+        forwarders = registry.settings.resume.forwarders.values()
+        ready = [_forward(approval, effect, one, registry, now) for one in forwarders]
+        if approval.resume_delivery == effect.id:
+            ready.append(_callback(approval, effect, registry, now))
+        if ready:
+            await self._dispatch_queue.enqueue(ready, partial(self._store.insert_deliveries, None))
 
 
 async def callback_ended(
@@ -264,8 +267,19 @@ def _override(decision: Decision) -> dict[str, Any]:
 
 def callback_message(approval: Approval, effect: Effect, registry: Registry) -> Message:
     """The callback's body, a pure function of the approval that has ended. Raises `SealError`."""
-    ended_at, end = _end(approval, effect.data["decisionHash"])
     token = resume_token.reveal(registry.keyring, approval.sealed_token or "")
+    return Message(
+        id=effect.id,
+        title="",
+        body=_told(approval, effect, token.reveal()),
+        recipient=approval.callback_url,
+        event={"client": approval.client, "correlationId": approval.correlation_id},
+    )
+
+
+def _told(approval: Approval, effect: Effect, token: str | None) -> str:
+    """What the one who asked, and forwarders, are told of the end: `pack.approval.decided`, as JSON."""
+    ended_at, end = _end(approval, effect.data["decisionHash"])
     about = {"tenant": approval.tenant, "runId": approval.run_id, "approvalId": approval.approval_id}
     data = (
         about
@@ -277,26 +291,21 @@ def callback_message(approval: Approval, effect: Effect, registry: Registry) -> 
     body = {
         "type": "pack.approval.decided",
         "timestamp": rfc3339(ended_at),
-        "data": data | {"resumeToken": token.reveal()},
+        "data": data | {"resumeToken": token},
     }
-    return Message(
-        id=effect.id,
-        title="",
-        body=orjson.dumps(body).decode(),
-        recipient=approval.callback_url,
-        event={"client": approval.client, "correlationId": approval.correlation_id},
-    )
+    return orjson.dumps(body).decode()
 
 
 def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any]]:
-    """When and how it ended: by the decision of that hash or, where nobody decided in time, by the clock."""
-    if approval.status is Status.EXPIRED:
-        plan, decision, actors, comment = approval.plan_hash, approval.status.value, [], ""
-        ended_at, override = approval.ended_at or 0, {}
-    else:
-        last = next(d for d in approval.decisions if d.decision_hash == decision_hash)
+    """When and how it ended: by the decision of that hash, by the clock, or by the one who asked."""
+    last = next((d for d in approval.decisions if d.decision_hash == decision_hash), None)
+    if last is not None:
         plan, decision, comment = last.plan_hash, last.choice.value, last.comment
         ended_at, actors, override = last.decided_at, _actors(approval, last), _override(last)
+    else:
+        plan, decision, comment = approval.plan_hash, approval.status.value, ""
+        by = approval.ended_by if approval.status is not Status.EXPIRED else None
+        ended_at, actors, override = approval.ended_at or 0, [by] if by else [], {}
     return ended_at, {
         "planHash": plan,
         "decision": decision,
@@ -324,12 +333,33 @@ def _inputs(approval: Approval) -> dict[str, Any]:
     return {} if filled_in is None else {"inputs": filled_in}
 
 
-def _callback_delivery(
+def _forward(
+    approval: Approval, effect: Effect, forwarder: ChannelSettings, registry: Registry, now: Instant
+) -> Ready:
+    """The same end as one forwarder is sent it: its token is sealed for the client that asked."""
+    message = Message(
+        id=derived_id("forward", approval.tenant, effect.id, forwarder.name),
+        title="",
+        body=_told(approval, effect, registry.token_for_client(approval)),
+        event={"client": approval.client, "correlationId": approval.correlation_id},
+    )
+    row = _end_delivery(approval, effect, message, registry, now)
+    return Ready(
+        evolve(row, channel=forwarder.name, channel_type=forwarder.type.name, lane=forwarder.name), message
+    )
+
+
+def _callback(approval: Approval, effect: Effect, registry: Registry, now: Instant) -> Ready:
+    message = callback_message(approval, effect, registry)
+    row = _end_delivery(approval, effect, message, registry, now)
+    return Ready(evolve(row, lane=f"{RESUME_CHANNEL}:{origin_of(approval.callback_url or '')}"), message)
+
+
+def _end_delivery(
     approval: Approval, effect: Effect, message: Message, registry: Registry, now: Instant
 ) -> Delivery:
-    origin = origin_of(approval.callback_url or "")
     return Delivery(
-        id=effect.id,
+        id=message.id,
         tenant=approval.tenant,
         event_key="",
         kind=APPROVAL_KIND,
@@ -337,9 +367,9 @@ def _callback_delivery(
         rule="",
         channel=RESUME_CHANNEL,
         channel_type=RESUME_CHANNEL,
-        lane=f"{RESUME_CHANNEL}:{origin}",
+        lane=RESUME_CHANNEL,
         recipient=None,
-        # Always sealed: it holds the token in clear.
+        # Always sealed: a callback holds the token in clear.
         message=wrap(message, registry.keyring, sealed=True),
         sealed=True,
         correlation_id=approval.correlation_id,

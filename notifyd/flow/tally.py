@@ -10,7 +10,7 @@ from typing import Final
 
 from notifyd.flow.lane import Lane
 from notifyd.metrics import Metrics
-from notifyd.model import APPROVAL_KIND, RESUME_CHANNEL, SECOND, Attempt, Delivery, Instant, State
+from notifyd.model import APPROVAL_KIND, SECOND, Attempt, Delivery, Instant, State, carries_ends
 from notifyd.store import AttemptRecord
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Tally:
         self._deliveries(channel, record.state.value).inc()
         if record.state is State.SENT:
             self._seconds(channel).observe(max(0, now - delivery.created_at) / SECOND)
-            if delivery.kind == APPROVAL_KIND and channel != RESUME_CHANNEL:
+            if delivery.kind == APPROVAL_KIND and not carries_ends(channel):
                 self._metrics.approvals_sent.inc()
         else:
             self._metrics.dead_letters.labels(channel).inc()

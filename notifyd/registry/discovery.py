@@ -28,10 +28,12 @@ from notifyd.plugin import API_VERSION, ChannelType, RuleFunction, TemplateSourc
 GROUP: Final = "notifyd"
 
 _TYPES_HOOK: Final = "notifyd_channel_types"
+_FORWARDERS_HOOK: Final = "notifyd_resume_forwarders"
 _TEMPLATES_HOOK: Final = "notifyd_template_sources"
 _FUNCTIONS_HOOK: Final = "notifyd_rule_functions"
 _SHAPES: Final[Mapping[str, type[Any]]] = {
     _TYPES_HOOK: ChannelType,
+    _FORWARDERS_HOOK: ChannelType,
     _TEMPLATES_HOOK: TemplateSource,
     _FUNCTIONS_HOOK: RuleFunction,
 }
@@ -53,6 +55,7 @@ class Discovered:
     """All that the plugins bring, and what was wrong with any of them."""
 
     channel_types: Mapping[str, ChannelType]
+    forwarder_types: Mapping[str, ChannelType]
     template_sources: tuple[TemplateSource, ...]
     rule_functions: Mapping[str, Callable[..., Any]]
     plugins: tuple[PluginInfo, ...]
@@ -174,12 +177,14 @@ class _Search:
         self._owners: dict[tuple[str, str], str] = {}
         self._entries: dict[str, str] = {}
         self._types: dict[str, ChannelType] = {}
+        self._forwarders: dict[str, ChannelType] = {}
         self._templates: list[TemplateSource] = []
         self._functions: dict[str, Callable[..., Any]] = {}
 
     def result(self) -> Discovered:
         return Discovered(
             channel_types=self._types,
+            forwarder_types=self._forwarders,
             template_sources=tuple(self._templates),
             rule_functions=self._functions,
             plugins=tuple(self._plugins),
@@ -217,7 +222,7 @@ class _Search:
             if refusal:
                 self.faults.append(_fault(candidate.label, f"{hook}: {refusal}"))
             else:
-                provides.append(self._take(candidate, item))
+                provides.append(self._take(candidate, hook, item))
         self._plugins.append(
             PluginInfo(candidate.name, candidate.distribution, candidate.version, tuple(provides))
         )
@@ -229,24 +234,30 @@ class _Search:
         wrong = _wrong_item(item)
         if wrong:
             return wrong
-        owner = self._owners.get(_identity(item))
-        return f"{' '.join(_identity(item))} is already brought by the plugin {owner}" if owner else None
+        identity = _identity(hook, item)
+        owner = self._owners.get(identity)
+        return f"{' '.join(identity)} is already brought by the plugin {owner}" if owner else None
 
-    def _take(self, candidate: _Candidate, item: object) -> str:
-        self._owners[_identity(item)] = candidate.label
+    def _take(self, candidate: _Candidate, hook: str, item: object) -> str:
+        identity = _identity(hook, item)
+        self._owners[identity] = candidate.label
         match item:
+            case ChannelType() if hook == _FORWARDERS_HOOK:
+                self._forwarders[item.name] = item
             case ChannelType():
                 self._types[item.name] = item
             case TemplateSource():
                 self._templates.append(item)
             case RuleFunction():
                 self._functions[item.name] = item.function
-        return " ".join(_identity(item))
+        return " ".join(identity)
 
 
-def _identity(item: object) -> tuple[str, str]:
+def _identity(hook: str, item: object) -> tuple[str, str]:
     """What no two plugins may both bring."""
     match item:
+        case ChannelType() if hook == _FORWARDERS_HOOK:
+            return "forwarder", item.name
         case ChannelType():
             return "channel", item.name
         case RuleFunction():

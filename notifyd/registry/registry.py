@@ -19,7 +19,7 @@ from attrs import field, frozen
 from notifyd.config.load import secrets
 from notifyd.config.settings import ChannelSettings, Jwt, Rate, Recipient, Rule, Settings
 from notifyd.errors import ConfigError, Fault
-from notifyd.model import RESUME_CHANNEL, SECOND, Clock
+from notifyd.model import RESUME_CHANNEL, SECOND, Approval, Clock
 from notifyd.plugin import Channel, ChannelContext
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
@@ -30,6 +30,7 @@ from notifyd.registry.tls import ServerContext, server_context
 from notifyd.registry.tokens import Keys, Tokens
 from notifyd.render.render import TemplateSet
 from notifyd.rules.rules import RuleBook
+from notifyd.security import resume_token
 from notifyd.security.actors import Actors
 from notifyd.security.links import Links
 from notifyd.security.redact import Redactor
@@ -71,7 +72,7 @@ class OpenChannel:
 
 @frozen
 class Registry:
-    """One configuration, in force whole. Its channels include `resume`, which sends the callbacks."""
+    """One configuration, in force whole. Its channels include `resume`, for callbacks, and the forwarders."""
 
     settings: Settings
     discovered: Discovered
@@ -111,6 +112,20 @@ class Registry:
     def signs_callbacks(self, client: str) -> bool:
         """Has the configuration a secret, or a key, to sign a callback for this client with?"""
         return bool(self.settings.keys.sign or _callback_secrets(self.settings, client))
+
+    def token_for_client(self, approval: Approval) -> str | None:
+        """The resume token sealed for the client that posted the request, once there is something to resume.
+
+        None where that client has no secret to seal it under. Raises `SealError`.
+        """
+        client = self.settings.auth.clients.get(approval.client)
+        if approval.resume_delivery is None or approval.sealed_token is None:
+            return None
+        if client is None or not client.hmac_secrets:
+            return None
+        return resume_token.seal_for(
+            client.hmac_secrets[0], resume_token.reveal(self.keyring, approval.sealed_token)
+        )
 
     def digest_template(self, rule_name: str, channel: str, type_: str) -> str | None:
         """The template of a digest: the rule's own if there is one, else the common one where the channel can
@@ -233,15 +248,17 @@ async def _open_channels(
 ) -> dict[str, OpenChannel]:
     opened = {RESUME_CHANNEL: await _open_callbacks(settings, means, resources)}
     faults = []
-    for name, channel in settings.channels.items():
+    named = {f"channels.{name}": channel for name, channel in settings.channels.items()}
+    named |= {f"resume.forwarders.{name}": one for name, one in settings.resume.forwarders.items()}
+    for key, channel in named.items():
         try:
-            opened[name] = await _open_channel(channel, means, resources)
+            opened[channel.name] = await _open_channel(channel, means, resources)
         except BaseException as error:
             if is_ours(error):
                 raise
             # A plugin may raise anything, SystemExit too; it is named and reported.
             detail = Redactor(secrets(settings)).text(str(error))
-            faults.append(Fault(f"channels.{name}", f"does not open: {type(error).__name__}: {detail}"))
+            faults.append(Fault(key, f"does not open: {type(error).__name__}: {detail}"))
     if faults:
         raise ConfigError(faults)
     return opened

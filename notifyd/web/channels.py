@@ -11,7 +11,7 @@ from notifyd.config.settings import Scope
 from notifyd.config.units import show, show_duration
 from notifyd.errors import ChannelFailedError, Fault, InvalidError, NotFoundError
 from notifyd.flow.lane import LaneSnapshot
-from notifyd.model import RESUME_CHANNEL, Attempt, AttemptOutcome, Instant, Message
+from notifyd.model import Attempt, AttemptOutcome, Instant, Message
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.text import one_line
 from notifyd.web import correlation
@@ -55,7 +55,7 @@ async def try_channel(request: web.Request) -> web.Response:
 
 
 def _names(registry: Registry) -> list[str]:
-    return sorted(registry.channels.keys() - {RESUME_CHANNEL})
+    return sorted(registry.settings.channels)
 
 
 def _channel_json(name: str, registry: Registry, lane: LaneSnapshot) -> dict[str, Any]:

@@ -439,10 +439,10 @@ def test_an_approval_that_is_not_the_last_owes_a_notice_and_a_line_and_no_callba
     assert (VOTED.resume, VOTED.resume_delivery) == (ResumeStatus.NONE, None)
 
 
-def test_an_approval_without_a_callback_owes_none() -> None:
+def test_an_approval_without_a_callback_is_told_to_forwarders_alone() -> None:
     after = cast(pending(callback_url=None, sealed_token=None), ballot(), NOW)
-    assert (after.status, after.resume) == (Status.APPROVED, ResumeStatus.NONE)
-    assert EffectKind.RESUME not in {effect.kind for effect in after.effects}
+    assert (after.status, after.resume, after.resume_delivery) == (Status.APPROVED, ResumeStatus.NONE, None)
+    assert EffectKind.RESUME in {effect.kind for effect in after.effects}
 
 
 def test_each_decision_owes_effects_of_its_own() -> None:
@@ -503,7 +503,11 @@ def test_an_expiry_owes_the_callback_of_a_decision_by_nobody() -> None:
     assert after.resume is ResumeStatus.QUEUED
 
 
-def test_an_expiry_without_a_callback_owes_none() -> None:
+def test_an_expiry_without_a_callback_is_told_to_forwarders_alone() -> None:
     after = timed_out(pending(callback_url=None, sealed_token=None))
-    assert (after.status, after.resume) == (Status.EXPIRED, ResumeStatus.NONE)
-    assert [effect.kind for effect in after.effects] == [EffectKind.AUDIT, EffectKind.NOTICE]
+    assert (after.status, after.resume, after.resume_delivery) == (Status.EXPIRED, ResumeStatus.NONE, None)
+    assert [effect.kind for effect in after.effects] == [
+        EffectKind.AUDIT,
+        EffectKind.NOTICE,
+        EffectKind.RESUME,
+    ]

@@ -68,7 +68,8 @@ def commented_options() -> Iterator[tuple[str, str]]:
 
 
 def load(text: str, types: Mapping[str, ChannelType]) -> Settings:
-    return config.loads(text.replace("/etc/notifyd/ca.pem", str(CA)), types, environ=ENVIRON)
+    text = text.replace("/etc/notifyd/ca.pem", str(CA))
+    return config.loads(text, types, forwarders=discover().forwarder_types, environ=ENVIRON)
 
 
 def test_the_file_as_it_is_shipped_is_all_defaults(types: Mapping[str, ChannelType]) -> None:

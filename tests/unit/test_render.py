@@ -153,7 +153,7 @@ def test_plurals_follow_the_language_of_the_text_and_not_the_readers(tmp_path: P
     }
     assert written == {"en": "0 files", "fr-CH": "0 file", "ja": "0 files"}
     assert templates.render("thing", "ja", event={"n": 1}).body == "1 file"
-    assert templates.render("thing", "en", event={}).body .endswith("files")
+    assert templates.render("thing", "en", event={}).body.endswith("files")
 
 
 def test_html_twin_is_in_the_language_of_the_text(tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ def test_an_update_of_an_unknown_approval_creates_it_without_anything_to_resume(
     created = subject(INPUTS["approved"](None))
     assert (created.callback_url, created.sealed_token, created.expires_at) == (None, None, None)
     assert (created.plan_hash, created.ended_by) == (OTHER, "bob@acme.example")
-    assert created.effects == ()
+    assert [effect.kind for effect in created.effects] == [EffectKind.RESUME]
 
 
 def test_a_request_that_comes_after_its_update_finds_it_ended() -> None:
@@ -365,7 +365,8 @@ def test_the_end_that_a_stranger_tells_of_an_approval_to_come_keeps_nobody_from_
 def test_an_end_by_update_names_who_ended_it_and_owes_no_callback() -> None:
     after = subject(INPUTS["rejected"](pending()))
     assert (after.ended_by, after.ended_at) == ("bob@acme.example", NOW)
-    assert (after.resume, after.effects) == ("none", ())
+    assert (after.resume, after.resume_delivery) == ("none", None)
+    assert [effect.kind for effect in after.effects] == [EffectKind.RESUME], "for forwarders"
 
 
 # --- the timer ---------------------------------------------------------------------------------------------
