@@ -61,8 +61,10 @@ def owing_callback(ended: Approval, decision: str) -> Approval:
 
 def owing_forwards(ended: Approval) -> Approval:
     """`ended` by the one who asked, who needs no callback, owing to tell the forwarders."""
-    by = decision_hash(ended.key, ended.round, ended.plan_hash, ended.status.value, ended.ended_by or _NOBODY)
-    return _end_to_tell(ended, by)[1]
+    status, actor = ended.status.value, ended.ended_by or _NOBODY
+    return _end_to_tell(
+        ended, decision_hash(ended.key, ended.round, ended.plan_hash, status, actor, more={})
+    )[1]
 
 
 def _end_to_tell(ended: Approval, decision: str) -> tuple[str, Approval]:
