@@ -202,7 +202,7 @@ async def rows_unreadable(stage: Stage) -> None:
         await asyncio.to_thread(add_strangers, node.database, number)
         await node.start()
         for table in DUE:
-            await until_async(partial(_sets_aside, node, table, number + 1))
+            await until_async(partial(_sets_aside, node, table, number + 1), 120)
 
 
 async def _sets_aside(node: Node, table: str, rows: int) -> bool:
