@@ -43,26 +43,28 @@ def check_config(config_path: Path, as_json: bool) -> None:
     discovered = discover()
     try:
         settings = load(config_path, discovered.channel_types, forwarders=discovered.forwarder_types)
-        asyncio.run(_try_out(settings, discovered))
+        left_out = asyncio.run(_try_out(settings, discovered))
     except ConfigError as error:
         _print_faults(config_path, error, discovered, as_json)
         raise not_ok() from None
     described = describe(settings)
     if as_json:
-        print_json({"ok": True, "config": described, **_plugin_faults(discovered)})
+        templates = {"templateFaults": _json(left_out)}
+        print_json({"ok": True, "config": described, **_plugin_faults(discovered), **templates})
     else:
         _warn(discovered)
         click.echo(as_toml(described), nl=False)
 
 
-async def _try_out(settings: Settings, discovered: Discovered) -> None:
-    """Build all that the service would build. Raises `ConfigError`."""
+async def _try_out(settings: Settings, discovered: Discovered) -> tuple[Fault, ...]:
+    """Build all that the service would build, and say what it would leave out. Raises `ConfigError`."""
     from notifyd.registry.registry import open_registry
     from notifyd.store.open import check_url
 
     check_url(settings.store.url)
     registry = await open_registry(settings, discovered, lambda: time.time_ns() // 1000)
     await registry.aclose()
+    return registry.templates.left_out
 
 
 def _print_faults(path: Path, error: ConfigError, discovered: Discovered, as_json: bool) -> None:

@@ -1,7 +1,8 @@
 """Finding plugins, and holding each to the shape of the hooks before anything of it is used.
 
 Entry points are loaded one by one, and every plugin has a pluggy manager of its own for as long as it is
-looked at: what is wrong with one is named and takes nothing else down. Nothing here outlives a call.
+looked at: what is wrong with one is named and takes nothing else down. Nothing here outlives a call, but for the
+versions of the modules that this process has imported, which it cannot replace.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib.metadata
 import importlib.resources
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError
 from typing import Any, Final
@@ -39,10 +41,24 @@ _SHAPES: Final[Mapping[str, type[Any]]] = {
 }
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
+FIRST_PARTY: Final[Mapping[str, str]] = {
+    name: f"notifyd-{name}"
+    for name in (
+        *("apprise", "discord", "email", "github", "google-chat", "log", "mattermost", "nats", "ntfy"),
+        *("pagerduty", "slack", "teams", "telegram", "webhook"),
+    )
+}
+"""The channel types of notifyd itself, and the distribution that alone may bring each: what is configured for a
+channel, its secrets too, is handed to whoever brings its type. The names of entry points are kept likewise."""
+
+_imported: Final[dict[str, str]] = {}
+"""The version of each plugin's module that this process runs: an upgrade does not replace what is imported."""
+
 
 @frozen
 class PluginInfo:
-    """A plugin that loaded. `provides` names what it brings, such as `channel webhook`."""
+    """A plugin that loaded. `provides` names what it brings, such as `channel webhook`; `version` is the one that
+    runs, also where another was installed since it was imported."""
 
     name: str
     distribution: str
@@ -52,7 +68,8 @@ class PluginInfo:
 
 @frozen
 class Discovered:
-    """All that the plugins bring, and what was wrong with any of them."""
+    """All that the plugins bring, and what was wrong with any of them. `upgraded` says of each plugin that was
+    upgraded under the running process which version waits for a restart."""
 
     channel_types: Mapping[str, ChannelType]
     forwarder_types: Mapping[str, ChannelType]
@@ -60,6 +77,7 @@ class Discovered:
     rule_functions: Mapping[str, Callable[..., Any]]
     plugins: tuple[PluginInfo, ...]
     faults: tuple[PluginError, ...]
+    upgraded: tuple[str, ...] = ()
 
     def provider_of(self, channel_type: str) -> PluginInfo | None:
         """The plugin that brings a channel type."""
@@ -68,7 +86,8 @@ class Discovered:
 
 
 def discover(*, group: str = GROUP, extra: Iterable[object] = ()) -> Discovered:
-    """Load every plugin: `extra` objects first, then installed entry points by distribution and name.
+    """Load every plugin: `extra` objects first, then installed entry points by distribution and name, those of
+    notifyd itself before those of others.
 
     Never raises for what a plugin does: each fault is in `faults`, named, with its cause. Where two plugins
     bring the same name, the earlier keeps it.
@@ -117,11 +136,27 @@ def _entry_points(group: str, faults: list[PluginError]) -> list[_Installed]:
         if not _concerns_us(distribution, group):
             continue
         name = distribution.name or "unknown"
-        key = re.sub(r"[-_.]+", "-", name).lower()
+        key = _normalised(name)
         if key not in found:
             found[key] = list(_of_distribution(_first_on_path(name, distribution), name, group, faults))
     everything = (entry for entries in found.values() for entry in entries)
-    return sorted(everything, key=lambda entry: (entry.distribution.lower(), entry.entry_point.name))
+    return sorted(everything, key=_rank)
+
+
+def _rank(entry: _Installed) -> tuple[bool, str, str]:
+    own = _normalised(entry.distribution) in FIRST_PARTY.values()
+    return not own, entry.distribution.lower(), entry.entry_point.name
+
+
+def _normalised(distribution: str) -> str:
+    """https://packaging.python.org/en/latest/specifications/name-normalization/"""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _reserved(name: str, distribution: str) -> str | None:
+    """The distribution that a type or an entry point belongs to, where it is another than this one."""
+    owner = FIRST_PARTY.get(name)
+    return owner if owner != _normalised(distribution) else None
 
 
 def _concerns_us(distribution: Distribution, group: str) -> bool:
@@ -173,6 +208,7 @@ class _Search:
 
     def __init__(self) -> None:
         self.faults: list[PluginError] = []
+        self._upgraded: list[str] = []
         self._plugins: list[PluginInfo] = []
         self._owners: dict[tuple[str, str], str] = {}
         self._entries: dict[str, str] = {}
@@ -189,18 +225,26 @@ class _Search:
             rule_functions=self._functions,
             plugins=tuple(self._plugins),
             faults=tuple(self.faults),
+            upgraded=tuple(self._upgraded),
         )
 
     def load(self, found: _Installed) -> None:
         """Import one entry point's object. An import may end in anything, SystemExit included."""
         name = found.entry_point.name
         label = f"{name} ({found.distribution})"
+        if owner := _reserved(name, found.distribution):
+            self.faults.append(
+                _fault(label, f'the entry point "{name}" is the distribution "{owner}"\'s own')
+            )
+            return
         owner = self._entries.setdefault(name, found.distribution)
         if owner != found.distribution:
             self.faults.append(
                 _fault(label, f'the distribution "{owner}" has an entry point "{name}" already')
             )
             return
+        if found.entry_point.module not in sys.modules:
+            _imported[found.entry_point.module] = found.version
         try:
             plugin = found.entry_point.load()
         except KeyboardInterrupt:
@@ -208,7 +252,12 @@ class _Search:
         except BaseException as error:  # noqa: BLE001 - a plugin's module runs any code at import
             self.faults.append(_fault(label, f"cannot be imported: {_said(error)}", error))
             return
-        self.add(_Candidate(name, found.distribution, found.version, plugin))
+        version = _imported.get(found.entry_point.module, found.version)
+        if version != found.version:
+            self._upgraded.append(
+                f"plugin {label!r}: version {found.version} is installed, {version} runs until a restart"
+            )
+        self.add(_Candidate(name, found.distribution, version, plugin))
 
     def add(self, candidate: _Candidate) -> None:
         """Take what a plugin brings, as far as it keeps to the hooks' shapes."""
@@ -218,7 +267,7 @@ class _Search:
             return
         provides: list[str] = []
         for hook, item in _brought(candidate, self.faults):
-            refusal = self._refusal(hook, item)
+            refusal = self._refusal(candidate, hook, item)
             if refusal:
                 self.faults.append(_fault(candidate.label, f"{hook}: {refusal}"))
             else:
@@ -227,7 +276,7 @@ class _Search:
             PluginInfo(candidate.name, candidate.distribution, candidate.version, tuple(provides))
         )
 
-    def _refusal(self, hook: str, item: object) -> str | None:
+    def _refusal(self, candidate: _Candidate, hook: str, item: object) -> str | None:
         expected = _SHAPES[hook]
         if not isinstance(item, expected):
             return f"gives {_described(item)} where a {expected.__name__} belongs"
@@ -235,6 +284,8 @@ class _Search:
         if wrong:
             return wrong
         identity = _identity(hook, item)
+        if isinstance(item, ChannelType) and (reserved := _reserved(item.name, candidate.distribution)):
+            return f'{" ".join(identity)} is the distribution "{reserved}"\'s own'
         owner = self._owners.get(identity)
         return f"{' '.join(identity)} is already brought by the plugin {owner}" if owner else None
 

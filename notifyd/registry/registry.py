@@ -204,6 +204,8 @@ async def open_registry(
         settings.templates.dirs,
         settings.templates.default_locale,
     )
+    for fault in templates.left_out:
+        log.error("a plugin's template is left out: %s", fault)
     tls = await asyncio.to_thread(server_context, settings.server.tls)
     ca = settings.egress.tls_ca
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)

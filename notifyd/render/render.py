@@ -120,7 +120,8 @@ class TemplateSet:
     ) -> TemplateSet:
         """Read and compile every template: the operator's `dirs`, then the plugins' `sources`, the built-ins.
 
-        Raises `ConfigError` with every fault, each with its file and line.
+        A broken file of a plugin is left out. Raises `ConfigError` with every other fault, each with its file and
+        line.
         """
         locale = parse_locale(default_locale)
         if locale is None:
@@ -131,6 +132,11 @@ class TemplateSet:
     def names(self) -> tuple[str, ...]:
         """The names a rule or an event can ask for."""
         return tuple(sorted(self._library.texts))
+
+    @property
+    def left_out(self) -> tuple[Fault, ...]:
+        """What is wrong with templates of plugins, which are done without."""
+        return self._library.left_out
 
     def knows(self, name: str) -> bool:
         return name in self._library.texts

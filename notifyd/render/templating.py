@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from jinja2 import (
     BaseLoader,
     BytecodeCache,
@@ -42,20 +42,31 @@ _FILE: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]*)\.(?P<locale>[A-Za-z0-9
 
 @frozen
 class TemplateFile:
-    """One file: `key` is what others extend it by, `path` what a person knows it by."""
+    """One file: `key` is what others extend it by, `path` what a person knows it by. `source` is who brings it,
+    None the operator."""
 
     key: str
     path: str
     text: str
+    source: TemplateSource | None
+
+    @property
+    def replaceable(self) -> bool:
+        """Is it a plugin's, so that notifyd does without it where it is broken?"""
+        return self.source not in (None, BUILT_IN)
 
 
 @frozen
 class Library:
-    """All templates, compiled: by name, then by locale tag. `parts` are in `environment` only."""
+    """All templates, compiled: by name, then by locale tag. `parts` are in `environment` only.
+
+    `left_out` says what is wrong with the files of plugins that notifyd does without.
+    """
 
     environment: Sandbox
     texts: dict[str, dict[str, Template]]
     pages: dict[str, dict[str, Template]]
+    left_out: tuple[Fault, ...] = ()
 
 
 class _Files(BaseLoader):
@@ -93,25 +104,56 @@ _COMPILED: Final = _CompiledBefore()
 def load_library(sources: Sequence[TemplateSource], dirs: Sequence[Path]) -> Library:
     """Read and compile every file. Of two with one name the first is taken: `dirs`, `sources`, the built-ins.
 
-    Raises `ConfigError` with every fault of every file.
+    A file of a plugin that is broken is left out, and the next of its name is taken. Raises `ConfigError` with
+    every fault of every other file.
     """
     faults: list[Fault] = []
-    files: dict[str, TemplateFile] = {}
-    for file in _all_files(sources, dirs, faults):
-        files.setdefault(file.key, file)
+    left_out: list[Fault] = []
+    found = [*_of_dirs(dirs, faults), *_of_sources(sources, left_out)]
+    while True:
+        files: dict[str, TemplateFile] = {}
+        for file in found:
+            files.setdefault(file.key, file)
+        library, wrong = _compile(files)
+        blamed = _blamed(files, wrong)
+        if not blamed:
+            break
+        left_out += (fault for file in blamed for fault in wrong.get(file.key, [_broke(file)]))
+        found = [file for file in found if file not in blamed]
+    faults += (fault for of_file in wrong.values() for fault in of_file)
+    if faults:
+        raise ConfigError([*faults, *left_out])
+    return evolve(library, left_out=tuple(left_out))
+
+
+def _blamed(files: Mapping[str, TemplateFile], wrong: Mapping[str, list[Fault]]) -> list[TemplateFile]:
+    """The files of plugins to do without. Where a built-in file is wrong, that are all which replace a part: it
+    was right with its own."""
+    blamed = [files[key] for key in wrong if files[key].replaceable]
+    if not blamed and any(files[key].source == BUILT_IN for key in wrong):
+        blamed = [file for key, file in files.items() if file.replaceable and _ALIAS + key in files]
+    return blamed
+
+
+def _broke(file: TemplateFile) -> Fault:
+    return Fault(file.path, "does not go with the built-in templates that use it")
+
+
+def _compile(files: Mapping[str, TemplateFile]) -> tuple[Library, dict[str, list[Fault]]]:
+    """All of them compiled, but for those that something is wrong with, and what that is, by their keys."""
     environment = Sandbox(_Files(files), _COMPILED)
     library = Library(environment, {}, {})
+    wrong: dict[str, list[Fault]] = {}
     for file in files.values():
         if file.key.startswith(_ALIAS):
             continue
-        found = list(_check(environment, file, files))
-        faults += found
-        if not found:
+        if found := list(_check(environment, file, files)):
+            wrong[file.key] = found
+        else:
             _add(library, environment.get_template(file.key))
-    faults += _check_blocks(library, files)
-    if faults:
-        raise ConfigError(faults)
-    return library
+    for key, fault in _check_blocks(library, files):
+        wrong.setdefault(key, []).append(fault)
+    return library, wrong
 
 
 def _add(library: Library, template: Template) -> None:
@@ -123,28 +165,33 @@ def _add(library: Library, template: Template) -> None:
     kind.setdefault(match["name"], {}).setdefault(tag_of(locale), template)
 
 
-def _all_files(
-    sources: Sequence[TemplateSource], dirs: Sequence[Path], faults: list[Fault]
-) -> Iterator[TemplateFile]:
+def _of_dirs(dirs: Sequence[Path], faults: list[Fault]) -> Iterator[TemplateFile]:
     for index, folder in enumerate(dirs):
         if folder.is_dir():
-            yield from _read(folder, str(folder), faults)
+            yield from _read(folder, str(folder), None, faults)
         else:
             faults.append(Fault(f"templates.dirs[{index}]", f"{folder} is not a folder"))
+
+
+def _of_sources(sources: Sequence[TemplateSource], faults: list[Fault]) -> Iterator[TemplateFile]:
     for source in (*sources, BUILT_IN):
         where = f"{source.package}/{source.path}"
         try:
-            folder_ = importlib.resources.files(source.package).joinpath(source.path)
-        except (ModuleNotFoundError, TypeError):
-            faults.append(Fault(where, "is not in any package that can be imported"))
+            folder = importlib.resources.files(source.package).joinpath(source.path)
+        except Exception as error:  # noqa: BLE001 - a plugin's package runs any code at import
+            faults.append(
+                Fault(where, f"is not in any package that can be imported ({type(error).__name__})")
+            )
             continue
-        for file in _read(folder_, where, faults):
+        for file in _read(folder, where, source, faults):
             yield file
             if source == BUILT_IN:
-                yield TemplateFile(_ALIAS + file.key, file.path, file.text)
+                yield evolve(file, key=_ALIAS + file.key)
 
 
-def _read(folder: Traversable, where: str, faults: list[Fault]) -> Iterator[TemplateFile]:
+def _read(
+    folder: Traversable, where: str, source: TemplateSource | None, faults: list[Fault]
+) -> Iterator[TemplateFile]:
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
     except OSError as error:
@@ -158,7 +205,7 @@ def _read(folder: Traversable, where: str, faults: list[Fault]) -> Iterator[Temp
             faults.append(Fault(path, fault))
             continue
         try:
-            yield TemplateFile(entry.name, path, entry.read_text("utf-8"))
+            yield TemplateFile(entry.name, path, entry.read_text("utf-8"), source)
         except OSError as error:
             faults.append(Fault(path, f"cannot be read: {error.strerror}"))
         except UnicodeDecodeError as error:
@@ -188,6 +235,8 @@ def _check(environment: Sandbox, file: TemplateFile, files: Mapping[str, Templat
         yield Fault(f"{file.path}:{error.lineno}", error.message or "does not compile")
     except TemplateError as error:
         yield Fault(file.path, error.message or "does not compile")
+    except Exception as error:  # noqa: BLE001 - compiling works out what is constant, and recurses as deep as the text
+        yield Fault(file.path, f"does not compile: {type(error).__name__}")
 
 
 def _bad_references(
@@ -211,17 +260,18 @@ def _unknown_names(
     yield from ((line, f"unknown name {name!r}") for line, name in seen.free if name not in known)
 
 
-def _check_blocks(library: Library, files: Mapping[str, TemplateFile]) -> Iterator[Fault]:
+def _check_blocks(library: Library, files: Mapping[str, TemplateFile]) -> Iterator[tuple[str, Fault]]:
+    """Files that compile and are of no use, each by its key."""
     for by_locale in library.texts.values():
         for template in by_locale.values():
             file = files[template.name or ""]
             blocks = {name for one in _ancestry(file, files) for name in one.blocks}
             for name in sorted({"title", "body"} - blocks):
-                yield Fault(file.path, f"has no block {name!r}")
+                yield file.key, Fault(file.path, f"has no block {name!r}")
     for name in library.pages.keys() - library.texts.keys() - {"mail"}:
         for template in library.pages[name].values():
-            path = files[template.name or ""].path
-            yield Fault(path, f"there is no text for it: a file {name}.LOCALE.txt")
+            file = files[template.name or ""]
+            yield file.key, Fault(file.path, f"there is no text for it: a file {name}.LOCALE.txt")
 
 
 def _ancestry(file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator[Outline]:

@@ -158,6 +158,8 @@ class Daemon:
         discovered = discover()
         for fault in discovered.faults:
             log.error("%s", fault)
+        for line in discovered.upgraded:
+            log.warning("%s", line)
         settings = load(self._path, discovered.channel_types, forwarders=discovered.forwarder_types)
         # Before anything is done with them, so that not even a fault in doing it can show them.
         self._redaction.learn(secrets(settings))

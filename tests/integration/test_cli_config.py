@@ -149,6 +149,25 @@ async def test_a_broken_plugin_is_named_and_does_not_fail_a_configuration_withou
     assert "no_such_module_anywhere" in result.stderr
 
 
+async def test_a_bad_template_of_an_installed_package_is_named_and_fails_no_configuration(
+    config: Path, broken_plugin: dict[str, str]
+) -> None:
+    site = Path(broken_plugin["PYTHONPATH"])
+    (site / "broken_channel.py").unlink()
+    package = site / "broken_channel"
+    (package / "templates").mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "from notifyd.plugin import TemplateSource, hookimpl\n"
+        "@hookimpl\ndef notifyd_template_sources():\n    return [TemplateSource('broken_channel')]\n"
+    )
+    (package / "templates" / "event.en.txt").write_text("\n{{ never")
+    result = await notifyd("check-config", "--config", config, "--json", environ=broken_plugin)
+    assert result.code == 0
+    (fault,) = result.json["templateFaults"]
+    assert fault["pointer"] == "broken_channel/templates/event.en.txt:2"
+    assert f"a plugin's template is left out: {fault['pointer']}" in result.stderr
+
+
 # --- plugins ------------------------------------------------------------------------------------------------
 
 

@@ -14,7 +14,7 @@ import pytest
 from attrs import field, frozen
 
 from notifyd.plugin import ChannelType, RuleFunction, TemplateSource, hookimpl
-from notifyd.registry.discovery import Discovered, discover
+from notifyd.registry.discovery import FIRST_PARTY, Discovered, discover
 
 GROUP = "notifyd-test"
 
@@ -245,11 +245,11 @@ def test_an_entry_point_that_names_nothing_there_is_named(site: Site) -> None:
 
 
 def test_a_second_distribution_with_a_taken_entry_point_name_is_named(site: Site) -> None:
-    site.install("alpha", good("alpha"), name="slack")
-    site.install("beta", good("beta"), name="slack")
+    site.install("alpha", good("alpha"), name="pager")
+    site.install("beta", good("beta"), name="pager")
     found = site.discover()
     assert only_fault(found) == (
-        'plugin \'slack (beta)\': the distribution "alpha" has an entry point "slack" already'
+        'plugin \'pager (beta)\': the distribution "alpha" has an entry point "pager" already'
     )
     assert set(found.channel_types) == {"alpha"}
 
@@ -355,14 +355,81 @@ def test_a_wrapper_is_refused(site: Site) -> None:
 
 
 def test_a_type_that_two_plugins_bring_is_refused_by_naming_both(site: Site) -> None:
-    site.install("alpha", good("slack"), name="one")
-    site.install("beta", good("slack"), name="two")
+    site.install("alpha", good("pager"), name="one")
+    site.install("beta", good("pager"), name="two")
     found = site.discover()
     assert only_fault(found) == (
         "plugin 'two (beta)': notifyd_channel_types: "
-        "channel slack is already brought by the plugin one (alpha)"
+        "channel pager is already brought by the plugin one (alpha)"
     )
-    assert found.channel_types["slack"].config.__module__ == "alpha"
+    assert found.channel_types["pager"].config.__module__ == "alpha"
+
+
+def test_a_plugin_that_sorts_before_the_first_party_one_cannot_take_its_type_and_its_secrets(
+    site: Site,
+) -> None:
+    site.install("aaa", good("webhook"), name="aaa")
+    site.install("Notifyd_Webhook", good("webhook"), name="webhook", module="genuine")
+    found = site.discover()
+    assert only_fault(found) == (
+        "plugin 'aaa (aaa)': notifyd_channel_types: "
+        'channel webhook is the distribution "notifyd-webhook"\'s own'
+    )
+    assert found.channel_types["webhook"].config.__module__ == "genuine"
+    assert [info.distribution for info in found.plugins] == ["Notifyd_Webhook", "aaa"]
+
+
+def test_a_first_party_type_is_not_free_where_its_distribution_is_not_installed(site: Site) -> None:
+    site.install("aaa", good("webhook"))
+    found = site.discover()
+    assert found.channel_types == {}
+    assert '"notifyd-webhook"\'s own' in only_fault(found)
+
+
+def test_a_plugin_cannot_keep_a_first_party_one_out_by_the_name_of_its_entry_point(site: Site) -> None:
+    site.install("aaa", "raise SystemExit('imported')", name="webhook")
+    site.install("notifyd-webhook", good("webhook"), name="webhook")
+    found = site.discover()
+    assert only_fault(found) == (
+        'plugin \'webhook (aaa)\': the entry point "webhook" is the distribution "notifyd-webhook"\'s own'
+    )
+    assert set(found.channel_types) == {"webhook"}
+
+
+def test_one_first_party_distribution_cannot_take_the_type_of_another(site: Site) -> None:
+    site.install("notifyd-log", good("webhook"), name="log")
+    site.install("notifyd-webhook", good("webhook"), name="webhook")
+    found = site.discover()
+    assert found.channel_types["webhook"].config.__module__ == "notifyd_webhook"
+    assert "plugin 'log (notifyd-log)'" in only_fault(found)
+
+
+def test_every_type_that_comes_with_notifyd_is_kept_for_its_distribution() -> None:
+    own = {info.distribution: info for info in discover().plugins if info.distribution.startswith("notifyd-")}
+    assert len(own) >= 8
+    for distribution, info in own.items():
+        types = [provided.split()[1] for provided in info.provides if provided.startswith("channel ")]
+        assert {FIRST_PARTY[name] for name in (*types, info.name)} == {distribution}
+
+
+def test_a_plugin_upgraded_in_place_is_listed_by_the_version_that_runs(site: Site) -> None:
+    site.install("alpha", good("alpha"))
+    assert site.discover().upgraded == ()
+    (site.folder / "alpha-1.2.3.dist-info").rename(site.folder / "gone")
+    site.metadata("alpha", f"[{GROUP}]\nalpha = alpha\n", version="2.0")
+    found = site.discover()
+    assert found.plugins[0].version == "1.2.3"
+    assert found.upgraded == ("plugin 'alpha (alpha)': version 2.0 is installed, 1.2.3 runs until a restart",)
+
+
+def test_a_plugin_mended_in_place_that_could_not_be_imported_runs_as_it_is_now(site: Site) -> None:
+    site.install("alpha", "raise RuntimeError('no licence')")
+    assert len(site.discover().faults) == 1
+    (site.folder / "alpha-1.2.3.dist-info").rename(site.folder / "gone")
+    site.write("alpha.py", good("alpha") + "# mended")
+    site.metadata("alpha", f"[{GROUP}]\nalpha = alpha\n", version="2.0")
+    found = site.discover()
+    assert (found.plugins[0].version, found.upgraded, found.faults) == ("2.0", (), ())
 
 
 def test_a_rule_function_that_two_plugins_bring_is_refused(site: Site) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,10 @@ def write(folder: Path, **files: str) -> None:
 
 def render_text(folder: Path, body: str, event: Mapping[str, Any] = EVENT, **options: Any) -> Rendered:
     return load(folder, thing_en_txt=text(body)).render("thing", "en", event=event, **options)
+
+
+def told(error: ConfigError) -> list[tuple[str, str]]:
+    return [(fault.pointer, fault.message) for fault in error.faults]
 
 
 def faults(folder: Path, **files: str) -> list[tuple[str, str]]:
@@ -471,6 +475,70 @@ def test_every_fault_of_every_file_is_reported_at_once(tmp_path: Path) -> None:
     ]
 
 
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of templates of an installed package, `plugin_with_templates`."""
+    folder = tmp_path / "site" / "plugin_with_templates"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(folder.parent))
+    yield folder / "texts"
+    sys.modules.pop("plugin_with_templates", None)
+
+
+OF_PACKAGE = TemplateSource("plugin_with_templates", "texts")
+
+
+def test_a_bad_template_of_an_installed_package_is_left_out_and_named_alone(
+    package: Path, tmp_path: Path
+) -> None:
+    write(
+        package,
+        event_en_txt=text("{{ never"),
+        good_en_txt=text("good"),
+        user_en_txt='{% extends "base.en.txt" %}',
+        base_en_txt="{% block title %}no body{% endblock %}",
+        page_en_html="a page without a text",
+        deep_en_txt=text("{{ " + "[" * 9_000 + "]" * 9_000 + " }}"),
+    )
+    (package / "bad name.txt").touch()
+    (package / "bytes.en.txt").write_bytes(b"\xff")
+    templates = TemplateSet.load([OF_PACKAGE], [], "en")
+    assert templates.render("good", "en", event={}).body == "good"
+    assert templates.render("event", "en", event={"kind": "a.b"}).title  # the built-in one in its place
+    assert not {"user", "base", "bytes", "deep"} & set(templates.names)
+    where = "plugin_with_templates/texts/"
+    assert {fault.pointer.removeprefix(where).partition(":")[0] for fault in templates.left_out} == {
+        *("event.en.txt", "user.en.txt", "base.en.txt", "page.en.html", "deep.en.txt"),
+        *("bad name.txt", "bytes.en.txt"),
+    }
+
+
+def test_a_part_of_a_package_that_breaks_the_built_in_templates_is_left_out(package: Path) -> None:
+    write(package, good_en_txt=text("good"))
+    (package / "_event.txt").write_text("neither a title nor a body")
+    templates = TemplateSet.load([OF_PACKAGE], [], "en")
+    assert templates.render("event", "de", event={"kind": "a.b"}).title
+    assert templates.render("good", "en", event={}).body == "good"
+    (fault,) = templates.left_out
+    assert str(fault) == (
+        "plugin_with_templates/texts/_event.txt: does not go with the built-in templates that use it"
+    )
+
+
+def test_an_operators_template_that_needs_a_bad_one_of_a_package_is_told_with_it(
+    package: Path, tmp_path: Path
+) -> None:
+    write(package, base_en_txt=text("{{ never"))
+    write(tmp_path / "mine", mine_en_txt='{% extends "base.en.txt" %}')
+    with pytest.raises(ConfigError) as caught:
+        TemplateSet.load([OF_PACKAGE], [tmp_path / "mine"], "en")
+    assert [(Path(pointer).name, "base.en.txt" in said) for pointer, said in told(caught.value)] == [
+        ("mine.en.txt:1", True),
+        ("base.en.txt:1", False),
+    ]
+
+
 def test_missing_folder_package_and_locale_are_faults(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         TemplateSet.load([TemplateSource("there_is_no_package")], [tmp_path, tmp_path / "gone"], "en")
@@ -478,6 +546,8 @@ def test_missing_folder_package_and_locale_are_faults(tmp_path: Path) -> None:
         "templates.dirs[1]",
         "there_is_no_package/templates",
     ]
+    (fault,) = TemplateSet.load([TemplateSource("there_is_no_package")], [], "en").left_out
+    assert fault.pointer == "there_is_no_package/templates"
     with pytest.raises(ConfigError, match=r"templates\.default_locale: 'klingon' is not a locale"):
         TemplateSet.load([], [], "klingon")
 
