@@ -75,6 +75,7 @@ class PlanEntry:
     personal: bool  # True where `recipient` is a person, whose link may decide
     template: str
     locale: str
+    on_behalf_of: str | None = None  # the person for whom `recipient` stands in
 
 
 @frozen
@@ -196,7 +197,8 @@ class Decision:
 
     `message_id` is the `webhook-id` of the signed request that it came in, "" where none was signed. `groups` are
     the names of those whose grant the actor held then. `break_glass` ended the approval whatever its quorum.
-    `inputs` are what it fills in, the defaults among them.
+    `inputs` are what it fills in, the defaults among them. `on_behalf_of` is the person
+    for whom the actor stands in.
     """
 
     decision_hash: str
@@ -214,6 +216,7 @@ class Decision:
     groups: tuple[str, ...] = ()
     break_glass: bool = False
     inputs: Mapping[str, Any] = field(factory=dict)
+    on_behalf_of: str = ""
 
 
 def carries_ends(channel: str) -> bool:

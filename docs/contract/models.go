@@ -219,6 +219,7 @@ type AckRequest struct {
 	Round      *int64         `json:"round,omitempty"`
 	Actor      *string        `json:"actor,omitempty"`
 	Comment    *string        `json:"comment,omitempty"`
+	OnBehalfOf *string        `json:"onBehalfOf,omitempty"`
 	BreakGlass *bool          `json:"breakGlass,omitempty"`
 	Inputs     map[string]any `json:"inputs,omitempty"`
 	Tenant     *Tenant        `json:"tenant,omitempty"`
@@ -358,22 +359,24 @@ const DecisionCallbackType = "pack.approval.decided"
 // expired.
 //
 // `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its
-// quorum; `inputs` where it was approved and the request asks for any.
+// quorum; `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of
+// `actors` is a deputy: for whom each of them decided.
 type DecisionData struct {
-	Tenant        string          `json:"tenant"`
-	RunID         string          `json:"runId"`
-	ApprovalID    string          `json:"approvalId"`
-	PlanHash      string          `json:"planHash"`
-	Decision      End             `json:"decision"`
-	DecisionHash  string          `json:"decisionHash"`
-	Actors        []string        `json:"actors"`
-	Comment       string          `json:"comment"`
-	DecidedAt     time.Time       `json:"decidedAt"`
-	CorrelationID string          `json:"correlationId"`
-	ResumeToken   string          `json:"resumeToken"`
-	Groups        []GroupProgress `json:"groups,omitempty"`
-	BreakGlass    *bool           `json:"breakGlass,omitempty"`
-	Inputs        map[string]any  `json:"inputs,omitempty"`
+	Tenant        string            `json:"tenant"`
+	RunID         string            `json:"runId"`
+	ApprovalID    string            `json:"approvalId"`
+	PlanHash      string            `json:"planHash"`
+	Decision      End               `json:"decision"`
+	DecisionHash  string            `json:"decisionHash"`
+	Actors        []string          `json:"actors"`
+	Comment       string            `json:"comment"`
+	DecidedAt     time.Time         `json:"decidedAt"`
+	CorrelationID string            `json:"correlationId"`
+	ResumeToken   string            `json:"resumeToken"`
+	Groups        []GroupProgress   `json:"groups,omitempty"`
+	BreakGlass    *bool             `json:"breakGlass,omitempty"`
+	Inputs        map[string]any    `json:"inputs,omitempty"`
+	OnBehalfOf    map[string]string `json:"onBehalfOf,omitempty"`
 }
 
 // End: How an approval ended that owes the one who asked a callback.
@@ -425,6 +428,7 @@ type RecordedDecision struct {
 	Groups       []string       `json:"groups"`
 	BreakGlass   bool           `json:"breakGlass"`
 	Inputs       map[string]any `json:"inputs"`
+	OnBehalfOf   *string        `json:"onBehalfOf"`
 }
 
 // Via: The way a decision came in.

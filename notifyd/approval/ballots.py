@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from attrs import evolve, field, frozen
@@ -45,6 +45,7 @@ class Ballot:
     `client` is the machine client or token that carried it, "" for a link. `message_id` is the `webhook-id` of
     the signed request that it came in, "" where none was signed. `break_glass` asks to end the approval at once.
     `inputs` are what it fills in, by name: a default stands in for what is left out, and not for null.
+    `on_behalf_of` is the canonical name of the person for whom the actor stands in, as the configuration allows.
     """
 
     tenant: str
@@ -63,10 +64,16 @@ class Ballot:
     break_glass: bool = False
     rule: str = ""  # whose message had the link that it came by
     inputs: Mapping[str, Any] = field(factory=dict)
+    on_behalf_of: str = ""
 
     @property
     def key(self) -> ApprovalKey:
         return ApprovalKey(self.tenant, self.run_id, self.approval_id)
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Whose decision it is."""
+        return (self.actor, self.on_behalf_of) if self.on_behalf_of else (self.actor,)
 
 
 def _filled_in(ballot: Ballot, base: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +85,7 @@ def ballot_hash(approval: Approval, ballot: Ballot, round_: int, inputs: Mapping
     """Identity of the decision that `ballot` is, in a round, filling in `inputs`."""
     more: dict[str, Any] = {"breakGlass": True} if ballot.break_glass else {}
     more |= {"inputs": inputs} if inputs else {}
+    more |= {"onBehalfOf": ballot.on_behalf_of} if ballot.on_behalf_of else {}
     decision = ballot.choice.value
     return decision_hash(approval.key, round_, ballot.plan_hash, decision, ballot.actor, more=more)
 
@@ -151,9 +159,9 @@ def is_requester(approval: Approval, actor: str, canonical: Canonical) -> bool:
     return canonical(approval.requested_by) == canonical(actor)
 
 
-def has_decided(approval: Approval, actor: str, canonical: Canonical) -> bool:
-    """Has `actor` decided in this round, under any of today's names?"""
-    return canonical(actor) in {canonical(decision.actor) for decision in approval.decisions}
+def has_decided(approval: Approval, people: Iterable[str], canonical: Canonical) -> bool:
+    """Has one of `people` decided in this round, under any of today's names, or a deputy for them?"""
+    return not {canonical(name) for name in _voters(approval)}.isdisjoint(map(canonical, people))
 
 
 def check_ballot(
@@ -174,10 +182,14 @@ def check_ballot(
         raise PlanChangedError("the plan has changed since; look at the present one and decide on that")
     if faults := list(_faults(approval, ballot)):
         raise InvalidError(faults)
-    if (ballot.break_glass or not allow_self) and is_requester(approval, ballot.actor, canonical):
-        raise SelfApprovalError("who asked for an approval does not decide it")
-    if not ballot.break_glass and has_decided(approval, ballot.actor, canonical):
-        raise AlreadyVotedError("this actor has already decided, otherwise or under another name")
+    if (ballot.break_glass or not allow_self) and any(
+        is_requester(approval, name, canonical) for name in ballot.people
+    ):
+        raise SelfApprovalError("who asked for an approval does not decide it, and nobody does for them")
+    if not ballot.break_glass and has_decided(approval, ballot.people, canonical):
+        raise AlreadyVotedError(
+            "this actor has already decided, otherwise, under another name or by a deputy"
+        )
     before = settled(approval)
     if ballot.choice is Choice.APPROVED and before not in (
         None,
@@ -222,6 +234,7 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
         groups=_groups_of(approval, ballot.grants),
         break_glass=ballot.break_glass,
         inputs=inputs,
+        on_behalf_of=ballot.on_behalf_of,
     )
     counted = evolve(approval, version=approval.version + 1, decisions=(*approval.decisions, decision))
     status = _status(counted, decision)
@@ -247,6 +260,7 @@ def _owing_decision(approval: Approval, decision: Decision) -> Approval:
         "via": decision.via.value,
         **({"breakGlass": True} if decision.break_glass else {}),
         **({"inputs": dict(decision.inputs)} if decision.inputs else {}),
+        **({"onBehalfOf": decision.on_behalf_of} if decision.on_behalf_of else {}),
     }
     facts = {"status": approval.status.value, "round": approval.round, "approvals": progress(approval)}
     record = own_audit(
@@ -269,7 +283,9 @@ def _owing_decision(approval: Approval, decision: Decision) -> Approval:
 
 
 def _voters(approval: Approval) -> list[str]:
-    return list(dict.fromkeys(decision.actor for decision in approval.decisions))
+    """Who has decided, and for whom somebody has."""
+    named = (name for decision in approval.decisions for name in (decision.actor, decision.on_behalf_of))
+    return list(dict.fromkeys(filter(None, named)))
 
 
 def expire(approval: Approval, now: Instant) -> Approval | None:

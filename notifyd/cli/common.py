@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
@@ -83,4 +84,4 @@ def load_config(path: Path) -> tuple[Settings, Discovered]:
 
 
 def print_json(document: Any) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=date.isoformat))

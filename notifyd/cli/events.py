@@ -61,6 +61,7 @@ def _destination(name: str, body: bytes) -> tuple[str, str]:
     "--round", "round_", type=click.IntRange(min=1), help="Its round, where the approval has had several."
 )
 @click.option("--actor", help="Who decides; by default the client itself.")
+@click.option("--on-behalf-of", metavar="PERSON", help="For whom the actor stands in.")
 @click.option("--comment", help="Why, for those who read it later.")
 @click.option(
     "--input",
@@ -97,6 +98,7 @@ def _ballot(
     plan_hash: str,
     round_: int | None,
     actor: str | None,
+    on_behalf_of: str | None,
     comment: str | None,
     inputs: tuple[str, ...],
     break_glass: bool,
@@ -112,6 +114,7 @@ def _ballot(
         "tenant": {"id": tenant} if tenant else None,
         "round": round_,
         "actor": actor,
+        "onBehalfOf": on_behalf_of,
         "comment": comment,
         "inputs": dict(map(_input, inputs)) or None,
         "breakGlass": break_glass or None,

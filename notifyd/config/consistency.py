@@ -252,6 +252,23 @@ def _recipients(draft: Draft, findings: Findings) -> None:
                 at.add(f'is the same person as "{first}"')
 
 
+def _deputies(draft: Draft, findings: Findings) -> None:
+    """Does each deputy stand in for another person, on days that there are, and have none of their own then?"""
+    person = _persons(draft)
+    deputies = {person(name): r.deputy for name, r in draft.recipients.items() if r and r.deputy}
+    for name, recipient in draft.recipients.items():
+        deputy = recipient.deputy if recipient else None
+        if deputy is None:
+            continue
+        at, own = findings.under("recipients", name, "deputy"), deputies.get(person(deputy.to))
+        if deputy.until < deputy.from_:
+            at.under("until").add("must not be before its beginning")
+        if person(deputy.to) == person(name):
+            at.under("to").add("must be somebody else")
+        elif own and own.from_ <= deputy.until and deputy.from_ <= own.until:
+            at.under("to").add("has a deputy too on some of these days: nobody stands in for a deputy")
+
+
 def _breakglass(draft: Draft, findings: Findings) -> None:
     to, at = (
         draft.approvals.breakglass_to if draft.approvals else (),
@@ -282,6 +299,7 @@ _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _rules,
     _shorthand,
     _recipients,
+    _deputies,
     _breakglass,
     _templates,
 )

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -243,11 +244,21 @@ class Rule:
 
 
 @frozen
+class Deputy:
+    """Who stands in for a person, from the first day to the last, both included, in that person's zone."""
+
+    to: Annotated[str, Text(units.parse_person)]
+    from_: date
+    until: date
+
+
+@frozen
 class Recipient:
-    """How one person, named as in `to`, likes to read."""
+    """How one person, named as in `to`, likes to read, and who decides for them while they are away."""
 
     locale: Locale | None = None
     zone: Zone | None = None
+    deputy: Deputy | None = None
 
 
 @frozen

@@ -58,6 +58,7 @@ class Structurer(Strict):
         super().__init__(
             {
                 float: _float,
+                date: _date,
                 Path: lambda value: base / Path(_string(value)).expanduser(),
                 CaFile: lambda value: CaFile.read(base / Path(_string(value)).expanduser()),
                 units.KeySource: lambda value: units.KeySource.read(_string(value), base),
@@ -173,6 +174,12 @@ def _float(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError(must_be("a finite number", value))
     return float(value)
+
+
+def _date(value: Any) -> date:
+    if type(value) is not date:
+        raise ValueError("must be a date without a time, such as 2026-12-20")
+    return value
 
 
 def _constrain(value: Any, mark: object, kind: Any) -> Any:

@@ -654,6 +654,11 @@ public sealed record AckRequest
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? Comment { get; init; }
 
+    /// <summary>For whom the actor stands in, where the configuration makes them a deputy today.</summary>
+    [JsonPropertyName("onBehalfOf")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? OnBehalfOf { get; init; }
+
     /// <summary>Ends the approval as approved, whatever its quorum. It takes the grant `Packs.BreakGlass` and a comment.</summary>
     [JsonPropertyName("breakGlass")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -888,7 +893,7 @@ public sealed record DecisionCallback
     public required DecisionData Data { get; init; }
 }
 
-/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum; `inputs` where it was approved and the request asks for any.</summary>
+/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum; `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of `actors` is a deputy: for whom each of them decided.</summary>
 public sealed record DecisionData
 {
     [JsonPropertyName("tenant")]
@@ -941,6 +946,10 @@ public sealed record DecisionData
     [JsonPropertyName("inputs")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, JsonElement>? Inputs { get; init; }
+
+    [JsonPropertyName("onBehalfOf")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyDictionary<string, string>? OnBehalfOf { get; init; }
 }
 
 /// <summary>How an approval ended that owes the one who asked a callback.</summary>
@@ -1057,6 +1066,9 @@ public sealed record RecordedDecision
 
     [JsonPropertyName("inputs")]
     public required IReadOnlyDictionary<string, JsonElement> Inputs { get; init; }
+
+    [JsonPropertyName("onBehalfOf")]
+    public required string? OnBehalfOf { get; init; }
 }
 
 /// <summary>The way a decision came in.</summary>

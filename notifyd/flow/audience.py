@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from attrs import frozen
+
 from notifyd.config.settings import Rule
 from notifyd.model import APPROVAL_KIND, SECOND, Event, Status
 from notifyd.registry.registry import OpenChannel, Registry
@@ -18,13 +20,37 @@ _TOGETHER: Final = 60 * SECOND
 """A runner that is told within this time of the decision is no news of its own."""
 
 
-def audience(rule: Rule, channel: OpenChannel) -> Iterator[tuple[str | None, bool]]:
-    """Each recipient of `rule` over `channel`, and whether it is a person; None for a channel that many read."""
+@frozen
+class Reader:
+    """Who is to be told: a person, an address of a list, or, as None, whoever reads a shared channel.
+
+    `on_behalf_of` is the person for whom this one stands in.
+    """
+
+    name: str | None
+    personal: bool = False
+    on_behalf_of: str | None = None
+
+
+def audience(rule: Rule, channel: OpenChannel, event: Event, registry: Registry) -> Iterator[Reader]:
+    """Each reader of `rule` over `channel`: of an approval, the deputies of its people too."""
     if not channel.personal:
-        yield None, False
+        yield Reader(None)
         return
-    yield from ((person, True) for person in rule.to)
-    yield from ((address, False) for address in rule.lists)
+    yield from (Reader(person, personal=True) for person in rule.to)
+    if event.kind == APPROVAL_KIND:
+        yield from _deputies(rule.to, event, registry)
+    yield from (Reader(address) for address in rule.lists)
+
+
+def _deputies(people: Sequence[str], event: Event, registry: Registry) -> Iterator[Reader]:
+    """Those who stand in for `people` when the event occurred, each for one, and none who is told already."""
+    told = set(map(registry.actors.canonical, people))
+    for person in people:
+        deputy = registry.deputy_of(person, event.occurred_at)
+        if deputy is not None and (name := registry.actors.canonical(deputy)) not in told:
+            told.add(name)
+            yield Reader(deputy, personal=True, on_behalf_of=person)
 
 
 def is_override(event: Event, seen: Mapping[str, Any]) -> bool:
@@ -70,19 +96,20 @@ def is_own_vote(event: Event, seen: Mapping[str, Any], recipient: str | None, re
 
 
 def is_own_request(event: Event, seen: Mapping[str, Any], recipient: str | None, registry: Registry) -> bool:
-    """Is the recipient the one who asked, and so not the one who decides?"""
+    """Is this person the one who asked, and so not one who decides?"""
     if event.kind != APPROVAL_KIND or recipient is None or registry.settings.approvals.allow_self_approval:
         return False
     return _same(recipient, seen.get("requestedBy"), registry)
 
 
-def is_asked(event: Event, seen: Mapping[str, Any], recipient: str, registry: Registry) -> bool:
-    """Is this person's link one that decides: at the request, and again while others' votes are too few?"""
+def is_asked(event: Event, seen: Mapping[str, Any], people: Sequence[str], registry: Registry) -> bool:
+    """Is the link of these people, a person or a deputy and theirs, one that decides: at the request, and again
+    while others' votes are too few?"""
     waiting = event.action == _ACKNOWLEDGED and seen.get("status") == Status.PENDING.value
     if not (event.action == "requested" or waiting):
         return False
     voters = _member(seen, "approvals").get("actors")
-    return not any(_same(recipient, voter, registry) for voter in voters or ())
+    return not any(_same(person, voter, registry) for voter in voters or () for person in people)
 
 
 def _member(seen: Mapping[str, Any], name: str) -> Mapping[str, Any]:

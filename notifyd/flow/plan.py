@@ -15,6 +15,7 @@ from notifyd.config.settings import LinkMode, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
 from notifyd.flow.audience import (
+    Reader,
     audience,
     is_asked,
     is_override,
@@ -68,12 +69,12 @@ def make_plan(
     rules = told_of_override(seen, rules, registry) if override else rules
     told = told_already(event, seen, registry)
     entries = (
-        _entry(event, seen, rule, channel, recipient, personal, registry)
+        _entry(event, seen, rule, channel, reader, registry)
         for rule in rules
         for channel in (registry.channels[name] for name in rule.channels)
         if channel.for_programs or rule not in told
-        for recipient, personal in audience(rule, channel)
-        if not (personal and is_own_vote(event, seen, recipient, registry))
+        for reader in audience(rule, channel, event, registry)
+        if not (reader.personal and is_own_vote(event, seen, reader.name, registry))
     )
     first: dict[object, PlanEntry] = {}
     for entry in entries:
@@ -86,8 +87,7 @@ def _entry(
     seen: Mapping[str, Any],
     rule: Rule,
     channel: OpenChannel,
-    recipient: str | None,
-    personal: bool,
+    reader: Reader,
     registry: Registry,
 ) -> PlanEntry:
     wishes = _wishes(seen)
@@ -96,17 +96,20 @@ def _entry(
         asked.reverse()  # what a sender wishes is prose, which such a receiver cannot read
     template, _ = registry.templates.choose([*asked, _DEFAULT_TEMPLATES.get(event.kind), _GENERIC_TEMPLATE])
     locale = registry.templates.locale(
-        [registry.recipient(recipient).locale, rule.locale, wishes.get("locale")], template
+        [registry.recipient(reader.name).locale, rule.locale, wishes.get("locale")], template
     )
     return PlanEntry(
-        delivery_id=derived_id("delivery", event.tenant, event.key, rule.name, channel.name, recipient or ""),
+        delivery_id=derived_id(
+            "delivery", event.tenant, event.key, rule.name, channel.name, reader.name or ""
+        ),
         rule=rule.name,
         channel=channel.name,
         channel_type=channel.type,
-        recipient=recipient,
-        personal=personal,
+        recipient=reader.name,
+        personal=reader.personal,
         template=template,
         locale=locale,
+        on_behalf_of=reader.on_behalf_of,
     )
 
 
@@ -122,7 +125,8 @@ def link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: R
     if event.kind != APPROVAL_KIND or key is None or mode is LinkMode.OFF or "planHash" not in seen:
         return None
     person = entry.recipient if entry.personal else None
-    decides = mode is LinkMode.DECIDE and person is not None and is_asked(event, seen, person, registry)
+    people = [name for name in (person, entry.on_behalf_of) if name is not None]
+    decides = mode is LinkMode.DECIDE and person is not None and is_asked(event, seen, people, registry)
     return Link(
         tenant=key.tenant,
         run_id=key.run_id,
@@ -132,14 +136,16 @@ def link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: R
         recipient=person if decides else None,
         rule=entry.rule,
         expires_at=event.occurred_at + registry.settings.approvals.link_ttl,
+        on_behalf_of=entry.on_behalf_of if decides else None,
     )
 
 
 def can_decide(event: Event, seen: Mapping[str, Any], link: Link | None, registry: Registry) -> bool:
-    """Does `link` decide? A personal one does, but for the person who asked."""
+    """Does `link` decide? A personal one does, but for the person who asked, and their deputy."""
     if link is None or link.recipient is None:
         return False
-    return not is_own_request(event, seen, link.recipient, registry)
+    people = (link.recipient, link.on_behalf_of)
+    return not any(is_own_request(event, seen, name, registry) for name in people)
 
 
 def make_ready(
@@ -188,6 +194,7 @@ def make_message(
         link=url,
         can_decide=can_decide(event, seen, link, registry),
         own_request=is_own_request(event, seen, entry.recipient, registry),
+        on_behalf_of=entry.on_behalf_of,
         html=registry.takes_html(entry.channel, entry.channel_type),
         media_type=registry.own_body(entry.channel, entry.channel_type),
     )

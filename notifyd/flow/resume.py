@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -262,6 +262,12 @@ def _override(decision: Decision) -> dict[str, Any]:
     return {"breakGlass": True} if decision.break_glass else {}
 
 
+def _stood_in(approval: Approval, actors: Sequence[str]) -> dict[str, Any]:
+    """For whom each of `actors` who is a deputy decided; nothing where none is."""
+    deputies = {d.actor: d.on_behalf_of for d in approval.decisions if d.on_behalf_of and d.actor in actors}
+    return {"onBehalfOf": deputies} if deputies else {}
+
+
 # --- the callback itself -----------------------------------------------------------------------------------
 
 
@@ -313,6 +319,7 @@ def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any
         "actors": actors,
         "comment": comment,
         **override,
+        **_stood_in(approval, actors),
     }
 
 

@@ -10,8 +10,10 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import partial
 from typing import TypeAlias
+from zoneinfo import ZoneInfo
 
 import aiohttp
 from attrs import field, frozen
@@ -19,7 +21,7 @@ from attrs import field, frozen
 from notifyd.config.load import secrets
 from notifyd.config.settings import ChannelSettings, Jwt, Rate, Recipient, Rule, Settings
 from notifyd.errors import ConfigError, Fault
-from notifyd.model import RESUME_CHANNEL, SECOND, Approval, Clock
+from notifyd.model import RESUME_CHANNEL, SECOND, Approval, Clock, Instant
 from notifyd.plugin import Channel, ChannelContext
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
@@ -153,6 +155,17 @@ class Registry:
     def recipient(self, name: str | None) -> Recipient:
         """How a person likes to read, by any of their names."""
         return self.recipients.get(self.actors.canonical(name or ""), Recipient())
+
+    def deputy_of(self, name: str, at: Instant) -> str | None:
+        """Who stands in for a person at that time; a deputy's own deputy does not."""
+        deputy = self.recipient(name).deputy
+        day = datetime.fromtimestamp(at / SECOND, ZoneInfo(self.zone(name))).date()
+        return deputy.to if deputy is not None and deputy.from_ <= day <= deputy.until else None
+
+    def is_deputy(self, actor: str, name: str, at: Instant) -> bool:
+        """Does `actor` stand in for the person at that time, each by any of their names?"""
+        deputy = self.deputy_of(name, at)
+        return deputy is not None and self.actors.canonical(deputy) == self.actors.canonical(actor)
 
     def rule(self, name: str) -> Rule | None:
         return self.rules_by_name.get(name)

@@ -175,6 +175,7 @@ class TemplateSet:
         link: str | None = None,
         can_decide: bool = False,
         own_request: bool = False,
+        on_behalf_of: str | None = None,
         html: bool = True,
         digest: Digest | None = None,
         media_type: str | None = None,
@@ -182,7 +183,8 @@ class TemplateSet:
         """The texts of one message.
 
         `locale` is a tag as `locale()` gives it, `zone` an IANA name (an unknown one is UTC), `link` the
-        approver's page, which can decide or only show, `own_request` whether the reader is the one who asked.
+        approver's page, which can decide or only show, `own_request` whether the reader is the one who asked,
+        `on_behalf_of` the person for whom the reader stands in.
         With a `media_type` the body is data and no prose: it stays as it was written, whole, and JSON is checked.
         Raises `RenderError`.
         """
@@ -194,6 +196,7 @@ class TemplateSet:
             "link": link,
             "can_decide": can_decide,
             "own_request": own_request,
+            "on_behalf_of": on_behalf_of,
             "level": level.value,
             "locale": locale,
             "direction": formats.direction,

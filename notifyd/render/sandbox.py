@@ -36,6 +36,7 @@ CONTEXT_NAMES: Final = frozenset(
         "link",
         "can_decide",
         "own_request",
+        "on_behalf_of",
         "level",
         "locale",
         "direction",

@@ -14,7 +14,10 @@ _LABEL = "approval-link"
 
 @frozen
 class Link:
-    """`recipient` is the person who may decide, None where the link only shows. `rule` confers the grants."""
+    """`recipient` is the person who may decide, None where the link only shows. `rule` confers the grants.
+
+    `on_behalf_of` is the person for whom `recipient` stands in.
+    """
 
     tenant: str
     run_id: str
@@ -24,6 +27,7 @@ class Link:
     recipient: str | None
     rule: str
     expires_at: Instant
+    on_behalf_of: str | None = None
 
     @property
     def key(self) -> ApprovalKey:

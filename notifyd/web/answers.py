@@ -72,6 +72,7 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
         "groups": decision.groups,
         "breakGlass": decision.break_glass,
         "inputs": decision.inputs,
+        "onBehalfOf": decision.on_behalf_of or None,
     }
 
 

@@ -8,8 +8,9 @@ from aiohttp import web
 
 from notifyd.approval.ballots import Ballot
 from notifyd.config.settings import Scope
-from notifyd.errors import Fault
-from notifyd.model import ApprovalKey, Status
+from notifyd.errors import ActorNotAllowedError, Fault
+from notifyd.model import ApprovalKey, Instant, Status
+from notifyd.registry.registry import Registry
 from notifyd.security.names import name_fault
 from notifyd.store import ApprovalFilter, AuditFilter, Page
 from notifyd.web import correlation
@@ -62,7 +63,7 @@ async def post_ack(request: web.Request) -> web.Response:
     body, caller = await receive(request, Scope.APPROVE, Signature.TAKEN)
     document = read_json(request, body)
     caller.claim(claimed_tenant(document))
-    ballot = _ballot(request, caller, parse_ack(document))
+    ballot = _ballot(request, caller, parse_ack(document), services.clock())
     answer = await services.decisions.decide(ballot, private=request[GATE].private(request))
     return json_bytes(answer)
 
@@ -71,20 +72,22 @@ def _key(request: web.Request, tenant: str) -> ApprovalKey:
     return ApprovalKey(tenant, request.match_info["run_id"], request.match_info["approval_id"])
 
 
-def _ballot(request: web.Request, caller: Caller, ack: AckRequest) -> Ballot:
+def _ballot(request: web.Request, caller: Caller, ack: AckRequest, now: Instant) -> Ballot:
     tenant = ack.tenant.id if ack.tenant else None
     key = _key(request, tenant or ("" if caller.signed else caller.only_tenant()))
     _check_path(ack, key, caller.signed)
-    if ack.actor is not None and (fault := name_fault(ack.actor)):
-        raise invalid([Fault("/actor", fault)])
+    names = {"/actor": ack.actor, "/onBehalfOf": ack.on_behalf_of}
+    if faults := [Fault(at, fault) for at, name in names.items() if name and (fault := name_fault(name))]:
+        raise invalid(faults)
     principal = caller.principal
+    actor = caller.registry.actors.of(principal, ack.actor)
     return Ballot(
         tenant=key.tenant,
         run_id=key.run_id,
         approval_id=key.approval_id,
         choice=ack.decision,
         plan_hash=ack.plan_hash,
-        actor=caller.registry.actors.of(principal, ack.actor),
+        actor=actor,
         comment=caller.registry.redactor.text(ack.comment or ""),
         via=principal.via,
         client=principal.name,
@@ -94,7 +97,17 @@ def _ballot(request: web.Request, caller: Caller, ack: AckRequest) -> Ballot:
         message_id=request.headers[ID_HEADER] if caller.signed else "",
         break_glass=ack.break_glass,
         inputs=ack.inputs,
+        on_behalf_of=_represented(ack.on_behalf_of, actor, caller.registry, now),
     )
+
+
+def _represented(name: str | None, actor: str, registry: Registry, now: Instant) -> str:
+    """The person of that name, for whom `actor` stands in; "" for none. Raises `ActorNotAllowedError`."""
+    if name is None:
+        return ""
+    if not registry.is_deputy(actor, name, now):
+        raise ActorNotAllowedError(f"{actor} does not stand in for the person it names")
+    return registry.actors.canonical(name)
 
 
 def _check_path(ack: AckRequest, key: ApprovalKey, signed: bool) -> None:

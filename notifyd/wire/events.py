@@ -261,6 +261,7 @@ class AckRequest:
     round: Round | None = None
     actor: Text | None = None
     comment: str | None = None
+    on_behalf_of: Text | None = None
     break_glass: bool = False
     inputs: Mapping[str, Any] = field(factory=dict)
     tenant: Tenant | None = None

@@ -107,7 +107,8 @@ class DecisionData:
     """How the approval ended. `actors` are all who decided so in its round: nobody, where it expired.
 
     `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum;
-    `inputs` where it was approved and the request asks for any.
+    `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of `actors` is a
+    deputy: for whom each of them decided.
     """
 
     tenant: str
@@ -124,6 +125,7 @@ class DecisionData:
     groups: tuple[GroupProgress, ...] = ()
     break_glass: bool = False
     inputs: Mapping[str, Any] | None = None
+    on_behalf_of: Mapping[str, str] | None = None
 
 
 @frozen(kw_only=True)
@@ -152,6 +154,7 @@ class RecordedDecision:
     groups: tuple[str, ...]
     break_glass: bool
     inputs: Mapping[str, Any]
+    on_behalf_of: str | None
 
 
 @frozen

@@ -83,6 +83,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "AckRequest.actor": (
         "Who decides: the client itself, if left out, else a name that it may act as. A JWT is its person's."
     ),
+    "AckRequest.onBehalfOf": "For whom the actor stands in, where the configuration makes them a deputy today.",
     "AckRequest.comment": "Why. The first comment on a decision stays.",
     "AckRequest.inputs": (
         "What is filled in, by name: a default stands in for what is left out, and null is no value. It goes with "

@@ -182,6 +182,16 @@ async def test_the_callback_tells_what_was_filled_in_and_that_the_glass_was_brok
     assert (data["inputs"], data["breakGlass"]) == ({"replicas": 3, "note": "now"}, True)
 
 
+async def test_the_callback_tells_for_whom_a_deputy_decided(way: Flow, runner: Sink) -> None:
+    document = await ask(way, runner, requiredApprovals=2)
+    await way.decide(document)
+    await way.decide(document, actor="bruno@acme.example", on_behalf_of="bob@acme.example")
+    (received,) = await arrived(runner)
+    data = orjson.loads(received.body)["data"]
+    assert data["actors"] == ["alice@acme.example", "bruno@acme.example"]
+    assert data["onBehalfOf"] == {"bruno@acme.example": "bob@acme.example"}
+
+
 async def test_who_approved_an_earlier_plan_is_not_among_the_actors(way: Flow, runner: Sink) -> None:
     document = await ask(way, runner, requiredApprovals=2)
     await way.decide(document)

@@ -16,6 +16,7 @@ from notifyd.model import RESUME_CHANNEL, Message, Receipt
 from notifyd.plugin import ChannelContext, ChannelType
 from notifyd.registry import registry as registry_module
 from notifyd.registry.registry import Registry, open_registry
+from notifyd.wire.codec import parse_instant
 from tests import events
 from tests.daemon import CONFIG, daemon
 from tests.fakes import Channels, NoOptions, TurnableClock, discovered, settings
@@ -278,3 +279,32 @@ channels = ["team"]
         await way.cloud(events.cloud_event(at=way.clock()))
         assert way.metric("notifyd_events_total", kind="other", outcome="accepted") == 3
         assert way.metric("notifyd_events_total", kind="task.done", outcome="accepted") == 1
+
+
+@pytest.mark.parametrize(
+    ("at", "stands_in"),
+    [
+        ("2026-12-19T22:59:59Z", False),
+        ("2026-12-19T23:00:00Z", True),
+        ("2027-01-06T22:59:59Z", True),
+        ("2027-01-06T23:00:00Z", False),
+    ],
+)
+async def test_a_deputy_stands_in_from_the_first_day_to_the_end_of_the_last_in_the_persons_zone(
+    at: str, stands_in: bool
+) -> None:
+    text = """
+        [auth.actors]
+        "alice@acme.example" = ["00u1ab"]
+        [recipients."alice@acme.example"]
+        zone = "Europe/Zurich"
+        deputy = {to = "Bruno@acme.example", from = 2026-12-20, until = 2027-01-06}
+    """
+    channels = Channels()
+    registry = await open_registry(settings(text, channels), discovered(channels), TurnableClock())
+    try:
+        now = parse_instant(at)
+        assert registry.is_deputy("bruno@acme.example", "00u1ab", now) is stands_in
+        assert registry.deputy_of("bruno@acme.example", now) is None
+    finally:
+        await registry.aclose()

@@ -316,6 +316,24 @@ async def test_a_pattern_that_cannot_be_checked_safely_is_refused(notifyd: Daemo
     assert [fault["pointer"] for fault in answer.json["errors"]] == ["/inputs/0/pattern"]
 
 
+async def test_a_program_says_for_whom_a_deputy_decides_and_is_refused_on_other_days(
+    notifyd: Daemon,
+) -> None:
+    deputy = (
+        '\n[recipients."alice@acme.example"]\ndeputy = {to = "carol@acme.example", from = %s, until = %s}\n'
+    )
+    asked = await notifyd.ask()
+    body = ack(asked, actor="carol@acme.example", onBehalfOf="Alice@acme.example")
+    await notifyd.reload(notifyd.text + deputy % ("2000-01-01", "2000-01-02"))
+    assert problem(await notifyd.signed(ACK, body)) == (403, "actor_not_allowed")
+    await notifyd.reload(notifyd.text + deputy % ("2000-01-01", "2999-01-02"))
+    other = body | {"actor": "bob@acme.example"}
+    assert problem(await notifyd.signed(ACK, other)) == (403, "actor_not_allowed")
+    assert (await notifyd.signed(ACK, body)).json["status"] == "approved"
+    (decision,) = (await notifyd.approval(asked))["decisions"]
+    assert (decision["actor"], decision["onBehalfOf"]) == ("carol@acme.example", "alice@acme.example")
+
+
 async def test_what_stands_in_the_way_of_a_decision_is_a_conflict(notifyd: Daemon) -> None:
     asked = await notifyd.ask(requiredApprovals=2)
     changed = ack(asked, planHash="sha256:" + "0" * 64)

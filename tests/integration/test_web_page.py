@@ -381,6 +381,76 @@ async def test_a_rejection_needs_nothing_to_be_filled_in(notifyd: Daemon) -> Non
     assert await status(notifyd, asked) == "rejected"
 
 
+BRUNO = "bruno@acme.example"
+
+
+def away(first: str, last: str) -> str:
+    """Alice is away, and Bruno stands in for her."""
+    deputy = f'deputy = {{to = "{BRUNO}", from = {first}, until = {last}}}'
+    return f'{CONFIG}\n[recipients."{ALICE}"]\nzone = "Asia/Tokyo"\n{deputy}\n'
+
+
+AWAY, BACK = away("2000-01-01", "2999-12-31"), away("2000-01-01", "2000-01-02")
+
+
+@pytest.fixture
+async def covered(tmp_path: Path) -> AsyncIterator[Daemon]:
+    async with daemon(tmp_path, AWAY) as running:
+        yield running
+
+
+async def test_a_deputy_has_a_link_of_their_own_and_decides_as_themselves_for_the_person(
+    covered: Daemon,
+) -> None:
+    asked = await covered.ask(requiredApprovals=2)
+    path = await covered.link(BRUNO)
+    (message,) = (one for one in covered.inbox.messages if one.recipient == BRUNO)
+    assert "You stand in for alice@acme.example. The link is personal" in message.body
+    page = await look(covered, path)
+    assert "You stand in for alice@acme.example." in page.text
+    assert "It is recorded as bruno@acme.example" in page.text
+    assert (await decide(covered, path)).status == 303
+    (decision,) = (await covered.approval(asked))["decisions"]
+    assert (decision["actor"], decision["onBehalfOf"]) == (BRUNO, ALICE)
+    own = await look(covered, await covered.link(ALICE))
+    assert (parsed(own).buttons, badge(own)) == ([], "pending")
+    assert "<bdi>bruno@acme.example</bdi> (for alice@acme.example)" in own.text
+    assert "one has decided this already" in own.text
+    assert (await decide(covered, await covered.link(BOB))).status == 303
+    assert await status(covered, asked) == "approved"
+
+
+async def test_a_deputys_link_decides_no_more_once_the_person_has_or_is_back(covered: Daemon) -> None:
+    asked = await covered.ask(requiredApprovals=2)
+    path = await covered.link(BRUNO)
+    form = parsed(await look(covered, path)).hidden | {"decision": "approved"}
+    await covered.reload(BACK)
+    assert "no longer entitles you" in (await look(covered, path)).text
+    assert (await submit(covered, path, form)).status == 403
+    await covered.reload(AWAY)
+    assert (await decide(covered, await covered.link(ALICE))).status == 303
+    late = await submit(covered, path, form)
+    assert (late.status, await status(covered, asked)) == (409, "pending")
+
+
+async def test_the_deputy_of_who_asked_decides_nothing_and_one_who_asked_decides_for_nobody(
+    covered: Daemon,
+) -> None:
+    for requester in (ALICE, BRUNO):
+        asked = await covered.ask(requestedBy=requester, runId=f"run-{requester[:5]}")
+        path = await covered.link(BRUNO, number=int(requester == BRUNO))
+        page = await look(covered, path)
+        assert (parsed(page).buttons, "somebody else has to decide" in page.text) == ([], True)
+        assert await status(covered, asked) == "pending"
+
+
+async def test_nobody_has_a_deputy_on_other_days(tmp_path: Path) -> None:
+    async with daemon(tmp_path, BACK) as running:
+        await running.ask()
+        await running.link(ALICE)
+        assert {one.recipient for one in running.inbox.messages} <= {ALICE, BOB}
+
+
 async def test_deciding_otherwise_afterwards_is_refused_on_the_page(notifyd: Daemon) -> None:
     asked = await notifyd.ask(requiredApprovals=2)
     path = await notifyd.link()

@@ -391,6 +391,45 @@ def test_breaking_the_glass_is_another_decision_than_approving() -> None:
     assert ballot_hash(pending(), breaks(), 1, {}) != ballot_hash(pending(), ballot(), 1, {})
 
 
+# --- deputies ----------------------------------------------------------------------------------------------
+
+CAROL = "carol@acme.example"
+STOOD_IN = cast(pending(required_approvals=3), ballot(actor=BOB, on_behalf_of=ALICE), NOW - MINUTE)
+
+DEPUTIES: dict[str, tuple[Approval, Ballot, str]] = {
+    "for somebody": (pending(), ballot(actor=BOB, on_behalf_of=ALICE), "approved"),
+    "for who asked": (pending(), ballot(actor=BOB, on_behalf_of=CI), "self_approval"),
+    "who asked, for somebody": (pending(), ballot(actor=CI, on_behalf_of=ALICE), "self_approval"),
+    "for who has decided": (VOTED, ballot(actor=BOB, on_behalf_of=ALICE), "already_voted"),
+    "who has decided, for somebody": (VOTED, ballot(on_behalf_of=CAROL), "already_voted"),
+    "for who has, by name of old": (VOTED, ballot(actor=BOB, on_behalf_of="u02slack"), "already_voted"),
+    "again": (STOOD_IN, ballot(actor=BOB, on_behalf_of=ALICE), "repeat"),
+    "beside the one they stood in for": (STOOD_IN, ballot(), "already_voted"),
+    "as themselves too": (STOOD_IN, ballot(actor=BOB), "already_voted"),
+    "for another too": (STOOD_IN, ballot(actor=BOB, on_behalf_of=CAROL), "already_voted"),
+    "and another deputy for the same": (STOOD_IN, ballot(actor=CAROL, on_behalf_of=ALICE), "already_voted"),
+    "and somebody else": (STOOD_IN, ballot(actor=CAROL), "pending"),
+}
+
+
+@pytest.mark.parametrize("name", DEPUTIES)
+def test_a_person_and_a_deputy_decide_once(name: str) -> None:
+    stored, given, told = DEPUTIES[name]
+    assert verdict(stored, given, canonical=RENAMED) == told
+
+
+def test_a_deputys_decision_names_both_and_is_another_than_their_own() -> None:
+    parts: Any = ["acme", "run-1", "deploy", 1, PLAN, "approved", BOB, {"onBehalfOf": ALICE}]
+    (decision,) = STOOD_IN.decisions
+    assert decision.decision_hash == hashlib.sha256(rfc8785.dumps(parts)).hexdigest()
+    record, notice = (owed_row(effect) for effect in STOOD_IN.effects)
+    assert isinstance(record, AuditRecord)
+    assert (record.actor, record.data["onBehalfOf"]) == (BOB, ALICE)
+    assert isinstance(notice, Event)
+    told = orjson.loads(notice.body)
+    assert (told["decision"]["onBehalfOf"], told["approvals"]["actors"]) == (ALICE, [BOB, ALICE])
+
+
 # --- identity ----------------------------------------------------------------------------------------------
 
 

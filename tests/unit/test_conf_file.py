@@ -14,7 +14,17 @@ import pytest
 import tomli
 
 from notifyd.config import load as config
-from notifyd.config.settings import COMMON_OPTIONS, Client, Jwt, QuietHours, Recipient, Rule, Settings, Tls
+from notifyd.config.settings import (
+    COMMON_OPTIONS,
+    Client,
+    Deputy,
+    Jwt,
+    QuietHours,
+    Recipient,
+    Rule,
+    Settings,
+    Tls,
+)
 from notifyd.config.structure import options_of
 from notifyd.plugin import ChannelType
 from notifyd.registry.discovery import discover
@@ -110,6 +120,7 @@ def test_every_option_of_every_section_is_in_the_file() -> None:
         (["rules", 0], Rule),
         (["rules", 0, "quiet_hours"], QuietHours),
         (["recipients", "alice@acme.example"], Recipient),
+        (["recipients", "alice@acme.example", "deputy"], Deputy),
     ],
 )
 def test_every_option_of_an_entry_is_in_the_file(path: list[str | int], record: type[Any]) -> None:

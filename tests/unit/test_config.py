@@ -1063,3 +1063,37 @@ def test_whom_break_glass_is_told_to_needs_a_channel_that_reaches_people_and_no_
         "approvals.breakglass_to[1]": "is named twice",
         "approvals.breakglass_to": "needs a channel that reaches named people, such as email",
     }
+
+
+def deputies(**others: str) -> str:
+    return "\n".join(
+        f'[recipients."{name}@acme.example"]\ndeputy = {{{text}}}' for name, text in others.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (deputies(alice='to = "Alice@ACME.example", from = 2026-12-20, until = 2026-12-20'), ["to"]),
+        (deputies(alice='to = "bob@acme.example", from = 2026-12-20, until = 2026-12-19'), ["until"]),
+        (
+            deputies(alice='to = "bob@acme.example", from = 2026-12-20T08:00:00, until = "soon"'),
+            ["from", "until"],
+        ),
+        (deputies(alice='to = "", from = 2026-12-20'), ["to", "until"]),
+    ],
+)
+def test_a_deputy_is_another_person_for_days_that_there_are(text: str, told: list[str]) -> None:
+    found = faults(text)
+    assert [path.rpartition(".")[2] for path in found] == told
+
+
+def test_a_deputy_has_none_of_their_own_on_the_same_days() -> None:
+    alice = 'to = "bob@acme.example", from = 2026-12-20, until = 2027-01-06'
+    for until, refused in (("2027-01-05", False), ("2027-01-06", True)):
+        bob = f'to = "alice@acme.example", from = {until}, until = 2027-01-20'
+        text = deputies(alice=alice, bob=bob.replace("2027-01-05", "2027-01-07"))
+        if refused:
+            assert {path.rpartition(".")[0][-6:] for path in faults(text)} == {"deputy"}
+        else:
+            assert load(text).recipients["bob@acme.example"].deputy is not None

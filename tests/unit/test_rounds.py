@@ -432,6 +432,7 @@ class Step:
     groups: tuple[Group, ...]
     grants: frozenset[str]
     break_glass: bool
+    on_behalf_of: str
     actor: str
     choice: Choice
     status: Status
@@ -449,6 +450,7 @@ steps = st.builds(
     groups=st.sampled_from(((), (OPS,), (OPS, SECURITY))),
     grants=st.sets(st.sampled_from(("Ops", "Security", "Packs.BreakGlass")), min_size=1).map(frozenset),
     break_glass=st.sampled_from((False, False, True)),
+    on_behalf_of=st.sampled_from(("", *ACTORS)),
     actor=st.sampled_from(ACTORS),
     choice=st.sampled_from(Choice),
     status=st.sampled_from([status for status in Status if status.ended]),
@@ -478,6 +480,7 @@ def _alone(stored: Approval | None, step: Step, now: Instant) -> Approval | None
         ballot(step.actor, step.choice, step.plan),
         grants=step.grants | {"Packs.Approve"},
         break_glass=step.break_glass,
+        on_behalf_of=step.on_behalf_of if step.on_behalf_of != step.actor else "",
     )
     try:
         check_grants(stored, given)
@@ -511,14 +514,14 @@ def keeps_promises(before: Approval, after: Approval) -> None:
         assert after.decisions[: len(before.decisions)] == before.decisions
     assert {d.round for d in after.decisions} <= {after.round}
     received = progress(after)["received"]
-    ordinary = [d.actor for d in after.decisions if not d.break_glass]
+    ordinary = [p for d in after.decisions if not d.break_glass for p in (d.actor, d.on_behalf_of) if p]
     assert received <= len({d.actor for d in after.decisions})
     assert len(ordinary) == len(set(ordinary))
     broken = [d for d in after.decisions if d.break_glass]
     assert broken == list(after.decisions[-1:])[: len(broken)]
+    assert all(after.requested_by not in (d.actor, d.on_behalf_of) for d in after.decisions)
     if broken:
         assert after.status is Status.APPROVED
-        assert broken[0].actor != after.requested_by
     assert len({d.decision_hash for d in after.decisions}) == len(after.decisions)
     ids = [effect.id for effect in after.effects]
     assert len(set(ids)) == len(ids)

@@ -179,6 +179,7 @@ class _Visit:
             round=link.round,
             break_glass=form.break_glass,
             rule=link.rule,
+            on_behalf_of=self.registry.actors.canonical(link.on_behalf_of) if link.on_behalf_of else "",
             inputs=values_of(self.view.approval.inputs, form.inputs) if approves else {},
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -24,6 +24,7 @@ class Standing(StrEnum):
     NOT_CONFERRED = "not_conferred"  # its rule is gone, or confers too little, or names somebody else by now
     OWN_REQUEST = "own_request"
     VOTED = "voted"
+    REPRESENTED = "represented"  # of the reader and a deputy, the other has decided
     SUPERSEDED = "superseded"
     APPROVED = "approved"
     REJECTED = "rejected"
@@ -69,7 +70,7 @@ class View:
 
 
 def look(link: Link, approval: Approval, registry: Registry, now: Instant) -> View:
-    right = _right(link, approval, registry)
+    right = _right(link, approval, registry, now)
     standing = _state(link, approval, now) or _place(link, approval, right, registry)
     opens_at = _opens_at(link, registry, now)
     return View(link, approval, orjson.loads(approval.request), standing, right, opens_at)
@@ -97,16 +98,29 @@ def _place(link: Link, approval: Approval, right: Right | None, registry: Regist
     settings = registry.settings.approvals
     if link.recipient is None or settings.links is not LinkMode.DECIDE:
         return Standing.VIEW_ONLY
-    if has_decided(approval, link.recipient, registry.actors.canonical):
+    own = [decision.actor for decision in approval.decisions]
+    if _is_among(link.recipient, own, registry):
         return Standing.VOTED
+    if has_decided(approval, _people(link), registry.actors.canonical):
+        return Standing.REPRESENTED
     if right is None or not right.votes:
         return Standing.NOT_CONFERRED
-    if not settings.allow_self_approval and is_requester(approval, right.actor, registry.actors.canonical):
+    if not settings.allow_self_approval and _asked(link, approval, registry):
         return Standing.OWN_REQUEST
     return Standing.OPEN
 
 
-def _right(link: Link, approval: Approval, registry: Registry) -> Right | None:
+def _people(link: Link) -> list[str]:
+    """Whose link it is: a person's, or a deputy's and that of the person they stand in for."""
+    return [name for name in (link.recipient, link.on_behalf_of) if name is not None]
+
+
+def _asked(link: Link, approval: Approval, registry: Registry) -> bool:
+    """Is it the link of who asked for this, or of their deputy?"""
+    return any(is_requester(approval, name, registry.actors.canonical) for name in _people(link))
+
+
+def _right(link: Link, approval: Approval, registry: Registry, now: Instant) -> Right | None:
     """A rule confers when the decision is made: taken back, or from this person, it confers nothing."""
     settings = registry.settings
     rule = next((rule for rule in settings.rules if rule.name == link.rule), None)
@@ -114,17 +128,25 @@ def _right(link: Link, approval: Approval, registry: Registry) -> Right | None:
         return None
     actor = registry.actors.canonical(link.recipient)
     grants = frozenset(rule.grants)
-    if Scope.APPROVE.value not in grants or not _names(rule, actor, registry):
+    if Scope.APPROVE.value not in grants or not _names(rule, link, registry, now):
         return None
-    asked = is_requester(approval, actor, registry.actors.canonical)
     right = Right(
         actor,
         grants,
         votes=not grant_fault(approval, grants),
-        breaks_glass=not asked and not grant_fault(approval, grants, break_glass=True),
+        breaks_glass=not _asked(link, approval, registry)
+        and not grant_fault(approval, grants, break_glass=True),
     )
     return right if right.votes or right.breaks_glass else None
 
 
-def _names(rule: Rule, actor: str, registry: Registry) -> bool:
-    return any(registry.actors.canonical(person) == actor for person in rule.to)
+def _names(rule: Rule, link: Link, registry: Registry, now: Instant) -> bool:
+    """Does the rule still name the link's recipient, or the one for whom they stand in today?"""
+    recipient, person = link.recipient or "", link.on_behalf_of
+    if person is not None:
+        return registry.is_deputy(recipient, person, now) and _is_among(person, rule.to, registry)
+    return _is_among(recipient, rule.to, registry)
+
+
+def _is_among(name: str, people: Iterable[str], registry: Registry) -> bool:
+    return registry.actors.canonical(name) in map(registry.actors.canonical, people)
