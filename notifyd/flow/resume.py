@@ -14,7 +14,6 @@ import orjson
 from attrs import evolve
 
 from notifyd.approval.effects import bury, owed_row, put_off, revive
-from notifyd.approval.inputs import settled
 from notifyd.approval.notices import own_event
 from notifyd.approval.quorum import progress
 from notifyd.config.settings import ChannelSettings
@@ -29,6 +28,7 @@ from notifyd.model import (
     Approval,
     ApprovalKey,
     AuditRecord,
+    Choice,
     Clock,
     Decision,
     Delivery,
@@ -291,7 +291,6 @@ def _told(approval: Approval, effect: Effect, token: str | None) -> str:
         about
         | end
         | _groups(approval)
-        | _inputs(approval)
         | {"decidedAt": rfc3339(ended_at), "correlationId": approval.correlation_id}
     )
     body = {
@@ -307,18 +306,19 @@ def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any
     last = next((d for d in approval.decisions if d.decision_hash == decision_hash), None)
     if last is not None:
         plan, decision, comment = last.plan_hash, last.choice.value, last.comment
-        ended_at, actors, override = last.decided_at, _actors(approval, last), _override(last)
+        ended_at, actors = last.decided_at, _actors(approval, last)
+        of_decision = _override(last) | _inputs(approval, last)
     else:
         plan, decision, comment = approval.plan_hash, approval.status.value, ""
         by = approval.ended_by if approval.status is not Status.EXPIRED else None
-        ended_at, actors, override = approval.ended_at or 0, [by] if by else [], {}
+        ended_at, actors, of_decision = approval.ended_at or 0, [by] if by else [], {}
     return ended_at, {
         "planHash": plan,
         "decision": decision,
         "decisionHash": decision_hash,
         "actors": actors,
         "comment": comment,
-        **override,
+        **of_decision,
         **_stood_in(approval, actors),
     }
 
@@ -334,10 +334,10 @@ def _groups(approval: Approval) -> dict[str, Any]:
     return {"groups": counted["groups"]} if "groups" in counted else {}
 
 
-def _inputs(approval: Approval) -> dict[str, Any]:
+def _inputs(approval: Approval, decision: Decision) -> dict[str, Any]:
     """What was filled in; nothing where it was not approved, or nothing was asked for."""
-    filled_in = settled(approval) if approval.status is Status.APPROVED else None
-    return {} if filled_in is None else {"inputs": filled_in}
+    asked = approval.inputs and decision.choice is Choice.APPROVED
+    return {"inputs": decision.inputs} if asked else {}
 
 
 def _forward(
