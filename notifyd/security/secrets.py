@@ -174,9 +174,10 @@ class Keyring:
         """Is `content` what `identity` was made from?"""
         kid, _, _ = identity.partition(":")
         try:
-            return hmac.compare_digest(self.identify(label, content, kid), identity)
+            expected = self.identify(label, content, kid)
         except SealError:
             return False
+        return identity.isascii() and hmac.compare_digest(expected, identity)
 
     def comparable(self, identity: str) -> bool:
         """Is the key of a stored identity still here, so that `same` can tell?"""

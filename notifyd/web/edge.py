@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -69,7 +69,7 @@ _FORESEEN: Final = (ChannelFailedError, UnavailableError, UndecodableRowError, H
 _WATCHED: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 """What is answered however many connections and requests there are."""
 
-_ONCE: Final = frozenset(
+ONCE: Final = frozenset(
     name.lower()
     for name in (
         *(
@@ -85,6 +85,15 @@ _ONCE: Final = frozenset(
     )
 )
 """Headers of which one is read, so that another would be another's to read."""
+
+READ: Final = ONCE | {
+    name.lower()
+    for name in (
+        *(hdrs.ACCEPT, hdrs.ACCEPT_LANGUAGE, hdrs.CONTENT_TYPE, hdrs.HOST, hdrs.IF_NONE_MATCH),
+        "X-Forwarded-For",
+    )
+}
+"""All that are read, beside those that begin with `ce-`. What others hold is nobody's business here."""
 
 
 class Edge:
@@ -193,14 +202,32 @@ def _check_headers(request: web.Request) -> None:
     names = [name.lower() for name, _ in headers.items()]  # keys alone come once each
     if len(names) != len(set(names)):
         for name, count in Counter(names).items():
-            if count > 1 and (name in _ONCE or name.startswith("ce-")):
+            if count > 1 and (name in ONCE or name.startswith("ce-")):
                 raise InvalidHeaderError(f"{name} may stand once only")
+    if not all(map(str.isascii, headers.values())):
+        _check_texts(headers.items())
     # h2c is an offer that clients make in passing, and mean when it is taken up.
     if hdrs.UPGRADE in headers and headers[hdrs.UPGRADE].lower() != "h2c":
         connection_of(request).shut()
         raise InvalidHeaderError("no other protocol is spoken here")
     if headers.get(hdrs.EXPECT, CONTINUE).lower() != CONTINUE:
         raise ExpectationError(f"only {CONTINUE} can be expected")
+
+
+def _check_texts(headers: Iterable[tuple[str, str]]) -> None:
+    """Raises `InvalidHeaderError` for bytes that are no text: aiohttp hands them on as lone surrogates."""
+    for name, value in headers:
+        read = name.lower()
+        if (read in READ or read.startswith("ce-")) and not _is_text(value):
+            raise InvalidHeaderError(f"{read} is not UTF-8")
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _counted(request: web.Request, caller: Address | None, registry: Registry) -> Caller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from functools import cache
 from importlib import resources
@@ -17,10 +18,14 @@ from notifyd.store import AuditFilter
 from notifyd.web.answers import audit_json, json_answer, json_bytes
 from notifyd.web.auth import authorize
 from notifyd.web.lists import Listing
+from notifyd.web.problems import InvalidHeaderError
 from notifyd.web.services import SERVICES
 
 PROBE_LIFE: Final = 1.0
 """Seconds a probe's result is reused: this endpoint is open, and a probe writes to the disk."""
+
+_VERSIONS: Final = re.compile(r"version=([^;,]*)").findall
+_VERSION: Final = re.compile(r"([0-9]{1,3}(\.[0-9]{1,3}){0,2})?[ \t]*").fullmatch
 
 _CONTRACT: Final = resources.files("notifyd") / "contract" / "openapi.json"
 
@@ -90,11 +95,19 @@ async def get_readyz(request: web.Request) -> web.Response:
 @routes.get("/metrics")
 async def get_metrics(request: web.Request) -> web.Response:
     """The Prometheus text format, or OpenMetrics where it is asked for."""
-    encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+    encode, content_type = choose_encoder(_accepted(request))
     metrics = request.app[SERVICES].metrics
     metrics.ready.set(await request.app[READINESS].holds())
     body = encode(metrics.registry)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
+
+
+def _accepted(request: web.Request) -> str:
+    """`Accept`, where its versions are fit to be compared and to be told back. Raises `InvalidHeaderError`."""
+    accepted = ",".join(request.headers.getall(hdrs.ACCEPT, ()))
+    if not all(_VERSION(found) for found in _VERSIONS(accepted)):
+        raise InvalidHeaderError("accept names a version that is none, such as 1.0.0 would be")
+    return accepted
 
 
 @routes.get("/openapi.json")

@@ -49,7 +49,7 @@ class AddressNotAllowedError(ForbiddenError):
 
 
 class InvalidHeaderError(NotifydError):
-    """A header that may stand once stands twice, or asks for what is not offered."""
+    """A header that may stand once stands twice, is no text, or asks for what is not offered."""
 
     code = "invalid_header"
 

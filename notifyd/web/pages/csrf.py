@@ -43,4 +43,12 @@ def same_origin(request: web.Request, public_url: str) -> bool:
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = request.headers.get(hdrs.ORIGIN, "null")
-    return origin == "null" or urlsplit(origin).netloc in (request.host, urlsplit(public_url).netloc)
+    return origin == "null" or _site(origin) in (request.host, _site(public_url))
+
+
+def _site(url: str) -> str | None:
+    """Host and port in `url` as they are written, None where it is no URL."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return None
