@@ -21,8 +21,8 @@ EVENT: Final = "event"
 _TYPE_NAMES: Final = frozenset(
     {"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"}
 )
-_BINDING_MACROS: Final = frozenset({"all", "exists", "exists_one", "map", "filter"})
-_MACROS: Final = _BINDING_MACROS | {"has"}
+BINDING_MACROS: Final = frozenset({"all", "exists", "exists_one", "map", "filter"})
+_MACROS: Final = BINDING_MACROS | {"has"}
 _LITERALS: Final = frozenset({"true", "false", "null", "in"})
 
 _TOKEN: Final = re.compile(
@@ -41,13 +41,21 @@ _TOKEN: Final = re.compile(
 
 
 @frozen
-class _Token:
+class Token:
     text: str
     at: int
     is_name: bool
 
 
-_END: Final = _Token("", -1, is_name=False)
+_END: Final = Token("", -1, is_name=False)
+
+
+def tokens_of(text: str) -> list[Token]:
+    return [
+        Token(m.group(), m.start(), m.lastgroup == "name")
+        for m in _TOKEN.finditer(text)
+        if m.lastgroup != "comment"
+    ]
 
 
 @frozen
@@ -81,7 +89,7 @@ class Source:
         allowed = _TYPE_NAMES | namespaces | {EVENT}
         for name, at in self.variables:
             if name not in allowed:
-                yield f"{_place(self.text, at)}: unknown variable `{name}`: a rule sees only `event`"
+                yield f"{place(self.text, at)}: unknown variable `{name}`: a rule sees only `event`"
         seen = allowed | self.bound | {name for name, _ in self.variables}
         for name in program.variables():
             if name not in seen:
@@ -94,9 +102,9 @@ class Source:
         for name, at in self.functions:
             plain = name.rpartition(".")[2]
             if plain in unexpanded:
-                yield f"{_place(self.text, at)}: `{plain}` does not take these arguments"
+                yield f"{place(self.text, at)}: `{plain}` does not take these arguments"
             elif not known & {name, plain} and plain not in _MACROS:
-                yield f"{_place(self.text, at)}: unknown function `{plain}`"
+                yield f"{place(self.text, at)}: unknown function `{plain}`"
 
 
 def conjuncts(when: str) -> list[str]:
@@ -120,11 +128,7 @@ class _Scanner:
     """One pass over the tokens of an expression that is known to parse."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = [
-            _Token(m.group(), m.start(), m.lastgroup == "name")
-            for m in _TOKEN.finditer(text)
-            if m.lastgroup != "comment"
-        ]
+        self._tokens = tokens_of(text)
         self._scopes: list[str | None] = []  # per open bracket, the variable its macro binds
         self.variables: list[tuple[str, int]] = []
         self.functions: list[tuple[str, int]] = []
@@ -141,20 +145,20 @@ class _Scanner:
             elif token.is_name and token.text not in _LITERALS:
                 self._name(index, token)
 
-    def _at(self, index: int) -> _Token:
+    def _at(self, index: int) -> Token:
         return self._tokens[index] if 0 <= index < len(self._tokens) else _END
 
     def _binds(self, index: int) -> str | None:
         """The variable that `.macro(NAME, …` binds inside the bracket at `index`."""
         macro, name = self._at(index - 1), self._at(index + 1)
-        if macro.text not in _BINDING_MACROS or self._at(index - 2).text != ".":
+        if macro.text not in BINDING_MACROS or self._at(index - 2).text != ".":
             return None
         if not name.is_name or self._at(index + 2).text != ",":
             return None
         self.bound.add(name.text)
         return name.text
 
-    def _name(self, index: int, token: _Token) -> None:
+    def _name(self, index: int, token: Token) -> None:
         member = self._at(index - 1).text == "."
         if self._at(index + 1).text == "(":
             self.functions.append((self._dotted(index) if member else token.text, token.at))
@@ -193,6 +197,7 @@ def kind_of(when: str) -> str | None:
     return next((match["kind"] for match in found if match), None)
 
 
-def _place(when: str, at: int) -> str:
+def place(when: str, at: int) -> str:
+    """Where in the text `at` is, as a person counts."""
     line = when.count("\n", 0, at) + 1
     return f"line {line}, column {at - when.rfind(chr(10), 0, at)}"

@@ -3,7 +3,7 @@
 Pure: nothing is read or written after `RuleBook.compile`. CEL is described at https://cel.dev; the library
 evaluates `when` with one variable, `event`. All that can be known from the text alone (syntax, unknown
 variables and functions) is found when the book is compiled; a field that this event lacks shows at run time,
-makes its rule not match, and is named in `Matches.errors`.
+makes its rule not match, and is named in `Matches.errors`. So does a rule that would cost too much on this event.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from attrs import evolve, frozen
 
 from notifyd.config.settings import Rule
 from notifyd.errors import ConfigError, Fault
+from notifyd.rules.cost import LIMIT, CostError, Estimate, Region, read
 from notifyd.rules.evaluator import cel
-from notifyd.rules.expression import EVENT, Source, conjuncts, kind_of
+from notifyd.rules.expression import EVENT, Source, conjuncts, kind_of, place
 from notifyd.text import fit
 
 MAX_LENGTH: Final = 4000
@@ -67,13 +68,15 @@ class Explanation:
 class _Compiled:
     """`members` are the top-level members of `event` that the rule reads; None where it takes it whole.
 
-    `kind` is the one kind of event that can match, None where there may be several.
+    `kind` is the one kind of event that can match, None where there may be several. `region` is what its cost is
+    estimated by, None where no event makes that worth knowing.
     """
 
     rule: Rule
     program: cel.Program
     members: frozenset[str] | None
     kind: str | None
+    region: Region | None
 
 
 @frozen
@@ -153,6 +156,16 @@ class _Views:
         self._functions = dict(functions)
         self._narrow: cel.Context | None = None
         self._whole: cel.Context | None = None
+        self._estimate: Estimate | None = None
+        self._spent = 0
+
+    def spend(self, region: Region) -> None:
+        """Raises `CostError` where evaluating it costs more than the rules before have left."""
+        self._estimate = self._estimate or Estimate(self._event)
+        cost = self._estimate.of(region)
+        if self._spent + cost > LIMIT:
+            raise CostError(f"costs {cost:,} units on this event, where {LIMIT - self._spent:,} are left")
+        self._spent += cost
 
     def of(self, members: frozenset[str] | None) -> cel.Context:
         if members is None:
@@ -170,6 +183,8 @@ class _Views:
 
 def _evaluate(one: _Compiled, views: _Views) -> Explanation:
     try:
+        if one.region is not None:
+            views.spend(one.region)
         result = one.program.execute(views.of(one.members))
     except Exception as error:  # noqa: BLE001 - a plugin's function may raise anything; its rule is counted
         return Explanation(one.rule, Verdict.ERROR, _describe(error))
@@ -239,7 +254,10 @@ def _compile(rule: Rule, functions: Mapping[str, Callable[..., Any]]) -> _Compil
     unknown = [*source.unknown_variables(program, known), *source.unknown_functions(program, known)]
     if unknown:
         raise _BadExpressionError(unknown)
-    return _Compiled(rule, program, source.members, kind_of(rule.when))
+    region, bad = read(rule.when)
+    if bad:
+        raise _BadExpressionError(f"{place(rule.when, one.at)}: {one.message}" for one in bad)
+    return _Compiled(rule, program, source.members, kind_of(rule.when), region if region.varies else None)
 
 
 def _syntax_faults(when: str, text: str) -> list[str]:

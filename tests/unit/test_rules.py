@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -316,6 +317,99 @@ def test_native_function_is_one_the_library_has(name: str) -> None:
         return True
 
     assert any(known(call) for call in calls)
+
+
+# --- cost --------------------------------------------------------------------------------------------------
+
+WIDE: Mapping[str, Any] = {
+    **EVENT,
+    "steps": [{"id": f"step-{n}", "name": f"Step {n}"} for n in range(1000)],
+    "ids": [f"id-{n}" for n in range(1000)],
+    "numbers": {f"key-{n}": n for n in range(1000)},
+    "texts": ["y" * 16_000] * 15,
+    "nested": [{"a": {"b": [1] * 300}}] * 30,
+}
+MOST = 2.0
+"""Seconds of a processor: ten times what the bound allows, and far less than any of these took without it."""
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "event.steps.map(s, event.ids).size() == 0",
+        "event.steps.map(s, s).map(s, s).size() == 0",
+        "event.ids.exists(s, event.ids.exists(t, s == t + 'x'))",
+        "event.ids.all(a, event['ids'].all(b, a != b + 'x'))",
+        "event.ids.exists(s, event.ids.exists(event, s == event + 'x'))",
+        "event.ids.exists(s, event . ids // ) , (\n . exists ( t , s == t + 'x' ) )",
+        "[1, 2, 3].map(x, event.steps).map(y, y.map(z, z)).size() == 0",
+        "(event.ids + event.ids).map(s, event.steps).size() == 0",
+        "dyn(event.ids).map(s, event.numbers).size() == 0",
+        "event.numbers.map(k, event.numbers.filter(l, l != k)).size() == 0",
+        "event.steps.exists(s, string(event.steps) + s.id == '')",
+        "event.nested.map(s, event.nested).size() == 0",
+        "event.nested.exists(s, s.a.b.exists(t, event.nested == [t]))",
+        "event.ids.exists(s, s.matches('\\\\w{20}'))",
+        "event.ids.exists(s, s.matches(r'[\\pL\\pN]+'))",
+        "event.texts.map(s, event.texts.map(t, s + t + s + t + s + t + s + t)).size() == 0",
+        "event == {}" + " || event == {'a': event}" * 150,
+    ],
+)
+def test_attack_by_nested_loops_over_a_thousand_steps_costs_no_more_than_the_bound(when: str) -> None:
+    started = time.process_time()
+    found = book(rule(when), rule("event.kind == 'pack.approval'", name="simple")).match(WIDE)
+    assert time.process_time() - started < MOST
+    assert found.errors == ("r",)
+    assert [one.name for one in found.rules] == ["simple"]
+    (told, _) = book(rule(when), rule("true")).explain(WIDE)
+    assert re.fullmatch(r"costs [\d,]+ units on this event, where 2,000,000 are left", told.detail)
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "event.steps.exists(s, s.id == 'step-999')",
+        "event.steps.all(s, has(s.id) && s.id.startsWith('step-') && s.name != '')",
+        "event.steps.exists_one(s, s.id == 'step-7')",
+        "event.steps.exists(s, s.id.matches('^step-9+$'))",
+        "event.numbers.exists(k, k == 'key-7')",
+        "'id-7' in event.ids && 'key-7' in event.numbers",
+        "event.texts.map(t, t.size()).size() == 15",
+        "event.nested.filter(n, n.a.b.size() == 300).size() == 30",
+        "event.labels.exists(k, event.steps.exists(s, s.id != k))",
+    ],
+)
+def test_common_loops_over_a_thousand_steps_are_evaluated(when: str) -> None:
+    assert matches(when, WIDE)
+
+
+def test_rules_share_what_an_event_may_cost_and_a_cheap_one_is_evaluated_after_a_costly_one() -> None:
+    costly = "event.steps.all(s, 'id-999' in event.ids)"
+    found = book(*(rule(costly, name=f"r{n}") for n in range(4)), rule("true", name="cheap")).match(WIDE)
+    assert [one.name for one in found.rules] == ["r0", "cheap"]
+    assert found.errors == ("r1", "r2", "r3")
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        (
+            "event.a.exists(x, x.exists(y,\n y.exists(z, z)))",
+            "line 2, column 4: loops stand more than 2 deep in one another",
+        ),
+        (
+            "event.kind.matches(event.labels.pattern)",
+            "line 1, column 12: written `text.matches('pattern')`, with the pattern in quotes",
+        ),
+        (
+            "matches(event.kind, 'x')",
+            "line 1, column 1: written `text.matches('pattern')`, with the pattern in quotes",
+        ),
+        (r"event.kind.matches('(\\pL{50}){50}')", "line 1, column 12: this pattern is too costly"),
+    ],
+)
+def test_what_is_too_costly_on_any_event_is_found_at_load_with_its_place(when: str, message: str) -> None:
+    assert faults(when) == [("rules[0].when", message)]
 
 
 # --- speed -------------------------------------------------------------------------------------------------
