@@ -164,14 +164,23 @@ def has_decided(approval: Approval, people: Iterable[str], canonical: Canonical)
     return not {canonical(name) for name in _voters(approval)}.isdisjoint(map(canonical, people))
 
 
+_NO_REASON: Final = Fault("/comment", "is required with this decision: say why")
+
+
 def check_ballot(
-    approval: Approval, ballot: Ballot, now: Instant, *, allow_self: bool, canonical: Canonical
+    approval: Approval,
+    ballot: Ballot,
+    now: Instant,
+    *,
+    allow_self: bool,
+    canonical: Canonical,
+    lacks_reason: bool = False,
 ) -> None:
     """What stands against recording `ballot`, in the contract's order, for one that is not a repeat.
 
-    `canonical` is by today's configuration. Whoever has approved may break the glass afterwards, and whoever asked
-    never may. Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `InvalidError` with all that the
-    ballot lacks, `SelfApprovalError`, `AlreadyVotedError` or `InputsDifferError`.
+    `canonical` and `lacks_reason` are by today's configuration. Whoever has approved may break the glass
+    afterwards, and whoever asked never may. Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`,
+    `InvalidError` with all that the ballot lacks, `SelfApprovalError`, `AlreadyVotedError` or `InputsDifferError`.
     """
     if approval.status is Status.EXPIRED or approval.overdue(now):
         raise ExpiredError("this approval has expired; a rerun needs a new approvalId")
@@ -180,8 +189,9 @@ def check_ballot(
     other_round = ballot.round is not None and ballot.round != approval.round
     if other_round or ballot.plan_hash != approval.plan_hash:
         raise PlanChangedError("the plan has changed since; look at the present one and decide on that")
+    reasonless = [_NO_REASON] if lacks_reason else []
     if faults := list(_faults(approval, ballot)):
-        raise InvalidError(faults)
+        raise InvalidError([*faults, *reasonless])
     if (ballot.break_glass or not allow_self) and any(
         is_requester(approval, name, canonical) for name in ballot.people
     ):
@@ -196,6 +206,8 @@ def check_ballot(
         _filled_in(ballot, proposed(approval.inputs)),
     ):
         raise InputsDifferError("whoever approved first filled in something else: look at it and confirm it")
+    if reasonless:
+        raise InvalidError(reasonless)
 
 
 def _faults(approval: Approval, ballot: Ballot) -> Iterator[Fault]:

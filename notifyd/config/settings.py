@@ -38,6 +38,7 @@ from notifyd.config.units import (
     Text,
 )
 from notifyd.config.windows import Window
+from notifyd.model import Choice
 from notifyd.plugin import ChannelType
 from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
@@ -241,6 +242,7 @@ class Rule:
     throttle: Rate | None = None
     quiet_hours: QuietHours | None = None
     window: Window | None = None
+    require_reason: tuple[Choice, ...] | None = None
 
 
 @frozen
@@ -306,6 +308,7 @@ class Approvals:
     default_ttl: Span = Duration(7 * DAY)
     allow_self_approval: bool = False
     return_resume_token: ResumeTokenMode = ResumeTokenMode.SEALED
+    require_reason: tuple[Choice, ...] = (Choice.REJECTED,)
     breakglass_to: tuple[Annotated[str, Text(units.parse_person)], ...] = ()
 
 

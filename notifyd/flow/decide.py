@@ -22,6 +22,7 @@ from notifyd.approval.quorum import progress
 from notifyd.config.settings import ResumeTokenMode
 from notifyd.errors import Fault, InvalidError, NotFoundError, StoreError
 from notifyd.flow.queues import EffectQueue
+from notifyd.flow.reasons import lacks_reason
 from notifyd.flow.windows import check_window
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Decision, Instant
@@ -88,7 +89,14 @@ class Decisions:
         """The answer, once it is durable; None where another write came between."""
         registry, now = self._current(), self._clock()
         allow_self = registry.settings.approvals.allow_self_approval
-        check_ballot(approval, ballot, now, allow_self=allow_self, canonical=registry.actors.canonical)
+        check_ballot(
+            approval,
+            ballot,
+            now,
+            allow_self=allow_self,
+            canonical=registry.actors.canonical,
+            lacks_reason=await lacks_reason(approval, ballot, registry, self._store),
+        )
         await check_window(approval, ballot, registry, self._store, now)
         _check_secrets(ballot, registry)
         counted = cast(approval, ballot, now)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import orjson
-
 from notifyd.approval.ballots import Ballot
-from notifyd.config.settings import Rule
 from notifyd.config.windows import Window, open_together_at
-from notifyd.errors import UndecodableRowError, WindowClosedError
+from notifyd.errors import WindowClosedError
+from notifyd.flow.asking import asking_rules
 from notifyd.model import Approval, Choice, Instant
 from notifyd.registry.registry import Registry
 from notifyd.store import Store
-from notifyd.wire.codec import event_key, rfc3339
+from notifyd.wire.codec import rfc3339
 
 
 async def check_window(
@@ -31,26 +27,8 @@ async def check_window(
 
 
 async def _windows(approval: Approval, ballot: Ballot, registry: Registry, store: Store) -> dict[str, Window]:
-    """By rule: of the one whose link decides or, where a program decides, of all that asked in this round."""
-    windowed = {rule.name: rule.window for rule in registry.settings.rules if rule.window}
-    if not windowed:
+    """By rule."""
+    if all(rule.window is None for rule in registry.settings.rules):
         return {}
-    rules = [ballot.rule] if ballot.rule else await _asking(approval, registry, store)
-    return {name: windowed[name] for name in rules if name in windowed}
-
-
-async def _asking(approval: Approval, registry: Registry, store: Store) -> Sequence[str]:
-    """The rules in the plan of the round's request; where that is not there, those that match it today."""
-    request = orjson.loads(approval.request)
-    try:
-        event = await store.event(approval.tenant, event_key(approval.tenant, request["eventId"]))
-    except UndecodableRowError:
-        event = None
-    if event is not None and event.plan is not None:
-        return list(dict.fromkeys(entry.rule for entry in event.plan))
-    return [rule.name for rule in _matching(approval, registry)]
-
-
-def _matching(approval: Approval, registry: Registry) -> Sequence[Rule]:
-    more = {"round": approval.round, "correlationId": approval.correlation_id}
-    return registry.rules.match(orjson.loads(approval.request) | more).rules
+    rules = await asking_rules(approval, ballot, registry, store)
+    return {rule.name: rule.window for rule in rules if rule.window}

@@ -290,7 +290,10 @@ async def one_of_three_decides(three: Service) -> None:
         three.nodes.values(), ("alice", "bob", "carol"), ("approved", "rejected", "approved"), strict=True
     )
     answers: list[Answer] = await asyncio.gather(
-        *(daemon.ack(asked, choice, actor=f"{who}@acme.example") for daemon, who, choice in voters)
+        *(
+            daemon.ack(asked, choice, actor=f"{who}@acme.example", comment="seen")
+            for daemon, who, choice in voters
+        )
     )
     assert sorted(answer.status for answer in answers) == [200, 409, 409]
     (status,) = {(await shown(daemon, asked))["status"] for daemon in three.nodes.values()}

@@ -354,9 +354,13 @@ OPERATIONS: Final = (
         id="postApprovalPage",
         tag="pages",
         summary="Decide as the person the link was sent to",
-        text="The page's own form, with the token that the page holds. Programs decide by the ack.",
+        text="The page's own form, with the token that the page holds. Without `confirmed` nothing is recorded: "
+        "the answer says what the decision will do. Programs decide by the ack.",
         body={FORM: ""},
-        answers={303: Answer("Decided: back to the page.")},
+        answers={
+            200: Answer("What the decision will do, to be confirmed.", {HTML: ""}),
+            303: Answer("Decided: back to the page."),
+        },
         refusals=(*_DECIDE, errors.ForbiddenError, problems.LinkExpiredError),
         guarded=False,
     ),

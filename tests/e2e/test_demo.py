@@ -180,7 +180,7 @@ async def test_on_a_terminal_a_second_approval_waits_to_be_decided_until_ctrl_c(
         (link,) = re.findall(r"^     (http\S+/approvals/\S{60,})$", plain, re.MULTILINE)
         async with browser.get(link) as answer:
             page = Page(await answer.text())
-        form = page.fields | {"decision": "rejected"}
+        form = page.fields | {"decision": "rejected", "comment": "not today", "confirmed": "1"}
         async with browser.post(link, data=form, allow_redirects=False) as answer:
             assert answer.status == 303
         await demo.shows("Task Runner gets the decision: rejected by alice@acme.example")

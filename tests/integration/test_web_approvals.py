@@ -159,10 +159,26 @@ async def test_a_signed_decision_is_recorded_and_its_repeat_answers_the_same_byt
 
 async def test_a_token_decides_without_repeating_the_path(notifyd: Daemon) -> None:
     asked = await notifyd.ask()
-    body = {"decision": "rejected", "planHash": asked["planHash"]}
+    body = {"decision": "rejected", "planHash": asked["planHash"], "comment": "not today"}
     answer = await notifyd.post(ACK, body, "task-runner")
     assert answer.json["status"] == "rejected"
     assert answer.json["decision"]["actor"] == "client:task-runner"
+
+
+async def test_a_program_gives_the_reason_that_a_decision_needs(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requiredApprovals=2)
+    for silent in ({}, {"comment": " \n"}):
+        answer = await notifyd.signed(ACK, ack(asked, decision="rejected", **silent))
+        assert (answer.status, [fault["pointer"] for fault in answer.json["errors"]]) == (422, ["/comment"])
+    own = notifyd.text.replace('name = "approvals"', 'name = "approvals"\nrequire_reason = ["approved"]')
+    await notifyd.reload(own)
+    answer = await notifyd.signed(ACK, ack(asked))
+    assert (answer.status, [fault["pointer"] for fault in answer.json["errors"]]) == (422, ["/comment"])
+    assert (await notifyd.signed(ACK, ack(asked, comment="seen"))).status == 200
+    said = await notifyd.signed(ACK, ack(asked, decision="rejected"))
+    assert (said.status, said.json["code"]) == (409, "already_voted")
+    rejected = await notifyd.signed(ACK, ack(asked, decision="rejected", actor="bob@acme.example"))
+    assert rejected.json["status"] == "rejected"
 
 
 INCOMPLETE = {

@@ -64,7 +64,7 @@ async def submit(notifyd: Daemon, path: str, form: dict[str, str], **headers: st
 async def decide(notifyd: Daemon, path: str, decision: str = "approved", comment: str = "") -> Answer:
     """Look at the page, fill in its form and send it, as a person does."""
     form = parsed(await look(notifyd, path)).hidden
-    return await submit(notifyd, path, form | {"decision": decision, "comment": comment})
+    return await submit(notifyd, path, form | {"confirmed": "1", "decision": decision, "comment": comment})
 
 
 async def status(notifyd: Daemon, asked: dict[str, Any]) -> Any:
@@ -210,7 +210,7 @@ async def test_a_decision_is_recorded_as_the_recipients_and_then_shown(
 async def test_sending_a_form_twice_is_one_decision(notifyd: Daemon) -> None:
     asked = await notifyd.ask()
     path = await notifyd.link()
-    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved"}
+    form = parsed(await look(notifyd, path)).hidden | {"confirmed": "1", "decision": "approved"}
     answers = await asyncio.gather(*(submit(notifyd, path, form) for _ in range(3)))
     assert [answer.status for answer in answers] == [303, 303, 303]
     assert len((await notifyd.approval(asked))["decisions"]) == 1
@@ -293,7 +293,7 @@ async def test_who_has_approved_may_still_break_the_glass_on_the_page(glass: Dae
     path = await glass.link()
     form = parsed(await look(glass, path)).hidden | {"decision": "approved"}
     del form["breakGlass"]
-    assert (await submit(glass, path, form)).status == 303
+    assert (await submit(glass, path, form | {"confirmed": "1"})).status == 303
     voted = parsed(await look(glass, path))
     assert voted.buttons == ["approved"]
     broken = voted.hidden | {"decision": "approved", "confirmed": "1", "comment": "The shop is down."}
@@ -345,7 +345,7 @@ async def test_the_page_asks_for_what_is_to_be_filled_in_and_takes_it(notifyd: D
     fields = {str(named["name"]): named for _, named in parsed(page).tags if "name" in named}
     assert fields["input.replicas"]["value"] == "3"
     assert "checked" in fields["input.drain"]
-    form = parsed(page).hidden | {"decision": "approved", "comment": "fine"}
+    form = parsed(page).hidden | {"confirmed": "1", "decision": "approved", "comment": "fine"}
     wrong = await submit(
         notifyd, path, form | {"input.version": "7", "input.replicas": "many", "input.region": "us"}
     )
@@ -364,8 +364,9 @@ async def test_the_next_approver_confirms_what_was_filled_in_and_not_what_was_th
 ) -> None:
     asked = await notifyd.ask(inputs=INPUTS, requiredApprovals=2)
     alice, bob = await notifyd.link(), await notifyd.link(BOB)
-    old = parsed(await look(notifyd, bob)).hidden | {"decision": "approved", "input.version": "v8"}
-    form = parsed(await look(notifyd, alice)).hidden | {"decision": "approved"}
+    sure = {"confirmed": "1", "decision": "approved"}
+    old = parsed(await look(notifyd, bob)).hidden | sure | {"input.version": "v8"}
+    form = parsed(await look(notifyd, alice)).hidden | sure
     assert (await submit(notifyd, alice, form | {"input.version": "v7"})).status == 303
     late = await submit(notifyd, bob, old)
     assert late.status == 409
@@ -377,7 +378,7 @@ async def test_the_next_approver_confirms_what_was_filled_in_and_not_what_was_th
 
 async def test_a_rejection_needs_nothing_to_be_filled_in(notifyd: Daemon) -> None:
     asked = await notifyd.ask(inputs=INPUTS)
-    assert (await decide(notifyd, await notifyd.link(), "rejected")).status == 303
+    assert (await decide(notifyd, await notifyd.link(), "rejected", "not now")).status == 303
     assert await status(notifyd, asked) == "rejected"
 
 
@@ -455,8 +456,9 @@ async def test_deciding_otherwise_afterwards_is_refused_on_the_page(notifyd: Dae
     asked = await notifyd.ask(requiredApprovals=2)
     path = await notifyd.link()
     form = parsed(await look(notifyd, path)).hidden
-    await submit(notifyd, path, form | {"decision": "approved"})
-    answer = await submit(notifyd, path, form | {"decision": "rejected"})
+    await submit(notifyd, path, form | {"confirmed": "1", "decision": "approved"})
+    typed = {"confirmed": "1", "decision": "rejected", "comment": "I was wrong."}
+    answer = await submit(notifyd, path, form | typed)
     assert (answer.status, badge(answer)) == (409, "pending")
     assert "you have already decided otherwise" in answer.text
     assert await status(notifyd, asked) == "pending"
@@ -466,8 +468,8 @@ async def test_a_decision_after_the_end_is_refused_and_the_page_shows_the_end(no
     await notifyd.ask()
     alice, bob = await notifyd.link(ALICE), await notifyd.link(BOB)
     form = parsed(await look(notifyd, bob)).hidden
-    await decide(notifyd, alice, "rejected")
-    answer = await submit(notifyd, bob, form | {"decision": "approved"})
+    await decide(notifyd, alice, "rejected", "not now")
+    answer = await submit(notifyd, bob, form | {"confirmed": "1", "decision": "approved"})
     assert (answer.status, badge(answer)) == (409, "rejected")
     assert ALICE in answer.text
 
@@ -483,7 +485,7 @@ async def test_a_newer_plan_supersedes_a_link_and_is_not_shown_through_it(notify
     assert (page.status, badge(page)) == (200, "superseded")
     assert "The newer plan" not in page.text
     assert newer["planHash"] not in page.text
-    answer = await submit(notifyd, old, form | {"decision": "approved"})
+    answer = await submit(notifyd, old, form | {"confirmed": "1", "decision": "approved"})
     assert (answer.status, badge(answer)) == (409, "superseded")
     new = await look(notifyd, await notifyd.link(number=1))
     assert (badge(new), "The newer plan" in new.text) == ("pending", True)
@@ -497,7 +499,7 @@ async def test_an_expired_approval_shows_as_expired_by_the_clock(notifyd: Daemon
     page = await look(notifyd, path)
     assert (badge(page), parsed(page).buttons) == ("expired", [])
     assert (
-        await submit(notifyd, path, form | {"decision": "approved"})
+        await submit(notifyd, path, form | {"confirmed": "1", "decision": "approved"})
     ).status == 403  # the form's time, too
 
 
@@ -533,6 +535,64 @@ async def test_a_cancelled_approval_says_by_whom(notifyd: Daemon) -> None:
     page = await look(notifyd, path)
     assert badge(page) == "cancelled"
     assert "carol@acme.example" in page.text
+
+
+# --- two steps ---------------------------------------------------------------------------------------------
+
+
+async def first_step(notifyd: Daemon, path: str, decision: str, comment: str = "") -> Answer:
+    form = parsed(await look(notifyd, path)).hidden
+    return await submit(notifyd, path, form | {"decision": decision, "comment": comment, "x-more": "kept"})
+
+
+@pytest.mark.parametrize(
+    ("needed", "decision", "effect"),
+    [
+        (1, "approved", "the last approval that is missing: the plan runs at once"),
+        (3, "approved", "still needs approvals: 2."),
+        (3, "rejected", "ends the request for everybody"),
+    ],
+)
+async def test_what_a_decision_does_is_told_before_it_is_recorded(
+    notifyd: Daemon, needed: int, decision: str, effect: str
+) -> None:
+    asked = await notifyd.ask(requiredApprovals=needed)
+    path = await notifyd.link()
+    told = await first_step(notifyd, path, decision, "seen <b>twice</b>")
+    assert (told.status, effect in told.text, asked["message"]["title"] in told.text) == (200, True, True)
+    assert "seen &lt;b&gt;twice&lt;/b&gt;</textarea>" in told.text
+    assert (await notifyd.approval(asked))["decisions"] == []
+    form = parsed(told)
+    assert (form.hidden["confirmed"], form.hidden["x-more"], form.buttons) == ("1", "kept", [decision, "1"])
+    done = await submit(notifyd, path, form.hidden | {"decision": decision, "comment": "seen twice"})
+    assert done.status == 303
+    assert len((await notifyd.approval(asked))["decisions"]) == 1
+
+
+async def test_the_way_back_from_the_second_step_keeps_the_comment(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    told = await first_step(notifyd, path, "approved", "first words")
+    back = await submit(notifyd, path, parsed(told).hidden | {"back": "1", "comment": "better words"})
+    assert (back.status, parsed(back).buttons) == (200, ["approved", "rejected"])
+    assert "better words</textarea>" in back.text
+    assert (await notifyd.approval(asked))["decisions"] == []
+
+
+async def test_to_reject_takes_a_reason_unless_the_rule_says_otherwise(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    told = parsed(await first_step(notifyd, path, "rejected"))
+    assert "required" in next(named for tag, named in told.tags if tag == "textarea")
+    silent = await submit(notifyd, path, told.hidden | {"decision": "rejected", "comment": " \r\n"})
+    assert (silent.status, "please give a reason" in silent.text) == (422, True)
+    assert parsed(silent).hidden["confirmed"] == "1"
+    assert await status(notifyd, asked) == "pending"
+    lenient = notifyd.text.replace('name = "approvals"', 'name = "approvals"\nrequire_reason = ["approved"]')
+    await notifyd.reload(lenient)
+    assert (await decide(notifyd, path)).status == 422
+    assert (await decide(notifyd, path, "rejected")).status == 303
+    assert await status(notifyd, asked) == "rejected"
 
 
 # --- links that only show ----------------------------------------------------------------------------------
@@ -603,7 +663,10 @@ async def test_who_asked_does_not_decide(notifyd: Daemon) -> None:
 
 
 async def shows_nothing(notifyd: Daemon, asked: dict[str, Any], path: str, status: int) -> None:
-    for answer in (await look(notifyd, path), await submit(notifyd, path, {"decision": "approved"})):
+    for answer in (
+        await look(notifyd, path),
+        await submit(notifyd, path, {"confirmed": "1", "decision": "approved"}),
+    ):
         assert answer.status == status
         assert answer.headers["Content-Type"].startswith("text/html")
         for hidden in (asked["runId"], asked["approvalId"], asked["message"]["title"], "acme"):
@@ -669,12 +732,16 @@ async def test_a_form_without_a_token_or_with_a_forged_or_another_links_decides_
 async def test_a_form_that_was_open_too_long_is_refused_and_keeps_its_comment(notifyd: Daemon) -> None:
     asked = await notifyd.ask()
     path = await notifyd.link()
-    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved", "comment": "kept <b>words</b>"}
+    form = parsed(await look(notifyd, path)).hidden | {
+        "confirmed": "1",
+        "decision": "approved",
+        "comment": "kept <b>words</b>",
+    }
     notifyd.clock.turn(12 * 3600 + 2)
     answer = await submit(notifyd, path, form)
     assert answer.status == 403
     assert "kept &lt;b&gt;words&lt;/b&gt;</textarea>" in answer.text
-    again = parsed(answer).hidden | {"decision": "approved"}
+    again = parsed(answer).hidden | {"confirmed": "1", "decision": "approved"}
     assert (await submit(notifyd, path, again)).status == 303
     assert await status(notifyd, asked) == "approved"
 
@@ -691,7 +758,7 @@ FOREIGN = {
 async def test_a_form_sent_from_elsewhere_is_refused(notifyd: Daemon, headers: dict[str, str]) -> None:
     asked = await notifyd.ask()
     path = await notifyd.link()
-    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved"}
+    form = parsed(await look(notifyd, path)).hidden | {"confirmed": "1", "decision": "approved"}
     assert (await submit(notifyd, path, form, **headers)).status == 403
     assert await status(notifyd, asked) == "pending"
 
@@ -700,7 +767,7 @@ async def test_a_form_sent_from_elsewhere_is_refused(notifyd: Daemon, headers: d
 async def test_a_form_sent_from_its_own_page_is_taken(notifyd: Daemon, origin: str) -> None:
     await notifyd.ask()
     path = await notifyd.link()
-    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved"}
+    form = parsed(await look(notifyd, path)).hidden | {"confirmed": "1", "decision": "approved"}
     answer = await submit(notifyd, path, form, **{"Sec-Fetch-Site": "same-origin", "Origin": origin})
     assert answer.status == 303
 

@@ -52,7 +52,7 @@ def clock() -> Fixed:
 def decide(page: str, decision: str) -> dict[str, str]:
     token = re.search(r'name="csrf" value="([^"]+)"', page)
     assert token
-    return {"csrf": token[1], "decision": decision, "comment": "because"}
+    return {"csrf": token[1], "decision": decision, "comment": "because", "confirmed": "1"}
 
 
 async def post(notifyd: Daemon, link: str, form: dict[str, str]) -> Any:

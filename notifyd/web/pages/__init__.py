@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from aiohttp import hdrs, web
 from attrs import frozen
 
-from notifyd.approval.ballots import Ballot
+from notifyd.approval.ballots import Ballot, cast, check_ballot
 from notifyd.approval.inputs import MAX_INPUTS
 from notifyd.config.settings import LinkMode
 from notifyd.errors import (
@@ -25,6 +25,7 @@ from notifyd.errors import (
     UnsupportedMediaError,
     WindowClosedError,
 )
+from notifyd.flow.reasons import needs_reason
 from notifyd.model import Choice, Via
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
@@ -34,7 +35,7 @@ from notifyd.web.answers import callback_reason
 from notifyd.web.body import read_body
 from notifyd.web.pages import csrf
 from notifyd.web.pages.fields import form_fields, sent_fields, values_of
-from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, message_page
+from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, confirm_page, message_page
 from notifyd.web.pages.reader import Reader, reader_of
 from notifyd.web.pages.view import Right, Standing, View, look
 from notifyd.web.problems import LinkExpiredError, Problem
@@ -44,6 +45,9 @@ PATH: Final = "/approvals/{link}"
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELDS: Final = 10 + MAX_INPUTS
+_ASKED_AGAIN: Final = frozenset({"csrf", "decision", "comment", "confirmed"})
+"""What the page that asks for confirmation has in a field of its own."""
+
 _KINDS: Final = {404: "invalid", 410: "gone", 429: "later", 503: "later"}
 
 routes = web.RouteTableDef()
@@ -61,13 +65,19 @@ async def post_page(request: web.Request) -> web.Response:
     _open(request.app[SERVICES].current(), request.match_info["link"])  # whose body is read holds a link
     form = await _read_form(request)
     visit = await _visit(request)
+    if form.back:
+        return visit.page(None, form)
     if (alert := visit.refuse(form)) is not None:
         return visit.page(alert, form)
     if visit.view.right is None:
         return visit.page(_Alert(403, "refused"), form)
     try:
+        if visit.unsure(form):
+            return visit.confirmation(form, visit.view.right)
         await visit.services.decisions.decide(visit.ballot(form, visit.view.right))
     except InvalidError as error:
+        if [fault.pointer for fault in error.faults] == ["/comment"]:
+            return visit.confirmation(form, visit.view.right, _Alert(422, "no_reason"))
         return visit.page(_Alert(422, "inputs", _inputs_of(error)), form)
     except (ForbiddenError, ConflictError) as error:
         status = problems.meaning(type(error)).status
@@ -87,7 +97,10 @@ def render_problem(request: web.Request, problem: Problem, registry: Registry) -
 
 @frozen
 class _Form:
-    """`confirmed` is the box that guards the way of `break_glass`."""
+    """`confirmed` says that its sender has been told what will happen; `back` asks for the page again.
+
+    `more` is all else that was filled in.
+    """
 
     csrf: str
     decision: str
@@ -95,6 +108,8 @@ class _Form:
     break_glass: bool
     confirmed: bool
     inputs: Mapping[str, str]
+    back: bool
+    more: tuple[tuple[str, str], ...]
 
 
 @frozen
@@ -107,7 +122,7 @@ class _Alert:
 
 
 def _inputs_of(error: InvalidError) -> frozenset[str]:
-    """The names of the inputs that were refused: the form gives everything else that a decision needs."""
+    """The names of the inputs that were refused: the form gives all else that a decision needs."""
     return frozenset(fault.pointer.rpartition("/")[2] for fault in error.faults)
 
 
@@ -131,7 +146,17 @@ async def _read_form(request: web.Request) -> _Form:
     except ValueError:
         raise MalformedError("the form is not readable") from None
     csrf_, decision, comment = (fields.get(name, [""])[0] for name in ("csrf", "decision", "comment"))
-    return _Form(csrf_, decision, comment, "breakGlass" in fields, "confirmed" in fields, sent_fields(fields))
+    more = tuple((name, values[0]) for name, values in fields.items() if name not in _ASKED_AGAIN)
+    return _Form(
+        csrf_,
+        decision,
+        comment,
+        break_glass="breakGlass" in fields,
+        confirmed="confirmed" in fields,
+        inputs=sent_fields(fields),
+        back="back" in fields,
+        more=more,
+    )
 
 
 @frozen
@@ -162,6 +187,36 @@ class _Visit:
             return _Alert(422, "unconfirmed")
         return None
 
+    def unsure(self, form: _Form) -> bool:
+        """Is its sender still to be told what will happen?"""
+        too_early = form.decision == Choice.APPROVED and self.view.opens_at is not None
+        return self.view.standing is Standing.OPEN and not form.confirmed and not too_early
+
+    def confirmation(self, form: _Form, right: Right, alert: _Alert | None = None) -> web.Response:
+        """What the decision of `form` does, to be confirmed, with the comment in its place.
+
+        Raises as `check_ballot` does: what stands against it is told before.
+        """
+        ballot, settings = self.ballot(form, right), self.registry.settings
+        canonical, allow_self = self.registry.actors.canonical, settings.approvals.allow_self_approval
+        check_ballot(self.view.approval, ballot, self.now, allow_self=allow_self, canonical=canonical)
+        return confirm_page(
+            self.view,
+            self.reader,
+            choice=ballot.choice,
+            after=cast(self.view.approval, ballot, self.now),
+            actor=right.actor,
+            form=self._issue(),
+            alert=self._words(alert),
+            comment=form.comment,
+            more=form.more,
+            needs_reason=needs_reason(ballot.choice, self.registry.rule(ballot.rule), settings),
+            status=alert.status if alert else 200,
+        )
+
+    def _issue(self) -> str:
+        return csrf.issue(self.registry.keyring, self.token, self.now)
+
     def ballot(self, form: _Form, right: Right) -> Ballot:
         link, approves = self.view.link, form.decision == Choice.APPROVED
         return Ballot(
@@ -189,16 +244,18 @@ class _Visit:
         return approval_page(
             self.view,
             self.reader,
-            form=csrf.issue(self.registry.keyring, self.token, self.now) if open_ else None,
+            form=self._issue() if open_ else None,
             fields=tuple(form_fields(self.view.approval, form.inputs if form else None, faulty)),
-            alert=self._text(alert) if alert else "",
+            alert=self._words(alert),
             comment=form.comment if form else "",
             breaking=form is not None and form.break_glass,
             status=alert.status if alert else 200,
             waits=self.waits,
         )
 
-    def _text(self, alert: _Alert) -> str:
+    def _words(self, alert: _Alert | None) -> str:
+        if alert is None:
+            return ""
         labels = (one.label for one in self.view.approval.inputs if one.name in alert.inputs)
         template = self.reader.texts[f"alert.{alert.name}"]
         return template.format(limit=COMMENT_LIMIT, inputs=", ".join(map(one_line, labels)))

@@ -19,6 +19,7 @@ from markupsafe import Markup
 from notifyd.approval.inputs import settled
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
+from notifyd.model import Approval, Choice
 from notifyd.text import clean, fit, one_line
 from notifyd.web import correlation
 from notifyd.web.pages.fields import FormField
@@ -68,6 +69,7 @@ _ENVIRONMENT.filters |= {
 }
 _ENVIRONMENT.get_template("base.html")  # compiled now: both others need it
 _APPROVAL: Final = _ENVIRONMENT.get_template("approval.html")
+_CONFIRM: Final = _ENVIRONMENT.get_template("confirm.html")
 _MESSAGE: Final = _ENVIRONMENT.get_template("message.html")
 
 
@@ -109,6 +111,45 @@ def approval_page(
         fields=fields,
         filled_in=settled(view.approval),
         breaking=breaking,
+        comment_limit=COMMENT_LIMIT,
+    )
+
+
+def confirm_page(
+    view: View,
+    reader: Reader,
+    *,
+    choice: Choice,
+    after: Approval,
+    actor: str,
+    form: str,
+    alert: str,
+    comment: str,
+    more: Sequence[tuple[str, str]],
+    needs_reason: bool,
+    status: int,
+) -> web.Response:
+    """What a decision will do, before it does. `after` is the approval as it would leave it, `form` a CSRF token.
+
+    `more` is what else was filled in, to be sent again.
+    """
+    counted = progress(after)
+    return _page(
+        _CONFIRM,
+        reader,
+        status,
+        title=_heading(view, reader)[0],
+        choice=choice.value,
+        effect=reader.texts[f"confirm.effect_{after.status.value}"].format(
+            missing=counted["required"] - counted["received"]
+        ),
+        actor=actor,
+        environment=(view.event.get("labels") or {}).get("environment"),
+        alert=alert,
+        csrf=form,
+        comment=comment,
+        more=more,
+        needs_reason=needs_reason,
         comment_limit=COMMENT_LIMIT,
     )
 
