@@ -215,6 +215,7 @@ class Decision:
     message_id: str = ""
     groups: tuple[str, ...] = ()
     break_glass: bool = False
+    undo_until: Instant = 0  # until when its actor could take it back; 0 where it took effect at once
     inputs: Mapping[str, Any] = field(factory=dict)
     on_behalf_of: str = ""
 
@@ -238,6 +239,9 @@ class Effect:
 
     `data` is all that its row is made from, so that doing it twice makes the same row. One that fails is tried
     again at `next_attempt_at`, and after too many `tries` is dead until somebody retries it by hand.
+
+    `waits_with` is the hash of the decision that set it off, while that may be taken back: until
+    `next_attempt_at`, and until a write of the approval has let go of it.
     """
 
     id: str
@@ -247,6 +251,7 @@ class Effect:
     tries: int = 0  # that failed
     fault: str = ""  # why the last one did: one line, without a secret
     dead_at: Instant | None = None
+    waits_with: str = ""
 
     @property
     def dead(self) -> bool:
@@ -324,6 +329,11 @@ class Approval:
     def effects_due_at(self) -> Instant | None:
         """When the next of the effects that are owed is due; None where none is, or all are dead."""
         return min((e.next_attempt_at for e in self.effects if not e.dead), default=None)
+
+    @property
+    def undoable(self) -> frozenset[str]:
+        """The hashes of the decisions whose effects wait, so that they may be taken back."""
+        return frozenset(e.waits_with for e in self.effects if e.waits_with)
 
     @property
     def dead_effects(self) -> tuple[Effect, ...]:
@@ -521,6 +531,7 @@ class AuditName(StrEnum):
     UPDATED = "pack.approval.updated"
     ACKNOWLEDGED = "pack.approval.acknowledged"
     OVERRIDDEN = "pack.approval.overridden"
+    TAKEN_BACK = "pack.approval.taken_back"
     EXPIRED = "pack.approval.expired"
     HOLD = "pack.policy.hold"
     RELEASED = "pack.policy.released"

@@ -7,7 +7,14 @@ from typing import Any, Final, TypeAlias
 
 from attrs import evolve, field, frozen
 
-from notifyd.approval.effects import decision_hash, expiry_hash, owing, owing_callback, owing_expiry_notice
+from notifyd.approval.effects import (
+    decision_hash,
+    expiry_hash,
+    let_go,
+    owing,
+    owing_callback,
+    owing_expiry_notice,
+)
 from notifyd.approval.inputs import effective, proposed, settled, value_faults
 from notifyd.approval.notices import NOTIFYD, own_audit, own_event
 from notifyd.approval.quorum import progress, reached
@@ -224,10 +231,11 @@ def _faults(approval: Approval, ballot: Ballot) -> Iterator[Fault]:
         yield Fault("/inputs", "goes with the decision approved only")
 
 
-def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
+def cast(approval: Approval, ballot: Ballot, now: Instant, undo: Instant = 0) -> Approval:
     """`approval` with a checked `ballot` recorded, ended where that decides it, owing what it sets off.
 
-    The decision's `answer` is still empty: the answer tells the state this returns.
+    The decision's `answer` is still empty: the answer tells the state this returns. What it sets off waits for
+    `undo` microseconds; breaking the glass, which cannot wait, sets it off at once.
     """
     inputs = _filled_in(ballot, proposed(approval.inputs))
     decision = Decision(
@@ -247,13 +255,28 @@ def cast(approval: Approval, ballot: Ballot, now: Instant) -> Approval:
         break_glass=ballot.break_glass,
         inputs=inputs,
         on_behalf_of=ballot.on_behalf_of,
+        undo_until=now + undo if undo and not ballot.break_glass else 0,
     )
-    counted = evolve(approval, version=approval.version + 1, decisions=(*approval.decisions, decision))
-    status = _status(counted, decision)
-    if not status.ended:
-        return _owing_decision(counted, decision)
-    ended = evolve(counted, status=status, ended_at=now, ended_by=decision.actor)
-    return owing_callback(_owing_decision(ended, decision), decision.decision_hash)
+    return counted(evolve(approval, version=approval.version + 1), decision)
+
+
+def counted(approval: Approval, decision: Decision) -> Approval:
+    """`approval` in its own version with one more decision, owing what that sets off then."""
+    voted = evolve(approval, decisions=(*approval.decisions, decision))
+    status = _status(voted, decision)
+    if status.ended:
+        ended = evolve(voted, status=status, ended_at=decision.decided_at, ended_by=decision.actor)
+        owing_all = owing_callback(_owing_decision(ended, decision), decision.decision_hash)
+    else:
+        owing_all = _owing_decision(voted, decision)
+    return _waiting(owing_all, len(approval.effects), decision) if decision.undo_until else owing_all
+
+
+def _waiting(approval: Approval, before: int, decision: Decision) -> Approval:
+    """`approval` with all effects but the first `before` waiting with `decision`."""
+    until, hash_ = decision.undo_until, decision.decision_hash
+    new = (evolve(e, next_attempt_at=until, waits_with=hash_) for e in approval.effects[before:])
+    return evolve(approval, effects=(*approval.effects[:before], *new))
 
 
 def _status(counted: Approval, last: Decision) -> Status:
@@ -305,7 +328,7 @@ def expire(approval: Approval, now: Instant) -> Approval | None:
     if approval.expires_at is None or not approval.overdue(now):
         return None
     ended = evolve(
-        approval,
+        let_go(approval),
         version=approval.version + 1,
         status=Status.EXPIRED,
         ended_at=approval.expires_at,

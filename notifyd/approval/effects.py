@@ -95,6 +95,18 @@ def _owed(row: AuditRecord | Event) -> Effect:
     return Effect(row.key, EffectKind.NOTICE, asdict(row))
 
 
+def let_go(approval: Approval, now: Instant | None = None) -> Approval:
+    """`approval`, in the same version, with nothing left to be taken back of what is due by `now`.
+
+    Without `now` that is all there is, and it is due at once.
+    """
+    if now is None:
+        freed = (evolve(e, waits_with="", next_attempt_at=0) if e.waits_with else e for e in approval.effects)
+    else:
+        freed = (evolve(e, waits_with="") if e.next_attempt_at <= now else e for e in approval.effects)
+    return evolve(approval, effects=tuple(freed))
+
+
 def put_off(approval: Approval, effect: Effect) -> Approval:
     """`approval` with a failed `effect` as it is to be tried again."""
     return evolve(approval.replace_effect(effect), version=approval.version + 1)

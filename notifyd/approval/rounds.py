@@ -9,6 +9,7 @@ from attrs import evolve, frozen
 
 from notifyd.approval.effects import (
     expiry_hash,
+    let_go,
     owing_callback,
     owing_expiry_notice,
     owing_forwards,
@@ -78,7 +79,9 @@ def on_requested(
     if not _may(stored.belongs_to, event.client, shared):
         return recorded(event, stored.version, stored.round, AuditName.REQUESTED, belongsTo=stored.belongs_to)
     over = stored.status.ended or stored.overdue(now)
-    if over or event.occurred_at <= stored.heard_at:
+    if over:
+        return _too_late(stored, event, AuditName.REQUESTED)
+    if event.occurred_at <= stored.heard_at:
         return recorded(event, stored.version, stored.round, AuditName.REQUESTED)
     if request.plan_hash == stored.plan_hash:
         return _asked_again(stored, event)
@@ -93,6 +96,18 @@ def _asked_again(stored: Approval, event: Event) -> Advance:
     """Record the repeat, so that a request that is older and comes late cannot open a round."""
     heard = evolve(stored, version=stored.version + 1, heard_again_at=event.occurred_at)
     return evolve(recorded(event, heard.version, heard.round, AuditName.REQUESTED), subject=heard)
+
+
+def _too_late(stored: Approval, event: Event, name: AuditName) -> Advance:
+    """It has ended. What ended it can no longer be taken back: the event found the end, and is not heard again."""
+    if not stored.undoable:
+        return _unheard(stored, event, name)
+    final = evolve(let_go(stored), version=stored.version + 1)
+    return evolve(recorded(event, final.version, final.round, name), subject=final)
+
+
+def _unheard(stored: Approval, event: Event, name: AuditName) -> Advance:
+    return recorded(event, stored.version, stored.round, name)
 
 
 def _open_round(event: Event, request: Request, now: Instant, *, before: Approval | None) -> Advance:
@@ -123,7 +138,7 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
         request=event.body,
         ended_at=now if stillborn else None,
         ended_by=NOTIFYD if stillborn else None,
-        effects=before.effects if before else (),
+        effects=let_go(before).effects if before else (),
         owner=before.belongs_to if before and asked else event.client,
         groups=request.groups,
         inputs=request.inputs,
@@ -153,10 +168,11 @@ def on_updated(stored: Approval | None, event: Event, update: Update, shared: Sh
     not ended.
     """
     if stored is not None and stored.status.ended:
-        return recorded(event, stored.version, stored.round, AuditName.UPDATED)
+        late = _too_late if _may(stored.belongs_to, event.client, shared) else _unheard
+        return late(stored, event, AuditName.UPDATED)
     if stored is not None and not _may(stored.belongs_to, event.client, shared):
         return recorded(event, stored.version, stored.round, AuditName.UPDATED, belongsTo=stored.belongs_to)
-    before = stored or _unknown(event, update)
+    before = let_go(stored) if stored else _unknown(event, update)
     approval = owing_forwards(
         evolve(
             before,

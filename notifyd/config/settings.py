@@ -309,6 +309,7 @@ class Approvals:
     allow_self_approval: bool = False
     return_resume_token: ResumeTokenMode = ResumeTokenMode.SEALED
     require_reason: tuple[Choice, ...] = (Choice.REJECTED,)
+    undo: Annotated[Duration, Bounds(0, HOUR)] = Duration(0)
     breakglass_to: tuple[Annotated[str, Text(units.parse_person)], ...] = ()
 
 

@@ -811,7 +811,7 @@ public enum Status
     [JsonStringEnumMemberName("cancelled")] Cancelled,
 }
 
-/// <summary>The decision that was recorded.</summary>
+/// <summary>The decision that was recorded. `undoUntil` is there where what it sets off waits, until then.</summary>
 public sealed record Decided
 {
     /// <summary>Identifies the decision: SHA-256, in hexadecimal digits, of the canonical JSON (RFC 8785) of [tenant, runId, approvalId, round, planHash, decision, actor].</summary>
@@ -823,6 +823,10 @@ public sealed record Decided
 
     [JsonPropertyName("decidedAt")]
     public required DateTimeOffset DecidedAt { get; init; }
+
+    [JsonPropertyName("undoUntil")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public DateTimeOffset? UndoUntil { get; init; }
 }
 
 /// <summary>How many approvals are required, and how many distinct actors have approved. `groups` is there where the request has `approvalGroups`. What they have no room for does not count.</summary>
@@ -1265,6 +1269,7 @@ public enum AuditName
     [JsonStringEnumMemberName("pack.approval.updated")] PackApprovalUpdated,
     [JsonStringEnumMemberName("pack.approval.acknowledged")] PackApprovalAcknowledged,
     [JsonStringEnumMemberName("pack.approval.overridden")] PackApprovalOverridden,
+    [JsonStringEnumMemberName("pack.approval.taken_back")] PackApprovalTakenBack,
     [JsonStringEnumMemberName("pack.approval.expired")] PackApprovalExpired,
     [JsonStringEnumMemberName("pack.policy.hold")] PackPolicyHold,
     [JsonStringEnumMemberName("pack.policy.released")] PackPolicyReleased,

@@ -302,11 +302,12 @@ const (
 	StatusCancelled Status = "cancelled"
 )
 
-// Decided: The decision that was recorded.
+// Decided: The decision that was recorded. `undoUntil` is there where what it sets off waits, until then.
 type Decided struct {
-	DecisionHash string    `json:"decisionHash"`
-	Actor        string    `json:"actor"`
-	DecidedAt    time.Time `json:"decidedAt"`
+	DecisionHash string     `json:"decisionHash"`
+	Actor        string     `json:"actor"`
+	DecidedAt    time.Time  `json:"decidedAt"`
+	UndoUntil    *time.Time `json:"undoUntil,omitempty"`
 }
 
 // Progress: How many approvals are required, and how many distinct actors have approved.
@@ -538,6 +539,7 @@ const (
 	AuditNamePackApprovalUpdated      AuditName = "pack.approval.updated"
 	AuditNamePackApprovalAcknowledged AuditName = "pack.approval.acknowledged"
 	AuditNamePackApprovalOverridden   AuditName = "pack.approval.overridden"
+	AuditNamePackApprovalTakenBack    AuditName = "pack.approval.taken_back"
 	AuditNamePackApprovalExpired      AuditName = "pack.approval.expired"
 	AuditNamePackPolicyHold           AuditName = "pack.policy.hold"
 	AuditNamePackPolicyReleased       AuditName = "pack.policy.released"

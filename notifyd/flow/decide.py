@@ -19,13 +19,15 @@ from notifyd.approval.ballots import (
     may_repeat_superseded,
 )
 from notifyd.approval.quorum import progress
+from notifyd.approval.undo import take_back, undoable_by
 from notifyd.config.settings import ResumeTokenMode
-from notifyd.errors import Fault, InvalidError, NotFoundError, StoreError
+from notifyd.errors import ConflictError, Fault, InvalidError, NotFoundError, StoreError
+from notifyd.flow.measures import measure_end
 from notifyd.flow.queues import EffectQueue
 from notifyd.flow.reasons import lacks_reason
 from notifyd.flow.windows import check_window
 from notifyd.metrics import Metrics
-from notifyd.model import SECOND, Approval, ApprovalKey, Clock, Decision, Instant
+from notifyd.model import Approval, ApprovalKey, Clock, Decision
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.store import Store
@@ -99,22 +101,33 @@ class Decisions:
         )
         await check_window(approval, ballot, registry, self._store, now)
         _check_secrets(ballot, registry)
-        counted = cast(approval, ballot, now)
+        counted = cast(approval, ballot, now, registry.settings.approvals.undo)
         answer = _answer(counted, registry.token_for_client(counted), ballot.correlation_id)
         decision = evolve(counted.decisions[-1], answer=answer)
         written = evolve(counted, decisions=(*counted.decisions[:-1], decision))
         if not await self._store.replace_approval(written):
             return None
-        self._measure(written, now)
+        if written.status.ended and not decision.undo_until:
+            measure_end(self._metrics, written)
         self._effect_queue.offer(written)
         return answer
 
-    def _measure(self, approval: Approval, now: Instant) -> None:
-        if approval.status.ended:
-            self._metrics.ack_latency.observe(max(0, now - approval.requested_at) / SECOND)
-            self._metrics.outstanding.labels(approval.tenant).dec()
-            self._metrics.ended.labels(approval.status.value).inc()
-            self._metrics.overridden.inc(approval.decisions[-1].break_glass)
+    async def take_back(self, key: ApprovalKey, actor: str, *, correlation_id: str) -> None:
+        """Undo the last decision of `actor`, while its effects wait.
+
+        Raises `NotFoundError`, `ConflictError` where there is none that can be taken back, or `StoreError`.
+        """
+        canonical = self._current().actors.canonical
+        for _ in range(_RACES):
+            approval, now = await self._load(key), self._clock()
+            decision = undoable_by(approval, actor, now, canonical)
+            if decision is None:
+                raise ConflictError("there is no decision that could still be taken back")
+            without = take_back(approval, decision, now, correlation_id=correlation_id)
+            if await self._store.replace_approval(without):
+                self._effect_queue.offer(without)
+                return
+        raise StoreError("too many decisions on this approval at once")
 
     def _opened(self, answer: str, approval: Approval, private: bool) -> bytes:
         """The answer as it goes out: with the token in clear where the config and the way allow it."""
@@ -152,6 +165,7 @@ def _answer(approval: Approval, token: str | None, correlation_id: str) -> str:
             "decisionHash": decision.decision_hash,
             "actor": decision.actor,
             "decidedAt": rfc3339(decision.decided_at),
+            **({"undoUntil": rfc3339(decision.undo_until)} if decision.undo_until else {}),
         },
         "approvals": progress(approval),
         "resume": {

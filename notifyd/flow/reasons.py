@@ -24,4 +24,6 @@ async def lacks_reason(approval: Approval, ballot: Ballot, registry: Registry, s
     if all(rule.require_reason is None for rule in settings.rules):
         return needs_reason(ballot.choice, None, settings)
     rules = await asking_rules(approval, ballot, registry, store)
-    return any(needs_reason(ballot.choice, rule, settings) for rule in rules or [None])
+    if not rules:
+        return needs_reason(ballot.choice, None, settings)
+    return any(needs_reason(ballot.choice, rule, settings) for rule in rules)

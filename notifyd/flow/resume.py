@@ -13,12 +13,13 @@ from typing import Any, Final
 import orjson
 from attrs import evolve
 
-from notifyd.approval.effects import bury, owed_row, put_off, revive
+from notifyd.approval.effects import bury, let_go, owed_row, put_off, revive
 from notifyd.approval.notices import own_event
 from notifyd.approval.quorum import progress
 from notifyd.config.settings import ChannelSettings
 from notifyd.errors import NotFoundError, NotifydError, Reason, StoreError, UndecodableRowError
 from notifyd.flow.lane import retry_delay
+from notifyd.flow.measures import measure_end
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -121,6 +122,11 @@ class Effects:
         either, and `UndecodableRowError`; then the effect is due as it was.
         """
         now = self._clock()
+        if any(effect.waits_with and effect.next_attempt_at <= now for effect in approval.effects):
+            freed = await self._let_go(approval, now)
+            if freed is None:
+                return  # it was taken back, or another write came between: the sweep comes again
+            approval = freed
         for effect in approval.effects:
             if effect.dead or effect.next_attempt_at > now:
                 continue
@@ -129,6 +135,16 @@ class Effects:
                 await self._store.complete_effect(approval.key, effect.id)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not hold up the others
                 await self._put_off(approval, effect, error)
+
+    async def _let_go(self, approval: Approval, now: Instant) -> Approval | None:
+        """Write that what is due can no longer be taken back: either this write or the taking back comes first."""
+        freed = evolve(let_go(approval, now), version=approval.version + 1)
+        if not await self._store.replace_approval(freed):
+            return None
+        last = approval.decisions[-1].decision_hash if approval.decisions else ""
+        if freed.status.ended and last in approval.undoable - freed.undoable:
+            measure_end(self._metrics, freed)
+        return freed
 
     async def count(self) -> None:
         """Bring the gauges up to date."""

@@ -73,11 +73,12 @@ class Progress:
 
 @frozen
 class Decided:
-    """The decision that was recorded."""
+    """The decision that was recorded. `undoUntil` is there where what it sets off waits, until then."""
 
     decision_hash: str
     actor: str
     decided_at: Time
+    undo_until: Time | None = None
 
 
 @frozen

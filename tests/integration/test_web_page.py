@@ -595,6 +595,65 @@ async def test_to_reject_takes_a_reason_unless_the_rule_says_otherwise(notifyd: 
     assert await status(notifyd, asked) == "rejected"
 
 
+# --- taking back -------------------------------------------------------------------------------------------
+
+UNDO = '\n[approvals]\nundo = "10m"\n'
+
+
+async def test_a_decision_can_be_taken_back_until_its_effects_come(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    await notifyd.reload(notifyd.text + UNDO)
+    assert "can be taken back for 10 minutes" in (await look(notifyd, path)).text
+    form = parsed(await look(notifyd, path)).hidden
+    assert (await submit(notifyd, path, form | {"decision": "approved"})).status == 303
+    page = await look(notifyd, path)
+    assert (badge(page), parsed(page).buttons) == ("approved", ["1"])
+    assert "take your decision back for another" in page.text
+    taken = {"csrf": parsed(page).hidden["csrf"], "takeBack": "1"}
+    others = await notifyd.link(BOB)
+    assert (await submit(notifyd, others, taken)).status == 403
+    assert (await submit(notifyd, path, taken)).status == 303
+    assert (await submit(notifyd, path, taken)).status == 409
+    assert badge(await look(notifyd, path)) == "pending"
+    assert (await notifyd.approval(asked))["decisions"] == []
+
+    async def names() -> Any:
+        history = (await notifyd.approval(asked))["history"]
+        names = {one["name"] for one in history} - {"notification.sent"}
+        return names == {"pack.approval.requested", "pack.approval.taken_back"}
+
+    await until_async(names)
+    form = parsed(await look(notifyd, path)).hidden | {"comment": "no"}
+    assert (await submit(notifyd, path, form | {"decision": "rejected"})).status == 303
+
+
+async def test_what_a_decision_sets_off_comes_once_it_can_no_longer_be_taken_back(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    await notifyd.reload(notifyd.text + UNDO)
+    body = {"decision": "approved", "planHash": asked["planHash"], "actor": ALICE}
+    ack = f"/notifications/pack-approvals/{asked['runId']}/{asked['approvalId']}/ack"
+    answer = await notifyd.post(ack, body, "task-runner")
+    assert answer.json["decision"]["undoUntil"] > answer.json["decision"]["decidedAt"]
+    page = await look(notifyd, path)
+    late = {"csrf": parsed(page).hidden["csrf"], "takeBack": "1"}
+    assert "script-src 'sha256-" in page.headers["Content-Security-Policy"]
+    assert (await notifyd.get("/api/v1/deliveries?channel=resume")).json["items"] == []
+    ended = 'notifyd_approvals_ended_total{status="approved"} 1.0'
+    assert ended not in (await notifyd.get("/metrics", None)).text
+    notifyd.clock.turn(601)
+
+    async def queued() -> Any:
+        return (await notifyd.get("/api/v1/deliveries?channel=resume")).json["items"]
+
+    await until_async(queued)
+    assert ended in (await notifyd.get("/metrics", None)).text
+    answer = await submit(notifyd, path, late)
+    assert (answer.status, "too late" in answer.text) == (409, True)
+    assert await status(notifyd, asked) == "approved"
+
+
 # --- links that only show ----------------------------------------------------------------------------------
 
 

@@ -71,6 +71,8 @@ async def post_page(request: web.Request) -> web.Response:
         return visit.page(alert, form)
     if visit.view.right is None:
         return visit.page(_Alert(403, "refused"), form)
+    if form.takes_back:
+        return await visit.take_back(visit.view.right)
     try:
         if visit.unsure(form):
             return visit.confirmation(form, visit.view.right)
@@ -83,8 +85,7 @@ async def post_page(request: web.Request) -> web.Response:
         status = problems.meaning(type(error)).status
         # What stood in the way is on the page as it is now.
         return (await _visit(request)).page(_Alert(status, _alert_of(error)), form)
-    # The last part of the path alone, so that it holds behind a proxy that adds a prefix.
-    return web.Response(status=303, headers={hdrs.LOCATION: visit.token})
+    return visit.to_page()
 
 
 def render_problem(request: web.Request, problem: Problem, registry: Registry) -> web.Response:
@@ -97,7 +98,8 @@ def render_problem(request: web.Request, problem: Problem, registry: Registry) -
 
 @frozen
 class _Form:
-    """`confirmed` says that its sender has been told what will happen; `back` asks for the page again.
+    """`confirmed` says that its sender has been told what will happen; `back` asks for the page again, and
+    `takes_back` to undo what was decided.
 
     `more` is all else that was filled in.
     """
@@ -109,6 +111,7 @@ class _Form:
     confirmed: bool
     inputs: Mapping[str, str]
     back: bool
+    takes_back: bool
     more: tuple[tuple[str, str], ...]
 
 
@@ -155,6 +158,7 @@ async def _read_form(request: web.Request) -> _Form:
         confirmed="confirmed" in fields,
         inputs=sent_fields(fields),
         back="back" in fields,
+        takes_back="takeBack" in fields,
         more=more,
     )
 
@@ -177,6 +181,8 @@ class _Visit:
         genuine = csrf.holds(self.registry.keyring, self.token, form.csrf, self.now)
         if not genuine or not csrf.same_origin(self.request, self.registry.settings.server.public_url):
             return _Alert(403, "form")
+        if form.takes_back:
+            return None
         if form.decision not in tuple(Choice):
             return _Alert(422, "choice")
         if len(clean(form.comment)) > COMMENT_LIMIT:
@@ -189,8 +195,9 @@ class _Visit:
 
     def unsure(self, form: _Form) -> bool:
         """Is its sender still to be told what will happen?"""
+        undo = self.registry.settings.approvals.undo
         too_early = form.decision == Choice.APPROVED and self.view.opens_at is not None
-        return self.view.standing is Standing.OPEN and not form.confirmed and not too_early
+        return self.view.standing is Standing.OPEN and not (form.confirmed or too_early or undo)
 
     def confirmation(self, form: _Form, right: Right, alert: _Alert | None = None) -> web.Response:
         """What the decision of `form` does, to be confirmed, with the comment in its place.
@@ -213,6 +220,18 @@ class _Visit:
             needs_reason=needs_reason(ballot.choice, self.registry.rule(ballot.rule), settings),
             status=alert.status if alert else 200,
         )
+
+    async def take_back(self, right: Right) -> web.Response:
+        key, correlation_id = self.view.link.key, correlation.current.get()
+        try:
+            await self.services.decisions.take_back(key, right.actor, correlation_id=correlation_id)
+        except ConflictError:
+            return (await _visit(self.request)).page(_Alert(409, "too_late"))
+        return self.to_page()
+
+    def to_page(self) -> web.Response:
+        """By the last part of the path alone, so that it holds behind a proxy that adds a prefix."""
+        return web.Response(status=303, headers={hdrs.LOCATION: self.token})
 
     def _issue(self) -> str:
         return csrf.issue(self.registry.keyring, self.token, self.now)
@@ -239,7 +258,8 @@ class _Visit:
         )
 
     def page(self, alert: _Alert | None = None, form: _Form | None = None) -> web.Response:
-        open_ = self.view.standing is Standing.OPEN or self.view.may_break_glass
+        view = self.view
+        open_ = view.standing is Standing.OPEN or view.may_break_glass or view.undoable is not None
         faulty = alert.inputs if alert else frozenset()
         return approval_page(
             self.view,
@@ -251,6 +271,8 @@ class _Visit:
             breaking=form is not None and form.break_glass,
             status=alert.status if alert else 200,
             waits=self.waits,
+            now=self.now,
+            undo_time=self.registry.settings.approvals.undo,
         )
 
     def _words(self, alert: _Alert | None) -> str:

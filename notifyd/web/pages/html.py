@@ -1,6 +1,7 @@
 """Pages as HTML: the templates, and the headers that keep a page from doing anything but what it shows.
 
-The style sheet is in the page and named by its hash in the Content Security Policy; there are no scripts.
+The style sheet is in the page and named by its hash in the Content Security Policy, and so is the one
+script, of pages that soon say something else: it loads them again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from markupsafe import Markup
 from notifyd.approval.inputs import settled
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
-from notifyd.model import Approval, Choice
+from notifyd.model import SECOND, Approval, Choice, Instant, ResumeStatus
 from notifyd.text import clean, fit, one_line
 from notifyd.web import correlation
 from notifyd.web.pages.fields import FormField
@@ -33,16 +34,28 @@ COMMENT_LIMIT: Final = 2000
 _TITLE_LIMIT: Final = 200
 
 _CSS: Final = resources.files(__package__).joinpath("page.css").read_text("utf-8")
-_CSS_HASH: Final = base64.b64encode(hashlib.sha256(_CSS.encode()).digest()).decode()
 
-HEADERS: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_CSS_HASH}'; form-action 'self'; "
-    "frame-ancestors 'none'; base-uri 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",  # the address is the key
-    "X-Frame-Options": "DENY",
-    "X-Robots-Tag": "noindex, nofollow",
-}
+_RELOAD: Final = "setTimeout(() => location.reload(), document.documentElement.dataset.refresh * 1000)"
+"""Shows the page again in so many seconds. WCAG 2.2 wants no `meta` element for that."""
+
+
+def _hash(text: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
+
+
+def _headers(scripts: str) -> Mapping[str, str]:
+    return {
+        "Content-Security-Policy": f"default-src 'none'; style-src {_hash(_CSS)}; {scripts}form-action 'self'; "
+        "frame-ancestors 'none'; base-uri 'none'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",  # the address is the key
+        "X-Frame-Options": "DENY",
+        "X-Robots-Tag": "noindex, nofollow",
+    }
+
+
+HEADERS: Final = _headers("")
+_HEADERS_OF_LIVE: Final = _headers(f"script-src {_hash(_RELOAD)}; ")
 
 
 def _pretty(value: Any) -> str:
@@ -84,6 +97,8 @@ def approval_page(
     breaking: bool = False,
     status: int = 200,
     waits: Reason | None = None,
+    now: Instant,
+    undo_time: Instant = 0,
 ) -> web.Response:
     """The approval.
 
@@ -104,7 +119,10 @@ def approval_page(
         summary=summary,
         shows_plan=view.standing is not Standing.SUPERSEDED,
         note=_note(view, reader),
-        answered=_answered(view, reader, waits),
+        answered=_answered(view, reader, waits, now),
+        undo=_undo(view, reader, now),
+        undo_time=reader.formats.duration(undo_time // SECOND) if undo_time else "",
+        refresh=_refresh(view, now),
         alert=alert,
         csrf=form,
         comment=comment,
@@ -160,9 +178,11 @@ def message_page(kind: str, reader: Reader, status: int) -> web.Response:
 
 
 def _page(template: jinja2.Template, reader: Reader, status: int, **context: Any) -> web.Response:
-    # Markup: the style sheet is our own, and its bytes must be those that were hashed.
-    text = template.render(reader=reader, t=reader.texts, css=Markup(_CSS), **context)  # noqa: S704
-    return web.Response(text=text, status=status, content_type="text/html", headers=HEADERS)
+    # Markup: style sheet and script are our own, and their bytes must be those that were hashed.
+    own = {"css": Markup(_CSS), "reload": Markup(_RELOAD)}  # noqa: S704
+    text = template.render(reader=reader, t=reader.texts, **own, **context)
+    headers = _HEADERS_OF_LIVE if context.get("refresh") else HEADERS
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
 def _heading(view: View, reader: Reader) -> tuple[str, str]:
@@ -175,12 +195,43 @@ def _heading(view: View, reader: Reader) -> tuple[str, str]:
     return title or untitled, clean(message.get("summary") or "").strip()
 
 
-def _answered(view: View, reader: Reader, waits: Reason | None) -> str:
+def _answered(view: View, reader: Reader, waits: Reason | None, now: Instant) -> str:
     """Whether the one who asked has heard of the end; "" where nothing is owed to them, or of another round."""
-    if view.standing.value != view.approval.status.value:
+    approval = view.approval
+    if view.standing.value != approval.status.value:
         return ""
-    told = reader.texts.get(f"resume.{view.approval.resume.value}", "")
+    if approval.undoable:
+        return reader.texts["undo.waits"].format(left=_left(_waits_until(approval), reader, now))
+    told = reader.texts.get(f"resume.{approval.resume.value}", "")
     return f"{told} ({waits.value})" if told and waits else told
+
+
+def _undo(view: View, reader: Reader, now: Instant) -> str:
+    """How long the reader can still take their decision back, "" where they cannot."""
+    decision = view.undoable
+    return reader.texts["undo.text"].format(left=_left(decision.undo_until, reader, now)) if decision else ""
+
+
+def _left(until: Instant, reader: Reader, now: Instant) -> str:
+    return reader.formats.duration(max(0, until - now) // SECOND)
+
+
+def _waits_until(approval: Approval) -> Instant:
+    return max((one.undo_until for one in approval.decisions), default=0)
+
+
+def _refresh(view: View, now: Instant) -> int:
+    """In how many seconds the page will say something else, 0 where it waits for nothing but people.
+
+    While somebody may be writing it is left alone.
+    """
+    approval = view.approval
+    if view.standing is Standing.SUPERSEDED or not (approval.status.ended or view.undoable):
+        return 0
+    if approval.undoable:
+        return max(1, (_waits_until(approval) - now) // SECOND + 2)
+    waited = (now - (approval.ended_at or now)) // SECOND
+    return min(max(2, waited // 4), 60) if approval.resume is ResumeStatus.QUEUED else 0
 
 
 def _note(view: View, reader: Reader) -> str:

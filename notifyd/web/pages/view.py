@@ -10,8 +10,9 @@ import orjson
 from attrs import frozen
 
 from notifyd.approval.ballots import grant_fault, has_decided, is_requester
+from notifyd.approval.undo import undoable_by
 from notifyd.config.settings import LinkMode, Rule, Scope
-from notifyd.model import Approval, Instant, Status
+from notifyd.model import Approval, Decision, Instant, Status
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 
@@ -46,7 +47,8 @@ class Right:
 class View:
     """`right` is None where this link cannot decide, whatever the state. `event` is the request.
 
-    `opens_at` is when approving becomes possible, None where its hours leave it open.
+    `opens_at` is when approving becomes possible, None where its hours leave it open. `undoable` is
+    the decision that the reader can still take back.
     """
 
     link: Link
@@ -55,6 +57,7 @@ class View:
     standing: Standing
     right: Right | None
     opens_at: Instant | None = None
+    undoable: Decision | None = None
 
     @property
     def may_break_glass(self) -> bool:
@@ -73,7 +76,10 @@ def look(link: Link, approval: Approval, registry: Registry, now: Instant) -> Vi
     right = _right(link, approval, registry, now)
     standing = _state(link, approval, now) or _place(link, approval, right, registry)
     opens_at = _opens_at(link, registry, now)
-    return View(link, approval, orjson.loads(approval.request), standing, right, opens_at)
+    undoable = None
+    if right is not None and standing is not Standing.SUPERSEDED:
+        undoable = undoable_by(approval, right.actor, now, registry.actors.canonical)
+    return View(link, approval, orjson.loads(approval.request), standing, right, opens_at, undoable)
 
 
 def _opens_at(link: Link, registry: Registry, now: Instant) -> Instant | None:
