@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias
 
 from attrs import field, frozen
+from attrs.validators import optional
 
 from notifyd.config import units
 from notifyd.config.units import (
@@ -40,6 +41,7 @@ from notifyd.config.units import (
 from notifyd.config.windows import Window
 from notifyd.model import Choice
 from notifyd.plugin import ChannelType
+from notifyd.post import http_url
 from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
 
@@ -296,6 +298,14 @@ class Egress:
 
 
 @frozen
+class Heartbeat:
+    """`url` is called once in each `interval` while all is well; without it nobody is."""
+
+    url: Secret | None = field(default=None, validator=optional(http_url))
+    interval: Annotated[Duration, Bounds(SECOND, DAY)] = Duration(60 * SECOND)
+
+
+@frozen
 class Templates:
     dirs: tuple[Path, ...] = ()
     default_locale: Locale = "en"
@@ -338,6 +348,7 @@ class Settings:
     dispatch: Dispatch = Dispatch()
     resume: Resume = Resume()
     egress: Egress = Egress()
+    heartbeat: Heartbeat = Heartbeat()
     templates: Templates = Templates()
     approvals: Approvals = Approvals()
     retention: Retention = Retention()

@@ -35,6 +35,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.registry import Current, Registry, open_registry
+from notifyd.service.heartbeat import Heartbeat
 from notifyd.service.keys import agree_on_keys
 from notifyd.service.watchdog import Watchdog
 from notifyd.store import Store
@@ -165,6 +166,7 @@ class App:
             metrics=self._metrics,
             clock=self._clock,
         )
+        self._heartbeat = Heartbeat(current=self._current, ready=self._store.probe, clock=self._clock)
         self._services = Services(
             **counted,
             ingest=Ingest(**counted, **planning, admission=admission),
@@ -192,7 +194,8 @@ class App:
         await self._count()
         await self._dispatcher.open()
         for name, step in (
-            ("heartbeat", self._sweep(self._nodes.beat, again=False, every=BEAT)),
+            ("sign of life", self._sweep(self._nodes.beat, again=False, every=BEAT)),
+            ("heartbeat", self._heartbeat.run()),
             ("dispatch", self._dispatcher.run()),
             ("plan", self._planner.run()),
             ("effects", self._effects.run()),

@@ -52,9 +52,14 @@ SECTIONS: Final = tuple(
     if attrs.has(attribute.type or object)
 )
 # These have no fixed default to show: one is made of the host's name, the others have none.
-WITHOUT_DEFAULT: Final = {"server.node", "keys.seal", "auth.actors", "auth.clients", "egress.tls_ca"} | {
-    f"server.tls.{key}" for key in ("cert", "key", "client_ca")
-}
+WITHOUT_DEFAULT: Final = {
+    "server.node",
+    "keys.seal",
+    "auth.actors",
+    "auth.clients",
+    "egress.tls_ca",
+    "heartbeat.url",
+} | {f"server.tls.{key}" for key in ("cert", "key", "client_ca")}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,88 @@
+"""The heartbeat: a watcher outside hears from a daemon that is well, and from no other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from notifyd.errors import StoreError
+from notifyd.service.heartbeat import Heartbeat
+from notifyd.testkit.receivers import Reply, Sink
+from tests.fakes import TurnableClock, registry
+from tests.waiting import until
+
+CONFIG = """
+[egress]
+allow_private = ["127.0.0.0/8"]
+[heartbeat]
+url = "{url}/ping/secret-of-the-watcher"
+interval = "1s"
+"""
+
+
+async def well() -> None:
+    pass
+
+
+async def broken() -> None:
+    raise StoreError("the disk is full")
+
+
+@asynccontextmanager
+async def heartbeat(config: str, ready: Callable[[], Awaitable[None]] = well) -> AsyncIterator[Heartbeat]:
+    async with registry(config) as opened:
+        yield Heartbeat(current=lambda: opened, ready=ready, clock=TurnableClock())
+
+
+async def test_a_watcher_is_called_again_and_again() -> None:
+    async with Sink() as watcher, heartbeat(CONFIG.format(url=watcher.url)) as beating:
+        task = asyncio.create_task(beating.run())
+        await until(lambda: len(watcher.received) >= 2)
+        task.cancel()
+        await asyncio.wait({task})
+    assert {one.path for one in watcher.received} == {"/ping/secret-of-the-watcher"}
+    assert {one.body for one in watcher.received} == {b""}
+
+
+async def test_a_daemon_that_is_not_well_is_silent(caplog: pytest.LogCaptureFixture) -> None:
+    async with Sink() as watcher, heartbeat(CONFIG.format(url=watcher.url), broken) as beating:
+        assert not await beating.beat()
+        assert not await beating.beat()
+    assert watcher.received == []
+    assert caplog.messages == ["no heartbeat: the disk is full"]
+
+
+async def test_a_watcher_that_does_not_answer_is_told_of_once_and_so_is_its_return(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Sink() as watcher, heartbeat(CONFIG.format(url=watcher.url)) as beating:
+        watcher.reply = Reply(500)
+        assert [await beating.beat() for _ in range(2)] == [False, False]
+        watcher.hangs_up = True
+        assert not await beating.beat()
+        watcher.reply, watcher.hangs_up = Reply(), False
+        assert await beating.beat()
+    assert caplog.messages == ["no heartbeat: the receiver answered 500", "the heartbeat goes on"]
+    assert "secret-of-the-watcher" not in caplog.text
+
+
+async def test_a_private_address_that_egress_does_not_name_is_not_called() -> None:
+    async with Sink() as watcher:
+        config = CONFIG.format(url=watcher.url).replace("127.0.0.0/8", "10.0.0.0/8")
+        async with heartbeat(config) as beating:
+            assert not await beating.beat()
+        assert watcher.received == []
+
+
+async def test_without_a_watcher_nobody_is_called() -> None:
+    async with heartbeat("") as beating:
+        task = asyncio.create_task(beating.run())
+        await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        await asyncio.wait({task})
