@@ -20,7 +20,7 @@ from markupsafe import Markup
 from notifyd.approval.inputs import settled
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
-from notifyd.model import SECOND, Approval, Choice, Instant, ResumeStatus
+from notifyd.model import SECOND, Approval, Choice, Instant, ResumeStatus, Status
 from notifyd.text import clean, fit, one_line
 from notifyd.web import correlation
 from notifyd.web.pages.fields import FormField
@@ -32,6 +32,10 @@ COMMENT_LIMIT: Final = 2000
 """Characters an approver's comment may have."""
 
 _TITLE_LIMIT: Final = 200
+_MINUTE: Final = 60 * SECOND
+_DAY: Final = 24 * 60 * _MINUTE
+_ENDLESS: Final = 300
+_ENDLESS_LINES: Final = 8
 
 _CSS: Final = resources.files(__package__).joinpath("page.css").read_text("utf-8")
 
@@ -66,6 +70,15 @@ def _scalar(value: Any) -> str:
     return clean(value) if isinstance(value, str) else json.dumps(value)
 
 
+def _endless(text: str) -> bool:
+    """Is `text` so long that it scrolls in its place?"""
+    return len(text) > _ENDLESS or text.count("\n") > _ENDLESS_LINES
+
+
+def _fit(text: str) -> str:
+    return fit(text, _TITLE_LIMIT)
+
+
 _ENVIRONMENT: Final = jinja2.Environment(
     loader=jinja2.PackageLoader(__package__, "."),
     autoescape=True,
@@ -75,6 +88,8 @@ _ENVIRONMENT: Final = jinja2.Environment(
 )
 _ENVIRONMENT.filters |= {
     "clean": clean,
+    "endless": _endless,
+    "fit": _fit,
     "line": one_line,
     "pretty": _pretty,
     "rfc3339": rfc3339,
@@ -119,6 +134,7 @@ def approval_page(
         summary=summary,
         shows_plan=view.standing is not Standing.SUPERSEDED,
         note=_note(view, reader),
+        ends=_ends(view, reader, now),
         answered=_answered(view, reader, waits, now),
         undo=_undo(view, reader, now),
         undo_time=reader.formats.duration(undo_time // SECOND) if undo_time else "",
@@ -232,6 +248,17 @@ def _refresh(view: View, now: Instant) -> int:
         return max(1, (_waits_until(approval) - now) // SECOND + 2)
     waited = (now - (approval.ended_at or now)) // SECOND
     return min(max(2, waited // 4), 60) if approval.resume is ResumeStatus.QUEUED else 0
+
+
+def _ends(view: View, reader: Reader, now: Instant) -> str:
+    """How long there is to decide, and until when; "" where it is over or has no end."""
+    expires_at = view.approval.expires_at
+    if view.badge != Status.PENDING.value or expires_at is None:
+        return ""
+    soon = expires_at - now < _DAY
+    when = reader.formats.time(expires_at) if soon else reader.formats.datetime(expires_at)
+    left = max(_MINUTE, expires_at - now) // _MINUTE * 60  # seconds, in whole minutes
+    return reader.texts["ends"].format(left=reader.formats.duration(left), when=when)
 
 
 def _note(view: View, reader: Reader) -> str:
