@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 
 from attrs import evolve, frozen
 
+from notifyd.approval.changes import with_changes
 from notifyd.approval.effects import (
     expiry_hash,
     let_go,
@@ -117,6 +118,8 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
     stillborn = request.expires_at <= now
     outcome = Outcome.EXPIRED if stillborn else Outcome.NEW_ROUND if asked else Outcome.OPENED
     key = approval_key_of(event)
+    superseded = before.decisions if before else ()
+    body = with_changes(before.request, event.body, superseded) if before and asked else event.body
     approval = Approval(
         tenant=key.tenant,
         run_id=key.run_id,
@@ -135,7 +138,7 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
         callback_url=request.callback_url,
         sealed_token=request.sealed_token,
         correlation_id=event.correlation_id,
-        request=event.body,
+        request=body,
         ended_at=now if stillborn else None,
         ended_by=NOTIFYD if stillborn else None,
         effects=let_go(before).effects if before else (),
@@ -145,8 +148,8 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
     )
     if stillborn:
         approval = _over_at_once(approval, now, asked=asked)
-    superseded = before.decisions if before else ()
-    return moved(approval, outcome, _requested_audit(event, outcome, round_), superseded=superseded)
+    audit = _requested_audit(event, outcome, round_)
+    return moved(approval, outcome, audit, body=body if asked else None, superseded=superseded)
 
 
 def _over_at_once(stillborn: Approval, now: Instant, *, asked: bool) -> Approval:

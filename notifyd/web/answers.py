@@ -102,10 +102,15 @@ def delivery_json(delivery: Delivery, registry: Registry) -> dict[str, Any]:
 
 async def callback_reason(approval: Approval, store: Store, registry: Registry) -> Reason | None:
     """Why an approval's callback waits, or has failed. Raises `StoreError`."""
+    callback = await callback_of(approval, store)
+    return reason_of(callback, registry) if callback else None
+
+
+async def callback_of(approval: Approval, store: Store) -> Delivery | None:
+    """The callback that tells of an approval's end, once it is queued. Raises `StoreError`."""
     if approval.resume_delivery is None:
         return None
-    callback = await store.delivery(approval.tenant, approval.resume_delivery)
-    return reason_of(callback, registry) if callback else None
+    return await store.delivery(approval.tenant, approval.resume_delivery)
 
 
 def reason_of(delivery: Delivery, registry: Registry) -> Reason | None:

@@ -474,6 +474,83 @@ async def test_a_decision_after_the_end_is_refused_and_the_page_shows_the_end(no
     assert ALICE in answer.text
 
 
+async def test_the_first_screen_says_what_counts_and_folds_the_rest(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requiredApprovals=2)
+    path = await notifyd.link(BOB)
+    await decide(notifyd, await notifyd.link(ALICE))
+    page = (await look(notifyd, path)).text
+    first, _, rest = page.partition("</header>")
+    for shown in (
+        asked["labels"]["environment"],
+        asked["message"]["title"],
+        *asked["policy"]["messages"],
+        f"Angefragt von {asked['requestedBy']}",
+        "Endet in 23 Stunden, 59 Minuten (",
+        "1 von 2 Freigaben; ",
+        "alice@acme.example",
+        "als Nächstes Sie",
+    ):
+        assert shown in first
+    folded = rest[rest.index("<details>") : rest.index("</details>")]
+    for hidden in (asked["planHash"], asked["runId"], asked["approvalId"], "Packs.Approve"):
+        assert hidden in folded
+        assert page.count(hidden) == folded.count(hidden)
+
+
+async def test_only_a_text_without_end_scrolls_and_then_the_keyboard_reaches_it(notifyd: Daemon) -> None:
+    endless = {"title": "T", "summary": "line\n" * 40}
+    await notifyd.ask(message=endless, parameters={"short": "x", "huge": "y" * 4000, "n" * 400: "1"})
+    page = parsed(await look(notifyd, await notifyd.link()))
+    scrolls = [named for _, named in page.tags if "long" in (named.get("class") or "").split()]
+    assert len(scrolls) == 3
+    assert all(named.get("tabindex") == "0" for named in scrolls)
+
+
+async def test_a_new_round_says_what_has_changed_and_which_votes_are_void(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(requiredApprovals=2, parameters={"replicas": 3, "old": "x", "same": [1]})
+    path = await notifyd.link()
+    await decide(notifyd, path, comment="fine with three")
+    notifyd.clock.turn(1)
+    steps = [{"id": "deploy", "name": "Deploy twice"}, {"id": "test", "name": "<i>Test</i>"}]
+    await notifyd.ask(
+        planHash="sha256:" + "ab" * 32,
+        requiredApprovals=2,
+        steps=steps,
+        parameters={"replicas": 6, "new": {"a": 1}, "same": [1]},
+    )
+    old = await look(notifyd, path)
+    assert badge(old) == "superseded"
+    (newer,) = (named["href"] for tag, named in parsed(old).tags if tag == "a")
+    text = re.sub(r"<[^>]+>", "", (await look(notifyd, f"/approvals/{newer}")).text)
+    for shown in (
+        "New: &lt;i&gt;Test&lt;/i&gt;",
+        "Removed: Migrate the ledger schema",
+        "Changed: Deploy to production → Deploy twice",
+        "New: new: {&#34;a&#34;: 1}",
+        "Removed: old",
+        "Changed: replicas: 3 → 6",
+        "No longer counts, decided by: alice@acme.example",
+        "in round 1, no longer counts",
+        "by link",
+        "fine with three",
+    ):
+        assert shown in text, text
+    assert (await decide(notifyd, f"/approvals/{newer}")).status == 303
+    link = await notifyd.link(number=1)
+    message = next(one for one in notifyd.inbox.messages if any(link in a.url for a in one.actions))
+    for told in ("- changed: replicas: 3 → 6", "- removed: old", "No longer counts, decided by: alice@"):
+        assert told in message.body, message.body
+    assert asked["planHash"] not in text
+
+
+async def test_a_superseded_link_that_names_nobody_leads_nowhere(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    notifyd.clock.turn(1)
+    await notifyd.ask(planHash="sha256:" + "ab" * 32)
+    old = await look(notifyd, sealed(notifyd, asked, recipient=None))
+    assert (badge(old), [tag for tag, _ in parsed(old).tags if tag == "a"]) == ("superseded", [])
+
+
 async def test_a_newer_plan_supersedes_a_link_and_is_not_shown_through_it(notifyd: Daemon) -> None:
     asked = await notifyd.ask()
     old = await notifyd.link()
@@ -522,6 +599,8 @@ async def test_the_page_of_an_approval_that_is_over_tells_whether_the_one_who_as
     notifyd.clock.turn(8 * 86400)  # nobody listens at the callback's address, and its time runs out
     path = sealed(notifyd, asked)
     await until_async(lambda: shown("failed"))
+    page = (await look(notifyd, path)).text
+    assert 'class="note alert" role="status" data-resume="failed">The system that asked was not told.' in page
     assert (await notifyd.approval(asked))["resume"]["status"] == "failed"
 
 

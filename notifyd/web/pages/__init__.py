@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import parse_qs
 
 from aiohttp import hdrs, web
-from attrs import frozen
+from attrs import evolve, frozen
 
 from notifyd.approval.ballots import Ballot, cast, check_ballot
 from notifyd.approval.inputs import MAX_INPUTS
@@ -20,18 +20,17 @@ from notifyd.errors import (
     InvalidError,
     MalformedError,
     NotFoundError,
-    Reason,
     SealError,
     UnsupportedMediaError,
     WindowClosedError,
 )
 from notifyd.flow.reasons import needs_reason
-from notifyd.model import Choice, Via
+from notifyd.model import Choice, Decision, Delivery, Via
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 from notifyd.text import clean, one_line
 from notifyd.web import correlation, problems
-from notifyd.web.answers import callback_reason
+from notifyd.web.answers import callback_of, reason_of
 from notifyd.web.body import read_body
 from notifyd.web.pages import csrf
 from notifyd.web.pages.fields import form_fields, sent_fields, values_of
@@ -42,6 +41,9 @@ from notifyd.web.problems import LinkExpiredError, Problem
 from notifyd.web.services import SERVICES, Services
 
 PATH: Final = "/approvals/{link}"
+
+_EARLIER: Final = 200
+"""How many decisions of earlier rounds a page shows: the newest."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELDS: Final = 10 + MAX_INPUTS
@@ -174,7 +176,8 @@ class _Visit:
     view: View
     reader: Reader
     now: int
-    waits: Reason | None
+    callback: Delivery | None
+    earlier: Sequence[Decision]
 
     def refuse(self, form: _Form) -> _Alert | None:
         """What is wrong with a form, None where nothing is."""
@@ -270,10 +273,21 @@ class _Visit:
             comment=form.comment if form else "",
             breaking=form is not None and form.break_glass,
             status=alert.status if alert else 200,
-            waits=self.waits,
+            waits=reason_of(self.callback, self.registry) if self.callback else None,
+            told_at=self.callback.ended_at if self.callback else None,
+            earlier=() if view.standing is Standing.SUPERSEDED else self.earlier,
+            newer=self._newer(),
             now=self.now,
             undo_time=self.registry.settings.approvals.undo,
         )
+
+    def _newer(self) -> str:
+        """The page of the present round, for the person to whom a link to an earlier one was sent."""
+        link, approval = self.view.link, self.view.approval
+        if link.recipient is None or link.round >= approval.round:
+            return ""
+        present = evolve(link, round=approval.round, plan_hash=approval.plan_hash)
+        return self.registry.links.seal(present)
 
     def _words(self, alert: _Alert | None) -> str:
         if alert is None:
@@ -294,8 +308,9 @@ async def _visit(request: web.Request) -> _Visit:
     if approval is None:
         raise NotFoundError("this link is not valid")
     view, reader = look(link, approval, registry, now), reader_of(request, registry, link.recipient)
-    waits = await callback_reason(approval, services.store, registry)
-    return _Visit(request, services, registry, token, view, reader, now, waits)
+    callback = await callback_of(approval, services.store)
+    earlier = await services.store.superseded(link.key, _EARLIER) if approval.round > 1 else ()
+    return _Visit(request, services, registry, token, view, reader, now, callback, earlier)
 
 
 def _open(registry: Registry, token: str) -> Link:

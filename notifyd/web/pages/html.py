@@ -20,7 +20,7 @@ from markupsafe import Markup
 from notifyd.approval.inputs import settled
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
-from notifyd.model import SECOND, Approval, Choice, Instant, ResumeStatus, Status
+from notifyd.model import SECOND, Approval, Choice, Decision, Instant, ResumeStatus, Status
 from notifyd.text import clean, fit, one_line
 from notifyd.web import correlation
 from notifyd.web.pages.fields import FormField
@@ -114,12 +114,16 @@ def approval_page(
     waits: Reason | None = None,
     now: Instant,
     undo_time: Instant = 0,
+    told_at: Instant | None = None,
+    earlier: Sequence[Decision] = (),
+    newer: str = "",
 ) -> web.Response:
     """The approval.
 
     `form` is a CSRF token where the reader may decide now, and `fields` what there is to fill in; `alert` and
     `comment` are what an attempt that was refused gets back, and `breaking` says that it was one to break the
-    glass. `waits` is why the callback of its end waits, or has failed.
+    glass. `waits` is why the callback of its end waits, or has failed, and `told_at` when it ended. `earlier` are
+    the decisions of rounds before this one, and `newer` the page of a plan that came after the link's.
     """
     title, summary = _heading(view, reader)
     return _page(
@@ -135,7 +139,9 @@ def approval_page(
         shows_plan=view.standing is not Standing.SUPERSEDED,
         note=_note(view, reader),
         ends=_ends(view, reader, now),
-        answered=_answered(view, reader, waits, now),
+        answered=_answered(view, reader, waits, now, told_at),
+        earlier=tuple(earlier),
+        newer=newer,
         undo=_undo(view, reader, now),
         undo_time=reader.formats.duration(undo_time // SECOND) if undo_time else "",
         refresh=_refresh(view, now),
@@ -211,14 +217,15 @@ def _heading(view: View, reader: Reader) -> tuple[str, str]:
     return title or untitled, clean(message.get("summary") or "").strip()
 
 
-def _answered(view: View, reader: Reader, waits: Reason | None, now: Instant) -> str:
+def _answered(view: View, reader: Reader, waits: Reason | None, now: Instant, told_at: Instant | None) -> str:
     """Whether the one who asked has heard of the end; "" where nothing is owed to them, or of another round."""
     approval = view.approval
     if view.standing.value != approval.status.value:
         return ""
     if approval.undoable:
         return reader.texts["undo.waits"].format(left=_left(_waits_until(approval), reader, now))
-    told = reader.texts.get(f"resume.{approval.resume.value}", "")
+    when = reader.formats.time(told_at) if told_at is not None else ""
+    told = reader.texts.get(f"resume.{approval.resume.value}", "").format(when=when)
     return f"{told} ({waits.value})" if told and waits else told
 
 
