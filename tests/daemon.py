@@ -209,7 +209,7 @@ class Daemon:
             return [message for message in self.inbox.messages if message.recipient == recipient]
 
         await until(lambda: len(sent()) > number)
-        (action,) = sent()[number].actions
+        action = sent()[number].actions[0]
         return action.url.removeprefix("https://notifyd.acme.example")
 
     async def reload(self, text: str) -> None:

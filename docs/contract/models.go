@@ -22,6 +22,7 @@ type PackApprovalRequested struct {
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
 	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
 	Inputs            []ApprovalInput   `json:"inputs,omitempty"`
+	Links             []EventLink       `json:"links,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -71,6 +72,14 @@ const (
 	InputKindBoolean InputKind = "boolean"
 )
 
+// EventLink: An address that readers may want: of the run (`rel` is `run`), of a dashboard, of the
+// change.
+type EventLink struct {
+	Rel   string  `json:"rel"`
+	Href  string  `json:"href"`
+	Title *string `json:"title,omitempty"`
+}
+
 // Step: One step of the plan that waits.
 type Step struct {
 	ID   string  `json:"id"`
@@ -112,6 +121,7 @@ type PackApprovalUpdated struct {
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
 	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
 	Inputs            []ApprovalInput   `json:"inputs,omitempty"`
+	Links             []EventLink       `json:"links,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -151,6 +161,7 @@ type PackPolicyHold struct {
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
 	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
 	Inputs            []ApprovalInput   `json:"inputs,omitempty"`
+	Links             []EventLink       `json:"links,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`
@@ -178,6 +189,7 @@ type PackPolicyReleased struct {
 	RequiredApprovals *int64            `json:"requiredApprovals,omitempty"`
 	ApprovalGroups    []ApprovalGroup   `json:"approvalGroups,omitempty"`
 	Inputs            []ApprovalInput   `json:"inputs,omitempty"`
+	Links             []EventLink       `json:"links,omitempty"`
 	Steps             []Step            `json:"steps,omitempty"`
 	RequestedBy       *string           `json:"requestedBy,omitempty"`
 	ExpiresAt         *time.Time        `json:"expiresAt,omitempty"`

@@ -68,6 +68,11 @@ public sealed record PackApprovalRequested : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<ApprovalInput>? Inputs { get; init; }
 
+    /// <summary>Addresses that readers may want, up to 10: links on the page and in messages.</summary>
+    [JsonPropertyName("links")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<EventLink>? Links { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -185,6 +190,23 @@ public enum InputKind
     [JsonStringEnumMemberName("number")] Number,
     [JsonStringEnumMemberName("choice")] Choice,
     [JsonStringEnumMemberName("boolean")] Boolean,
+}
+
+/// <summary>An address that readers may want: of the run (`rel` is `run`), of a dashboard, of the change.</summary>
+public sealed record EventLink
+{
+    /// <summary>What it leads to; `run` is the run.</summary>
+    [JsonPropertyName("rel")]
+    public required string Rel { get; init; }
+
+    /// <summary>An https address without a user's name.</summary>
+    [JsonPropertyName("href")]
+    public required string Href { get; init; }
+
+    /// <summary>What readers are shown; by default the address.</summary>
+    [JsonPropertyName("title")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Title { get; init; }
 }
 
 /// <summary>One step of the plan that waits.</summary>
@@ -310,6 +332,11 @@ public sealed record PackApprovalUpdated : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<ApprovalInput>? Inputs { get; init; }
 
+    /// <summary>Addresses that readers may want, up to 10: links on the page and in messages.</summary>
+    [JsonPropertyName("links")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<EventLink>? Links { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -428,6 +455,11 @@ public sealed record PackPolicyHold : IPackEvent
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<ApprovalInput>? Inputs { get; init; }
 
+    /// <summary>Addresses that readers may want, up to 10: links on the page and in messages.</summary>
+    [JsonPropertyName("links")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<EventLink>? Links { get; init; }
+
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -526,6 +558,11 @@ public sealed record PackPolicyReleased : IPackEvent
     [JsonPropertyName("inputs")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<ApprovalInput>? Inputs { get; init; }
+
+    /// <summary>Addresses that readers may want, up to 10: links on the page and in messages.</summary>
+    [JsonPropertyName("links")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<EventLink>? Links { get; init; }
 
     /// <summary>What the plan would do, in order.</summary>
     [JsonPropertyName("steps")]

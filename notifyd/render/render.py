@@ -42,6 +42,11 @@ GENERIC: Final = "event"
 
 _MAIL: Final = "mail"
 _BUILT_IN_LOCALE: Final = "en"
+_OWN_LINKS: Final = 3
+"""How many of an event's own links a message has: channels show few buttons."""
+
+_LABEL_LIMIT: Final = 80
+
 _BLOCKS: Final = ("title", "body", "fields", "action", "note")
 
 
@@ -315,7 +320,7 @@ def _draft(
     label = line(blocks.get("action", "").strip())
     actions: tuple[Action, ...] = ()
     if link is not None:
-        actions = (Action(label or urlsplit(link).hostname or link, link),)
+        actions = (Action(label or urlsplit(link).hostname or link, link), *_own_links(variables["event"]))
     elif digest is not None:
         actions = tuple(Action(one["title"], one["link"]) for one in digest["listed"] if one["link"])
     return _Draft(
@@ -325,6 +330,13 @@ def _draft(
         facts=tuple(facts.found),
         actions=actions,
     )
+
+
+def _own_links(event: Mapping[str, Any]) -> Iterator[Action]:
+    """The first addresses that the sender of a pack event names."""
+    if event.get("kind") in (APPROVAL_KIND, POLICY_KIND):
+        for one in (event.get("links") or ())[:_OWN_LINKS]:
+            yield Action(line(one.get("title") or urlsplit(one["href"]).hostname, _LABEL_LIMIT), one["href"])
 
 
 def _data(
@@ -441,6 +453,7 @@ def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, loca
         "blocks": list(_blocks(draft.text)),
         "facts": [{"name": f.name, "value": f.value, "code": f.code, "lead": f.lead} for f in draft.facts],
         "action": {"label": action.label, "url": action.url} if action else None,
+        "links": [{"label": one.label, "url": one.url} for one in draft.actions[1:]],
         "note": draft.note,
     }
     context = _context(page, {**variables, "message": message, "field": Facts()})

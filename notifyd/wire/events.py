@@ -30,6 +30,9 @@ MAX_APPROVALS: Final = 100
 MAX_GROUPS: Final = 20
 """How many groups an approval may require people of."""
 
+MAX_LINKS: Final = 10
+"""How many addresses a request may show."""
+
 # --- members -----------------------------------------------------------------------------------------------
 
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
@@ -67,6 +70,20 @@ Time: TypeAlias = Annotated[
 Count: TypeAlias = Annotated[int, between(1, MAX_APPROVALS)]
 GroupName: TypeAlias = Annotated[
     str, matching(r"[^\x00-\x1f\x7f]{1,100}", "1 to 100 characters, none of them a control character")
+]
+LinkRel: TypeAlias = Annotated[
+    str, matching("[a-z][a-z0-9.-]{0,39}", "a small letter, and up to 39 of a-z 0-9 . -")
+]
+LinkHref: TypeAlias = Annotated[
+    str,
+    matching(
+        r"https://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?#][!#-;=?-\[\]_a-z~]*)?",
+        "an https address of up to 2,048 ASCII characters, without a user's name",
+        max_length=2048,
+    ),
+]
+LinkTitle: TypeAlias = Annotated[
+    str, matching(r"[^\x00-\x1f\x7f]{1,200}", "1 to 200 characters, none of them a control character")
 ]
 Round: TypeAlias = Annotated[int, between(1, 2**31 - 1)]
 InputName: TypeAlias = Annotated[
@@ -153,6 +170,15 @@ class ApprovalGroup:
     required: Count
 
 
+@frozen
+class EventLink:
+    """An address that readers may want: of the run (`rel` is `run`), of a dashboard, of the change."""
+
+    rel: LinkRel
+    href: LinkHref
+    title: LinkTitle | None = None
+
+
 # --- Task Runner's events ----------------------------------------------------------------------------------
 
 
@@ -172,6 +198,7 @@ class PackEvent:
     required_approvals: Count = 1
     approval_groups: tuple[ApprovalGroup, ...] = ()
     inputs: tuple[ApprovalInput, ...] = ()
+    links: tuple[EventLink, ...] = ()
     steps: tuple[Step, ...] = ()
     requested_by: Text | None = None
     expires_at: Time | None = None

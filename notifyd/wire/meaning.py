@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from notifyd.errors import Fault
-from notifyd.wire.events import MAX_APPROVALS, MAX_GROUPS, PackEvent
+from notifyd.wire.events import MAX_APPROVALS, MAX_GROUPS, MAX_LINKS, PackEvent
 from notifyd.wire.records import pointer
 
 
 def faults_together(event: PackEvent) -> Iterator[Fault]:
     """Each fault of members that are well-formed by themselves."""
     yield from _group_faults(event)
+    if len(event.links) > MAX_LINKS:
+        yield Fault("/links", f"must not have more than {MAX_LINKS} items")
 
 
 def _group_faults(event: PackEvent) -> Iterator[Fault]:

@@ -543,6 +543,18 @@ async def test_a_new_round_says_what_has_changed_and_which_votes_are_void(notify
     assert asked["planHash"] not in text
 
 
+async def test_the_addresses_that_a_request_names_are_links_on_the_page(notifyd: Daemon) -> None:
+    run = {"rel": "run", "href": "https://runner.acme.example/runs/42?a=1&b=2"}
+    await notifyd.ask(links=[run, {"rel": "x", "href": "https://a.example", "title": "<b>Diff</b>"}])
+    page = await look(notifyd, await notifyd.link())
+    assert [named["href"] for tag, named in parsed(page).tags if tag == "a"] == [
+        run["href"],
+        "https://a.example",
+    ]
+    assert "&lt;b&gt;Diff&lt;/b&gt;</a>" in page.text
+    assert ">Run</a>" in page.text
+
+
 async def test_a_superseded_link_that_names_nobody_leads_nowhere(notifyd: Daemon) -> None:
     asked = await notifyd.ask()
     notifyd.clock.turn(1)
