@@ -9,7 +9,7 @@ from attrs import evolve, field, frozen
 
 from notifyd.config.settings import LinkMode
 from notifyd.errors import Fault, InvalidError, RenderError
-from notifyd.flow.ingest import cloud_row, pack_row
+from notifyd.flow.ingest import check_members, cloud_row, pack_row
 from notifyd.flow.plan import can_decide, link_of, make_message, make_plan, view
 from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
 from notifyd.registry.registry import Registry
@@ -53,6 +53,7 @@ def read_event(document: Any, registry: Registry, tenant: str, now: Instant) -> 
     """
     if not (isinstance(document, dict) and "specversion" in document):
         pack = parse_pack_event(document)
+        check_members(pack, document, registry)
         row = pack_row(pack, document, _CLIENT, _CLIENT, now, registry)
         return evolve(row, round=1, version=1) if row.kind == APPROVAL_KIND else row
     event = parse_cloud_event(document)

@@ -114,7 +114,7 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_time(event.occurred_at, "/occurredAt", registry, now)
-        _check_members(event, document, registry)
+        check_members(event, document, registry)
         _check_callback(event, registry)
         content = canonical(document)
         _check_token(event, content)
@@ -291,8 +291,11 @@ def _check_callback(event: PackEvent, registry: Registry) -> None:
         raise InvalidError([Fault("/resume/callbackUrl", fault)])
 
 
-def _check_members(event: PackEvent, document: Mapping[str, Any], registry: Registry) -> None:
-    """Whoever asks or decides is compared with others by name, and some members depend on one another."""
+def check_members(event: PackEvent, document: Mapping[str, Any], registry: Registry) -> None:
+    """Whoever asks or decides is compared with others by name, and some members depend on one another.
+
+    Raises `InvalidError`.
+    """
     given = {"/requestedBy": event.requested_by, "/decidedBy": getattr(event, "decided_by", None)}
     faults = [Fault(at, fault) for at, name in given.items() if name and (fault := name_fault(name))]
     faults += faults_together(event)

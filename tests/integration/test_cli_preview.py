@@ -161,6 +161,18 @@ def test_an_event_that_is_not_valid_is_refused_with_every_fault(config_path: Pat
     assert run(config_path, "route", "-", event="{").exit_code == 1
 
 
+def test_an_event_whose_members_do_not_go_together_is_refused_as_posting_it_would_be(
+    config_path: Path,
+) -> None:
+    group = {"name": "Security", "grant": "Sec", "required": 1}
+    unsafe = {"name": "version", "type": "text", "pattern": "(?=v)v"}
+    wrong = events.load("requested-en") | {"approvalGroups": [group, group], "inputs": [unsafe]}
+    result = run(config_path, "route", "-", event=wrong)
+    assert result.exit_code == 1
+    assert "/approvalGroups/1/name: is the name of an earlier group too" in result.stderr
+    assert "/inputs/0/pattern: must be a regular expression" in result.stderr
+
+
 def test_a_configuration_that_is_not_valid_is_refused_with_its_faults(config_path: Path) -> None:
     config_path.write_text(CONFIG.replace('"smtp.acme.example"', "7"))
     result = run(config_path, "route", "-", event=events.load("requested-en"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+import orjson
 import pytest
-from attrs import evolve
+from attrs import asdict, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,7 @@ links = st.builds(
     recipient=st.none() | texts,
     rule=texts,
     expires_at=st.integers(0, 2**53),
+    on_behalf_of=st.none() | st.text(st.characters(codec="utf-8"), min_size=1, max_size=30),
 )
 
 
@@ -40,6 +42,16 @@ def test_a_sealed_link_says_what_was_sealed(link: Link) -> None:
 
 def test_a_link_that_only_shows_names_nobody() -> None:
     assert LINKS.read(LINKS.seal(evolve(LINK, recipient=None))).recipient is None
+
+
+def test_a_link_of_a_deputy_names_both_and_others_read_as_before_there_were_any() -> None:
+    assert (
+        LINKS.read(LINKS.seal(evolve(LINK, on_behalf_of="bob@acme.example"))).on_behalf_of
+        == "bob@acme.example"
+    )
+    said = orjson.loads(KEYRING.open("approval-link", LINKS.seal(LINK)))
+    assert said == list(asdict(LINK).values())[:-1]
+    assert LINKS.read(LINKS.seal(LINK)) == LINK
 
 
 def test_a_links_url_holds_nothing_that_its_reader_may_not_see() -> None:
