@@ -301,6 +301,8 @@ class Approval:
     heard_again_at: Instant = 0  # the occurredAt of the newest request that came for the plan of this round
     groups: tuple[Group, ...] = ()  # what they require together is part of `required_approvals`
     inputs: tuple[Input, ...] = ()  # to be filled in by who approves
+    timer_at: Instant | None = None  # when to look whether a reminder or an escalation is due
+    timed_until: Instant = 0  # what was due by then has been seen to
 
     @property
     def key(self) -> ApprovalKey:

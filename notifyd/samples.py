@@ -41,6 +41,19 @@ def _progress(received: int) -> dict[str, int]:
     return {"received": received, "required": 2}
 
 
+def _timed(step: str, waited: int) -> dict[str, Any]:
+    since = _REQUEST["occurredAt"]
+    return {
+        "timer": {
+            "rule": "approvals",
+            "step": step,
+            "since": since,
+            "waited": waited,
+            "left": 86_400 - waited,
+        }
+    }
+
+
 def _about(action: str, **facts: Any) -> dict[str, Any]:
     return {**_REQUEST, "action": action, **facts}
 
@@ -48,6 +61,8 @@ def _about(action: str, **facts: Any) -> dict[str, Any]:
 _APPROVALS: Final[Mapping[str, Mapping[str, Any]]] = {
     "requested": _about("requested"),
     "requested again": _about("requested", round=2),
+    "reminded": _about("reminded", **_timed("2h", 7200), status="pending", approvals=_progress(1)),
+    "escalated": _about("escalated", **_timed("1h", 3600), status="pending", approvals=_progress(0)),
     "one vote of two": _about("acknowledged", **_decided("approved", "pending", 1)),
     "approved": _about("acknowledged", **_decided("approved", "approved", 2)),
     "rejected": _about("acknowledged", **_decided("rejected", "rejected", 0)),

@@ -31,14 +31,16 @@ def own_event(
     facts: Mapping[str, Any],
     version: int | None = None,
     life: int = 0,
+    step: tuple[str, ...] = (),
 ) -> Event:
     """An event notifyd raises about an approval: the request's payload, and what has happened since.
 
-    `life` tells events apart that a replay by hand raises of the same version.
+    `life` tells events apart that a replay by hand raises of the same version. Of one with a `step` there is one
+    in a round, whatever the version is then.
     """
     version = approval.version if version is None else version
-    about = (approval.run_id, approval.approval_id, approval.round, action, version, life)
-    key = derived_id("notice", approval.tenant, *about)
+    about = (approval.run_id, approval.approval_id, approval.round, action)
+    key = derived_id("notice", approval.tenant, *about, *(step or (version, life)))
     payload = orjson.loads(approval.request)
     payload.pop("type", None)
     payload |= {"kind": APPROVAL_KIND, "action": action, "eventId": key, "occurredAt": rfc3339(at), **facts}

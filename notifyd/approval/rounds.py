@@ -53,6 +53,7 @@ class Request:
     sealed_token: str
     groups: tuple[Group, ...] = ()
     inputs: tuple[Input, ...] = ()
+    timer_at: Instant | None = None
 
 
 @frozen
@@ -145,6 +146,7 @@ def _open_round(event: Event, request: Request, now: Instant, *, before: Approva
         owner=before.belongs_to if before and asked else event.client,
         groups=request.groups,
         inputs=request.inputs,
+        timer_at=request.timer_at,
     )
     if stillborn:
         approval = _over_at_once(approval, now, asked=asked)

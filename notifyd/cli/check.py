@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,10 +34,11 @@ def check_config(config_path: Path, as_json: bool) -> None:
     """Check the configuration, and print what was understood, secrets as ***.
 
     Whatever would keep the service from starting with it is a fault: rules, templates and channels are made
-    ready as for a start. Exits with 1 where there are faults. A broken plugin is named, and is no fault of a
-    configuration that does not need it.
+    ready as for a start. Exits with 1 where there are faults. What can hardly be meant is a warning. A broken
+    plugin is named, and is no fault of a configuration that does not need it.
     """
     from notifyd.config.describe import as_toml, describe
+    from notifyd.config.doubts import doubts
     from notifyd.config.load import load
     from notifyd.registry.discovery import discover
 
@@ -47,12 +49,14 @@ def check_config(config_path: Path, as_json: bool) -> None:
     except ConfigError as error:
         _print_faults(config_path, error, discovered, as_json)
         raise not_ok() from None
-    described = describe(settings)
+    described, doubted = describe(settings), doubts(settings)
     if as_json:
-        templates = {"templateFaults": _json(left_out)}
-        print_json({"ok": True, "config": described, **_plugin_faults(discovered), **templates})
+        more = {"warnings": _json(doubted), "templateFaults": _json(left_out)}
+        print_json({"ok": True, "config": described, **_plugin_faults(discovered), **more})
     else:
         _warn(discovered)
+        for line in fault_lines(config_path, doubted):
+            click.echo(f"warning: {line}", err=True)
         click.echo(as_toml(described), nl=False)
 
 
@@ -76,7 +80,7 @@ def _print_faults(path: Path, error: ConfigError, discovered: Discovered, as_jso
             click.echo(line, err=True)
 
 
-def _json(faults: tuple[Fault, ...]) -> list[dict[str, str]]:
+def _json(faults: Sequence[Fault]) -> list[dict[str, str]]:
     return [{"pointer": fault.pointer, "message": fault.message} for fault in faults]
 
 

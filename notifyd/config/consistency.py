@@ -14,6 +14,7 @@ from notifyd.config.settings import (
     Auth,
     ChannelSettings,
     Client,
+    Escalation,
     Keys,
     Recipient,
     Resume,
@@ -180,6 +181,7 @@ def _rules(draft: Draft, findings: Findings) -> None:
             at.under("name").add(f"is the name of {first} too")
         _audience(rule, draft, at)
         _grouping(rule, at)
+        _timers(rule, draft, at)
 
 
 def _audience(rule: Rule, draft: Draft, at: Findings) -> None:
@@ -225,6 +227,34 @@ def _grouping(rule: Rule, at: Findings) -> None:
     hours = rule.quiet_hours
     if hours and hours.from_ == hours.to:
         at.under("quiet_hours", "to").add("must differ from its beginning")
+
+
+def _timers(rule: Rule, draft: Draft, at: Findings) -> None:
+    for index in _repeated(rule.remind):
+        at.under("remind", index).add("is the same time as an earlier one")
+    for index in _repeated(step.after for step in rule.escalate):
+        at.under("escalate", index, "after").add("is the same time as an earlier one: write them as one")
+    asked = {_persons(draft)(person) for person in rule.to}
+    for index, step in enumerate(rule.escalate):
+        _escalation(step, asked, draft, at.under("escalate", index))
+
+
+def _escalation(step: Escalation, asked: set[str], draft: Draft, at: Findings) -> None:
+    _known_channels(step.channels, draft.channel_types, at.under("channels"))
+    people = list(map(_persons(draft), step.to))
+    for index in _repeated(people):
+        at.under("to", index).add("is named twice")
+    for index, person in enumerate(people):
+        if person in asked:
+            at.under("to", index).add("is asked by the rule itself: an escalation is for others")
+    types = [draft.channel_types.get(name) for name in step.channels]
+    if None in types:
+        return  # what a type would have told is not known
+    personal = [name for name, kind in zip(step.channels, types, strict=True) if kind and kind.personal]
+    if step.to and not personal:
+        at.under("to").add("needs a channel that reaches named people, such as email")
+    if personal and not step.to:
+        at.under("to").add(f'is required: the channel "{personal[0]}" reaches named people only')
 
 
 def _shorthand(draft: Draft, findings: Findings) -> None:

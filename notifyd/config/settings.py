@@ -31,6 +31,7 @@ from notifyd.config.units import (
     Duration,
     KeySource,
     Listen,
+    Moment,
     Network,
     Rate,
     SealKey,
@@ -56,11 +57,13 @@ __all__ = [
     "Dispatch",
     "Duration",
     "Egress",
+    "Escalation",
     "Jwt",
     "KeySource",
     "Keys",
     "LinkMode",
     "Listen",
+    "Moment",
     "Network",
     "QuietHours",
     "Rate",
@@ -229,6 +232,15 @@ class QuietHours:
 
 
 @frozen
+class Escalation:
+    """Who else is asked once an approval has waited for so long."""
+
+    after: Span
+    channels: tuple[str, ...]
+    to: tuple[Annotated[str, Text(units.parse_person)], ...] = ()
+
+
+@frozen
 class Rule:
     name: Annotated[str, Text(units.parse_name)]
     when: Annotated[str, Text(units.parse_when)]
@@ -245,6 +257,8 @@ class Rule:
     quiet_hours: QuietHours | None = None
     window: Window | None = None
     require_reason: tuple[Choice, ...] | None = None
+    remind: tuple[Moment, ...] = ()
+    escalate: tuple[Escalation, ...] = ()
 
 
 @frozen

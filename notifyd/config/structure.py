@@ -67,6 +67,7 @@ class Structurer(Strict):
                 SealKey: _from_text(units.parse_seal_key),
                 units.Rate: _from_text(units.parse_rate),
                 units.Backoff: _from_text(units.parse_backoff),
+                units.Moment: _from_text(units.parse_moment),
                 Window: _from_text(Window.parse),
                 units.Listen: _from_text(units.parse_listen),
                 Network: _from_text(units.parse_network),

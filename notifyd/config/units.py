@@ -94,6 +94,14 @@ class Rate:
 
 
 @frozen
+class Moment:
+    """A time in the life of an approval: `2h` after it was asked for, or `30m before expiry`."""
+
+    span: Duration
+    before_expiry: bool = False
+
+
+@frozen
 class Backoff:
     """The first step and the ceiling of a retry schedule, written `1s..15m`."""
 
@@ -181,6 +189,25 @@ def show_duration(value: Duration) -> str:
     """In the largest unit that divides it."""
     unit = next(u for u in DURATIONS if value % DURATIONS[u] == 0) if value else "s"
     return f"{value // DURATIONS[unit]}{unit}"
+
+
+_BEFORE_EXPIRY: Final = " before expiry"
+
+
+def parse_moment(text: str) -> Moment:
+    try:
+        moment = Moment(parse_duration(text.removesuffix(_BEFORE_EXPIRY)), text.endswith(_BEFORE_EXPIRY))
+    except ValueError:
+        raise ValueError(
+            'must be a duration after the request, such as "2h", or "30m before expiry"'
+        ) from None
+    if not moment.span:
+        raise ValueError("must be above zero")
+    return moment
+
+
+def show_moment(moment: Moment) -> str:
+    return show_duration(moment.span) + (_BEFORE_EXPIRY if moment.before_expiry else "")
 
 
 def parse_size(text: str) -> Size:
@@ -462,6 +489,8 @@ def show(value: object) -> object:
             return str(value.path)
         case KeySource():
             return value.at
+        case Moment():
+            return show_moment(value)
         case Window():
             return value.text
         case Listen() | IPv4Network() | IPv6Network() | StrEnum():

@@ -14,11 +14,19 @@ from notifyd.wire.codec import event_key
 
 
 async def asking_rules(approval: Approval, ballot: Ballot, registry: Registry, store: Store) -> list[Rule]:
-    """The rule whose link decides or, where a program decides, all that asked in this round and are still there.
+    """The rule whose link decides or, where a program decides, all that asked. Raises `StoreError`."""
+    if not ballot.rule:
+        return await rules_that_asked(approval, registry, store)
+    rule = registry.rule(ballot.rule)
+    return [rule] if rule is not None else []
+
+
+async def rules_that_asked(approval: Approval, registry: Registry, store: Store) -> list[Rule]:
+    """Those that asked in this round and are still there.
 
     Where the plan of the round's request is not there any more, those that match it today. Raises `StoreError`.
     """
-    names = [ballot.rule] if ballot.rule else await _planned(approval, store)
+    names = await _planned(approval, store)
     if names is None:
         return _matching(approval, registry)
     return [rule for rule in map(registry.rule, names) if rule is not None]

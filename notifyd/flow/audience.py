@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from notifyd.approval.timers import Timed
 from notifyd.config.settings import Rule
 from notifyd.model import APPROVAL_KIND, SECOND, Event, Status
 from notifyd.registry.registry import OpenChannel, Registry
@@ -30,6 +31,12 @@ class Reader:
     name: str | None
     personal: bool = False
     on_behalf_of: str | None = None
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """The person, and the one for whom they stand in."""
+        names = (self.name, self.on_behalf_of) if self.personal else ()
+        return tuple(name for name in names if name is not None)
 
 
 def audience(rule: Rule, channel: OpenChannel, event: Event, registry: Registry) -> Iterator[Reader]:
@@ -103,13 +110,18 @@ def is_own_request(event: Event, seen: Mapping[str, Any], recipient: str | None,
 
 
 def is_asked(event: Event, seen: Mapping[str, Any], people: Sequence[str], registry: Registry) -> bool:
-    """Is the link of these people, a person or a deputy and theirs, one that decides: at the request, and again
-    while others' votes are too few?"""
+    """Is the link of these people, a person or a deputy and theirs, one that decides: at the request, when a timer
+    asks, and while others' votes are too few?"""
     waiting = event.action == _ACKNOWLEDGED and seen.get("status") == Status.PENDING.value
-    if not (event.action == "requested" or waiting):
+    if not (event.action in ("requested", *Timed) or waiting):
         return False
+    return not have_voted(seen, people, registry)
+
+
+def have_voted(seen: Mapping[str, Any], people: Sequence[str], registry: Registry) -> bool:
+    """Has any of these people voted in the round, by what the event tells of it?"""
     voters = _member(seen, "approvals").get("actors")
-    return not any(_same(person, voter, registry) for voter in voters or () for person in people)
+    return any(_same(person, voter, registry) for voter in voters or () for person in people)
 
 
 def _member(seen: Mapping[str, Any], name: str) -> Mapping[str, Any]:

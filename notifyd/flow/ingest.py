@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from notifyd.approval.holds import on_hold, on_released
 from notifyd.approval.inputs import definition_faults
 from notifyd.approval.rounds import Request, Update, on_requested, on_updated
+from notifyd.approval.timers import first_due
 from notifyd.errors import (
     BacklogFullError,
     EventIdConflictError,
@@ -507,4 +508,7 @@ def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Re
         sealed_token=resume_token.keep(registry.keyring, event.resume.token),
         groups=groups,
         inputs=inputs,
+        timer_at=first_due(
+            registry.settings.rules, max(row.received_at, row.occurred_at), _expiry(event, registry)
+        ),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -26,13 +26,24 @@ from notifyd.flow.audience import (
 )
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
+from notifyd.flow.timed import is_timed, timed_audience
 from notifyd.metrics import Metrics
-from notifyd.model import APPROVAL_KIND, POLICY_KIND, Clock, Delivery, Event, Message, PlanEntry, State
+from notifyd.model import (
+    APPROVAL_KIND,
+    POLICY_KIND,
+    Clock,
+    Delivery,
+    Event,
+    Instant,
+    Message,
+    PlanEntry,
+    State,
+)
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import wrap
 from notifyd.security.links import Link
 from notifyd.store import PlanFixed, Planned, Store
-from notifyd.wire.codec import derived_id
+from notifyd.wire.codec import derived_id, parse_instant
 
 log = logging.getLogger(__name__)
 
@@ -63,23 +74,32 @@ def make_plan(
 
     Whoever is named twice, as a person and on a list, gets one message, and as a person. People are not told
     of their own vote, nor a second time of a decision which the runner heard of at once. That the glass was broken
-    is told to all who were asked, and each of them once over a channel, whichever rule it is by.
+    is told to all who were asked, and each of them once over a channel, whichever rule it is by. A reminder or an
+    escalation is its own rule's alone.
     """
     override = is_override(event, seen)
     rules = told_of_override(seen, rules, registry) if override else rules
-    told = told_already(event, seen, registry)
-    entries = (
-        _entry(event, seen, rule, channel, reader, registry)
-        for rule in rules
-        for channel in (registry.channels[name] for name in rule.channels)
-        if channel.for_programs or rule not in told
-        for reader in audience(rule, channel, event, registry)
-        if not (reader.personal and is_own_vote(event, seen, reader.name, registry))
-    )
+    if is_timed(event):
+        reached = timed_audience(event, seen, registry)
+    else:
+        reached = _matched_audience(event, seen, rules, registry)
+    entries = (_entry(event, seen, *one, registry) for one in reached)
     first: dict[object, PlanEntry] = {}
     for entry in entries:
         first.setdefault((entry.channel, entry.recipient) if override else entry.delivery_id, entry)
     return tuple(first.values())
+
+
+def _matched_audience(
+    event: Event, seen: Mapping[str, Any], rules: Sequence[Rule], registry: Registry
+) -> Iterator[tuple[Rule, OpenChannel, Reader]]:
+    told = told_already(event, seen, registry)
+    for rule in rules:
+        for channel in (registry.channels[name] for name in rule.channels):
+            if channel.for_programs or rule not in told:
+                for reader in audience(rule, channel, event, registry):
+                    if not (reader.personal and is_own_vote(event, seen, reader.name, registry)):
+                        yield rule, channel, reader
 
 
 def _entry(
@@ -135,9 +155,15 @@ def link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: R
         plan_hash=seen["planHash"],
         recipient=person if decides else None,
         rule=entry.rule,
-        expires_at=event.occurred_at + registry.settings.approvals.link_ttl,
+        expires_at=max(event.occurred_at + registry.settings.approvals.link_ttl, _expiry(seen)),
         on_behalf_of=entry.on_behalf_of if decides else None,
     )
+
+
+def _expiry(seen: Mapping[str, Any]) -> Instant:
+    """When the approval expires: a link to it lives as long at least."""
+    expires_at = seen.get("expiresAt")
+    return parse_instant(expires_at) if isinstance(expires_at, str) else 0
 
 
 def can_decide(event: Event, seen: Mapping[str, Any], link: Link | None, registry: Registry) -> bool:
@@ -399,7 +425,7 @@ class Planner:
     ) -> Delivery:
         """`row` as it is, or deferred to the end of a window where its rule's storm control says so."""
         rule, now = registry.rule(entry.rule), row.created_at
-        if rule is None or is_override(event, seen):
+        if rule is None or is_override(event, seen) or is_timed(event):
             return row
         throttled = rule.throttle if not is_request(event.kind, event.action) else None
         if throttled:

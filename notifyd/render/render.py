@@ -252,6 +252,8 @@ _BY_STATUS: Final[Mapping[str, Level]] = {
 }
 _BY_ACTION: Final[Mapping[str, Level]] = {
     "requested": Level.WARNING,
+    "reminded": Level.WARNING,
+    "escalated": Level.WARNING,
     "expired": Level.WARNING,
     "resumed": Level.SUCCESS,
     "resume_failed": Level.ERROR,

@@ -26,6 +26,7 @@ from notifyd.flow.memory import Memory, Share
 from notifyd.flow.nodes import BEAT, Nodes
 from notifyd.flow.plan import Planner, rendered_again
 from notifyd.flow.queues import PlanningQueue
+from notifyd.flow.remind import Timers
 from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
@@ -160,6 +161,7 @@ class App:
         self._expiry = Expiry(
             store=self._store, effect_queue=self._effects, metrics=self._metrics, clock=self._clock
         )
+        self._timers = Timers(**shared, effect_queue=self._effects)
         self._retention = Retention(
             store=self._store,
             settings=lambda: self._current().settings,
@@ -203,6 +205,7 @@ class App:
             ("digest sweep", self._sweep(self._digests.sweep)),
             ("effects sweep", self._sweep(self._effects.sweep, again=False)),
             ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),
+            ("timer sweep", self._sweep(self._timers.sweep, again=False)),
             ("watch", self._sweep(partial(self._watches.look, self._store), again=False, every=LOOK)),
             ("count", self._sweep(self._count, again=False, every=_COUNT)),
             (

@@ -485,6 +485,14 @@ class Store(Upkeep, Protocol):
         """Pending approvals whose `expires_at` has come, the longest due first."""
         ...
 
+    async def timed_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        """Pending approvals whose `timer_at` has come, the longest due first."""
+        ...
+
+    async def wake_timers(self) -> None:
+        """Make every pending approval due to be looked at by its timers."""
+        ...
+
     async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
         """Approvals with an effect that is due, the longest due first. A dead effect is not due."""
         ...

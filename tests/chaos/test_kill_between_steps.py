@@ -164,10 +164,13 @@ class Runner:
         await until_async(settled, seconds=45)
 
     async def _settled(self) -> bool:
+        return await self.all_sent(4)
+
+    async def all_sent(self, count: int) -> bool:
         pending = await self.call("GET", "/api/v1/deliveries?state=pending")
         sending = await self.call("GET", "/api/v1/deliveries?state=sending")
         sent = await self.call("GET", "/api/v1/deliveries?state=sent")
-        return not pending["items"] and not sending["items"] and len(sent["items"]) == 4
+        return not pending["items"] and not sending["items"] and len(sent["items"]) == count
 
     async def audit(self) -> list[str]:
         return sorted(one["name"] for one in (await self.call("GET", "/api/v1/audit"))["items"])
@@ -297,3 +300,33 @@ async def test_a_restart_answers_a_request_that_came_expired(step: str, nth: int
         await one.play_expiry(-60)
         assert one.starts == 2, "the daemon was not killed"
         expect_expiry_answered(one)
+
+
+# --- a reminder --------------------------------------------------------------------------------------------
+
+REMINDING = CONFIG + 'remind = ["1s"]\n'
+REMINDER_POINTS = [
+    ("replace_approval", 1, "before"),  # it is due
+    ("replace_approval", 1, "after"),
+    ("append", 2, "after"),  # its event
+]
+
+
+@pytest.mark.parametrize(("step", "nth", "side"), REMINDER_POINTS)
+async def test_a_restart_sends_the_reminder_that_a_kill_held_up_under_one_id(
+    step: str, nth: int, side: str, tmp_path: Path
+) -> None:
+    async with runner(tmp_path, step, str(nth), side, config=REMINDING) as one:
+        await one.call("POST", "/notifications/pack-approvals", one.event)
+        await one.until_sent("pack.approval.reminded")
+
+        async def restarted() -> bool:
+            return one.starts == 2 and bool(await one.audit())
+
+        await until_async(restarted, seconds=45)
+        await until_async(lambda: one.all_sent(2), seconds=45)
+        seen = one.seen()
+        assert {kind: len(ids) for kind, ids in seen.items()} == {
+            "pack.approval.requested": 1,
+            "pack.approval.reminded": 1,
+        }

@@ -244,3 +244,27 @@ async def test_the_versions_of_several_approvals_are_read_at_once(store: Store) 
     assert await store.replace_approval(evolve(one, version=2))
     assert await store.approval_versions([one.key, other.key, missing]) == {one.key: 2, other.key: 1}
     assert await store.approval_versions([]) == {}
+
+
+async def test_pending_approvals_that_a_timer_is_to_look_at_are_found_the_longest_due_first(
+    store: Store,
+) -> None:
+    for number, at in enumerate((3, 1, 2, 5)):
+        await open_approval(store, approval(run_id=f"run-{number}", timer_at=NOW + at, timed_until=NOW))
+    await open_approval(store, approval(run_id="ended", status=Status.APPROVED, timer_at=NOW))
+    await open_approval(store, approval(run_id="never"))
+    found = await store.timed_approvals(NOW + 3, 10)
+    assert [a.run_id for a in found] == ["run-1", "run-2", "run-0"]
+    assert [a.timed_until for a in found] == [NOW] * 3
+    assert [a.run_id for a in await store.timed_approvals(NOW + 3, 2)] == ["run-1", "run-2"]
+
+
+async def test_waking_makes_each_pending_approval_due_and_beats_a_write_that_began_before(
+    store: Store,
+) -> None:
+    pending = await open_approval(store, approval(timer_at=NOW + HOUR))
+    await open_approval(store, approval(run_id="ended", status=Status.APPROVED))
+    await store.wake_timers()
+    await store.wake_timers()
+    assert not await store.replace_approval(evolve(pending, version=2, required_approvals=2))
+    assert [(a.run_id, a.version) for a in await store.timed_approvals(NOW, 10)] == [("run-1", 2)]

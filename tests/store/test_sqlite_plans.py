@@ -236,6 +236,7 @@ SMALL: dict[str, tuple[Query, str]] = {
     "backlog": (deliveries.backlog, "deliveries_due"),
     "dead_letters": (deliveries.dead_letters, "deliveries_dead"),
     "owing_approvals": (lambda db: approvals.owing(db, NOW, 10), "approvals_owing"),
+    "timed_approvals": (lambda db: approvals.timed(db, NOW, 10), "approvals_timed"),
     "effect_counts": (approvals.effect_counts, "approvals_dead_effects"),
 }
 """What walks the index over only the rows that are open, dead, pending or owing, never the table."""

@@ -117,6 +117,17 @@ async def due(base: Base, now: Instant, limit: int) -> list[Approval]:
     return await reading.first(base, Approval, where, [("expires_at", 1)], limit)
 
 
+async def timed(base: Base, now: Instant, limit: int) -> list[Approval]:
+    where = {"status": Status.PENDING.value, "timer_at": {"$gte": 0, "$lte": now}}
+    return await reading.first(base, Approval, where, [("timer_at", 1)], limit)
+
+
+async def wake_timers(base: Base) -> None:
+    """A write under way that has read the approval before this loses to it."""
+    where = {"status": Status.PENDING.value, "timer_at": {"$ne": 0}, "version": {"$gte": 0}}
+    await base.approvals.update_many(where, {"$set": {"timer_at": 0}, "$inc": {"version": 1}})
+
+
 async def owing(base: Base, now: Instant, limit: int) -> list[Approval]:
     where = {"effects_due_at": {"$gte": 0, "$lte": now}}
     return await reading.first(base, Approval, where, [("effects_due_at", 1)], limit)

@@ -68,6 +68,10 @@ EFFECTS: Final = (
     _partial("pack_approvals", "dead_effects", {"dead_effects": {"$gt": 0}}, "tenant", "position"),
 )
 
+TIMED: Final = _partial(
+    "pack_approvals", "timed", {"status": "pending", "timer_at": {"$gte": 0}}, "status", "timer_at"
+)
+
 AGES: Final = (
     _index("events", "by_age", "received_at", "_id"),
     _partial("pack_approvals", "by_age", {"ended_at": {"$gt": 0}}, "ended_at", "_id"),
@@ -85,6 +89,7 @@ INDEXES: Final = (
     _index("pack_approvals", "by_status", "tenant", "status", "position"),
     _partial("pack_approvals", "due", {"status": "pending"}, "status", "expires_at"),
     *EFFECTS,
+    TIMED,
     DECISIONS,
     _unique("incidents", *_APPROVAL, "policy_id"),
     _unique("deliveries", "tenant", "id"),
@@ -231,6 +236,11 @@ async def _tenth(connection: Connection) -> None:
     """Approvals may have inputs. An older notifyd would approve without them, and refuses this version."""
 
 
+async def _eleventh(connection: Connection) -> None:
+    """Approvals are found by when a reminder or an escalation may be due."""
+    await create_indexes(connection, [TIMED])
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -242,6 +252,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _eighth,
     _ninth,
     _tenth,
+    _eleventh,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

@@ -232,6 +232,12 @@ class MongoStore:
     async def due_approvals(self, now: Instant, limit: int) -> list[Approval]:
         return await self._run(approval_steps.due(self._base, now, limit))
 
+    async def timed_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        return await self._run(approval_steps.timed(self._base, now, limit))
+
+    async def wake_timers(self) -> None:
+        await self._run(approval_steps.wake_timers(self._base))
+
     async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
         return await self._run(approval_steps.owing(self._base, now, limit))
 

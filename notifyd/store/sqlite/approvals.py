@@ -33,6 +33,11 @@ _SELECT: Final = sql(rows.APPROVALS.select, "WHERE")
 _FIND: Final = sql(_SELECT, _BY_KEY)
 _OTHERS: Final = "AND approvals.rowid NOT IN (SELECT value FROM json_each(:aside)) ORDER BY"
 DUE: Final = sql(_SELECT, "status = 'pending' AND expires_at <= :now", _OTHERS, "expires_at LIMIT :limit")
+TIMED: Final = sql(_SELECT, "status = 'pending' AND timer_at <= :now", _OTHERS, "timer_at LIMIT :limit")
+_WAKE_TIMERS: Final = """
+UPDATE approvals SET timer_at = 0, version = version + 1
+WHERE status = 'pending' AND typeof(version) = 'integer' AND timer_at IS NOT 0
+"""
 OWING: Final = sql(_SELECT, "effects_due_at <= :now", _OTHERS, "effects_due_at LIMIT :limit")
 COUNT_EFFECTS: Final = (
     "SELECT (SELECT count(*) FROM approvals WHERE effects_due_at IS NOT NULL),"
@@ -162,6 +167,15 @@ def set_resume(db: Connection, delivery: Delivery, status: ResumeStatus) -> None
 
 def due(db: Database, now: Instant, limit: int) -> list[Approval]:
     return rows.due(db, rows.APPROVALS, DUE, {"now": now, "limit": limit})
+
+
+def timed(db: Database, now: Instant, limit: int) -> list[Approval]:
+    return rows.due(db, rows.APPROVALS, TIMED, {"now": now, "limit": limit})
+
+
+def wake_timers(db: Connection) -> None:
+    """A write under way that has read the approval before this loses to it."""
+    db.execute(_WAKE_TIMERS)
 
 
 def owing(db: Database, now: Instant, limit: int) -> list[Approval]:

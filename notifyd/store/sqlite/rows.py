@@ -46,8 +46,8 @@ APPROVAL: Final = (
     "tenant", "run_id", "approval_id", "version", "round", "status", "plan_hash", "required_grants",
     "required_approvals", "requested_by", "client", "requested_at", "created_at", "expires_at",
     "callback_url", "sealed_token", "correlation_id", "request", "decisions", "ended_at", "ended_by",
-    "resume", "resume_delivery", "effects", "owner", "heard_again_at", "groups",
-    "inputs",
+    "resume", "resume_delivery", "effects", "owner", "heard_again_at", "groups", "inputs", "timer_at",
+    "timed_until",
 )  # fmt: skip
 SAVED_APPROVAL: Final = (*APPROVAL, "effects_due_at", "dead_effects")
 """With what is derived from the effects, to search by."""
@@ -154,7 +154,8 @@ def approval_row(a: Approval) -> Row:
         a.requested_at, a.created_at, a.expires_at, a.callback_url, a.sealed_token, a.correlation_id, a.request,
         _many(a.decisions),
         a.ended_at, a.ended_by, a.resume.value, a.resume_delivery, _many(a.effects),
-        a.owner, a.heard_again_at, _many(a.groups), _many(a.inputs), a.effects_due_at, len(a.dead_effects),
+        a.owner, a.heard_again_at, _many(a.groups), _many(a.inputs), a.timer_at, a.timed_until,
+        a.effects_due_at, len(a.dead_effects),
     )  # fmt: skip
 
 

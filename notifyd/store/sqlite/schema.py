@@ -228,6 +228,12 @@ _THIRTEENTH: Final = "ALTER TABLE approvals ADD COLUMN groups TEXT NOT NULL DEFA
 # An older notifyd would approve without what was to be filled in.
 _FOURTEENTH: Final = "ALTER TABLE approvals ADD COLUMN inputs TEXT NOT NULL DEFAULT '[]';"
 
+_FIFTEENTH: Final = """
+ALTER TABLE approvals ADD COLUMN timer_at INTEGER;  -- NULL where no reminder or escalation is to come
+ALTER TABLE approvals ADD COLUMN timed_until INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX approvals_timed ON approvals (timer_at) WHERE status = 'pending' AND timer_at IS NOT NULL;
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -243,6 +249,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _TWELFTH,
     _THIRTEENTH,
     _FOURTEENTH,
+    _FIFTEENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

@@ -262,6 +262,12 @@ class SqliteStore:
     async def due_approvals(self, now: Instant, limit: int) -> list[Approval]:
         return await self._read(lambda db: approval_steps.due(db, now, limit))
 
+    async def timed_approvals(self, now: Instant, limit: int) -> list[Approval]:
+        return await self._read(lambda db: approval_steps.timed(db, now, limit))
+
+    async def wake_timers(self) -> None:
+        await self._writer.submit(approval_steps.wake_timers)
+
     async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
         return await self._read(lambda db: approval_steps.owing(db, now, limit))
 

@@ -149,9 +149,10 @@ def _right(link: Link, approval: Approval, registry: Registry, now: Instant) -> 
 def _names(rule: Rule, link: Link, registry: Registry, now: Instant) -> bool:
     """Does the rule still name the link's recipient, or the one for whom they stand in today?"""
     recipient, person = link.recipient or "", link.on_behalf_of
+    named = (*rule.to, *(one for step in rule.escalate for one in step.to))
     if person is not None:
-        return registry.is_deputy(recipient, person, now) and _is_among(person, rule.to, registry)
-    return _is_among(recipient, rule.to, registry)
+        return registry.is_deputy(recipient, person, now) and _is_among(person, named, registry)
+    return _is_among(recipient, named, registry)
 
 
 def _is_among(name: str, people: Iterable[str], registry: Registry) -> bool:

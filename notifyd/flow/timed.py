@@ -1,0 +1,72 @@
+"""Who gets a reminder or an escalation. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attrs import evolve
+
+from notifyd.approval.timers import Timed
+from notifyd.config.settings import Escalation, Rule
+from notifyd.config.units import show_duration
+from notifyd.flow.audience import Reader, audience, have_voted, is_own_request
+from notifyd.model import APPROVAL_KIND, Event
+from notifyd.registry.registry import OpenChannel, Registry
+
+
+def is_timed(event: Event) -> bool:
+    """Has a timer raised it? Then it is for the rule whose timer it was, and no other rule is asked."""
+    return event.kind == APPROVAL_KIND and event.action in tuple(Timed)
+
+
+def timed_audience(
+    event: Event, seen: Mapping[str, Any], registry: Registry
+) -> Iterator[tuple[Rule, OpenChannel, Reader]]:
+    """Rule, channel and reader of each message. A rule that is gone sends none.
+
+    Nobody is told who has voted in this round, or who has asked for it and so does not decide; nor is a deputy of
+    such a person.
+    """
+    rule = registry.rule(seen["timer"]["rule"])
+    if rule is None:
+        return
+    timed = _reminded if event.action == Timed.REMINDED else _escalated
+    for channel, reader in timed(rule, event, seen, registry):
+        asked_for_it = any(is_own_request(event, seen, person, registry) for person in reader.people)
+        if not asked_for_it and not have_voted(seen, reader.people, registry):
+            yield rule, channel, reader
+
+
+def _reminded(
+    rule: Rule, event: Event, seen: Mapping[str, Any], registry: Registry
+) -> Iterator[tuple[OpenChannel, Reader]]:
+    for channel in (registry.channels[name] for name in rule.channels):
+        yield from ((channel, reader) for reader in audience(rule, channel, event, registry))
+
+
+def _escalated(
+    rule: Rule, event: Event, seen: Mapping[str, Any], registry: Registry
+) -> Iterator[tuple[OpenChannel, Reader]]:
+    """Over the channels of the step, whoever was not asked before, by any rule or an earlier step."""
+    step = next((one for one in rule.escalate if show_duration(one.after) == seen["timer"]["step"]), None)
+    if step is None:
+        return
+    before = [one for one in rule.escalate if one.after < step.after]
+    asked, told = _asked_before(before, seen, registry)
+    others = evolve(rule, to=step.to, lists=())
+    for channel in (registry.channels[name] for name in step.channels):
+        if channel.personal or channel.name not in told:
+            for reader in audience(others, channel, event, registry):
+                if asked.isdisjoint(map(registry.actors.canonical, reader.people)):
+                    yield channel, reader
+
+
+def _asked_before(
+    steps: list[Escalation], seen: Mapping[str, Any], registry: Registry
+) -> tuple[set[str], set[str]]:
+    """Canonical names of the people, and the channels, that were asked."""
+    rules = registry.rules.match({**seen, "action": "requested"}).rules
+    asking: list[Rule | Escalation] = [*rules, *steps]
+    people = {registry.actors.canonical(person) for one in asking for person in one.to}
+    return people, {name for one in asking for name in one.channels}
