@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from typing import Any, Final, TypeAlias
@@ -63,8 +63,36 @@ class Act:
 # --- the event ----------------------------------------------------------------------------------------------
 
 
-def requested(stage: Stage, run: str, title: str, token: Secret) -> dict[str, Any]:
-    """A `PackApprovalRequested` as Task Runner sends it."""
+DEPLOYMENT: Final[Mapping[str, Any]] = {
+    "packId": "pkg:oci/acme/payments@v3",
+    "planHash": "sha256:3fa9c4e1" + "7b" * 28,
+    "steps": [
+        {"id": "migrate", "name": "Migrate the ledger schema"},
+        {"id": "deploy", "name": "Deploy to production"},
+    ],
+    "message": {
+        "template": "pack-approval",
+        "title": TITLE,
+        "summary": "Version 3 adds instant transfers. The ledger schema changes with it; "
+        "going back takes about ten minutes.",
+    },
+    "parameters": {"replicas": 3, "region": "eu-central-1"},
+}
+SCALING: Final[Mapping[str, Any]] = {
+    "packId": "pkg:oci/acme/ledger@v7",
+    "planHash": "sha256:9d01b7aa" + "4c" * 28,
+    "steps": [{"id": "scale", "name": "Scale the ledger from three replicas to six"}],
+    "message": {
+        "template": "pack-approval",
+        "title": "Scale the ledger to six replicas",
+        "summary": "Settlement at the end of the month needs twice the throughput. Nothing restarts.",
+    },
+    "parameters": {"replicas": 6, "region": "eu-central-1"},
+}
+
+
+def requested(stage: Stage, run: str, plan: Mapping[str, Any], token: Secret) -> dict[str, Any]:
+    """Task Runner's request for approval, asked now, of what is to be done by `plan`."""
     now = datetime.now(UTC)
     return {
         "type": "PackApprovalRequested",
@@ -73,24 +101,12 @@ def requested(stage: Stage, run: str, title: str, token: Secret) -> dict[str, An
         "tenant": {"id": "acme", "project": "payments"},
         "runId": run,
         "approvalId": "deploy-prod",
-        "packId": "pkg:oci/acme/payments@v3",
-        "planHash": "sha256:3fa9c4e1" + "7b" * 28,
         "requiredGrants": ["Packs.Approve"],
-        "steps": [
-            {"id": "migrate", "name": "Migrate the ledger schema"},
-            {"id": "deploy", "name": "Deploy to production"},
-        ],
         "requestedBy": "ci@acme.example",
         "expiresAt": (now + timedelta(days=1)).isoformat(),
-        "message": {
-            "template": "pack-approval",
-            "title": title,
-            "summary": "Version 3 adds instant transfers. The ledger schema changes with it; "
-            "going back takes about ten minutes.",
-        },
         "labels": {"environment": "production", "team": "payments"},
-        "parameters": {"replicas": 3, "region": "eu-central-1"},
         "resume": {"callbackUrl": f"{stage.runner.url}/resume/{run}", "token": token.reveal()},
+        **plan,
     }
 
 
@@ -118,7 +134,7 @@ async def start_daemon(play: Play) -> Lines:
 
 
 async def post_event(play: Play) -> Lines:
-    play.event = requested(play.stage, "run-0042", TITLE, play.stage.props.resume)
+    play.event = requested(play.stage, "run-0042", DEPLOYMENT, play.stage.props.resume)
     begun = time.monotonic()
     status, answer = await post(play.stage, play.event)
     took = (time.monotonic() - begun) * 1000
@@ -193,13 +209,18 @@ async def approve(play: Play) -> Lines:
 
 
 async def decide(stage: Stage, link: str, decision: str, comment: str) -> None:
-    """Do as a browser does: load the page, fill in the form, press a button."""
+    """Do as a browser does: load the page, fill in the form, press a button, and press the one that confirms."""
     async with stage.session.get(link) as answer:
         page = Page(await answer.text())
     expect(decision in page.buttons, f"the page has no button for {decision}")
     form = page.fields | {"decision": decision, "comment": comment}
     async with stage.session.post(link, data=form, allow_redirects=False) as answer:
-        expect(answer.status == 303, f"the form was answered with {answer.status}")
+        expect(answer.status == 200, f"the form was answered with {answer.status}")
+        asked = Page(await answer.text())
+    expect(decision in asked.buttons, "nobody asks whether that is meant")
+    form = asked.fields | {"decision": decision, "comment": comment}
+    async with stage.session.post(link, data=form, allow_redirects=False) as answer:
+        expect(answer.status == 303, f"the confirmation was answered with {answer.status}")
 
 
 async def receive_callback(play: Play) -> Lines:
@@ -258,7 +279,7 @@ async def search_secrets(play: Play) -> Lines:
 
 
 async def ask_again(play: Play) -> Lines:
-    event = requested(play.stage, "run-0043", "Scale the ledger to six replicas", play.stage.props.resume)
+    event = requested(play.stage, "run-0043", SCALING, play.stage.props.resume)
     status, answer = await post(play.stage, event)
     expect(status == 202, f"it was answered with {status}: {answer}")
     mail = await play.stage.mailbox.mail(1)
