@@ -239,6 +239,7 @@ async def test_the_page_tells_which_group_is_missing(notifyd: Daemon) -> None:
     assert (await decide(notifyd, path)).status == 303
     page = re.sub(r"<[^>]+>", "", (await look(notifyd, path)).text)
     assert "Security: 1 of 1 approvalsOperations: 0 of 1 approvals still missing" in page
+    assert "alice@acme.example: approved; Operations: still missing" in page  # on the first screen
 
 
 async def test_a_link_whose_rule_confers_no_groups_grant_only_shows(notifyd: Daemon) -> None:
@@ -376,6 +377,18 @@ async def test_the_next_approver_confirms_what_was_filled_in_and_not_what_was_th
     assert await status(notifyd, asked) == "approved"
 
 
+async def test_what_is_filled_in_is_carried_through_the_page_that_asks_again(notifyd: Daemon) -> None:
+    asked = await notifyd.ask(inputs=INPUTS)
+    path = await notifyd.link()
+    form = parsed(await look(notifyd, path)).hidden | {"decision": "approved", "input.region": "us"}
+    wrong = await submit(notifyd, path, form | {"input.version": "7"})
+    assert (wrong.status, "please check what you filled in" in wrong.text) == (422, True)
+    asking = parsed(await submit(notifyd, path, form | {"input.version": "v7"})).hidden
+    assert (await submit(notifyd, path, asking | {"decision": "approved"})).status == 303
+    shown = await notifyd.approval(asked)
+    assert shown["inputs"]["effective"] == {"version": "v7", "region": "us", "drain": False}
+
+
 async def test_a_rejection_needs_nothing_to_be_filled_in(notifyd: Daemon) -> None:
     asked = await notifyd.ask(inputs=INPUTS)
     assert (await decide(notifyd, await notifyd.link(), "rejected", "not now")).status == 303
@@ -410,6 +423,8 @@ async def test_a_deputy_has_a_link_of_their_own_and_decides_as_themselves_for_th
     page = await look(covered, path)
     assert "You stand in for alice@acme.example." in page.text
     assert "It is recorded as bruno@acme.example" in page.text
+    asking = await submit(covered, path, parsed(page).hidden | {"decision": "approved"})
+    assert "You stand in for alice@acme.example." in asking.text
     assert (await decide(covered, path)).status == 303
     (decision,) = (await covered.approval(asked))["decisions"]
     assert (decision["actor"], decision["onBehalfOf"]) == (BRUNO, ALICE)

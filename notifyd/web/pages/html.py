@@ -184,6 +184,7 @@ def confirm_page(
             missing=counted["required"] - counted["received"]
         ),
         actor=actor,
+        stands_in_for=view.link.on_behalf_of,
         environment=(view.event.get("labels") or {}).get("environment"),
         alert=alert,
         csrf=form,
