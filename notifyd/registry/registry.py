@@ -159,8 +159,10 @@ class Registry:
     def deputy_of(self, name: str, at: Instant) -> str | None:
         """Who stands in for a person at that time; a deputy's own deputy does not."""
         deputy = self.recipient(name).deputy
+        if deputy is None:  # as of most, and each event asks for each reader
+            return None
         day = datetime.fromtimestamp(at / SECOND, ZoneInfo(self.zone(name))).date()
-        return deputy.to if deputy is not None and deputy.from_ <= day <= deputy.until else None
+        return deputy.to if deputy.from_ <= day <= deputy.until else None
 
     def is_deputy(self, actor: str, name: str, at: Instant) -> bool:
         """Does `actor` stand in for the person at that time, each by any of their names?"""
