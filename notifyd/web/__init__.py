@@ -42,6 +42,8 @@ __all__ = ["SERVICES", "Services", "create_app", "listening_sockets", "serving"]
 
 _GUARDS: Final = {
     pages.PATH: Guard.OPEN,
+    "/": Guard.OPEN,
+    "/approvals": Guard.OPEN,
     "/healthz": Guard.OPEN,
     "/readyz": Guard.OPEN,
     "/openapi.json": Guard.OPEN,

@@ -337,6 +337,20 @@ OPERATIONS: Final = (
         paged=True,
         answers=_page("AuditPage"),
     ),
+    *(
+        Operation(
+            method="get",
+            path=path,
+            id=name,
+            tag="operations",
+            summary="Tell a person where to look",
+            text="For browsers, which accept HTML; programs get 404.",
+            answers={200: Answer("The page.", {HTML: ""})},
+            refusals=(errors.NotFoundError,),
+            guarded=False,
+        )
+        for path, name in (("/", "getHome"), ("/approvals", "getApprovalsHome"))
+    ),
     Operation(
         method="get",
         path="/approvals/{link}",

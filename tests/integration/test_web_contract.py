@@ -221,6 +221,11 @@ async def test_what_operators_ask_keeps_the_contract(notifyd: Daemon) -> None:
 async def test_the_approvers_page_keeps_the_contract(notifyd: Daemon, sink: HttpSink) -> None:
     await notifyd.signed(PACK, asked(notifyd, sink))
     link = await notifyd.link()
+    for path, name in (("/", "getHome"), ("/approvals", "getApprovalsHome")):
+        home = check(name, await notifyd.get(path, None, Accept="text/html,*/*;q=0.8"), 200)
+        assert "open the link in the message" in home.text
+        assert "Content-Security-Policy" in home.headers
+        check(name, await notifyd.get(path, None), 404)
     page = check("getApprovalPage", await notifyd.get(link, None), 200)
     check("getApprovalPage", await notifyd.get("/approvals/none", None), 404)
     check("postApprovalPage", await notifyd.call("POST", link, data={"csrf": "forged"}), 403)

@@ -41,6 +41,7 @@ from notifyd.web.problems import LinkExpiredError, Problem
 from notifyd.web.services import SERVICES, Services
 
 PATH: Final = "/approvals/{link}"
+HTML: Final = "text/html"
 
 _EARLIER: Final = 200
 """How many decisions of earlier rounds a page shows: the newest."""
@@ -53,6 +54,16 @@ _ASKED_AGAIN: Final = frozenset({"csrf", "decision", "comment", "confirmed"})
 _KINDS: Final = {404: "invalid", 410: "gone", 429: "later", 503: "later"}
 
 routes = web.RouteTableDef()
+
+
+@routes.get("/approvals")
+@routes.get("/")
+async def get_home(request: web.Request) -> web.Response:
+    """Tells a person, who typed the address, how to go on. Raises `NotFoundError` for a program."""
+    if HTML not in request.headers.get(hdrs.ACCEPT, ""):
+        raise NotFoundError("there is nothing here: see /openapi.json")
+    registry = request.app[SERVICES].current()
+    return message_page("home", reader_of(request, registry), 200)
 
 
 @routes.get(PATH)

@@ -196,7 +196,7 @@ def confirm_page(
 
 
 def message_page(kind: str, reader: Reader, status: int) -> web.Response:
-    """A page without a request. `kind` is `gone`, `invalid`, `later` or `failed`."""
+    """A page without a request. `kind` is `gone`, `home`, `invalid`, `later` or `failed`."""
     return _page(_MESSAGE, reader, status, kind=kind, reference=correlation.current.get())
 
 
