@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from functools import cache
+from math import inf, nan
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -11,8 +12,8 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from notifyd import __version__
-from notifyd.errors import ATTEMPT_REASONS, BacklogFullError, OverloadedError
-from notifyd.model import APPROVAL_KIND, POLICY_KIND, AttemptOutcome, State, Status
+from notifyd.errors import ATTEMPT_REASONS, BacklogFullError, OverloadedError, StoreError
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, AttemptOutcome, State, Status, Wait
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
@@ -20,6 +21,9 @@ _HUMAN: Final = (1, 10, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 86400, 3 * 8640
 _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 OTHER: Final = "other"
+
+EVENT_REFUSALS: Final = (OverloadedError, BacklogFullError, StoreError)
+"""Why a known caller's event is not taken: the problem's code is the outcome in `notifyd_events_total`."""
 
 
 class Metrics:
@@ -67,12 +71,22 @@ class Metrics:
         self.attempts = counter(
             "notifyd_delivery_attempts_total", "Attempts, by how they ended", "channel", "outcome"
         )
+        # Labels are bounded, and to look a series up takes as long as to count in it.
+        self.delivery = cache(self.deliveries.labels)
+        self.attempt = cache(self.attempts.labels)
+        self.seconds = cache(self.delivery_seconds.labels)
+        self.last_success = gauge(
+            "notifyd_last_success_timestamp_seconds",
+            "When a channel last took a message in this life of the process, 0 where it has not",
+            "channel",
+        )
         self.backlog = gauge("notifyd_backlog", "Deliveries waiting or being sent", "channel")
         self.oldest_pending = gauge(
             "notifyd_oldest_pending_seconds",
             "Age of the oldest open delivery, 0 where there is none",
             "channel",
         )
+        self.held = gauge("notifyd_held", "Deliveries that wait, by why they do", "channel", "why")
         self.unplanned = gauge("notifyd_unplanned_events", "Accepted events that this node has yet to plan")
         self.ready = gauge("notifyd_ready", "1 where /readyz would answer 200")
         self.http_requests = counter(
@@ -93,6 +107,17 @@ class Metrics:
         self.breaker_open = gauge("notifyd_breaker_open", "1 while a channel's breaker is open", "channel")
         self.commit_seconds = histogram("notifyd_store_commit_seconds", "One commit to disk", _FAST)
         self.batch_size = histogram("notifyd_store_batch_size", "Writes in one commit", _ROWS)
+        self.store_errors = counter(
+            "notifyd_store_errors_total", "Steps that the store did not do, or whose answer was lost", "step"
+        )
+        self.store_bytes = gauge("notifyd_store_bytes", "Bytes that the store takes, by what for", "part")
+        self.disk_free = gauge(
+            "notifyd_disk_free_bytes", "Bytes free on the store's disk, NaN where nobody can tell"
+        )
+        self.disk_free.set(nan)
+        self.log_lines_dropped = counter(
+            "notifyd_log_lines_dropped_total", "Lines of the log that nobody will read"
+        )
         self.undecodable_rows = gauge(
             "notifyd_undecodable_rows", "Stored rows set aside, since they cannot be read", "table"
         )
@@ -126,7 +151,7 @@ class Metrics:
         """The kinds that may be a label's value: notifyd's own and those the config names."""
         self._kinds = frozenset({APPROVAL_KIND, POLICY_KIND, *kinds})
         for kind in (*self._kinds, OTHER):
-            for refused in (OverloadedError, BacklogFullError):
+            for refused in EVENT_REFUSALS:
                 self.event(kind, refused.code)
 
     def name_channels(self, channels: Iterable[str]) -> None:
@@ -136,23 +161,61 @@ class Metrics:
                 self.attempts.labels(channel, outcome.value)
             for state in (State.SENT, State.DEAD):
                 self.deliveries.labels(channel, state.value)
-            for gauge in (self.backlog, self.oldest_pending, self.dead_letters, self.breaker_open):
+            for gauge in (
+                self.backlog,
+                self.oldest_pending,
+                self.dead_letters,
+                self.breaker_open,
+                self.last_success,
+            ):
                 gauge.labels(channel)
+            for why in Wait:
+                self.held.labels(channel, why.value)
             self.delivery_seconds.labels(channel)
+
+    def keep_channels(self, kept: Collection[str]) -> None:
+        """Forget the series of other channels: those that the config has no more, and that nothing waits for.
+
+        The dead letters of such a channel stay while there are any.
+        """
+        known = (*_series(self.backlog), *_series(self.deliveries), *_series(self.dead_letters))
+        gone = {channel for channel, *_ in known} - set(kept)
+        if not gone:
+            return
+        for metric in (
+            *(self.attempts, self.deliveries, self.delivery_seconds, self.last_success, self.held),
+            *(self.backlog, self.oldest_pending, self.breaker_open),
+        ):
+            _remove(metric, {one for one in _series(metric) if one[0] in gone})
+        _remove(self.dead_letters, {(channel,) for channel in gone} - _series(self.dead_letters, above=0))
+        for by_labels in (self.delivery, self.attempt, self.seconds):
+            by_labels.cache_clear()
+
+    def name_steps(self, steps: Iterable[str]) -> None:
+        """Begin a series for each thing that may be asked of the store."""
+        for step in steps:
+            self.store_errors.labels(step)
+
+    def store_error(self, step: str) -> None:
+        self.store_errors.labels(step).inc()
+
+    def set_usage(self, parts: Mapping[str, int], disk_free: int | None) -> None:
+        """What the store takes, in bytes, and what is left to it."""
+        for part, size in parts.items():
+            self.store_bytes.labels(part).set(size)
+        self.disk_free.set(nan if disk_free is None else disk_free)
 
     def kind(self, kind: str) -> str:
         return kind if kind in self._kinds else OTHER
 
     def set_outstanding(self, pending: Mapping[str, int]) -> None:
         """Pending approvals by tenant, as the store counts them; a tenant that is not in `pending` has none."""
-        known = {one.labels["tenant"] for metric in self.outstanding.collect() for one in metric.samples}
-        for tenant in known | pending.keys():
+        for tenant in _values(self.outstanding) | pending.keys():
             self.outstanding.labels(tenant).set(pending.get(tenant, 0))
 
     def set_dead_letters(self, dead: Mapping[str, int]) -> None:
         """Dead deliveries by channel, as the store counts them; a channel that is not in `dead` has none."""
-        known = {one.labels["channel"] for metric in self.dead_letters.collect() for one in metric.samples}
-        for channel in known | dead.keys():
+        for channel in _values(self.dead_letters) | dead.keys():
             self.dead_letters.labels(channel).set(dead.get(channel, 0))
 
     def commit(self, seconds: float, rows: int) -> None:
@@ -163,3 +226,23 @@ class Metrics:
     def undecodable(self, table: str, rows: int) -> None:
         """So many rows of a collection are set aside: what `CommitObserver` asks for too."""
         self.undecodable_rows.labels(table).set(rows)
+
+
+def _series(metric: Counter | Gauge | Histogram, above: float = -inf) -> set[tuple[str, ...]]:
+    """The values of the labels of a metric's series, in their order; of a gauge, those of more than `above`."""
+    return {
+        tuple(value for label, value in sample.labels.items() if label != "le")
+        for family in metric.collect()
+        for sample in family.samples
+        if sample.value > above
+    }
+
+
+def _values(gauge: Gauge) -> set[str]:
+    """What the only label of a gauge has stood for so far."""
+    return {value for (value,) in _series(gauge)}
+
+
+def _remove(metric: Counter | Gauge | Histogram, series: Set[tuple[str, ...]]) -> None:
+    for labels in series & _series(metric):
+        metric.remove(*labels)

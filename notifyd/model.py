@@ -442,6 +442,21 @@ class State(StrEnum):
         return self in (State.PENDING, State.SENDING)
 
 
+class Wait(StrEnum):
+    """What an open delivery waits for: a closed set, used as the `why` label of `notifyd_held`."""
+
+    WINDOW = "window"  # the end of a digest's, a throttle's or the quiet hours' window
+    RETRY = "retry"  # its next attempt
+    ORDER = "order"  # an earlier message of its approval
+    BREAKER_OPEN = "breaker_open"
+    RATE_LIMIT = "rate_limit"
+    CONCURRENCY = "concurrency"  # others are being sent
+    CHANNEL_MISSING = "channel_missing"
+    EGRESS_REFUSED = "egress_refused"
+    SECRET_MISSING = "secret_missing"  # noqa: S105 - a reason
+    NOT_ALLOWED = "not_allowed"  # the origin of a callback is in `resume.allowed_origins` no more
+
+
 LEGAL_MOVES: Final[Mapping[State, frozenset[State]]] = {
     State.PENDING: frozenset({State.SENDING, State.SENT, State.PENDING, State.DEAD, State.FOLDED}),
     State.SENDING: frozenset({State.SENT, State.PENDING, State.DEAD}),

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, TypeAlias, TypeVar
@@ -40,6 +41,7 @@ from notifyd.model import (
     Instant,
     Message,
     State,
+    Wait,
     carries_ends,
 )
 from notifyd.registry.registry import OpenChannel, Registry
@@ -241,6 +243,10 @@ class Dispatcher:
     async def _count(self) -> None:
         counted: dict[str, dict[str, int]] = {}
         oldest: dict[str, Instant] = {}
+        waits: defaultdict[str, Counter[Wait]] = defaultdict(Counter)
+        for found in await self._store.waits(self._clock()):
+            self._known(found.lane, found.channel)
+            waits[found.lane][found.why] += found.count
         for one in await self._store.backlog():
             self._known(one.lane, one.channel)
             counted.setdefault(one.lane, {})[one.tenant] = one.waiting
@@ -248,6 +254,7 @@ class Dispatcher:
         for lane in self._lanes.values():
             lane.recount(counted.get(lane.name, {}))
             lane.oldest = oldest.get(lane.name)
+            lane.waits = waits[lane.name]
         self._counted = time.monotonic()
 
     async def run(self) -> None:
@@ -259,7 +266,7 @@ class Dispatcher:
             except StoreError as error:
                 log.warning("dispatching waits for the store: %s", error)
                 await asyncio.sleep(_TICK)
-            self._tally.report(self._lanes.values(), self._current().channels, self._clock())
+            self._tally.report(self._lanes.values(), self._current().channels, self._held_by, self._clock())
             self._metrics.unplanned.set(self._planning_queue.waiting.total)
             await self._sleep()
 
@@ -503,6 +510,12 @@ class Dispatcher:
         """The channel of a lane; None where there is none, or nothing may be sent by it now."""
         registry = self._current()
         return None if registry.lane_fault(lane.name) else registry.channels.get(lane.channel)
+
+    def _held_by(self, lane: Lane) -> Counter[Wait]:
+        blocked = None
+        if self._channel_of(lane) is None:
+            blocked = Wait.NOT_ALLOWED if lane.channel == RESUME_CHANNEL else Wait.CHANNEL_MISSING
+        return lane.held_by(blocked, self._clock(), self._nodes())
 
     def _tell_of_hold(self, lane: Lane) -> None:
         """Log once that what waits in a lane is held back by the configuration, and once that it goes on."""

@@ -16,16 +16,14 @@ from notifyd.approval.inputs import definition_faults
 from notifyd.approval.rounds import Request, Update, on_requested, on_updated
 from notifyd.approval.timers import first_due
 from notifyd.errors import (
-    BacklogFullError,
     EventIdConflictError,
     Fault,
     FaultsError,
     InvalidError,
-    OverloadedError,
     TooOldError,
 )
 from notifyd.flow.queues import Admission, PlanningQueue
-from notifyd.metrics import Metrics
+from notifyd.metrics import EVENT_REFUSALS, Metrics
 from notifyd.model import (
     APPROVAL_KIND,
     POLICY_KIND,
@@ -169,7 +167,7 @@ class Ingest:
     def _admitted(self, appends: Sequence[Append]) -> Iterator[list[Append]]:
         """A block in which these become durable: each leased to this node or not, as far as memory has room.
 
-        Raises `OverloadedError` or `BacklogFullError`, and counts the events by the problem's code.
+        Raises `OverloadedError`, `BacklogFullError` or `StoreError`, and counts the events by the problem's code.
         """
         try:
             with self._admission.admit([one.event for one in appends]) as leases:
@@ -177,7 +175,7 @@ class Ingest:
                     one if one.leased == leased else evolve(one, leased=leased)
                     for one, leased in zip(appends, leases, strict=True)
                 ]
-        except (OverloadedError, BacklogFullError) as error:  # which the admission alone raises
+        except EVENT_REFUSALS as error:
             for one in appends:
                 self._metrics.event(self._metrics.kind(one.event.kind), error.code).inc()
             raise

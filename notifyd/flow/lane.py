@@ -18,7 +18,7 @@ from notifyd.config.settings import Backoff, Rate
 from notifyd.errors import Reason
 from notifyd.flow.memory import Share, delivery_size
 from notifyd.flow.waiting import Waiting
-from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message
+from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message, Wait
 
 BREAKER_THRESHOLD: Final = 5
 """Consecutive transient failures that open a lane's breaker."""
@@ -259,6 +259,7 @@ class Lane:
 
     `waiting` counts the lane's open deliveries, in memory or not, and `oldest` is when the oldest of them was
     created, as last counted. `due` is when the store may have one to give back, as far as this node knows.
+    `waits` is what its deliveries wait for in the store, as last counted; `backlog` leaves out those in a window.
     `held_back`: the configuration lets nothing go, as the log has told.
     """
 
@@ -271,6 +272,7 @@ class Lane:
     bucket: TokenBucket | None = None
     waiting: Waiting = field(factory=Waiting)
     oldest: Instant | None = None
+    waits: Mapping[Wait, int] = field(factory=dict)
     due: Instant | None = None
     timer: asyncio.TimerHandle | None = None
     last_success: Attempt | None = None
@@ -298,6 +300,25 @@ class Lane:
     @property
     def backlog(self) -> int:
         return self.waiting.total
+
+    def held_by(self, blocked: Wait | None, now: Instant, share: int = 1) -> Counter[Wait]:
+        """What its deliveries wait for. `blocked`: none of them can go at all, and for that reason.
+
+        What neither the store nor a limit holds is waiting for those before it.
+        """
+        windowed = self.waits.get(Wait.WINDOW, 0)
+        if blocked is not None:
+            return Counter({blocked: self.backlog, Wait.WINDOW: windowed})
+        held = Counter(self.waits)
+        ready = max(0, self.backlog - len(self.running) - (held.total() - windowed))
+        held[self._holding(now, share)] += ready
+        return held
+
+    def _holding(self, now: Instant, share: int) -> Wait:
+        if self.breaker.open:
+            return Wait.BREAKER_OPEN
+        full = self.bucket is not None and self.bucket.wait(now, share) > 0
+        return Wait.RATE_LIMIT if full else Wait.CONCURRENCY
 
     def room(self) -> int:
         """How many more jobs may be claimed: as they come at least one, for there to be something to do."""

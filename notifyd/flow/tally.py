@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
-from functools import cache
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from notifyd.flow.lane import Lane
 from notifyd.metrics import Metrics
-from notifyd.model import APPROVAL_KIND, SECOND, Attempt, Delivery, Instant, State, carries_ends
+from notifyd.model import (
+    APPROVAL_KIND,
+    SECOND,
+    Attempt,
+    AttemptOutcome,
+    Delivery,
+    Instant,
+    State,
+    Wait,
+    carries_ends,
+)
 from notifyd.store import AttemptRecord
 
 log = logging.getLogger(__name__)
@@ -27,25 +37,23 @@ class Tally:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        # Labels are bounded, and to look a series up takes as long as to count in it.
-        self._attempts = cache(metrics.attempts.labels)
-        self._deliveries = cache(metrics.deliveries.labels)
-        self._seconds = cache(metrics.delivery_seconds.labels)
         self._ended = 0
         self._drain_rate = 0.0  # deliveries ended per second, smoothed
         self._reported = time.monotonic()
 
     def attempt(self, delivery: Delivery, made: Attempt) -> None:
         outcome = made.reason.value if made.reason else made.outcome.value
-        self._attempts(delivery.channel, outcome).inc()
+        self._metrics.attempt(delivery.channel, outcome).inc()
+        if made.outcome is AttemptOutcome.SENT:
+            self._metrics.last_success.labels(delivery.channel).set(made.at / SECOND)
 
     def end(self, delivery: Delivery, record: AttemptRecord, now: Instant) -> None:
         """A delivery is sent, or dead."""
         channel = delivery.channel
         self._ended += 1
-        self._deliveries(channel, record.state.value).inc()
+        self._metrics.delivery(channel, record.state.value).inc()
         if record.state is State.SENT:
-            self._seconds(channel).observe(max(0, now - delivery.created_at) / SECOND)
+            self._metrics.seconds(channel).observe(max(0, now - delivery.created_at) / SECOND)
             if delivery.kind == APPROVAL_KIND and not carries_ends(channel):
                 self._metrics.approvals_sent.inc()
         else:
@@ -53,16 +61,19 @@ class Tally:
             reason = record.reason.value if record.reason else "unknown"
             log.error("delivery %s to channel %s is dead: %s", delivery.id, channel, reason)
 
-    def report(self, lanes: Iterable[Lane], channels: Iterable[str], at: Instant) -> None:
-        """Bring the gauges and the drain rate up to date."""
-        now = time.monotonic()
-        if now - self._reported >= _INTERVAL:
-            rate = self._ended / (now - self._reported)
-            self._drain_rate += (rate - self._drain_rate) / 4
-            self._ended, self._reported = 0, now
-        backlog = dict.fromkeys(channels, 0)
-        opened = dict.fromkeys(backlog, 0)
-        oldest = dict.fromkeys(backlog, at)
+    def report(
+        self,
+        lanes: Iterable[Lane],
+        channels: Iterable[str],
+        held: Callable[[Lane], Mapping[Wait, int]],
+        at: Instant,
+    ) -> None:
+        """Bring the gauges and the drain rate up to date. `held` tells what a lane's deliveries wait for."""
+        now, known = time.monotonic(), set(channels)
+        lanes = [lane for lane in lanes if lane.backlog or lane.waits or lane.channel in known]
+        backlog = dict.fromkeys(known, 0)
+        opened = dict.fromkeys(known, 0)
+        oldest = dict.fromkeys(known, at)
         for lane in lanes:
             if lane.backlog and lane.oldest is not None:
                 oldest[lane.channel] = min(lane.oldest, oldest.get(lane.channel, at))
@@ -72,6 +83,22 @@ class Tally:
             self._metrics.backlog.labels(channel).set(waiting)
             self._metrics.breaker_open.labels(channel).set(opened[channel])
             self._metrics.oldest_pending.labels(channel).set((at - oldest.get(channel, at)) / SECOND)
+        if now - self._reported >= _INTERVAL:
+            rate = self._ended / (now - self._reported)
+            self._drain_rate += (rate - self._drain_rate) / 4
+            self._ended, self._reported = 0, now
+            self._report_held(lanes, backlog, held)
+
+    def _report_held(
+        self, lanes: Iterable[Lane], channels: Collection[str], held: Callable[[Lane], Mapping[Wait, int]]
+    ) -> None:
+        waits: defaultdict[str, Counter[Wait]] = defaultdict(Counter)
+        for lane in lanes:
+            waits[lane.channel].update(held(lane))
+        for channel in channels:
+            for why in Wait:
+                self._metrics.held.labels(channel, why.value).set(waits[channel][why])
+        self._metrics.keep_channels(channels)
 
     def seconds_for(self, count: float) -> float:
         """Seconds until so many have gone at the present rate, for a caller to come back after."""

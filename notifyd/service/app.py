@@ -41,7 +41,7 @@ from notifyd.service.keys import agree_on_keys
 from notifyd.service.watchdog import Watchdog
 from notifyd.store import Store
 from notifyd.store.open import open_store
-from notifyd.store.watched import watched
+from notifyd.store.watched import STEPS, counted, watched
 from notifyd.web import create_app, listening_sockets, serving
 from notifyd.web.services import Services
 from notifyd.wire.codec import derived_id
@@ -94,14 +94,15 @@ async def running(
     open_store: OpenStore = open_configured_store,
     listener: socket.socket | None = None,
     abandon_sealed: bool = False,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[App]:
     """A started notifyd, drained and stopped when the block is left.
 
     `listener` is a socket that listens already, in place of one at `server.listen`; it is closed at the end.
-    `abandon_sealed` gives up rows that need a key which is no longer in `keys.seal`.
+    `abandon_sealed` gives up rows that need a key which is no longer in `keys.seal`. `metrics` is where it counts.
     Raises `ConfigError`, `StoreError`, `StoreInUseError`, or OSError where the address cannot be had.
     """
-    metrics = Metrics()
+    metrics = metrics or Metrics()
     async with AsyncExitStack() as resources:
         current = Current(await open_registry(settings, discovered, clock))
         resources.push_async_callback(current.aclose)
@@ -122,8 +123,9 @@ class App:
     def __init__(self, current: Current, store: Store, metrics: Metrics, clock: Clock) -> None:
         self._current = current
         self._watches = Watches(nodes=lambda: self._nodes())
-        self._store = watched(store, self._watches.note)
+        self._store = watched(counted(store, metrics.store_error), self._watches.note)
         self._metrics = metrics
+        metrics.name_steps(STEPS)
         self._clock = clock
         self._draining = False
         self._closing: set[asyncio.Task[None]] = set()
@@ -247,6 +249,8 @@ class App:
         """Counted in between as events and decisions come; the store knows of what other nodes do."""
         await self._effects.count()
         await self._store.undecodable()
+        usage = await self._store.usage()
+        self._metrics.set_usage(usage.parts, usage.disk_free)
         pending = await self._store.outstanding()
         self._metrics.set_outstanding(pending)
         return len(pending)

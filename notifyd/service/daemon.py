@@ -22,6 +22,7 @@ from notifyd.config.describe import secrets
 from notifyd.config.load import load
 from notifyd.config.settings import Settings
 from notifyd.errors import NotifydError
+from notifyd.metrics import Metrics
 from notifyd.registry.discovery import Discovered, discover
 from notifyd.registry.registry import Registry
 from notifyd.service.app import App, running
@@ -51,14 +52,14 @@ def serve(path: Path, level: str, *, abandon_sealed: bool = False) -> int:
 
     Raises what keeps the service from starting: `ConfigError`, `StoreError`, `StoreInUseError`, OSError.
     """
-    redaction = Redaction()
+    redaction, metrics = Redaction(), Metrics()
     _raise_descriptors()
     with (
         closing(Notifier.from_environ()) as notifier,
-        logging_to(1, level, redaction),
+        logging_to(1, level, redaction, metrics.log_lines_dropped.inc),
         asyncio.Runner(loop_factory=_loop_factory()) as runner,
     ):
-        daemon = Daemon(path, redaction, notifier)
+        daemon = Daemon(path, redaction, notifier, metrics)
         try:
             code = runner.run(daemon.run(abandon_sealed=abandon_sealed))
         except BaseException:
@@ -108,8 +109,9 @@ def _rest_collector() -> None:
 class Daemon:
     """One life of the service, under the configuration at `path`."""
 
-    def __init__(self, path: Path, redaction: Redaction, notifier: Notifier) -> None:
+    def __init__(self, path: Path, redaction: Redaction, notifier: Notifier, metrics: Metrics) -> None:
         self._path = path
+        self._metrics = metrics
         self._redaction = redaction
         self._notifier = notifier
         self._stop = asyncio.Event()
@@ -131,7 +133,13 @@ class Daemon:
         settings, discovered = self._load()
         listener = _listener(settings)
         log.info("notifyd %s starts with %s", __version__, self._path)
-        async with running(settings, discovered, listener=listener, abandon_sealed=abandon_sealed) as app:
+        async with running(
+            settings,
+            discovered,
+            listener=listener,
+            abandon_sealed=abandon_sealed,
+            metrics=self._metrics,
+        ) as app:
             self._registry = app.registry
             _rest_collector()
             await self._live(app)

@@ -36,6 +36,7 @@ _FLUSH: Final = 1.0
 """Seconds that the last lines are given when the process ends."""
 
 Redact: TypeAlias = Callable[[str], str]
+OnLost: TypeAlias = Callable[[int], None]
 
 
 class Redaction:
@@ -83,12 +84,13 @@ class Writer(logging.Handler):
     """Hands records to a thread, which formats them and writes them to a file descriptor.
 
     It writes past Python's buffers, so that a reader who has stopped reading cannot hold up the end of the
-    process. `lost` counts the lines that nobody will read.
+    process. `lost` counts the lines that nobody will read, until the log tells of them; `on_lost` is told of each.
     """
 
-    def __init__(self, fd: int, *, capacity: int = _QUEUE) -> None:
+    def __init__(self, fd: int, *, capacity: int = _QUEUE, on_lost: OnLost = lambda _: None) -> None:
         super().__init__()
         self.lost = 0
+        self._on_lost = on_lost
         self._counting = threading.Lock()
         self._fd = fd
         self._queue: queue.Queue[logging.LogRecord | None] = queue.Queue(capacity)
@@ -113,6 +115,7 @@ class Writer(logging.Handler):
     def _add_lost(self, lines: int) -> None:
         with self._counting:
             self.lost += lines
+        self._on_lost(lines)
 
     def _take_lost(self) -> int:
         with self._counting:
@@ -175,9 +178,12 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 @contextmanager
-def logging_to(fd: int, level: str, redact: Redact) -> Iterator[None]:
-    """Log everything at `level`, one of `LEVELS`, and above: warnings and what nobody caught included."""
-    writer = Writer(fd)
+def logging_to(fd: int, level: str, redact: Redact, on_lost: OnLost = lambda _: None) -> Iterator[None]:
+    """Log everything at `level`, one of `LEVELS`, and above: warnings and what nobody caught included.
+
+    `on_lost` is told, from any thread, how many lines nobody will read.
+    """
+    writer = Writer(fd, on_lost=on_lost)
     writer.setFormatter(JsonFormatter(redact))
     root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook, sys.unraisablehook)
     before = root.level, list(root.handlers)

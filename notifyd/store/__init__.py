@@ -36,6 +36,7 @@ from notifyd.model import (
     ResumeStatus,
     State,
     Status,
+    Wait,
 )
 from notifyd.store.upkeep import (
     SEALED,
@@ -52,6 +53,7 @@ from notifyd.store.upkeep import (
     StoredEvent,
     Turn,
     Upkeep,
+    Usage,
 )
 
 __all__ = [
@@ -90,10 +92,13 @@ __all__ = [
     "Subject",
     "Turn",
     "Upkeep",
+    "Usage",
+    "Waits",
     "Window",
     "append_as_is",
     "parted",
     "refused",
+    "waits_for",
 ]
 
 Subject: TypeAlias = Approval | Incident
@@ -242,6 +247,30 @@ class LaneBacklog:
 
 
 @frozen
+class Waits:
+    """How many open deliveries of a lane wait in the store, and for what: `waits_for` of each."""
+
+    lane: str
+    channel: str
+    why: Wait
+    count: int
+
+
+_BY_REASON: Final = {
+    Reason.CHANNEL_MISSING.value: Wait.CHANNEL_MISSING,
+    Reason.EGRESS_REFUSED.value: Wait.EGRESS_REFUSED,
+    Reason.SECRET_MISSING.value: Wait.SECRET_MISSING,
+}
+
+
+def waits_for(reason: str | None, tries: int) -> Wait:
+    """What an open delivery, which is in no window and due later, waits for."""
+    if reason is not None and reason in _BY_REASON:
+        return _BY_REASON[reason]
+    return Wait.RETRY if tries else Wait.ORDER
+
+
+@frozen
 class EffectCounts:
     """Approvals with effects that are owed, and with effects that are dead. One may be among both."""
 
@@ -369,6 +398,10 @@ class Store(Upkeep, Protocol):
 
     async def backlog(self) -> list[LaneBacklog]:
         """What waits in each lane of each tenant. Read at start; counted in memory afterwards."""
+        ...
+
+    async def waits(self, now: Instant) -> list[Waits]:
+        """What is not due yet, or held in a window, by lane and what it waits for."""
         ...
 
     async def claim_due(

@@ -149,6 +149,14 @@ class SetAsideRow:
         return f"{self.table} row {self.place} ({self.name}): {self.fault}"
 
 
+@frozen
+class Usage:
+    """What a store takes, in bytes: `parts` by what for, and `disk_free` what is left to it, None if unknown."""
+
+    parts: Mapping[str, int]
+    disk_free: int | None
+
+
 class Job(StrEnum):
     """Work that one node at a time does for all that share the store."""
 
@@ -239,6 +247,10 @@ class Upkeep(Protocol):
 
         Some are looked at again, so that the list forgets what has been repaired, or removed.
         """
+        ...
+
+    async def usage(self) -> Usage:
+        """What the store takes on its disk."""
         ...
 
     async def openings(self) -> int | None:

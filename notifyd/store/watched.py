@@ -1,17 +1,49 @@
-"""A store that tells which approvals it has written, so that who waits for one need not ask again and again."""
+"""A store that tells what becomes of its steps.
+
+`watched`: which approvals it has written, so that who waits for one need not ask again and again. `counted`: which
+steps fail.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from inspect import iscoroutinefunction
+from typing import Any, Final, cast
 
+from notifyd.errors import StoreError
 from notifyd.model import Approval, ApprovalKey, IncidentKey
 from notifyd.store import Append, Appended, AttemptRecord, Store
+
+STEPS: Final = tuple(name for name in sorted({*dir(Store)}) if iscoroutinefunction(getattr(Store, name)))
+"""All that may be asked of a store, by name."""
 
 
 def watched(store: Store, note: Callable[[ApprovalKey], None]) -> Store:
     """`store`, calling `note` after each write that may have changed an approval as its reader sees it."""
     return cast(Store, _Watched(store, note))
+
+
+def counted(store: Store, note: Callable[[str], None]) -> Store:
+    """`store`, calling `note` with the name of each operation that raises `StoreError`: one of `STEPS`."""
+    return cast(Store, _Counted(store, note))
+
+
+class _Counted:
+    def __init__(self, store: Store, note: Callable[[str], None]) -> None:
+        self._store = store
+        self._note = note
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self._store, name)
+
+        async def counted(*args: Any, **options: Any) -> Any:
+            try:
+                return await operation(*args, **options)
+            except StoreError:
+                self._note(name)
+                raise
+
+        return counted
 
 
 class _Watched:

@@ -52,7 +52,7 @@ _GUARDS: Final = {
 }
 
 
-_ALERTED: Final = ("200", "500", "503")
+_ALERTED: Final = ("200", "422", "500", "503")
 """Statuses that begin at zero for each path, so that a first one is a change one can alert on."""
 
 

@@ -78,6 +78,8 @@ async def every_operation(store: Store) -> None:
     await store.outstanding()
     await store.dead_letters()
     await store.backlog()
+    await store.waits(NOW)
+    await store.usage()
     for state in (None, State.DEAD):
         await store.deliveries(TENANT, DeliveryFilter(state), Page(5, 2**60))
     await store.approvals(TENANT, ApprovalFilter(), Page(5))

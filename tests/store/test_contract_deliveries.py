@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from notifyd.errors import Reason
-from notifyd.model import RESUME_CHANNEL, SECOND, AttemptOutcome, Delivery, Event, ResumeStatus, State
+from notifyd.model import RESUME_CHANNEL, SECOND, AttemptOutcome, Delivery, Event, ResumeStatus, State, Wait
 from notifyd.store import (
     MAX_ATTEMPTS_KEPT,
     NO_MESSAGE,
@@ -518,6 +518,30 @@ async def test_dead_letters_are_counted_by_channel_over_all_tenants(store: Store
     for row in dead:
         await store.record(ended(row, State.DEAD))
     assert await store.dead_letters() == {"slack": 2, "mail": 1}
+
+
+async def test_what_is_not_due_yet_is_counted_by_what_it_waits_for(store: Store) -> None:
+    gone, order = leased("d3", channel="mail", lane="mail"), leased("d4")
+    held = [delivery(f"w{n}", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE) for n in range(2)]
+    await insert(store, leased("d1"), leased("d2"), gone, order, delivery("due"), *held)
+    await store.record(retried(leased("d1"), NOW + HOUR))
+    await store.record(ended(leased("d2"), State.DEAD))
+    await store.release([evolve(gone, next_attempt_at=NOW + MINUTE, reason=Reason.CHANNEL_MISSING)])
+    await store.release([evolve(order, next_attempt_at=NOW + MINUTE)])
+    counted = {(one.lane, one.channel, one.why): one.count for one in await store.waits(NOW)}
+    assert counted == {
+        ("slack", "slack", Wait.RETRY): 1,
+        ("mail", "mail", Wait.CHANNEL_MISSING): 1,
+        ("slack", "slack", Wait.ORDER): 1,
+        ("slack", "slack", Wait.WINDOW): 2,
+    }
+
+
+async def test_a_store_tells_what_it_takes(store: Store) -> None:
+    usage = await store.usage()
+    assert "database" in usage.parts
+    assert min(usage.parts.values()) >= 0
+    assert usage.disk_free is None or usage.disk_free > 0
 
 
 async def test_a_dead_delivery_is_revived_as_new_outside_the_order(store: Store) -> None:

@@ -234,6 +234,7 @@ def test_a_list_reads_its_index_newest_first_and_no_row_that_it_does_not_show(
 
 SMALL: dict[str, tuple[Query, str]] = {
     "backlog": (deliveries.backlog, "deliveries_due"),
+    "waits": (lambda db: deliveries.waits(db, NOW), "deliveries_due"),
     "dead_letters": (deliveries.dead_letters, "deliveries_dead"),
     "owing_approvals": (lambda db: approvals.owing(db, NOW, 10), "approvals_owing"),
     "timed_approvals": (lambda db: approvals.timed(db, NOW, 10), "approvals_timed"),

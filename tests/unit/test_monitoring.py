@@ -129,7 +129,14 @@ def test_a_query_asks_for_series_that_are_there_by_labels_they_have(expr: str) -
 
 def test_a_label_is_matched_with_values_that_it_takes() -> None:
     taken = {
-        "notifyd_events_total": {*Outcome, "duplicate", "conflict", "overloaded", "backlog_full"},
+        "notifyd_events_total": {
+            *Outcome,
+            "duplicate",
+            "conflict",
+            "overloaded",
+            "backlog_full",
+            "store_unavailable",
+        },
         "notifyd_deliveries_total": {*State},
         "notifyd_delivery_attempts_total": {AttemptOutcome.SENT, *ATTEMPT_REASONS},
     }

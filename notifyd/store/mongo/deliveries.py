@@ -14,7 +14,7 @@ from typing import Any, Final
 from attrs import evolve
 
 from notifyd.errors import Reason
-from notifyd.model import Delivery, Instant, State
+from notifyd.model import Delivery, Instant, State, Wait
 from notifyd.store import (
     MAX_ATTEMPTS_KEPT,
     NO_MESSAGE,
@@ -23,6 +23,8 @@ from notifyd.store import (
     DeliveryFilter,
     LaneBacklog,
     Page,
+    Waits,
+    waits_for,
 )
 from notifyd.store.mongo import claims, reading, windows
 from notifyd.store.mongo.base import Base
@@ -30,7 +32,7 @@ from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.documents import document_of, part_of
 from notifyd.store.mongo.driver import Document
 from notifyd.store.mongo.paging import newest_first
-from notifyd.store.mongo.schema import CLAIMABLE, QUEUE
+from notifyd.store.mongo.schema import CLAIMABLE, HELD, QUEUE
 
 NOT_CLAIMABLE: Final = {"claim_at": "", "set_from": "", "claim": ""}
 OPEN: Final = [State.PENDING.value, State.SENDING.value]
@@ -220,6 +222,28 @@ async def _backlog(base: Base) -> list[Document]:
     }
     decodable = reading.without(CLAIMABLE, base.aside.undecodable(CollectionName.DELIVERIES))
     return await base.deliveries.aggregate({"$match": decodable}, {"$group": waiting}, hint=QUEUE)
+
+
+async def waits(base: Base, now: Instant) -> list[Waits]:
+    aside = base.aside.undecodable(CollectionName.DELIVERIES)
+    ahead = reading.without({**CLAIMABLE, "lease_owner": None, "next_attempt_at": {"$gt": now}}, aside)
+    by = ("lane", "channel", "reason", "tries")
+    count = {"$sum": 1}
+    later = await base.deliveries.aggregate(
+        {"$match": ahead}, {"$group": {"_id": {name: f"${name}" for name in by}, "count": count}}, hint=QUEUE
+    )
+    windowed = await base.deliveries.aggregate(
+        {"$match": reading.without(HELD, aside)},
+        {"$group": {"_id": {"lane": "$lane", "channel": "$channel"}, "count": count}},
+    )
+    return [
+        *(_waits(one, waits_for(one["_id"].get("reason"), one["_id"].get("tries"))) for one in later),
+        *(_waits(one, Wait.WINDOW) for one in windowed),
+    ]
+
+
+def _waits(one: Document, why: Wait) -> Waits:
+    return Waits(one["_id"].get("lane"), one["_id"].get("channel"), why, one["count"])
 
 
 def _is_readable(one: Document) -> bool:

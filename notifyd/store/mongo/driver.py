@@ -33,7 +33,7 @@ from pymongo.write_concern import WriteConcern
 
 from notifyd.config.settings import StoreDriver
 from notifyd.errors import ConfigError, Fault, NotifydError, StoreError, TooLargeError
-from notifyd.store import CommitObserver
+from notifyd.store import CommitObserver, Usage
 
 Document: TypeAlias = dict[str, Any]
 Filter: TypeAlias = Mapping[str, Any]
@@ -243,6 +243,19 @@ class Connection:
         """The server's answer to a handshake: who it is, and what its clock says."""
         answer: Document = await self.database.command("hello")
         return answer
+
+    async def usage(self) -> Usage:
+        """Not every server tells of its disk, and not every user may ask.
+
+        See https://www.mongodb.com/docs/manual/reference/command/dbStats/.
+        """
+        try:
+            stats = await self.database.command("dbStats")
+        except OperationFailure:
+            return Usage({}, None)
+        total, used = stats.get("fsTotalSize"), stats.get("fsUsedSize")
+        parts = {"database": int(stats["storageSize"]), "indexes": int(stats["indexSize"])}
+        return Usage(parts, None if total is None or used is None else int(total - used))
 
     async def collection_names(self) -> set[str]:
         return set(await self.database.list_collection_names())

@@ -48,6 +48,8 @@ from notifyd.store import (
     SetAsideRow,
     Stored,
     Turn,
+    Usage,
+    Waits,
     Window,
 )
 from notifyd.store.aside import SetAside
@@ -139,6 +141,9 @@ class MongoStore:
 
     async def backlog(self) -> list[LaneBacklog]:
         return await self._run(delivery_steps.backlog(self._base))
+
+    async def waits(self, now: Instant) -> list[Waits]:
+        return await self._run(delivery_steps.waits(self._base, now))
 
     async def claim_due(
         self,
@@ -341,6 +346,9 @@ class MongoStore:
     async def undecodable(self) -> list[SetAsideRow]:
         await self._run(reading.look_again(self._base))
         return self._base.aside.rows()
+
+    async def usage(self) -> Usage:
+        return await self._run(self._base.connection.usage())
 
     async def openings(self) -> int | None:
         return None

@@ -17,7 +17,7 @@ import orjson
 from attrs import evolve
 
 from notifyd.errors import UndecodableRowError
-from notifyd.model import Attempt, Delivery, Instant, State
+from notifyd.model import Attempt, Delivery, Instant, State, Wait
 from notifyd.store import (
     MAX_ATTEMPTS_KEPT,
     NO_MESSAGE,
@@ -26,6 +26,8 @@ from notifyd.store import (
     DeliveryFilter,
     LaneBacklog,
     Page,
+    Waits,
+    waits_for,
 )
 from notifyd.store.sqlite import rows
 from notifyd.store.sqlite.files import Database
@@ -121,6 +123,16 @@ BACKLOG: Final = sql(
     "FROM deliveries WHERE due_at IS NOT NULL AND",
     NOT_ASIDE,
     "GROUP BY lane, tenant) AS every JOIN deliveries ON deliveries.rowid = oldest",
+)
+WAITS: Final = sql(
+    "SELECT lane, channel, 0 AS windowed, reason, tries, count(*) FROM deliveries INDEXED BY deliveries_due",
+    "WHERE due_at > :now AND",
+    NOT_ASIDE,
+    "GROUP BY lane, channel, reason, tries",
+    "UNION ALL SELECT lane, channel, 1, NULL, 0, count(*) FROM deliveries INDEXED BY deliveries_window",
+    "WHERE window IS NOT NULL AND",
+    NOT_ASIDE,
+    "GROUP BY lane, channel",
 )
 _OF_LANE: Final = sql(
     rows.DELIVERIES.select,
@@ -352,6 +364,15 @@ def backlog(db: Database) -> list[LaneBacklog]:
             by_rowid(db, oldest)
             if not (type(lane) is str and type(tenant) is str):  # where nobody would ever look for a row
                 rows.some(db, rows.DELIVERIES, db.execute(_OF_LANE, (lane, tenant)))
+
+
+def waits(db: Database, now: Instant) -> list[Waits]:
+    found = db.execute(WAITS, {"now": now, "aside": rows.undecodable(db, CollectionName.DELIVERIES)})
+    return [
+        Waits(lane, channel, Wait.WINDOW if windowed else waits_for(reason, tries), count)
+        for lane, channel, windowed, reason, tries, count in found
+        if type(lane) is str and type(channel) is str
+    ]
 
 
 # --- ledger ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Final
 
 from notifyd.errors import StoreError, StoreInUseError, StoreMissingError, StoreUnusableError
 from notifyd.store.aside import SetAside
+from notifyd.store.upkeep import Usage
 
 _FAULTS: Final = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -162,6 +163,17 @@ def ensure_file(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def usage(path: Path) -> Usage:
+    """Raises `StoreError`."""
+    parts = {"database": path, "log": path.with_name(f"{path.name}-wal")}
+    try:
+        sizes = {part: file.stat().st_size for part, file in parts.items() if file.exists()}
+        free = os.statvfs(path.parent)
+    except OSError as error:
+        raise store_error(path, error) from error
+    return Usage(sizes, free.f_bavail * free.f_frsize)
 
 
 class Database(sqlite3.Connection):

@@ -49,6 +49,8 @@ from notifyd.store import (
     SetAsideRow,
     Stored,
     Turn,
+    Usage,
+    Waits,
     Window,
 )
 from notifyd.store.aside import SetAside
@@ -61,7 +63,15 @@ from notifyd.store.sqlite import moving as moving_steps
 from notifyd.store.sqlite import retention as retention_steps
 from notifyd.store.sqlite import sealed as sealed_steps
 from notifyd.store.sqlite import windows as window_steps
-from notifyd.store.sqlite.files import Database, FileLock, ensure_file, needs_file, open_writer, store_error
+from notifyd.store.sqlite.files import (
+    Database,
+    FileLock,
+    ensure_file,
+    needs_file,
+    open_writer,
+    store_error,
+    usage,
+)
 from notifyd.store.sqlite.guard import FileGuard
 from notifyd.store.sqlite.readers import Readers
 from notifyd.store.sqlite.schema import FORGET_STRAYS, check_shape, check_version, migrate
@@ -158,6 +168,9 @@ class SqliteStore:
 
     async def backlog(self) -> list[LaneBacklog]:
         return await self._survey(delivery_steps.backlog)
+
+    async def waits(self, now: Instant) -> list[Waits]:
+        return await self._survey(lambda db: delivery_steps.waits(db, now))
 
     async def claim_due(
         self,
@@ -383,6 +396,9 @@ class SqliteStore:
     async def undecodable(self) -> list[SetAsideRow]:
         await self._survey(aside_steps.look_again)
         return self._aside.rows()
+
+    async def usage(self) -> Usage:
+        return await self._survey(lambda _: usage(self._path))
 
     async def openings(self) -> int | None:
         return self._life

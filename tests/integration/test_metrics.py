@@ -1,0 +1,186 @@
+"""What the metrics tell of deliveries that wait, of the store, and of channels that come and go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from notifyd.errors import PermanentError, Reason, StoreError, TransientError
+from notifyd.flow import dispatch, tally
+from notifyd.flow.lane import BREAKER_THRESHOLD
+from notifyd.metrics import Metrics
+from notifyd.model import RESUME_CHANNEL, SECOND, Wait
+from notifyd.store.watched import STEPS
+from tests import events
+from tests.fakes import Channels, Gate
+from tests.flows import RULES, Flow, flow
+from tests.waiting import until
+
+TASKS = """
+[channels.team]
+type = "fake"
+
+[[rules]]
+name = "tasks"
+when = 'event.kind == "task.done"'
+channels = ["team"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count each time the dispatcher is woken, and not once in some seconds."""
+    monkeypatch.setattr(dispatch, "_RECOUNT", 0.0)
+    monkeypatch.setattr(tally, "_INTERVAL", 0.0)
+
+
+async def tasks_done(way: Flow, count: int) -> None:
+    for _ in range(count):
+        await way.cloud(events.cloud_event(at=way.clock()))
+
+
+async def holds(way: Flow, why: Wait, count: int, channel: str = "team") -> None:
+    """Wait until so many are said to wait for that, and nothing for anything else."""
+
+    def told() -> bool:
+        way.app._dispatcher.wake()
+        found = {one: way.metric("notifyd_held", channel=channel, why=one.value) for one in Wait}
+        return found == dict.fromkeys(Wait, 0.0) | {why: count}
+
+    await until(told)
+
+
+async def test_every_series_of_a_channel_and_of_the_store_begins_at_zero(tmp_path: Path) -> None:
+    async with flow(tmp_path, start=False) as way:
+        for channel in ("team", RESUME_CHANNEL):
+            for why in Wait:
+                found = way.metrics.registry.get_sample_value(
+                    "notifyd_held", {"channel": channel, "why": why.value}
+                )
+                assert found == 0
+            last = "notifyd_last_success_timestamp_seconds"
+            assert way.metrics.registry.get_sample_value(last, {"channel": channel}) == 0
+        for step in STEPS:
+            errors = way.metrics.registry.get_sample_value("notifyd_store_errors_total", {"step": step})
+            assert errors == 0, step
+
+
+async def test_a_failed_delivery_is_held_for_its_retry(tmp_path: Path) -> None:
+    async with flow(tmp_path, TASKS) as way:
+        way.channel().script = [TransientError("busy", reason=Reason.SERVER_ERROR)]
+        await tasks_done(way, 1)
+        await holds(way, Wait.RETRY, 1)
+
+
+async def test_what_comes_in_quiet_hours_is_held_in_a_window(tmp_path: Path) -> None:
+    grouped = TASKS + 'group_by = ["type"]\ngroup_wait = "30s"\n'
+    async with flow(tmp_path, grouped) as way:
+        await tasks_done(way, 3)
+        await holds(way, Wait.WINDOW, 3)
+        assert way.metric("notifyd_backlog", channel="team") == 0
+
+
+async def test_what_a_channel_has_no_hand_free_for_is_held_by_its_concurrency(tmp_path: Path) -> None:
+    async with flow(tmp_path, TASKS.replace('type = "fake"', 'type = "fake"\nconcurrency = 2')) as way:
+        gate = Gate()
+        way.channel().script = [gate] * 2
+        await tasks_done(way, 5)
+        await holds(way, Wait.CONCURRENCY, 3)
+        gate.open()
+
+
+async def test_what_waits_for_a_rate_is_held_by_it(tmp_path: Path) -> None:
+    async with flow(tmp_path, TASKS.replace('type = "fake"', 'type = "fake"\nrate_limit = "2/s"')) as way:
+        await tasks_done(way, 5)
+        await holds(way, Wait.RATE_LIMIT, 3)
+
+
+async def test_what_an_open_breaker_spares_is_held_by_it(tmp_path: Path) -> None:
+    async with flow(tmp_path, TASKS.replace('type = "fake"', 'type = "fake"\nconcurrency = 1')) as way:
+        failing = [TransientError("busy", reason=Reason.SERVER_ERROR) for _ in range(BREAKER_THRESHOLD)]
+        way.channel().script = list(failing)
+        await tasks_done(way, BREAKER_THRESHOLD + 4)
+        await until(lambda: way.metric("notifyd_breaker_open", channel="team") == 1)
+
+        def told() -> bool:
+            way.app._dispatcher.wake()
+            held = {why: way.metric("notifyd_held", channel="team", why=why.value) for why in Wait}
+            return (held[Wait.BREAKER_OPEN], held[Wait.RETRY]) == (4, BREAKER_THRESHOLD)
+
+        await until(told)
+
+
+async def test_a_channel_that_is_gone_holds_what_waits_for_it_and_its_series_go_with_the_last(
+    tmp_path: Path,
+) -> None:
+    both = TASKS.replace('channels = ["team"]', 'channels = ["team", "mail"]')
+    both += '[channels.mail]\ntype = "fake"\n'
+    async with flow(tmp_path, both) as way:
+        way.channel("mail").script = [TransientError("busy", reason=Reason.SERVER_ERROR)]
+        await tasks_done(way, 1)
+        await until(lambda: way.metric("notifyd_last_success_timestamp_seconds", channel="team") > 0)
+        assert way.metric("notifyd_last_success_timestamp_seconds", channel="team") <= way.clock() / SECOND
+        await holds(way, Wait.RETRY, 1, "mail")
+        assert await way.reload(TASKS)
+        await holds(way, Wait.CHANNEL_MISSING, 1, "mail")
+        assert await way.reload(both)
+        way.turn(600)
+        await way.ended(2)
+        assert await way.reload(TASKS)
+        await until(lambda: "mail" not in channels_of(way.metrics))
+        assert "team" in channels_of(way.metrics)
+        assert await way.reload(both)
+        await tasks_done(way, 1)
+        await until(lambda: way.metric("notifyd_deliveries_total", channel="mail", outcome="sent") == 1)
+        await until(lambda: way.metric("notifyd_delivery_seconds_count", channel="mail") == 1)
+
+
+async def test_dead_letters_of_a_channel_that_is_gone_are_still_told(tmp_path: Path) -> None:
+    async with flow(tmp_path, TASKS) as way:
+        way.channel().script = [PermanentError("gone")]
+        await tasks_done(way, 1)
+        await way.ended(1)
+        assert await way.reload("")
+        await until(
+            lambda: way.metrics.registry.get_sample_value("notifyd_backlog", {"channel": "team"}) is None
+        )
+        assert way.metric("notifyd_dead_letters", channel="team") == 1
+        way.metrics.set_dead_letters({})
+        way.metrics.keep_channels(["resume"])
+        assert "team" not in channels_of(way.metrics)
+
+
+def channels_of(metrics: Metrics) -> set[str]:
+    return {
+        sample.labels["channel"]
+        for family in metrics.registry.collect()
+        for sample in family.samples
+        if "channel" in sample.labels
+    }
+
+
+async def test_a_step_that_the_store_does_not_do_is_counted_by_its_name_and_so_is_the_event(
+    tmp_path: Path,
+) -> None:
+    async with flow(tmp_path, RULES) as way:
+        way.store.fail("append", 2)
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await way.ask()
+        await way.ask()
+        assert way.metric("notifyd_store_errors_total", step="append") == 2
+        refused = {"kind": "pack.approval", "outcome": "store_unavailable"}
+        assert way.metric("notifyd_events_total", **refused) == 2
+        way.store.fail("record", 1)
+        await way.ask(runId="run-0043")
+        await until(lambda: way.metric("notifyd_store_errors_total", step="record") == 1)
+
+
+async def test_the_bytes_of_the_store_and_of_its_disk_are_told(tmp_path: Path) -> None:
+    async with flow(tmp_path, channels=Channels(), start=False) as way:
+        await way.app._count()
+        file = tmp_path / "notifyd.db"
+        assert way.metric("notifyd_store_bytes", part="database") == file.stat().st_size
+        assert way.metric("notifyd_store_bytes", part="log") > 0
+        assert way.metric("notifyd_disk_free_bytes") > 0
