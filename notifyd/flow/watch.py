@@ -83,8 +83,8 @@ class Watches:
     async def look(self, store: Store) -> int:
         """Wake who waits for what other nodes have written since the last look; answers how many approvals.
 
-        One query for all that is waited for. An approval that is looked at for the first time counts as changed:
-        it may have been written between the caller's reading and this. Raises `StoreError`.
+        One query for each tenant, however many wait. An approval that is looked at for the first time counts as
+        changed: it may have been written between the caller's reading and this. Raises `StoreError`.
         """
         if self._nodes() < 2 or not self._places:
             self._seen = {}

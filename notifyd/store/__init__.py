@@ -499,7 +499,7 @@ class Store(Upkeep, Protocol):
     async def approval(self, key: ApprovalKey) -> Approval | None: ...
 
     async def approval_versions(self, keys: Collection[ApprovalKey]) -> dict[ApprovalKey, int]:
-        """The versions of those that are there, read in one step."""
+        """The versions of those that are there: one query for each tenant."""
         ...
 
     async def superseded(self, key: ApprovalKey, limit: int) -> list[Decision]:

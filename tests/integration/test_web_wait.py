@@ -17,7 +17,7 @@ from tests.command import Result
 from tests.daemon import CONFIG, TOKENS, Answer, Daemon, bearer, daemon
 from tests.forked import notifyd as run
 from tests.integration.test_web_approvals import ACK, ONE, ack, problem
-from tests.waiting import until
+from tests.waiting import until, until_async
 
 OPERATOR = {"NOTIFYD_TOKEN": TOKENS["operator"], "NOTIFYD_TENANT": "acme"}
 
@@ -73,9 +73,20 @@ async def test_the_end_of_the_callback_is_a_change(notifyd: Daemon) -> None:
     await notifyd.signed(ACK, ack(asked))
     queued = await notifyd.get(ONE)
     assert queued.json["resume"]["status"] == "queued"
+    callback = f"/api/v1/deliveries/{queued.json['resume']['deliveryId']}"
+
+    async def is_there() -> bool:
+        return (await notifyd.get(callback)).status == 200
+
+    await until_async(is_there)
     async with waiting(notifyd, queued.headers["ETag"]) as waits:
         notifyd.clock.turn(8 * 86400)  # past resume.max_age: nobody listens there
-        notifyd.app._dispatcher.wake()
+
+        def over() -> bool:
+            notifyd.app._dispatcher.wake()  # again where an attempt was under way
+            return waits.done()
+
+        await until(over)
     assert (await waits).json["resume"]["status"] == "failed"
 
 
@@ -142,6 +153,7 @@ async def test_a_caller_that_has_gone_leaves_its_place(notifyd: Daemon) -> None:
         task = asyncio.create_task(session.get(f"{notifyd.url}{ONE}?wait=60s", headers=bearer("reader")))
         await until(lambda: len(notifyd.app._watches))
         task.cancel()
+        await asyncio.wait([task])
     await until(lambda: not len(notifyd.app._watches), 5)
 
 

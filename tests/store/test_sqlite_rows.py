@@ -26,7 +26,10 @@ from notifyd.model import (
     Effect,
     EffectKind,
     Event,
+    Group,
     Incident,
+    Input,
+    InputType,
     Outcome,
     PlanEntry,
     ResumeStatus,
@@ -94,6 +97,10 @@ BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "tuple[Decision, ...]": few(decisions),
     "tuple[Effect, ...]": few(effects),
     "tuple[Attempt, ...]": few(attempts),
+    "tuple[Group, ...]": few(st.builds(Group, text, text, whole)),
+    "tuple[Input, ...]": few(
+        st.builds(Input, text, text, st.sampled_from(InputType), flag, maybe_text, few(text), json)
+    ),
     "Mapping[str, Any]": data,
     "Outcome": st.sampled_from(Outcome),
     "Status": st.sampled_from(Status),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -36,12 +37,17 @@ async def find(base: Base, key: ApprovalKey) -> Approval | None:
 
 
 async def versions(base: Base, keys: Collection[ApprovalKey]) -> dict[ApprovalKey, int]:
-    where = {"$or": [by_key(key) for key in keys]}
-    fields = {"_id": 0, "tenant": 1, "run_id": 1, "approval_id": 1, "version": 1}
-    found = await base.approvals.find(where, fields=fields) if keys else []
-    return {
-        ApprovalKey(one["tenant"], one["run_id"], one["approval_id"]): one.get("version", 0) for one in found
-    }
+    runs: defaultdict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        runs[key.tenant].add(key.run_id)
+    fields = ["tenant", "run_id", "approval_id", "version"]
+    versions = {}
+    for tenant, ids in runs.items():
+        where = {"tenant": tenant, "run_id": {"$in": sorted(ids)}}
+        for one in await base.approvals.find(where, fields=fields, hint="key"):
+            found = ApprovalKey(tenant, one["run_id"], one["approval_id"])
+            versions[found] = one.get("version", 0)
+    return {key: versions[key] for key in keys if key in versions}
 
 
 async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | None:
