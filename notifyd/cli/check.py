@@ -12,6 +12,7 @@ import attrs
 import click
 
 from notifyd.cli.common import (
+    Failure,
     config_option,
     fault_lines,
     json_option,
@@ -93,11 +94,42 @@ def _warn(discovered: Discovered) -> None:
         click.echo(str(fault), err=True)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @needless_config_option
 @json_option
-def plugins(as_json: bool) -> None:
+@click.pass_context
+def plugins(context: click.Context, as_json: bool) -> None:
     """List the installed plugins and what each provides. Exits with 1 where one is broken."""
+    if context.invoked_subcommand is None:
+        _list_plugins(as_json)
+
+
+@plugins.command("show")
+@click.argument("type_name", metavar="TYPE")
+@needless_config_option
+@json_option
+def show_type(type_name: str, as_json: bool) -> None:
+    """Print the options of a channel's TYPE, or a forwarder's. Exits with 1 where no plugin brings it."""
+    from notifyd.registry.discovery import discover
+    from notifyd.registry.options import about, options
+
+    discovered = discover()
+    types = {**discovered.forwarder_types, **discovered.channel_types}
+    if type_name not in types:
+        raise Failure(f'no plugin brings the type "{type_name}"; installed are: {", ".join(sorted(types))}')
+    found = options(types[type_name])
+    if as_json:
+        rows = [attrs.asdict(one) | {"required": one.default is None} for one in found]
+        print_json({"type": type_name, "about": about(types[type_name]), "options": rows})
+        return
+    click.echo(about(types[type_name]) + "\n")
+    print_table(
+        ("option", "value", "default"),
+        [(one.name, one.kind, "required" if one.default is None else one.default) for one in found],
+    )
+
+
+def _list_plugins(as_json: bool) -> None:
     from notifyd.registry.discovery import discover
 
     discovered = discover()

@@ -264,7 +264,7 @@ def commands() -> Iterator[str]:
         command = entry.load()
         if isinstance(command, click.Group):
             yield from (f"{name} {sub}" for sub in command.commands)
-        else:
+        if not isinstance(command, click.Group) or command.invoke_without_command:
             yield name
 
 

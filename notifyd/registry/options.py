@@ -1,0 +1,124 @@
+"""What a channel's table may say, told from its type's attrs class: for `notifyd plugins show`, and the docs."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Final, Union, get_args, get_origin
+
+import attrs
+from attrs import evolve, frozen
+
+from notifyd.config import units
+from notifyd.config.settings import COMMON_OPTIONS, ChannelSettings
+from notifyd.config.structure import options_of
+from notifyd.config.units import Duration, Size
+from notifyd.plugin import ChannelType
+from notifyd.security.secrets import HIDDEN, Secret
+from notifyd.trust import CaFile
+
+
+@frozen
+class Option:
+    """`kind` says in words what its value is. `default` as it would be written; None where it is required."""
+
+    name: str
+    kind: str
+    default: str | None
+
+
+def options(channel_type: ChannelType) -> list[Option]:
+    """The type's own options, then those that every channel has."""
+    own, every = options_of(channel_type.config), options_of(ChannelSettings)
+    found = [_option(name, one) for name, one in own.items()]
+    found += [_option(name, every[name]) for name in COMMON_OPTIONS]
+    return [_limited(one, channel_type) for one in found]
+
+
+def _limited(option: Option, channel_type: ChannelType) -> Option:
+    """With the type's own rate limit for its default."""
+    if option.name != "rate_limit" or channel_type.rate_limit is None:
+        return option
+    return evolve(option, default=f'"{channel_type.rate_limit}"')
+
+
+def about(channel_type: ChannelType) -> str:
+    """What its author says of the options."""
+    return inspect.cleandoc(channel_type.config.__doc__ or "")
+
+
+def _option(name: str, attribute: attrs.Attribute[Any]) -> Option:
+    return Option(name, kind_of(attribute.type), _default(attribute))
+
+
+def _default(attribute: attrs.Attribute[Any]) -> str | None:
+    value: Any = attribute.default
+    if value is attrs.NOTHING:
+        return None
+    made = value.factory() if hasattr(value, "factory") else value
+    return _written(made, attribute.type)
+
+
+def _written(value: Any, kind: Any) -> str:
+    """A default as it stands in TOML, "none" for what is not set. A secret has none that is worth hiding."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return str(value).lower()
+        case Secret():
+            return f'"{value.reveal()}"' if value.reveal() else HIDDEN
+        case Enum():
+            return f'"{value.value}"'
+        case tuple() | list():
+            return "[" + ", ".join(_written(one, kind) for one in value) + "]"
+        case Mapping():
+            return "{}"
+        case str():
+            return f'"{value}"'
+    shown = units.show_duration(value) if _bare(kind) is Duration else units.show(value)
+    return str(shown) if isinstance(shown, int | float) else f'"{shown}"'
+
+
+_KINDS: Final[Mapping[Any, str]] = {
+    str: "text",
+    Secret: "text, kept secret",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Duration: "a duration, such as 10s",
+    Size: "a size, such as 256KiB",
+    Path: "a path",
+    CaFile: "the path of a PEM file",
+}
+
+
+def kind_of(kind: Any) -> str:
+    """What a value of this type is, in words."""
+    bare = _bare(kind)
+    if bare in _KINDS:
+        return _KINDS[bare]
+    if get_origin(bare) in (Union, types.UnionType):
+        return " or ".join(kind_of(one) for one in get_args(bare) if one is not type(None))
+    if get_origin(bare) is tuple:
+        return f"a list: {kind_of(get_args(bare)[0])}"
+    if isinstance(get_origin(bare), type) and issubclass(get_origin(bare), Mapping):
+        return f"a table: {kind_of(get_args(bare)[1])}"
+    if isinstance(bare, type) and issubclass(bare, Enum):
+        return "one of " + ", ".join(f'"{one.value}"' for one in bare)
+    return {"Rate": "a rate, such as 1/s"}.get(
+        getattr(bare, "__name__", ""), str(getattr(bare, "__name__", bare))
+    )
+
+
+def _bare(kind: Any) -> Any:
+    """Without `Annotated`, and without `| None`."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    if get_origin(kind) in (Union, types.UnionType):
+        inner = [one for one in get_args(kind) if one is not type(None)]
+        return _bare(inner[0]) if len(inner) == 1 else kind
+    return kind
