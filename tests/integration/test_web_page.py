@@ -760,6 +760,26 @@ async def test_what_a_decision_sets_off_comes_once_it_can_no_longer_be_taken_bac
     assert await status(notifyd, asked) == "approved"
 
 
+async def test_what_waits_outlives_the_daemon_and_can_be_taken_back_after_a_restart(tmp_path: Path) -> None:
+    async with daemon(tmp_path, CONFIG + UNDO) as first:
+        asked = await first.ask(requiredApprovals=2)
+        paths = [await first.link(), await first.link(BOB)]
+        for path in paths:
+            assert (await decide(first, path)).status == 303
+        assert await status(first, asked) == "approved"
+    async with daemon(tmp_path, CONFIG + UNDO) as second:
+        taken = {"csrf": parsed(await look(second, paths[0])).hidden["csrf"], "takeBack": "1"}
+        assert (await submit(second, paths[0], taken)).status == 303
+        assert await status(second, asked) == "pending"
+        second.clock.turn(601)
+
+        async def told() -> Any:
+            history = (await second.approval(asked))["history"]
+            return [one["actor"] for one in history if one["name"] == "pack.approval.acknowledged"]
+
+        assert await until_async(told) == [BOB]
+
+
 # --- links that only show ----------------------------------------------------------------------------------
 
 
