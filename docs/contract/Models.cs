@@ -1002,7 +1002,7 @@ public enum End
     [JsonStringEnumMemberName("expired")] Expired,
 }
 
-/// <summary>An approval as it is now. `decisions` are those of all rounds, in order. `inputs` is there where the request asks for any.</summary>
+/// <summary>An approval as it is now. `decisions` are those of all rounds, in order. `inputs` is there where the request asks for any, and `undoable` while a decision can still be taken back.</summary>
 public sealed record Approval
 {
     [JsonPropertyName("tenant")]
@@ -1072,6 +1072,10 @@ public sealed record Approval
     [JsonPropertyName("inputs")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public Inputs? Inputs { get; init; }
+
+    [JsonPropertyName("undoable")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? Undoable { get; init; }
 }
 
 /// <summary>One actor's decision, as it is kept with the approval. `groups` are those that the actor may count in.</summary>
@@ -1265,6 +1269,10 @@ public sealed record ApprovalWithHistory
     [JsonPropertyName("inputs")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public Inputs? Inputs { get; init; }
+
+    [JsonPropertyName("undoable")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? Undoable { get; init; }
 
     [JsonPropertyName("history")]
     public required IReadOnlyList<AuditRecord> History { get; init; }

@@ -40,7 +40,7 @@ def _seconds(_context: click.Context, _parameter: click.Parameter, text: str | N
 @click.argument("run")
 @click.argument("approval")
 def wait(remote: Remote, as_json: bool, timeout: float | None, run: str, approval: str) -> None:
-    """Wait until the approval APPROVAL of the run RUN has ended.
+    """Wait until the approval APPROVAL of the run RUN has ended, and can not be taken back any more.
 
     Exits with 0 where it was approved, and with 1 where it was rejected, has expired, was cancelled, or is still
     pending after --timeout.
@@ -50,7 +50,7 @@ def wait(remote: Remote, as_json: bool, timeout: float | None, run: str, approva
         shown = _Wait(remote.operator(), path, timeout).until_ended()
     if as_json:
         print_json(shown)
-    if shown["status"] == "approved":
+    if shown["status"] == "approved" and not shown.get("undoable"):
         if not as_json:
             click.echo(_told(shown))
         return
@@ -70,7 +70,7 @@ class _Wait:
         began = time.monotonic()
         answer = self.client.changed(self.path, "", 0)
         shown = answer.document
-        while shown["status"] == "pending":
+        while shown["status"] == "pending" or shown.get("undoable"):
             left = _ASK if self.seconds is None else self.seconds - (time.monotonic() - began)
             if left <= 0:
                 break
@@ -99,6 +99,8 @@ def _told(shown: Any) -> str:
     if shown["status"] == "pending":
         counted = shown["approvals"]
         return f"still pending: {counted['received']} of {counted['required']} approvals"
+    if shown.get("undoable"):
+        return f"{shown['status']}, and may still be taken back"
     by = f" by {shown['endedBy']}" if shown["endedBy"] else ""
     said = shown["decisions"][-1]["comment"] if shown["decisions"] else ""
     return f"{shown['status']}{by}" + (f": {said}" if said else "")

@@ -403,7 +403,8 @@ const (
 
 // Approval: An approval as it is now. `decisions` are those of all rounds, in order.
 //
-// `inputs` is there where the request asks for any.
+// `inputs` is there where the request asks for any, and `undoable` while a decision can still be taken
+// back.
 type Approval struct {
 	Tenant         string             `json:"tenant"`
 	RunID          string             `json:"runId"`
@@ -426,6 +427,7 @@ type Approval struct {
 	Message        MessageWish        `json:"message"`
 	CorrelationID  string             `json:"correlationId"`
 	Inputs         *Inputs            `json:"inputs,omitempty"`
+	Undoable       *bool              `json:"undoable,omitempty"`
 }
 
 // RecordedDecision: One actor's decision, as it is kept with the approval. `groups` are those that the
@@ -528,6 +530,7 @@ type ApprovalWithHistory struct {
 	Message        MessageWish        `json:"message"`
 	CorrelationID  string             `json:"correlationId"`
 	Inputs         *Inputs            `json:"inputs,omitempty"`
+	Undoable       *bool              `json:"undoable,omitempty"`
 	History        []AuditRecord      `json:"history"`
 }
 

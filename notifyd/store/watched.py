@@ -77,6 +77,13 @@ class _Watched:
         finally:
             self._note(approval.key)
 
+    async def complete_effect(self, key: ApprovalKey, effect_id: str) -> None:
+        """The last effect that waits with a decision may be this one: then that stands."""
+        try:
+            await self._store.complete_effect(key, effect_id)
+        finally:
+            self._note(key)
+
     async def record(self, record: AttemptRecord) -> bool:
         try:
             return await self._store.record(record)

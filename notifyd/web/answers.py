@@ -57,6 +57,7 @@ def approval_json(
         "message": request.get("message", {}),
         "correlationId": approval.correlation_id,
         **inputs_json(approval),
+        **({"undoable": True} if approval.undoable else {}),
     }
 
 

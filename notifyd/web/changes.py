@@ -25,14 +25,14 @@ _PRESENCE: Final = 1.0
 def state_tag(approval: Approval) -> str:
     """Names what a caller waits for: another tag is a change.
 
-    These are status, round, plan, votes, and how the callback stands. Effects that are completed behind the scenes
-    give an approval a new version, and no new tag.
+    These are status, round, plan, votes, whether these can be taken back, and how the callback stands.
+    Effects that are completed behind the scenes give an approval a new version, and no new tag.
     """
     votes = [decision.decision_hash for decision in approval.decisions]
     key = approval.tenant, approval.run_id, approval.approval_id
     state = approval.round, approval.plan_hash, approval.status.value
     callback = approval.resume.value, approval.resume_delivery or ""
-    return derived_id("approval-state", *key, *state, *callback, *votes)[:32]
+    return derived_id("approval-state", *key, *state, *callback, len(approval.undoable), *votes)[:32]
 
 
 def wait_of(request: web.Request) -> float:
@@ -69,7 +69,7 @@ async def find_changed(request: web.Request, key: ApprovalKey, client: str, seco
     with request.app[SERVICES].watches.place(key, client) as watch:
         approval = await find(request, key)
         known = known_tags(request)
-        if not known and approval.status.ended:
+        if not known and approval.status.ended and not approval.undoable:
             return approval
         return await _next(request, approval, known or frozenset([state_tag(approval)]), watch, seconds)
 

@@ -192,7 +192,7 @@ class ApprovalResume:
 class Approval:
     """An approval as it is now. `decisions` are those of all rounds, in order.
 
-    `inputs` is there where the request asks for any.
+    `inputs` is there where the request asks for any, and `undoable` while a decision can still be taken back.
     """
 
     tenant: str
@@ -216,6 +216,7 @@ class Approval:
     message: MessageWish
     correlation_id: str
     inputs: Inputs | None = None
+    undoable: bool = False
 
 
 @frozen

@@ -223,3 +223,19 @@ async def test_the_command_goes_on_after_a_restart(tmp_path: Path, templates_onc
     async with daemon(tmp_path, CONFIG.replace("127.0.0.1:0", f"{host}:{port}")) as second:
         await second.signed(ACK, ack(asked))
         assert (await waits).code == 0
+
+
+async def test_the_command_waits_until_an_approval_can_not_be_taken_back_any_more(
+    tmp_path: Path, templates_once: None
+) -> None:
+    async with daemon(tmp_path, CONFIG + '\n[approvals]\nundo = "10m"\n') as notifyd:
+        asked = await notifyd.ask()
+        await notifyd.signed(ACK, ack(asked))
+        assert (await notifyd.get(ONE)).json["undoable"] is True
+        early = await wait(notifyd, "--timeout", "1s")
+        assert (early.code, "may still be taken back" in early.stderr) == (1, True)
+        waits = asyncio.create_task(wait(notifyd))
+        await until(lambda: len(notifyd.app._watches))
+        notifyd.clock.turn(601)
+        assert (await waits).code == 0
+        assert "undoable" not in (await notifyd.get(ONE)).json
