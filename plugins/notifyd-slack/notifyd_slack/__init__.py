@@ -52,7 +52,7 @@ URL_LIMIT: Final = 3000
 FALLBACK_LIMIT: Final = 300
 
 _MARKS: Final = {Level.INFO: "ℹ️", Level.SUCCESS: "✅", Level.WARNING: "⚠️", Level.ERROR: "❌"}
-_MARKUP: Final = re.compile(r"[*_~`]|:[\w+'-]+:|^\s*>", re.MULTILINE)
+_MARKUP: Final = re.compile(r"[*_~`]|:[\w+'-]+:|^[^\S\n]*>", re.MULTILINE)
 """What `mrkdwn` may take for formatting, an emoji or a quotation. None of it can be escaped there."""
 _ERROR_CODE: Final = re.compile(r"[a-z_]{3,60}")
 
