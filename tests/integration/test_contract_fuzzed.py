@@ -46,7 +46,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(served: Any) -> list[Any]:
     """The operations of a contract; it takes seconds."""
-    return [found.ok() for found in schemathesis.openapi.from_dict(served).get_all_operations()]
+    found: Any = schemathesis.openapi.from_dict(served).get_all_operations()
+    return [operation.ok() for operation in found]
 
 
 def plausible(notifyd: Daemon, body: Any) -> Any:
