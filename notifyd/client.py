@@ -107,7 +107,16 @@ class Signer:
         return signed | {"X-Notifyd-Client": self.client}
 
 
-Credentials: TypeAlias = Bearer | Signer
+@frozen
+class Anybody:
+    """A caller of what is open to all."""
+
+    def headers(self, body: bytes) -> dict[str, str]:
+        del body
+        return {}
+
+
+Credentials: TypeAlias = Bearer | Signer | Anybody
 
 
 @frozen

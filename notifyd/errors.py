@@ -174,6 +174,12 @@ class InputsDifferError(ConflictError):
     code = "inputs_differ"
 
 
+class NoSigningKeyError(ConflictError):
+    """What is asked for is signed, and `keys.sign` is empty."""
+
+    code = "no_signing_key"
+
+
 class NotRetryableError(ConflictError):
     """A delivery that is not dead, or has no message and can be given none, cannot be retried by hand."""
 

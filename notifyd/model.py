@@ -303,6 +303,7 @@ class Approval:
     inputs: tuple[Input, ...] = ()  # to be filled in by who approves
     timer_at: Instant | None = None  # when to look whether a reminder or an escalation is due
     timed_until: Instant = 0  # what was due by then has been seen to
+    receipt: str = ""  # of its end, once somebody has asked for it; see `approval/receipts.py`
 
     @property
     def key(self) -> ApprovalKey:

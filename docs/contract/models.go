@@ -373,7 +373,8 @@ const DecisionCallbackType = "pack.approval.decided"
 //
 // `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its
 // quorum; `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of
-// `actors` is a deputy: for whom each of them decided.
+// `actors` is a deputy: for whom each of them decided. `receiptHash`, the SHA-256 of the receipt's bytes,
+// is there where `keys.sign` has a key.
 type DecisionData struct {
 	Tenant        string            `json:"tenant"`
 	RunID         string            `json:"runId"`
@@ -390,6 +391,7 @@ type DecisionData struct {
 	BreakGlass    *bool             `json:"breakGlass,omitempty"`
 	Inputs        map[string]any    `json:"inputs,omitempty"`
 	OnBehalfOf    map[string]string `json:"onBehalfOf,omitempty"`
+	ReceiptHash   *string           `json:"receiptHash,omitempty"`
 }
 
 // End: How an approval ended that owes the one who asked a callback.
@@ -400,6 +402,22 @@ const (
 	EndRejected End = "rejected"
 	EndExpired  End = "expired"
 )
+
+// ReceiptEnvelope: A DSSE envelope around an in-toto Statement in base64; `receipt.md` tells its fields.
+type ReceiptEnvelope struct {
+	PayloadType string              `json:"payloadType"`
+	Payload     string              `json:"payload"`
+	Signatures  []EnvelopeSignature `json:"signatures"`
+}
+
+// ReceiptEnvelopePayloadType is the payloadType of every ReceiptEnvelope.
+const ReceiptEnvelopePayloadType = "application/vnd.in-toto+json"
+
+// EnvelopeSignature: An Ed25519 signature in base64, and the `kid` of its public key in the key set.
+type EnvelopeSignature struct {
+	Keyid string `json:"keyid"`
+	Sig   string `json:"sig"`
+}
 
 // Approval: An approval as it is now. `decisions` are those of all rounds, in order.
 //

@@ -16,11 +16,20 @@ from attrs import evolve
 from notifyd.approval.effects import bury, let_go, owed_row, put_off, revive
 from notifyd.approval.notices import own_event
 from notifyd.approval.quorum import progress
+from notifyd.approval.receipts import receipt_hash
 from notifyd.config.settings import ChannelSettings
-from notifyd.errors import NotFoundError, NotifydError, Reason, StoreError, UndecodableRowError
+from notifyd.errors import (
+    NoSigningKeyError,
+    NotFoundError,
+    NotifydError,
+    Reason,
+    StoreError,
+    UndecodableRowError,
+)
 from notifyd.flow.lane import retry_delay
 from notifyd.flow.measures import measure_end
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
+from notifyd.flow.receipts import receipt_of
 from notifyd.metrics import Metrics
 from notifyd.model import (
     APPROVAL_KIND,
@@ -217,6 +226,9 @@ class Effects:
     async def _queue_end(self, approval: Approval, effect: Effect) -> None:
         """The callback, where one is owed, and what each forwarder is sent."""
         registry, now = self._current(), self._clock()
+        with suppress(NoSigningKeyError, NotFoundError):  # asked for anew since
+            receipt = await receipt_of(approval.key, self._store, registry)
+            approval = evolve(approval, receipt=receipt)
         forwarders = registry.settings.resume.forwarders.values()
         ready = [_forward(approval, effect, one, registry, now) for one in forwarders]
         if approval.resume_delivery == effect.id:
@@ -308,6 +320,7 @@ def _told(approval: Approval, effect: Effect, token: str | None) -> str:
         | end
         | _groups(approval)
         | {"decidedAt": rfc3339(ended_at), "correlationId": approval.correlation_id}
+        | ({"receiptHash": receipt_hash(approval.receipt)} if approval.receipt else {})
     )
     body = {
         "type": "pack.approval.decided",

@@ -157,8 +157,12 @@ class SigningKeys:
 
     def signatures(self, message_id: str, timestamp: int, body: bytes) -> tuple[str, ...]:
         """`v1a` of the first key; none without a key."""
-        made = (key.sign(_signed(message_id, timestamp, body)) for key in self._keys[:1])
-        return tuple("v1a," + base64.b64encode(one).decode() for one in made)
+        made = self.sign(_signed(message_id, timestamp, body))
+        return tuple("v1a," + base64.b64encode(one).decode() for _, one in made)
+
+    def sign(self, data: bytes) -> tuple[tuple[str, bytes], ...]:
+        """The first key's id and its Ed25519 signature of `data`; nothing without a key."""
+        return tuple((_jwk(_public(key))["kid"], key.sign(data)) for key in self._keys[:1])
 
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """The public keys as a JSON Web Key Set (RFC 7517, RFC 8037), each under its thumbprint (RFC 7638)."""

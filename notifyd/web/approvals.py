@@ -9,6 +9,7 @@ from aiohttp import web
 from notifyd.approval.ballots import Ballot
 from notifyd.config.settings import Scope
 from notifyd.errors import ActorNotAllowedError, Fault
+from notifyd.flow.receipts import receipt_of
 from notifyd.model import ApprovalKey, Instant, Status
 from notifyd.registry.registry import Registry
 from notifyd.security.names import name_fault
@@ -54,6 +55,15 @@ async def get_approval(request: web.Request) -> web.Response:
     history = [audit_json(record) for record in reversed(records)]
     superseded = await store.superseded(key, HISTORY) if approval.round > 1 else []
     return tagged(json_answer(approval_json(approval, waits, superseded) | {"history": history}), approval)
+
+
+@routes.get("/notifications/pack-approvals/{run_id}/{approval_id}/receipt")
+async def get_receipt(request: web.Request) -> web.Response:
+    """The signed receipt of its end, the same bytes each time."""
+    caller = authorize(request, Scope.READ)
+    key = _key(request, caller.only_tenant())
+    receipt = await receipt_of(key, request.app[SERVICES].store, caller.registry)
+    return json_bytes(receipt.encode())
 
 
 @routes.post("/notifications/pack-approvals/{run_id}/{approval_id}/ack")

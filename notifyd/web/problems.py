@@ -110,6 +110,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.AlreadyVotedError: Meaning(409, "This actor has decided otherwise"),
     errors.WindowClosedError: Meaning(409, "Not an hour to approve in"),
     errors.InputsDifferError: Meaning(409, "Somebody has filled in something else"),
+    errors.NoSigningKeyError: Meaning(409, "There is no key to sign with"),
     errors.NotRetryableError: Meaning(409, "The delivery cannot be retried"),
     LinkExpiredError: Meaning(410, "The link has expired"),
     errors.TooLargeError: Meaning(413, "The body is too large"),

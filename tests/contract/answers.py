@@ -109,7 +109,8 @@ class DecisionData:
 
     `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum;
     `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of `actors` is a
-    deputy: for whom each of them decided.
+    deputy: for whom each of them decided. `receiptHash`, the SHA-256 of the receipt's bytes, is there where
+    `keys.sign` has a key.
     """
 
     tenant: str
@@ -127,6 +128,7 @@ class DecisionData:
     break_glass: bool = False
     inputs: Mapping[str, Any] | None = None
     on_behalf_of: Mapping[str, str] | None = None
+    receipt_hash: str = ""
 
 
 @frozen(kw_only=True)
@@ -136,6 +138,23 @@ class DecisionCallback:
     type: Literal["pack.approval.decided"] = "pack.approval.decided"
     timestamp: Time
     data: DecisionData
+
+
+@frozen
+class EnvelopeSignature:
+    """An Ed25519 signature in base64, and the `kid` of its public key in the key set."""
+
+    keyid: str
+    sig: str
+
+
+@frozen
+class ReceiptEnvelope:
+    """A DSSE envelope around an in-toto Statement in base64; `receipt.md` tells its fields."""
+
+    payload_type: Literal["application/vnd.in-toto+json"]
+    payload: str
+    signatures: tuple[EnvelopeSignature, ...]
 
 
 # --- reading -----------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ RECORDS: Final[tuple[type[Any], ...]] = (
     *PACK_EVENTS.values(),
     *(CloudEvent, AckRequest, TrialRequest, PurgeRequest, ResealRequest),
     *(answers.Accepted, answers.AcceptedBatch, answers.AckAnswer, answers.DecisionCallback),
+    answers.ReceiptEnvelope,
     *(
         answers.Approval,
         answers.ApprovalWithHistory,

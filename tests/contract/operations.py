@@ -182,6 +182,17 @@ OPERATIONS: Final = (
         ),
     ),
     Operation(
+        method="get",
+        path="/notifications/pack-approvals/{runId}/{approvalId}/receipt",
+        id="getReceipt",
+        tag="approvals",
+        summary="Show the signed receipt of an approval's end",
+        text="The same bytes each time: their SHA-256 is the `receiptHash` of the callback.",
+        scope=Scope.READ,
+        answers={200: Answer("The receipt.", {JSON: "ReceiptEnvelope"})},
+        refusals=(*_ROW, errors.NotFoundError, errors.NoSigningKeyError),
+    ),
+    Operation(
         method="post",
         path="/notifications/pack-approvals/{runId}/{approvalId}/ack",
         id="postAck",

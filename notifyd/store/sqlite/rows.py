@@ -47,7 +47,7 @@ APPROVAL: Final = (
     "required_approvals", "requested_by", "client", "requested_at", "created_at", "expires_at",
     "callback_url", "sealed_token", "correlation_id", "request", "decisions", "ended_at", "ended_by",
     "resume", "resume_delivery", "effects", "owner", "heard_again_at", "groups", "inputs", "timer_at",
-    "timed_until",
+    "timed_until", "receipt",
 )  # fmt: skip
 SAVED_APPROVAL: Final = (*APPROVAL, "effects_due_at", "dead_effects")
 """With what is derived from the effects, to search by."""
@@ -155,7 +155,7 @@ def approval_row(a: Approval) -> Row:
         _many(a.decisions),
         a.ended_at, a.ended_by, a.resume.value, a.resume_delivery, _many(a.effects),
         a.owner, a.heard_again_at, _many(a.groups), _many(a.inputs), a.timer_at, a.timed_until,
-        a.effects_due_at, len(a.dead_effects),
+        a.receipt, a.effects_due_at, len(a.dead_effects),
     )  # fmt: skip
 
 

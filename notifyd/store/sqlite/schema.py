@@ -234,6 +234,8 @@ ALTER TABLE approvals ADD COLUMN timed_until INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX approvals_timed ON approvals (timer_at) WHERE status = 'pending' AND timer_at IS NOT NULL;
 """
 
+_SIXTEENTH: Final = "ALTER TABLE approvals ADD COLUMN receipt TEXT NOT NULL DEFAULT '';"
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -250,6 +252,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _THIRTEENTH,
     _FOURTEENTH,
     _FIFTEENTH,
+    _SIXTEENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 
