@@ -934,7 +934,7 @@ public sealed record DecisionCallback
     public required DecisionData Data { get; init; }
 }
 
-/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum; `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of `actors` is a deputy: for whom each of them decided.</summary>
+/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum; `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of `actors` is a deputy: for whom each of them decided. `receiptHash`, the SHA-256 of the receipt's bytes, is there where `keys.sign` has a key.</summary>
 public sealed record DecisionData
 {
     [JsonPropertyName("tenant")]
@@ -991,6 +991,10 @@ public sealed record DecisionData
     [JsonPropertyName("onBehalfOf")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, string>? OnBehalfOf { get; init; }
+
+    [JsonPropertyName("receiptHash")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? ReceiptHash { get; init; }
 }
 
 /// <summary>How an approval ended that owes the one who asked a callback.</summary>
@@ -1000,6 +1004,29 @@ public enum End
     [JsonStringEnumMemberName("approved")] Approved,
     [JsonStringEnumMemberName("rejected")] Rejected,
     [JsonStringEnumMemberName("expired")] Expired,
+}
+
+/// <summary>A DSSE envelope around an in-toto Statement in base64; `receipt.md` tells its fields.</summary>
+public sealed record ReceiptEnvelope
+{
+    [JsonPropertyName("payloadType")]
+    public string PayloadType { get; init; } = "application/vnd.in-toto+json";
+
+    [JsonPropertyName("payload")]
+    public required string Payload { get; init; }
+
+    [JsonPropertyName("signatures")]
+    public required IReadOnlyList<EnvelopeSignature> Signatures { get; init; }
+}
+
+/// <summary>An Ed25519 signature in base64, and the `kid` of its public key in the key set.</summary>
+public sealed record EnvelopeSignature
+{
+    [JsonPropertyName("keyid")]
+    public required string Keyid { get; init; }
+
+    [JsonPropertyName("sig")]
+    public required string Sig { get; init; }
 }
 
 /// <summary>An approval as it is now. `decisions` are those of all rounds, in order. `inputs` is there where the request asks for any, and `undoable` while a decision can still be taken back.</summary>

@@ -171,6 +171,10 @@ class Caller:
     alone: bool  # nothing but that signature proves who is calling
     tenant: str | None  # as the headers name it, and one of the principal's
 
+    def require(self, scope: Scope) -> None:
+        """Check a scope beside the one that the operation needs. Raises `ScopeMissingError`."""
+        _require(self.principal, scope)
+
     def only_tenant(self) -> str:
         """The tenant of a request whose body names none. Raises `TenantMismatchError`."""
         if self.tenant is not None:
@@ -229,8 +233,7 @@ def authorize(
     call = _call(request, body)
     principal = identify(call, signature)
     request[PRINCIPAL] = principal
-    if scope.value not in principal.scopes:
-        raise ScopeMissingError(f"this needs the scope {scope.value}")
+    _require(principal, scope)
     signed = SIGNATURE_HEADER in headers
     alone = signed and call.certificate is None and hdrs.AUTHORIZATION not in headers
     return Caller(registry, principal, signed, alone, named_tenant(headers, principal))
@@ -241,6 +244,11 @@ def _call(request: web.Request, body: bytes) -> Call:
     registry, now = services.current(), services.clock()
     tolerance, certificate = registry.settings.auth.clock_tolerance, certificate_of(request, registry)
     return Call(request.headers, body, registry.clients, now, tolerance, registry.tokens, certificate)
+
+
+def _require(principal: Principal, scope: Scope) -> None:
+    if scope.value not in principal.scopes:
+        raise ScopeMissingError(f"this needs the scope {scope.value}")
 
 
 def certificate_of(request: web.Request, registry: Registry) -> certificates.Peer | None:

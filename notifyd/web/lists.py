@@ -86,9 +86,14 @@ class Listing:
     _keyring: Keyring
 
     @classmethod
-    def read(cls, request: web.Request, caller: Caller, parsers: Mapping[str, Parser]) -> Listing:
-        """Raises `InvalidQueryError`, `InvalidCursorError`, `TenantMismatchError`."""
-        tenant, keyring = caller.only_tenant(), caller.registry.keyring
+    def read(
+        cls, request: web.Request, caller: Caller, parsers: Mapping[str, Parser], *, tenant: str | None = None
+    ) -> Listing:
+        """`tenant` is the caller's, if not given.
+
+        Raises `InvalidQueryError`, `InvalidCursorError`, `TenantMismatchError`.
+        """
+        tenant, keyring = caller.only_tenant() if tenant is None else tenant, caller.registry.keyring
         values = read_query(request.query, {**parsers, "limit": _limit, "cursor": str})
         limit, cursor = values.pop("limit", DEFAULT_LIMIT), values.pop("cursor", None)
         binding = {"list": request.path, "tenant": tenant, "filter": values}

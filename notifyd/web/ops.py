@@ -17,7 +17,7 @@ from notifyd.errors import NotifydError, StoppingError, UnavailableError
 from notifyd.store import AuditFilter
 from notifyd.web.answers import audit_json, json_answer, json_bytes
 from notifyd.web.auth import authorize
-from notifyd.web.lists import Listing
+from notifyd.web.lists import Listing, Parser
 from notifyd.web.problems import InvalidHeaderError
 from notifyd.web.services import SERVICES
 
@@ -121,10 +121,25 @@ async def get_keys(request: web.Request) -> web.Response:
     return json_answer(request.app[SERVICES].current().signing.jwks())
 
 
+_UNTENANTED: Final = "untenanted"
+
+
+def _yes(text: str) -> bool:
+    if text != "true":
+        raise ValueError("must be true, or left out")
+    return True
+
+
 @routes.get("/api/v1/audit")
 async def list_audit(request: web.Request) -> web.Response:
+    """Of the caller's tenant or, for an operator, what concerns no tenant, such as refused callers."""
     caller = authorize(request, Scope.READ)
-    listing = Listing.read(request, caller, {"runId": str, "approvalId": str})
+    tenant = None
+    if request.query.get(_UNTENANTED):
+        caller.require(Scope.OPERATE)
+        tenant = ""
+    parsers: dict[str, Parser] = {"runId": str, "approvalId": str, _UNTENANTED: _yes}
+    listing = Listing.read(request, caller, parsers, tenant=tenant)
     where = AuditFilter(listing.values.get("runId"), listing.values.get("approvalId"))
     rows, after = await request.app[SERVICES].store.audit(listing.tenant, where, listing.page)
     return listing.answer([audit_json(row) for row in rows], after)

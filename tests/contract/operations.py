@@ -344,7 +344,15 @@ OPERATIONS: Final = (
         tag="operations",
         summary="List the audit trail, newest first",
         scope=Scope.READ,
-        query=(_RUN, Query("approvalId", "Of approvals with this id only.")),
+        query=(
+            _RUN,
+            Query("approvalId", "Of approvals with this id only."),
+            Query(
+                "untenanted",
+                "`true`: in place of a tenant's own, what concerns no tenant, such as refused callers. It takes "
+                "the scope `Notifier.Operate` too.",
+            ),
+        ),
         paged=True,
         answers=_page("AuditPage"),
     ),
