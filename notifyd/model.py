@@ -140,6 +140,7 @@ class Via(StrEnum):
     """The way a decision came in."""
 
     LINK = "link"
+    SIGN_IN = "sign-in"  # by a link, its recipient signed in
     JWT = "jwt"
     CLIENT = "client"
 

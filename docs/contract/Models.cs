@@ -1148,6 +1148,7 @@ public sealed record RecordedDecision
 public enum Via
 {
     [JsonStringEnumMemberName("link")] Link,
+    [JsonStringEnumMemberName("sign-in")] SignIn,
     [JsonStringEnumMemberName("jwt")] Jwt,
     [JsonStringEnumMemberName("client")] Client,
 }

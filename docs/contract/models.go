@@ -469,6 +469,7 @@ type Via string
 
 const (
 	ViaLink   Via = "link"
+	ViaSignIn Via = "sign-in"
 	ViaJwt    Via = "jwt"
 	ViaClient Via = "client"
 )

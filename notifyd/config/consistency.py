@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from attrs import frozen
 
@@ -16,6 +17,7 @@ from notifyd.config.settings import (
     Client,
     Escalation,
     Keys,
+    Proof,
     Recipient,
     Resume,
     Rule,
@@ -29,6 +31,7 @@ from notifyd.plugin import ChannelType
 from notifyd.security import certificates
 from notifyd.security.actors import Actors
 from notifyd.security.names import canonical_name
+from notifyd.security.oidc import is_loopback
 
 
 @frozen
@@ -116,6 +119,33 @@ def _owned(name: str, client: Client, owners: dict[object, str], at: Findings) -
         owner = owners.setdefault(proof, name)
         if owner != name:
             at.under(key, index).add(f'proves the client "{owner}" too')
+
+
+def _sign_in(draft: Draft, findings: Findings) -> None:
+    """Can a person sign in where one has to? Without https, whoever listens could take what proves them."""
+    wanted = [
+        findings.under("rules", index, "proof")
+        for index, rule in enumerate(draft.rules)
+        if rule and rule.proof is Proof.SIGN_IN
+    ]
+    if draft.approvals and draft.approvals.proof is Proof.SIGN_IN:
+        wanted.append(findings.under("approvals", "proof"))
+    for at in wanted:
+        if draft.auth and draft.auth.oidc is None:
+            at.add("needs [auth.oidc]: where people sign in")
+        if draft.server and not _private(public_url(draft.server)):
+            at.add("needs an https address in server.public_url")
+
+
+def _private(address: str) -> bool:
+    """Can nobody listen on the way to it: by https, or on this machine?"""
+    parts = urlsplit(address)
+    return parts.scheme == "https" or is_loopback(parts)
+
+
+def public_url(server: Server) -> str:
+    """How people reach the service; by default, where it listens."""
+    return server.public_url or f"{'https' if server.tls.cert else 'http'}://{server.listen}"
 
 
 def _callbacks(draft: Draft, findings: Findings) -> None:
@@ -321,6 +351,7 @@ _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _server,
     _tls,
     _clients,
+    _sign_in,
     _callbacks,
     _actors,
     _keys,

@@ -18,7 +18,7 @@ import attrs
 import tomli
 
 from notifyd.config import units
-from notifyd.config.consistency import Draft, check, listed
+from notifyd.config.consistency import Draft, check, listed, public_url
 from notifyd.config.describe import as_toml, describe, secrets
 from notifyd.config.faults import Findings
 from notifyd.config.placeholders import Resolver
@@ -317,5 +317,4 @@ def _shorthand_rule(key: str, kind: str, channels: tuple[str, ...]) -> Rule:
 def _with_defaults(server: Server) -> Server:
     """What follows from where the server listens."""
     node = server.node or f"{socket.gethostname()}/{server.listen}"
-    scheme = "https" if server.tls.cert else "http"
-    return attrs.evolve(server, node=node, public_url=server.public_url or f"{scheme}://{server.listen}")
+    return attrs.evolve(server, node=node, public_url=public_url(server))

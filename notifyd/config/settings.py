@@ -65,6 +65,8 @@ __all__ = [
     "Listen",
     "Moment",
     "Network",
+    "Oidc",
+    "Proof",
     "QuietHours",
     "Rate",
     "Recipient",
@@ -108,6 +110,13 @@ class LinkMode(StrEnum):
     DECIDE = "decide"
     VIEW = "view"
     OFF = "off"
+
+
+class Proof(StrEnum):
+    """What shows that whoever decides by a link is its recipient: having the link, or a sign-in beside it."""
+
+    LINK = "link"
+    SIGN_IN = "sign-in"
 
 
 class ResumeTokenMode(StrEnum):
@@ -193,11 +202,22 @@ class Jwt:
 
 
 @frozen
+class Oidc:
+    """The OpenID provider that approvers sign in at. `actor_claim` names the person in its ID tokens."""
+
+    issuer: Annotated[str, Text(units.parse_issuer)]
+    client_id: Line
+    client_secret: Secret
+    actor_claim: Line = "email"
+
+
+@frozen
 class Auth:
     clock_tolerance: Annotated[Duration, Bounds(SECOND, DAY)] = Duration(5 * MINUTE)
     actors: Mapping[str, tuple[Line, ...]] = field(factory=dict)
     clients: Mapping[str, Client] = field(factory=dict)
     jwt: Jwt | None = None
+    oidc: Oidc | None = None
 
 
 @frozen
@@ -250,6 +270,7 @@ class Rule:
     template: Annotated[str, Text(units.parse_template)] | None = None
     locale: Locale | None = None
     grants: tuple[Line, ...] = (Scope.APPROVE.value,)
+    proof: Proof | None = None  # None: that of [approvals]
     stop: bool = False
     group_by: tuple[Annotated[str, Text(units.parse_event_path)], ...] = ()
     group_wait: Span | None = None
@@ -328,6 +349,7 @@ class Templates:
 @frozen
 class Approvals:
     links: LinkMode = LinkMode.DECIDE
+    proof: Proof = Proof.LINK
     link_ttl: Span = Duration(7 * DAY)
     default_ttl: Span = Duration(7 * DAY)
     allow_self_approval: bool = False

@@ -27,6 +27,7 @@ from notifyd.mailbox import mailbox
 from notifyd.security import certificates
 from notifyd.security.jwt import KeySet
 from notifyd.security.names import canonical_name
+from notifyd.security.oidc import parse_address
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.security.signing import secret_bytes, signing_key
 from notifyd.trust import CaFile
@@ -325,6 +326,13 @@ def parse_key_address(text: str) -> str:
     if not origin.startswith("https:") or "#" in rest or not rest.isprintable() or " " in rest:
         raise ValueError("must be an https address without a fragment, or a file")
     return origin + rest
+
+
+def parse_issuer(text: str) -> str:
+    """An OpenID provider's issuer, as its tokens say it: https, or http on this machine, without a query."""
+    if "?" in parse_address(text):
+        raise ValueError("must not have a query")
+    return text
 
 
 def _split_origin(text: str) -> tuple[str, str]:

@@ -19,7 +19,7 @@ import aiohttp
 from attrs import field, frozen
 
 from notifyd.config.load import secrets
-from notifyd.config.settings import ChannelSettings, Jwt, Rate, Recipient, Rule, Settings
+from notifyd.config.settings import ChannelSettings, Jwt, Proof, Rate, Recipient, Rule, Settings
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import RESUME_CHANNEL, SECOND, Approval, Clock, Instant
 from notifyd.plugin import Channel, ChannelContext
@@ -28,12 +28,15 @@ from notifyd.registry.credentials import Clients, build_clients
 from notifyd.registry.digests import CHANNEL_TEST, DIGEST, check_digests, own_digest
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, open_session
+from notifyd.registry.provider import Provider
+from notifyd.registry.published import Published
 from notifyd.registry.tls import ServerContext, server_context
-from notifyd.registry.tokens import Keys, Tokens
+from notifyd.registry.tokens import Tokens
 from notifyd.render.render import TemplateSet
 from notifyd.rules.rules import RuleBook
 from notifyd.security import resume_token
 from notifyd.security.actors import Actors
+from notifyd.security.jwt import KeySet
 from notifyd.security.links import Links
 from notifyd.security.redact import Redactor
 from notifyd.security.secrets import Keyring, Secret
@@ -91,6 +94,7 @@ class Registry:
     tls: ServerContext | None
     recipients: Mapping[str, Recipient]  # by canonical name
     tokens: Tokens
+    provider: Provider | None  # where approvers sign in
     signing: SigningKeys
     _resources: AsyncExitStack = field(repr=False)
 
@@ -169,6 +173,10 @@ class Registry:
         deputy = self.deputy_of(name, at)
         return deputy is not None and self.actors.canonical(deputy) == self.actors.canonical(actor)
 
+    def proof(self, rule: Rule) -> Proof:
+        """What shows that whoever decides by a link of `rule` is its recipient."""
+        return rule.proof or self.settings.approvals.proof
+
     def rule(self, name: str) -> Rule | None:
         return self.rules_by_name.get(name)
 
@@ -228,6 +236,7 @@ async def open_registry(
     async with AsyncExitStack() as resources:
         channels = await _open_channels(settings, _Means(sessions, clock, signing), resources)
         tokens = await _open_tokens(settings.auth.jwt, sessions, resources, before)
+        provider = await _open_provider(settings, sessions, resources)
         check_digests(settings.rules, channels, templates)
         kept = resources.pop_all()
     return Registry(
@@ -246,6 +255,7 @@ async def open_registry(
         tls=tls,
         recipients={actors.canonical(name): known for name, known in settings.recipients.items()},
         tokens=tokens,
+        provider=provider,
         signing=signing,
         resources=kept,
     )
@@ -334,11 +344,24 @@ async def _open_tokens(
     if settings is None or settings.jwks.keys is not None:
         return Tokens(settings)
     session = await resources.enter_async_context(sessions(limit=1))
-    keys = Keys(settings.jwks.at, session, asyncio.get_running_loop().time)
+    now = asyncio.get_running_loop().time
+    keys = Published("the keys of auth.jwt", settings.jwks.at, KeySet.parse, session, now)
     if before is not None and before.tokens.keys is not None:
         keys.take_over(before.tokens.keys)
     resources.push_async_callback(keys.aclose)
     return Tokens(settings, keys)
+
+
+async def _open_provider(
+    settings: Settings, sessions: Sessions, resources: AsyncExitStack
+) -> Provider | None:
+    oidc = settings.auth.oidc
+    if oidc is None:
+        return None
+    session = await resources.enter_async_context(sessions())
+    provider = Provider(oidc, settings.server.public_url, session, asyncio.get_running_loop().time)
+    resources.push_async_callback(provider.aclose)
+    return provider
 
 
 def _callback_secrets(settings: Settings, client: str) -> Sequence[Secret]:

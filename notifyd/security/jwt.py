@@ -248,11 +248,11 @@ def principal_of(claims: Mapping[str, Any], names: ClaimNames, known_scopes: Ite
         scopes=scopes,
         grants=scopes | {*_texts(grants)},
         tenants=tuple(dict.fromkeys(_texts(claims.get(names.tenant)))),
-        actor=_actor(claims, names.actor),
+        actor=actor_of(claims, names.actor),
     )
 
 
-def _actor(claims: Mapping[str, Any], name: str) -> str:
+def actor_of(claims: Mapping[str, Any], name: str) -> str:
     """ "" where the token names nobody. An address that its issuer has not verified is nobody's."""
     actor = claims.get(name)
     unverified = name == "email" and claims.get("email_verified", True) is not True

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias, cast
 from aiohttp import HttpVersion10, hdrs, web
 from aiohttp.web_exceptions import HTTPException
 
+from notifyd.registry.provider import SIGNED_IN
 from notifyd.web import (
     approvals,
     channels,
@@ -44,6 +45,7 @@ _GUARDS: Final = {
     pages.PATH: Guard.OPEN,
     "/": Guard.OPEN,
     "/approvals": Guard.OPEN,
+    SIGNED_IN: Guard.OPEN,
     "/healthz": Guard.OPEN,
     "/readyz": Guard.OPEN,
     "/openapi.json": Guard.OPEN,
@@ -71,7 +73,8 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     """The application. `body_timeout` is in seconds."""
     refusals = Refusals(services.store, services.clock, services.metrics)
     gate = CurrentGate(lambda: services.current().settings.server)
-    edge = Edge(services, refusals, gate, _GUARDS, {pages.PATH: pages.render_problem})
+    renderers = dict.fromkeys((pages.PATH, SIGNED_IN), pages.render_problem)
+    edge = Edge(services, refusals, gate, _GUARDS, renderers)
     app = web.Application(middlewares=[edge.pass_through])
     app[SERVICES] = services
     app[CURRENT_GATE] = gate

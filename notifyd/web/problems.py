@@ -36,6 +36,12 @@ class SlowBodyError(NotifydError):
     code = "request_timeout"
 
 
+class SignInOverError(NotifydError):
+    """This browser has begun no such sign-in, or it is over (HTTP 400)."""
+
+    code = "sign_in_over"
+
+
 class LinkExpiredError(NotifydError):
     """An approver's link whose time is over."""
 
@@ -112,6 +118,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.InputsDifferError: Meaning(409, "Somebody has filled in something else"),
     errors.NoSigningKeyError: Meaning(409, "There is no key to sign with"),
     errors.NotRetryableError: Meaning(409, "The delivery cannot be retried"),
+    SignInOverError: Meaning(400, "The sign-in is over"),
     LinkExpiredError: Meaning(410, "The link has expired"),
     errors.TooLargeError: Meaning(413, "The body is too large"),
     errors.UnsupportedMediaError: Meaning(415, "The media type is not supported"),

@@ -388,13 +388,25 @@ OPERATIONS: Final = (
         tag="pages",
         summary="Decide as the person the link was sent to",
         text="The page's own form, with the token that the page holds. Without `confirmed` nothing is recorded: "
-        "the answer says what the decision will do. Programs decide by the ack.",
+        "the answer says what the decision will do, or leads on to the provider where a sign-in comes first. "
+        "Programs decide by the ack.",
         body={FORM: ""},
         answers={
             200: Answer("What the decision will do, to be confirmed.", {HTML: ""}),
             303: Answer("Decided: back to the page."),
         },
         refusals=(*_DECIDE, errors.ForbiddenError, problems.LinkExpiredError),
+        guarded=False,
+    ),
+    Operation(
+        method="get",
+        path="/approvals/signed-in",
+        id="endSignIn",
+        tag="pages",
+        summary="End an approver's sign-in",
+        text="Where the OpenID provider of `[auth.oidc]` sends the browser back to.",
+        answers={303: Answer("Back to the page that the sign-in was begun on.")},
+        refusals=(problems.SignInOverError,),
         guarded=False,
     ),
     Operation(

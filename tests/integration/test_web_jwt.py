@@ -15,7 +15,7 @@ from aiohttp import web
 from attrs import define, field
 
 from notifyd.errors import ConfigError
-from notifyd.registry import tokens
+from notifyd.registry import published as reading
 from notifyd.registry.discovery import discover
 from tests.authority import Authority
 from tests.daemon import CONFIG, Answer, Daemon, Inbox, daemon, settings, until
@@ -144,7 +144,7 @@ def by_new() -> str:
 @pytest.fixture
 def pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are read as often as it is asked for."""
-    monkeypatch.setattr(tokens, "PAUSE", 0.0)
+    monkeypatch.setattr(reading, "PAUSE", 0.0)
 
 
 async def test_keys_are_read_when_the_first_token_comes_and_then_kept(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ async def test_old_keys_are_read_again_without_anybody_waiting(
 ) -> None:
     async with publishing(tmp_path, jwks()) as (published, text), daemon(tmp_path, text) as notifyd:
         assert (await read(notifyd, jwt())).status == 200
-        monkeypatch.setattr(tokens, "LIFE", 0.0)
+        monkeypatch.setattr(reading, "LIFE", 0.0)
         published.held.clear()
         assert (await read(notifyd, jwt())).status == 200
 
@@ -204,7 +204,7 @@ async def test_a_source_that_is_down_leaves_the_keys_in_force(
         assert (await read(notifyd, jwt())).status == 200
         await notifyd.reload(notifyd.text)
         assert (await read(notifyd, jwt())).status == 200
-    assert "those read before stay in force" in caplog.text
+    assert "what was read before stays in force" in caplog.text
 
 
 async def test_without_any_keys_a_token_is_to_come_again_and_all_else_goes_on(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from notifyd.config.settings import (
     Client,
     Deputy,
     Jwt,
+    Oidc,
     QuietHours,
     Recipient,
     Rule,
@@ -45,6 +46,7 @@ ENVIRON: Final = {
     "HOOK_SECRET": SIGNING_SECRET,
     "OPERATOR_TOKEN_HASH": "sha256:" + "0" * 64,
     "SMTP_PASSWORD": "a password",
+    "OIDC_CLIENT_SECRET": "a secret",
 }
 SECTIONS: Final = tuple(
     name
@@ -121,6 +123,7 @@ def test_every_option_of_every_section_is_in_the_file() -> None:
     [
         (["server", "tls"], Tls),
         (["auth", "jwt"], Jwt),
+        (["auth", "oidc"], Oidc),
         (["auth", "clients", "task-runner"], Client),
         (["rules", 0], Rule),
         (["rules", 0, "quiet_hours"], QuietHours),

@@ -1,4 +1,7 @@
-"""The approver's page: GET shows what a link is about and changes nothing, POST decides as its recipient."""
+"""The approver's page: GET shows what a link is about and changes nothing, POST decides as its recipient.
+
+Where deciding needs a sign-in, POST begins one, and the provider sends the browser back to `SIGNED_IN`.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,13 @@ from notifyd.errors import (
     MalformedError,
     NotFoundError,
     SealError,
+    UnavailableError,
     UnsupportedMediaError,
     WindowClosedError,
 )
 from notifyd.flow.reasons import needs_reason
-from notifyd.model import Choice, Decision, Delivery, Via
+from notifyd.model import Choice, Decision, Delivery
+from notifyd.registry.provider import SIGNED_IN
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 from notifyd.text import clean, one_line
@@ -33,11 +38,13 @@ from notifyd.web import correlation, problems
 from notifyd.web.answers import callback_of, reason_of
 from notifyd.web.body import read_body
 from notifyd.web.pages import csrf
+from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.fields import form_fields, sent_fields, values_of
-from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, confirm_page, message_page
+from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, confirm_page, leaving_page, message_page
 from notifyd.web.pages.reader import Reader, reader_of
+from notifyd.web.pages.sign_in import OUTCOME, Outcome, get_signed_in, provider_of, see_other
 from notifyd.web.pages.view import Right, Standing, View, look
-from notifyd.web.problems import LinkExpiredError, Problem
+from notifyd.web.problems import LinkExpiredError, Problem, SignInOverError
 from notifyd.web.services import SERVICES, Services
 
 PATH: Final = "/approvals/{link}"
@@ -45,6 +52,9 @@ HTML: Final = "text/html"
 
 _EARLIER: Final = 200
 """How many decisions of earlier rounds a page shows: the newest."""
+
+SIGN_IN: Final = "sign-in"
+"""What the form's button sends where the reader has to sign in before anything can be decided."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELDS: Final = 10 + MAX_INPUTS
@@ -69,7 +79,9 @@ async def get_home(request: web.Request) -> web.Response:
 @routes.get(PATH)
 async def get_page(request: web.Request) -> web.Response:
     visit = await _visit(request)
-    return visit.page()
+    how = request.query.get(OUTCOME)
+    failed = visit.view.lacks_sign_in and how in tuple(Outcome)
+    return visit.page(_Alert(200, f"sign_in_{how}") if failed else None)
 
 
 @routes.post(PATH)
@@ -82,6 +94,8 @@ async def post_page(request: web.Request) -> web.Response:
         return visit.page(None, form)
     if (alert := visit.refuse(form)) is not None:
         return visit.page(alert, form)
+    if form.decision == SIGN_IN:
+        return await _begin_sign_in(visit, form)
     if visit.view.right is None:
         return visit.page(_Alert(403, "refused"), form)
     if form.takes_back:
@@ -101,10 +115,30 @@ async def post_page(request: web.Request) -> web.Response:
     return visit.to_page()
 
 
+async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
+    """Send the browser to the provider, and have it keep what is needed when it comes back."""
+    person = visit.registry.actors.canonical(visit.view.link.recipient or "")
+    again = visit.view.signed_in is not None
+    try:
+        provider = provider_of(visit.registry)
+        begun, address = await provider.begin(visit.token, visit.now, person=person, again=again)
+    except UnavailableError:
+        return visit.page(_Alert(503, f"sign_in_{Outcome.UNAVAILABLE}"), form)
+    response = leaving_page(address, visit.reader)
+    visit.cookies.keep_begun(response, begun)
+    visit.cookies.keep_draft(response, visit.token, clean(form.comment))
+    return response
+
+
+routes.get(SIGNED_IN, allow_head=False)(get_signed_in)
+
+
 def render_problem(request: web.Request, problem: Problem, registry: Registry) -> web.Response:
     """Whatever else went wrong, as a page that says nothing of any request."""
     reader = reader_of(request, registry)
-    page = message_page(_KINDS.get(problem.status, "failed"), reader, problem.status)
+    over = problem.code == SignInOverError.code
+    kind = "sign_in_over" if over else _KINDS.get(problem.status, "failed")
+    page = message_page(kind, reader, problem.status)
     page.headers.update(problem.headers)
     return page
 
@@ -189,15 +223,23 @@ class _Visit:
     now: int
     callback: Delivery | None
     earlier: Sequence[Decision]
+    cookies: Cookies
+
+    @property
+    def form_of(self) -> str:
+        """What a form's token is bound to: the link, and who is signed in."""
+        return self.token if self.view.signed_in is None else f"{self.token}/{self.view.signed_in}"
 
     def refuse(self, form: _Form) -> _Alert | None:
         """What is wrong with a form, None where nothing is."""
-        genuine = csrf.holds(self.registry.keyring, self.token, form.csrf, self.now)
+        if self.view.lacks_sign_in and form.decision != SIGN_IN:
+            return _Alert(403, "sign_in")  # it may have ended while the form was open
+        genuine = csrf.holds(self.registry.keyring, self.form_of, form.csrf, self.now)
         if not genuine or not csrf.same_origin(self.request, self.registry.settings.server.public_url):
             return _Alert(403, "form")
         if form.takes_back:
             return None
-        if form.decision not in tuple(Choice):
+        if form.decision not in ((SIGN_IN,) if self.view.lacks_sign_in else tuple(Choice)):
             return _Alert(422, "choice")
         if len(clean(form.comment)) > COMMENT_LIMIT:
             return _Alert(422, "comment")
@@ -244,11 +286,12 @@ class _Visit:
         return self.to_page()
 
     def to_page(self) -> web.Response:
-        """By the last part of the path alone, so that it holds behind a proxy that adds a prefix."""
-        return web.Response(status=303, headers={hdrs.LOCATION: self.token})
+        response = see_other(self.token)
+        self.cookies.drop_draft(response, self.token)
+        return response
 
     def _issue(self) -> str:
-        return csrf.issue(self.registry.keyring, self.token, self.now)
+        return csrf.issue(self.registry.keyring, self.form_of, self.now)
 
     def ballot(self, form: _Form, right: Right) -> Ballot:
         link, approves = self.view.link, form.decision == Choice.APPROVED
@@ -260,7 +303,7 @@ class _Visit:
             plan_hash=link.plan_hash,
             actor=right.actor,
             comment=self.registry.redactor.text(clean(form.comment).strip()),
-            via=Via.LINK,
+            via=right.via,
             client="",
             grants=right.grants,
             correlation_id=correlation.current.get(),
@@ -274,14 +317,15 @@ class _Visit:
     def page(self, alert: _Alert | None = None, form: _Form | None = None) -> web.Response:
         view = self.view
         open_ = view.standing is Standing.OPEN or view.may_break_glass or view.undoable is not None
+        asks = open_ or view.lacks_sign_in
         faulty = alert.inputs if alert else frozenset()
         return approval_page(
             self.view,
             self.reader,
-            form=self._issue() if open_ else None,
+            form=self._issue() if asks else None,
             fields=tuple(form_fields(self.view.approval, form.inputs if form else None, faulty)),
             alert=self._words(alert),
-            comment=form.comment if form else "",
+            comment=form.comment if form else self.cookies.draft(self.token),
             breaking=form is not None and form.break_glass,
             status=alert.status if alert else 200,
             waits=reason_of(self.callback, self.registry) if self.callback else None,
@@ -318,10 +362,11 @@ async def _visit(request: web.Request) -> _Visit:
     approval = await services.store.approval(link.key)
     if approval is None:
         raise NotFoundError("this link is not valid")
-    view, reader = look(link, approval, registry, now), reader_of(request, registry, link.recipient)
+    cookies, reader = Cookies(request, registry), reader_of(request, registry, link.recipient)
+    view = look(link, approval, registry, now, cookies.signed_in(link, now))
     callback = await callback_of(approval, services.store)
     earlier = await services.store.superseded(link.key, _EARLIER) if approval.round > 1 else ()
-    return _Visit(request, services, registry, token, view, reader, now, callback, earlier)
+    return _Visit(request, services, registry, token, view, reader, now, callback, earlier, cookies)
 
 
 def _open(registry: Registry, token: str) -> Link:

@@ -196,8 +196,18 @@ def confirm_page(
 
 
 def message_page(kind: str, reader: Reader, status: int) -> web.Response:
-    """A page without a request. `kind` is `gone`, `home`, `invalid`, `later` or `failed`."""
+    """A page without a request. `kind` is `gone`, `home`, `invalid`, `later`, `failed` or `sign_in_over`."""
     return _page(_MESSAGE, reader, status, kind=kind, reference=correlation.current.get())
+
+
+def leaving_page(address: str, reader: Reader) -> web.Response:
+    """A page that goes on to `address`, by itself or by its link.
+
+    A redirect would not do: browsers hold it to be the form's, which the policy keeps on this site.
+    """
+    page = _page(_MESSAGE, reader, 200, kind="leaving", address=address)
+    page.headers["Refresh"] = f"0; url={address}"
+    return page
 
 
 def _page(template: jinja2.Template, reader: Reader, status: int, **context: Any) -> web.Response:
@@ -274,4 +284,9 @@ def _note(view: View, reader: Reader) -> str:
     template = reader.texts.get(f"state.{view.standing.value}", "")
     ended_at = approval.ended_at or approval.expires_at
     when = reader.formats.datetime(ended_at) if ended_at is not None else ""
-    return template.format(when=when, who=one_line(approval.ended_by or ""))
+    return template.format(
+        when=when,
+        who=one_line(approval.ended_by or ""),
+        person=one_line(view.link.recipient or ""),
+        actor=one_line(view.signed_in or ""),
+    )

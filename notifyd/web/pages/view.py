@@ -7,12 +7,12 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from notifyd.approval.ballots import grant_fault, has_decided, is_requester
 from notifyd.approval.undo import undoable_by
-from notifyd.config.settings import LinkMode, Rule, Scope
-from notifyd.model import Approval, Decision, Instant, Status
+from notifyd.config.settings import LinkMode, Proof, Rule, Scope
+from notifyd.model import Approval, Decision, Instant, Status, Via
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 
@@ -24,6 +24,8 @@ class Standing(StrEnum):
     VIEW_ONLY = "view_only"  # the link names nobody, or links only show
     NOT_CONFERRED = "not_conferred"  # its rule is gone, or confers too little, or names somebody else by now
     OWN_REQUEST = "own_request"
+    SIGN_IN = "sign_in"  # the recipient has to sign in first
+    OTHER_PERSON = "other_person"  # somebody else has
     VOTED = "voted"
     REPRESENTED = "represented"  # of the reader and a deputy, the other has decided
     SUPERSEDED = "superseded"
@@ -35,20 +37,25 @@ class Standing(StrEnum):
 
 @frozen
 class Right:
-    """As whom a link decides, and what its rule confers: to vote, to break the glass, or both."""
+    """As whom a link decides, and what its rule confers: to vote, to break the glass, or both.
+
+    `via` is the way in which a decision by it comes in.
+    """
 
     actor: str
     grants: frozenset[str]
     votes: bool
     breaks_glass: bool
+    via: Via
 
 
 @frozen
 class View:
-    """`right` is None where this link cannot decide, whatever the state. `event` is the request.
+    """`right` is None where this reader cannot decide by the link, whatever the state. `event` is the request.
 
     `opens_at` is when approving becomes possible, None where its hours leave it open. `undoable` is
-    the decision that the reader can still take back.
+    the decision that the reader can still take back. `signed_in` is the canonical name of who is signed in for
+    what the link is about; `lacks_sign_in` says that this, or another name, is what the reader's right lacks.
     """
 
     link: Link
@@ -58,6 +65,8 @@ class View:
     right: Right | None
     opens_at: Instant | None = None
     undoable: Decision | None = None
+    signed_in: str | None = None
+    lacks_sign_in: bool = False
 
     @property
     def may_break_glass(self) -> bool:
@@ -72,7 +81,23 @@ class View:
         return self.standing.value if ended else Status.PENDING.value
 
 
-def look(link: Link, approval: Approval, registry: Registry, now: Instant) -> View:
+def look(
+    link: Link, approval: Approval, registry: Registry, now: Instant, signed_in: str | None = None
+) -> View:
+    """`signed_in` is the canonical name of who is signed in for what the link is about."""
+    view = evolve(_conferred(link, approval, registry, now), signed_in=signed_in)
+    right = view.right
+    if right is None or right.via is Via.LINK or right.actor == signed_in:
+        return view
+    standing = view.standing
+    if standing is Standing.OPEN:
+        standing = Standing.SIGN_IN if signed_in is None else Standing.OTHER_PERSON
+    lacks = view.standing is Standing.OPEN or view.may_break_glass or view.undoable is not None
+    return evolve(view, standing=standing, right=None, undoable=None, lacks_sign_in=lacks)
+
+
+def _conferred(link: Link, approval: Approval, registry: Registry, now: Instant) -> View:
+    """What the link's recipient sees, who they are being proved."""
     right = _right(link, approval, registry, now)
     standing = _state(link, approval, now) or _place(link, approval, right, registry)
     opens_at = _opens_at(link, registry, now)
@@ -142,6 +167,7 @@ def _right(link: Link, approval: Approval, registry: Registry, now: Instant) -> 
         votes=not grant_fault(approval, grants),
         breaks_glass=not _asked(link, approval, registry)
         and not grant_fault(approval, grants, break_glass=True),
+        via=Via.SIGN_IN if registry.proof(rule) is Proof.SIGN_IN else Via.LINK,
     )
     return right if right.votes or right.breaks_glass else None
 

@@ -1,0 +1,104 @@
+"""Where an OpenID provider sends an approver's browser back to: the sign-in ends, and the link's page goes on.
+
+Who is signed in is said by a cookie for that page, and what went wrong by its query: one of `Outcome`.
+"""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from notifyd.errors import SealError, UnauthenticatedError, UnavailableError
+from notifyd.model import Instant
+from notifyd.registry.provider import Provider
+from notifyd.registry.registry import Registry
+from notifyd.security.sign_in import Begun, SignedIn
+from notifyd.web.pages.cookies import LIFE, Cookies
+from notifyd.web.problems import SignInOverError
+from notifyd.web.services import SERVICES
+
+log = logging.getLogger(__name__)
+
+OUTCOME: Final = "sign_in"
+"""The query parameter by which a page is told that a sign-in did not succeed."""
+
+_NOT_NOW: Final = ("server_error", "temporarily_unavailable")
+"""What a provider says of itself (RFC 6749, 4.1.2.1), and not of the person."""
+
+
+class Outcome(StrEnum):
+    FAILED = "failed"
+    UNAVAILABLE = "unavailable"
+
+
+async def get_signed_in(request: web.Request) -> web.Response:
+    """End the sign-in that this very browser has begun, and go back to the page that it was for.
+
+    Raises `SignInOverError`.
+    """
+    services = request.app[SERVICES]
+    registry, now = services.current(), services.clock()
+    cookies = Cookies(request, registry)
+    begun = cookies.begun(_one(request, "state"), now)
+    if begun is None:
+        raise SignInOverError("this browser has begun no such sign-in, or it is over")
+    try:
+        found = await _end(request, registry, begun, now)
+    except UnavailableError as error:
+        log.warning("a sign-in has to wait: %s", error)
+        response = see_other(begun.token, Outcome.UNAVAILABLE)
+    except UnauthenticatedError as error:
+        log.warning("a sign-in has failed: %s", error)
+        response = see_other(begun.token, Outcome.FAILED)
+    else:
+        response = see_other(begun.token)
+        cookies.keep_signed_in(response, begun.token, found)
+    cookies.drop_begun(response, begun)
+    return response
+
+
+async def _end(request: web.Request, registry: Registry, begun: Begun, now: Instant) -> SignedIn:
+    """Who the provider says it is. Raises `UnauthenticatedError`, `UnavailableError`."""
+    provider, code = provider_of(registry), _one(request, "code")
+    if (error := _one(request, "error")) in _NOT_NOW:
+        raise UnavailableError(f"the provider says {error}")
+    if not code or error:
+        raise UnauthenticatedError("the provider, or the person, has refused it")
+    if _one(request, "iss") not in ("", provider.issuer):  # RFC 9207
+        raise UnauthenticatedError("the answer is from another issuer")
+    try:
+        link = registry.links.read(begun.token)
+    except SealError:
+        raise UnauthenticatedError("the link is no longer valid") from None
+    name = await provider.redeem(code, begun, now, registry.settings.auth.clock_tolerance)
+    return SignedIn(
+        *(link.tenant, link.run_id, link.approval_id),
+        round=link.round,
+        plan_hash=link.plan_hash,
+        issuer=provider.issuer,
+        name=name,
+        until=now + LIFE,
+    )
+
+
+def provider_of(registry: Registry) -> Provider:
+    """Raises `UnavailableError` where a reload has taken it away."""
+    if registry.provider is None:
+        raise UnavailableError("[auth.oidc] is gone")
+    return registry.provider
+
+
+def see_other(token: str, outcome: Outcome | None = None) -> web.Response:
+    """To the page of the link `token`."""
+    # The last part of the path alone, so that it holds behind a proxy that adds a prefix.
+    where = f"{token}?{OUTCOME}={outcome}" if outcome else token
+    return web.Response(status=303, headers={hdrs.LOCATION: where})
+
+
+def _one(request: web.Request, name: str) -> str:
+    """A parameter that is given once (RFC 6749, 3.1); "" otherwise."""
+    given = request.query.getall(name, [])
+    return given[0] if len(given) == 1 else ""
