@@ -46,6 +46,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "wait": Entry("wait:wait", "Wait until an approval has ended."),
     "receipt": Entry("receipt:receipt", "Check a receipt of an approval's end."),
     "audit": Entry("audit:audit", "Look at the audit trail."),
+    "approvals": Entry("approvals:approvals", "Look at approvals."),
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
     "dead": Entry("dead:dead", "Look at dead effects and deliveries, and try one again."),
     "keys": Entry("keys:keys", "Show which rows need which key, and move them to the first."),

@@ -284,6 +284,34 @@ async def dead(notifyd: Daemon, count: int) -> list[str]:
     return [item["id"] for item in found]
 
 
+async def test_approvals_list_shows_each_and_takes_filters(notifyd: Daemon) -> None:
+    for run_id in ("run-1", "run-2"):
+        await notifyd.ask(runId=run_id)
+    result = await operate(notifyd, "approvals", "list", "--status", "pending", "--run", "run-2")
+    head, row = (line.split("\t") for line in result.stdout.splitlines())
+    assert head == ["status", "requestedAt", "expiresAt", "runId", "approvalId"]
+    assert (row[0], row[3:]) == ("pending", ["run-2", "deploy-prod"])
+    assert len((await operate(notifyd, "approvals", "list", "--json")).json) == 2
+    assert len((await operate(notifyd, "approvals", "list", "--limit", 1, "--json")).json) == 1
+    assert (await operate(notifyd, "approvals", "list", "--status", "expired", "--json")).json == []
+
+
+async def test_approvals_show_has_the_decisions_and_the_history(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    which = (asked["runId"], asked["approvalId"])
+    options = ("--tenant", "acme", "--actor", "alice@acme.example", "--comment", "looks right")
+    await run(*ballot(asked, *options), "--url", notifyd.url, environ=RUNNER)
+    shown = await operate(notifyd, "approvals", "show", *which)
+    assert (shown.code, shown.stderr) == (0, "")
+    assert "looks right" in shown.stdout
+    assert "pack.approval.requested" in shown.stdout
+    as_json = (await operate(notifyd, "approvals", "show", *which, "--json")).json
+    assert as_json["history"][0]["name"] == "pack.approval.requested"
+    assert [one["comment"] for one in as_json["decisions"]] == ["looks right"]
+    missing = await operate(notifyd, "approvals", "show", "nobody", "asked")
+    assert (missing.code, "not_found" in missing.stderr) == (1, True)
+
+
 async def test_deliveries_list_shows_each_and_takes_filters(notifyd: Daemon) -> None:
     ids = await dead(notifyd, 4)
     result = await operate(notifyd, "deliveries", "list", "--state", "dead", "--limit", 3)
@@ -380,7 +408,8 @@ async def test_a_retry_says_exactly_what_to_retry(which: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["channels", "list"], ["deliveries", "list"], ["deliveries", "show", "x"]]
+    "command",
+    [["channels", "list"], ["approvals", "list"], ["deliveries", "list"], ["deliveries", "show", "x"]],
 )
 async def test_reading_needs_a_token(command: list[str]) -> None:
     result = await run(*command, "--url", nobody())
