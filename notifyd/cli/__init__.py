@@ -36,6 +36,7 @@ class Entry:
 COMMANDS: Final[Mapping[str, Entry]] = {
     "serve": Entry("serve:serve", "Run the service."),
     "demo": Entry("demo:demo", "Start a service and play one approval from event to resume."),
+    "doctor": Entry("doctor:doctor", "Look for what is wrong, and say what to do."),
     "check-config": Entry("check:check_config", "Check the configuration."),
     "plugins": Entry("check:plugins", "List the installed plugins."),
     "channels": Entry("operate:channels", "List or test channels."),

@@ -1,0 +1,110 @@
+"""`notifyd doctor` on installations that are sound, and on some that are not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notifyd.model import State
+from notifyd.service.app import wall_clock
+from notifyd.store import CollectionName
+from notifyd.store.sqlite import open_sqlite
+from tests.command import notifyd
+from tests.process import configure, daemon_process, environ_of
+from tests.spoiling import Spoiler
+from tests.store.makers import delivery
+
+RULE = """
+[channels.log]
+type = "log"
+[[rules]]
+name = "all"
+when = 'true'
+channels = ["log"]
+"""
+
+
+async def examined(folder: Path, config: str = RULE, code: int = 0) -> list[dict[str, Any]]:
+    path = folder / "notifyd.toml"
+    if config:
+        configure(path, config)
+    done = await notifyd("doctor", "--json", "--config", str(path), environ=environ_of(folder, 0))
+    assert done.code == code, done.stdout + done.stderr
+    found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
+    return found
+
+
+def of(findings: list[dict[str, Any]], check: str) -> list[tuple[str, str]]:
+    return [(one["level"], one["detail"]) for one in findings if one["check"] == check]
+
+
+async def make_store(folder: Path) -> None:
+    store = await open_sqlite(folder / "notifyd.db", node="before", clock=wall_clock)
+    await store.insert_deliveries(None, [delivery("one"), delivery("two", state=State.DEAD, ended_at=1)])
+    await store.aclose()
+
+
+async def test_a_sound_installation_is_told_as_one(tmp_path: Path) -> None:
+    await make_store(tmp_path)
+    findings = await examined(tmp_path)
+    assert {one["level"] for one in findings} <= {"ok", "warning"}
+    assert of(findings, "rows") == [("ok", "all can be read")]
+    assert of(findings, "config")[0] == ("ok", "1 channels, 1 rules")
+
+
+async def test_rows_that_cannot_be_read_are_each_named(tmp_path: Path) -> None:
+    await make_store(tmp_path)
+    spoiler = Spoiler(f"sqlite:///{tmp_path}/notifyd.db")
+    spoiler.spoil(CollectionName.DELIVERIES, {"id": "two"}, "reason", "of_the_future")
+    ((level, detail),) = of(await examined(tmp_path, code=1), "rows")
+    assert (level, "deliveries row" in detail, "two" in detail) == ("error", True, True)
+    assert "of_the_future" not in detail
+
+
+async def test_a_running_service_is_asked_what_it_has_come_upon(tmp_path: Path) -> None:
+    await make_store(tmp_path)
+    Spoiler(f"sqlite:///{tmp_path}/notifyd.db").spoil(
+        CollectionName.DELIVERIES, {"id": "one"}, "reason", "of_the_future"
+    )
+    async with daemon_process(tmp_path, RULE) as daemon:
+        path, environ = str(daemon.config_path), environ_of(tmp_path, daemon.port)
+        done = await notifyd("doctor", "--json", "--config", path, environ=environ)
+    findings = json.loads(done.stdout)["findings"]
+    assert ("ok", "the service has it open") in of(findings, "store")
+    assert of(findings, "rows")[0][1] in (
+        "1 of deliveries cannot be read",
+        "all that the service has read can be read",
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "fault"),
+    [
+        (RULE.replace('"log"', '"telegraph"', 1), 'no plugin brings the type "telegraph"'),
+        (RULE + "[server]\nlissten = 1\n", "is not a known key"),
+    ],
+)
+async def test_a_configuration_with_a_fault_is_named(tmp_path: Path, config: str, fault: str) -> None:
+    findings = await examined(tmp_path, config, code=1)
+    assert [level for level, detail in of(findings, "config") if fault in detail] == ["error"]
+
+
+async def test_a_configuration_that_anybody_may_write_is_wrong(tmp_path: Path) -> None:
+    await make_store(tmp_path)
+    configure(tmp_path / "notifyd.toml", RULE)
+    (tmp_path / "notifyd.toml").chmod(0o666)
+    ((level, detail),) = of(await examined(tmp_path, "", code=1), "permissions")
+    assert (level, "anybody may write" in detail) == ("error", True)
+
+
+async def test_a_store_that_is_not_there_is_a_warning_and_none_is_made(tmp_path: Path) -> None:
+    assert [level for level, _ in of(await examined(tmp_path), "store")] == ["warning"]
+    assert not (tmp_path / "notifyd.db").exists()
+
+
+async def test_a_file_that_is_no_database_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "notifyd.db").write_bytes(b"not a database" * 1000)
+    assert [level for level, _ in of(await examined(tmp_path, code=1), "store")] == ["error"]
