@@ -264,10 +264,14 @@ def _syntax_faults(when: str, text: str) -> list[str]:
     """The library's report, one message per fault, with what stands there."""
     if deep := re.search(r"Recursion limit of \d+ exceeded", text):
         return [f"nested too deep: {deep.group().lower()}"]
-    found = re.findall(r"^.*?ERROR: <input>:(\d+):(\d+): (.+)$", text, re.MULTILINE)
     lines = when.splitlines() or [""]
     messages = []
-    for line, column, what in found:
+    for reported in text.splitlines():
+        _, found, fault = reported.partition("ERROR: <input>:")
+        line, _, rest = fault.partition(":")
+        column, _, what = rest.partition(": ")
+        if not (found and line.isdecimal() and column.isdecimal()):
+            continue
         from_ = max(0, int(column) - 1 - _EXCERPT)
         excerpt = lines[min(int(line), len(lines)) - 1][from_ : int(column) + _EXCERPT].strip()
         what = re.sub(r" expecting \{.*\}$", "", what).replace("'<EOF>'", "the end")

@@ -48,11 +48,13 @@ class Case:
 FORMS: Final = ("deaf", "blocking", "thread")
 CASES: Final = [
     *(Case("send", form) for form in FORMS),
-    *(Case("aclose", form) for form in FORMS),
-    *(Case("open", form, starts=False) for form in FORMS),
+    Case("aclose", "deaf"),
+    Case("aclose", "blocking"),
+    Case("open", "thread", starts=False),
     Case("rule", "blocking"),
     Case("templates", "blocking", starts=False),
 ]
+"""Each place, and each form: a start of an interpreter for each, so not each form at each place."""
 
 
 async def accept(daemon: DaemonProcess) -> None:

@@ -249,7 +249,8 @@ class Timer:
 
     def __init__(self, store: MongoStore, planning_queue: PlanningQueue) -> None:
         nothing: Any = None  # it owes no callback
-        current: Any = lambda: SimpleNamespace(settings=Settings())  # noqa: E731 - all of a registry that it needs
+        # All of a registry that it needs: nothing signs a receipt.
+        current: Any = lambda: SimpleNamespace(settings=Settings(), signing=())  # noqa: E731
         clock = TurnableClock()
         self.store = store
         self.effects = Effects(

@@ -23,7 +23,7 @@ _WRITES: Final = frozenset({"insert", "update", "delete", "createIndexes", "drop
 _READS: Final = frozenset({"find", "aggregate", "count"})
 _ENDS: Final = frozenset({"commitTransaction", "abortTransaction"})
 _NEITHER: Final = frozenset(
-    {"hello", "ismaster", "getMore", "listCollections", "killSessions", "endSessions", "ping"}
+    {"dbStats", "hello", "ismaster", "getMore", "listCollections", "killSessions", "endSessions", "ping"}
 )
 _DURABLE: Final = {"w": "majority", "j": True}
 

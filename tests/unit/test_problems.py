@@ -57,6 +57,8 @@ STATUS = {
     "not_retryable": 409,
     "link_expired": 410,
     "too_large": 413,
+    "no_signing_key": 409,
+    "sign_in_over": 400,
     "unsupported_media_type": 415,
     "invalid_event": 422,
     "too_old": 422,
