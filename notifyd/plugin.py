@@ -22,7 +22,7 @@ from notifyd.model import SECOND, Action, Clock, Field, Level, Message, Receipt
 from notifyd.post import Answer, check_response, hide, http_url, post
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
-from notifyd.text import clean, fit, leading, one_line, units
+from notifyd.text import clean, fit, leading, listed, one_line, units
 from notifyd.trust import CaFile
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "hookimpl",
     "http_url",
     "leading",
+    "listed",
     "mailbox",
     "notifyd_channel_types",
     "notifyd_resume_forwarders",

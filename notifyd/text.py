@@ -63,6 +63,12 @@ def leading(items: Iterable[T], room: int, size: Callable[[T], int]) -> list[T]:
     return shown
 
 
+def listed(lines: Iterable[str], count: int, room: int, size: Callable[[str], int]) -> list[str]:
+    """The first of `lines`, as `leading` gives them, and a last one that counts what is left out of `count`."""
+    shown = leading(lines, room, size)
+    return [*shown, f"{ELLIPSIS} (+{count - len(shown)})"] if len(shown) < count else shown
+
+
 def _longest(text: str, room: int, escape: Callable[[str], str]) -> int:
     """How many characters of `text` fit into `room` once escaped."""
     low, high = 0, min(len(text), max(room, 0))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.text import ELLIPSIS, clean, fit, leading, one_line, units
+from notifyd.text import ELLIPSIS, clean, fit, leading, listed, one_line, units
 
 
 def escape(text: str) -> str:
@@ -113,3 +113,16 @@ def test_no_visible_character_is_cut_in_half(cluster: str) -> None:
 )
 def test_of_several_the_first_are_taken_as_far_as_there_is_room(room: int, shown: list[str]) -> None:
     assert leading(["a", "bb", "ccc", ""], room, units) == shown
+
+
+@pytest.mark.parametrize(
+    ("count", "room", "shown"),
+    [
+        (3, 6, ["a", "bb", "ccc"]),
+        (3, 3, ["a", "bb", "… (+1)"]),
+        (5, 6, ["a", "bb", "ccc", "… (+2)"]),
+        (3, 0, ["… (+3)"]),
+    ],
+)
+def test_a_list_counts_what_is_not_in_it(count: int, room: int, shown: list[str]) -> None:
+    assert listed(["a", "bb", "ccc"], count, room, units) == shown

@@ -9,7 +9,7 @@ https://developers.google.com/workspace/chat/api/reference/rest/v1/CardWithId (3
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -28,7 +28,7 @@ from notifyd.plugin import (
     fit,
     hookimpl,
     http_url,
-    leading,
+    listed,
     one_line,
     post,
     units,
@@ -110,7 +110,7 @@ def _widgets(message: Message, share: int) -> Iterator[dict[str, Any]]:
         yield _fact(fact)
     actions = [action for action in message.actions if 0 < units(action.url) <= URL_LIMIT]
     if len(message.actions) > BUTTONS_LIMIT:
-        yield from map(_paragraph, _links(actions, len(message.actions)))
+        yield from map(_paragraph, listed(map(_link, actions), len(message.actions), LINKS_ROOM, units))
     elif actions:
         yield {"buttonList": {"buttons": [_button(action) for action in actions]}}
 
@@ -123,14 +123,6 @@ def _fact(fact: Field) -> dict[str, Any]:
     name = fit(one_line(fact.name), NAME_LIMIT) or "…"
     value = fit(one_line(fact.value), VALUE_LIMIT, escape=escape) or "…"
     return {"decoratedText": {"topLabel": name, "text": value, "wrapText": True}}
-
-
-def _links(actions: Sequence[Action], count: int) -> Iterator[str]:
-    """A line for each link, as far as they fit; a last one counts the rest."""
-    shown = leading(map(_link, actions), LINKS_ROOM, units)
-    yield from shown
-    if left := count - len(shown):
-        yield f"… (+{left})"
 
 
 def _link(action: Action) -> str:

@@ -30,7 +30,7 @@ from notifyd.plugin import (
     fit,
     hookimpl,
     http_url,
-    leading,
+    listed,
     one_line,
     post,
     units,
@@ -126,9 +126,7 @@ def _fact(fact: Field, share: int) -> dict[str, Any]:
 
 def _links(actions: Sequence[Action]) -> str:
     """A line for each link, as far as they fit; a last one counts the rest."""
-    shown = leading(map(_link, actions), LINKS_ROOM, lambda line: units(line) + 2)
-    left = [f"… (+{len(actions) - len(shown)})"] if len(actions) > len(shown) else []
-    return "\n".join([*shown, *left])
+    return "\n".join(listed(map(_link, actions), len(actions), LINKS_ROOM, lambda line: units(line) + 2))
 
 
 def _link(action: Action) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import attrs
@@ -30,6 +30,7 @@ from notifyd.plugin import (
     hookimpl,
     http_url,
     leading,
+    listed,
     one_line,
     post,
 )
@@ -92,7 +93,7 @@ class NtfyChannel:
 def payload(message: Message) -> dict[str, Any]:
     """The request's body but for the topic, a pure function of the message. ntfy shows its text as it is."""
     few = len(message.actions) <= ACTIONS_LIMIT
-    links = "" if few else "\n\n".join(_links(message.actions))
+    links = "" if few else _links(message.actions)
     title = fit(one_line(message.title), TITLE_LIMIT)
     return {
         **({"title": title} if title else {}),
@@ -113,13 +114,10 @@ def _text(message: Message, links: str) -> str:
     return "\n\n".join(block for block in (body, "\n".join(shown), links) if block)
 
 
-def _links(actions: Sequence[Action]) -> Iterator[str]:
+def _links(actions: Sequence[Action]) -> str:
     """Label and address of each, as far as they fit; a last line counts the rest."""
     lines = (f"{fit(one_line(action.label), LABEL_LIMIT)}\n{one_line(action.url)}" for action in actions)
-    shown = leading(lines, LINKS_BYTES, lambda line: _bytes(line) + 2)
-    yield from shown
-    if left := len(actions) - len(shown):
-        yield f"… (+{left})"
+    return "\n\n".join(listed(lines, len(actions), LINKS_BYTES, lambda line: _bytes(line) + 2))
 
 
 def _view(action: Action) -> dict[str, str]:

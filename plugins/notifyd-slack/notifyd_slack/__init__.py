@@ -31,6 +31,7 @@ from notifyd.plugin import (
     hookimpl,
     http_url,
     leading,
+    listed,
     one_line,
     post,
     units,
@@ -119,9 +120,7 @@ def _blocks(message: Message) -> Iterator[dict[str, Any]]:
 
 def _links(actions: list[Action], count: int) -> Iterator[dict[str, Any]]:
     """Sections that list the links, as many as fit; a last line counts the rest."""
-    lines = leading((f"• {_link(one, LINK_TEXT_LIMIT)}" for one in actions), LINKS_ROOM, _length)
-    if len(lines) < count:
-        lines.append(f"… (+{count - len(lines)})")
+    lines = listed((f"• {_link(one, LINK_TEXT_LIMIT)}" for one in actions), count, LINKS_ROOM, _length)
     while lines:
         section = leading(lines, TEXT_LIMIT + 1, _length) or lines[:1]
         lines = lines[len(section) :]
