@@ -6,7 +6,6 @@ No error raised here shows the URL it was sent to, because a URL may hold a secr
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import os
 import re
@@ -30,7 +29,7 @@ from notifyd.heads import HEAD_LIMIT, forgive, status_counts
 from notifyd.hosts import ascii_host
 from notifyd.model import SECOND, Receipt
 from notifyd.security.secrets import HIDDEN, Secret
-from notifyd.text import fit, one_line
+from notifyd.text import fit, json_object, one_line
 
 EXCERPT_LIMIT: Final = 500
 """How many characters of a receiver's answer are kept with an attempt."""
@@ -176,11 +175,7 @@ class Answer:
     @property
     def json(self) -> dict[str, Any]:
         """The text as a JSON object; empty where it is none."""
-        try:
-            value = json.loads(self.text)
-        except (ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        return json_object(self.text)
 
 
 async def post(

@@ -1,10 +1,14 @@
-"""Text made fit for a receiver: cleaned of what no reader should see, and cut where a vendor sets a limit."""
+"""Text made fit for a receiver: cleaned of what no reader should see, and cut where a vendor sets a limit.
+
+And text of others read as JSON, whatever it is.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -67,6 +71,15 @@ def listed(lines: Iterable[str], count: int, room: int, size: Callable[[str], in
     """The first of `lines`, as `leading` gives them, and a last one that counts what is left out of `count`."""
     shown = leading(lines, room, size)
     return [*shown, f"{ELLIPSIS} (+{count - len(shown)})"] if len(shown) < count else shown
+
+
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """The object that JSON text of anybody's stands for; empty where it is none, however deep it nests."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _longest(text: str, room: int, escape: Callable[[str], str]) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import re
 import secrets
 from collections.abc import Callable, Mapping
@@ -26,6 +25,7 @@ from notifyd.registry.tokens import prepare_keys
 from notifyd.security.jwt import Expected, KeySet, verify
 from notifyd.security.oidc import DISCOVERY, Metadata, challenge, name_of, with_query
 from notifyd.security.sign_in import Begun
+from notifyd.text import json_object
 
 SIGNED_IN: Final = "/approvals/signed-in"
 """The path that the provider sends approvers' browsers back to."""
@@ -127,7 +127,7 @@ class Provider:
         except FAILURES as error:
             why = str(error) or type(error).__name__
             raise UnavailableError(f"the provider cannot be asked: {why}", retry_after=PAUSE) from None
-        document = _document(body)
+        document = json_object(body)
         if status == 200:
             return document
         told = f"the provider answers {status} {_error_of(document)}".rstrip()
@@ -147,14 +147,6 @@ class Provider:
         await self._metadata.aclose()
         if self._keys is not None:
             await self._keys.aclose()
-
-
-def _document(body: bytes) -> Mapping[str, object]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _error_of(document: Mapping[str, object]) -> str:

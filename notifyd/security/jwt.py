@@ -18,6 +18,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from notifyd.errors import UnauthenticatedError
 from notifyd.model import Principal, Via
+from notifyd.text import json_object
 
 _RSA_BITS: Final = 2048
 """The least that RFC 7518, section 3.3, allows for RS256."""
@@ -163,15 +164,7 @@ def _document(part: str) -> dict[str, Any]:
         decoded = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:
         return {}
-    return _loads(decoded)
-
-
-def _loads(text: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return json_object(decoded)
 
 
 @frozen
@@ -196,7 +189,7 @@ def verify(token: str, keys: KeySet, expected: Expected) -> Mapping[str, Any]:
         raise UnauthenticatedError(INVALID) from None
     if verified.headers()["alg"] != header.algorithm or verified.payload is None:
         raise UnauthenticatedError(INVALID)
-    claims = _loads(verified.payload)
+    claims = json_object(verified.payload)
     _check(claims, expected)
     return claims
 

@@ -21,6 +21,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
 from notifyd.errors import SealError
+from notifyd.text import json_object
 
 HIDDEN: Final = "***"
 
@@ -214,7 +215,6 @@ def sealed_under(token: str) -> str:
 def _header(token: str) -> dict[str, Any]:
     head = token.partition(".")[0]
     try:
-        header = json.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
-    except (ValueError, RecursionError):  # anybody may send a token, however its header nests
+        return json_object(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    except ValueError:
         return {}
-    return header if isinstance(header, dict) else {}
