@@ -23,7 +23,7 @@ def describe(settings: Settings) -> dict[str, Any]:
 
     Options that are not set are left out, secrets are `***`, durations and sizes as an operator writes them.
     """
-    tree: dict[str, Any] = _plain(settings, Settings)
+    tree: dict[str, Any] = plain(settings, Settings)
     tree["channels"] = {name: _channel(channel) for name, channel in settings.channels.items()}
     forwarders = settings.resume.forwarders.items()
     tree["resume"]["forwarders"] = {name: _channel(one) for name, one in forwarders}
@@ -38,8 +38,8 @@ def secrets(settings: Settings) -> list[Secret]:
 
 
 def _channel(channel: ChannelSettings) -> dict[str, Any]:
-    common = _plain(attrs.evolve(channel, config=None), ChannelSettings)
-    config = _plain(channel.config, type(channel.config))
+    common = plain(attrs.evolve(channel, config=None), ChannelSettings)
+    config = plain(channel.config, type(channel.config))
     return {
         "type": channel.type.name,
         **config,
@@ -47,25 +47,26 @@ def _channel(channel: ChannelSettings) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any, kind: Any) -> Any:
-    kind = _bare(kind)
+def plain(value: Any, kind: Any) -> Any:
+    """An option's value of type `kind` as TOML or JSON can hold it; a secret is `***`."""
+    kind = bare(kind)
     if isinstance(value, Secret | bytes):
         return HIDDEN
     if attrs.has(type(value)) and units.show(value) is value:
         return _record(value)
     if isinstance(value, Mapping):
         item = (*get_args(kind), Any, Any)[1]
-        return {key: _plain(entry, item) for key, entry in value.items()}
+        return {key: plain(entry, item) for key, entry in value.items()}
     if isinstance(value, tuple | list | frozenset):
         item = (*get_args(kind), Any)[0]
-        return [_plain(entry, item) for entry in value]
+        return [plain(entry, item) for entry in value]
     return _leaf(value, kind)
 
 
 def _record(record: Any) -> dict[str, Any]:
     attributes = attrs.fields(attrs.resolve_types(type(record)))
     return {
-        option_key(a): _plain(value, a.type)
+        option_key(a): plain(value, a.type)
         for a in attributes
         if a.init and (value := getattr(record, a.name)) is not None
     }
@@ -85,13 +86,13 @@ _SHOW: Final[Mapping[Any, Callable[[Any], str]]] = {
 }
 
 
-def _bare(kind: Any) -> Any:
+def bare(kind: Any) -> Any:
     """The type without `Annotated` and without `| None`."""
     if get_origin(kind) is Annotated:
-        return _bare(get_args(kind)[0])
+        return bare(get_args(kind)[0])
     if get_origin(kind) in (Union, types.UnionType):
         inner = [arg for arg in get_args(kind) if arg is not type(None)]
-        return _bare(inner[0]) if len(inner) == 1 else kind
+        return bare(inner[0]) if len(inner) == 1 else kind
     return kind
 
 

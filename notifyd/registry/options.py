@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import json
 import types
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Any, Final, Union, get_args, get_origin
 
 import attrs
 from attrs import evolve, frozen
 
-from notifyd.config import units
-from notifyd.config.settings import COMMON_OPTIONS, ChannelSettings
+from notifyd.config.describe import bare, plain
+from notifyd.config.settings import COMMON_OPTIONS, ChannelSettings, Rate
 from notifyd.config.structure import options_of
 from notifyd.config.units import Duration, Size
 from notifyd.plugin import ChannelType
-from notifyd.security.secrets import HIDDEN, Secret
+from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
 
 
@@ -63,24 +64,11 @@ def _default(attribute: attrs.Attribute[Any]) -> str | None:
 
 
 def _written(value: Any, kind: Any) -> str:
-    """A default as it stands in TOML, "none" for what is not set. A secret has none that is worth hiding."""
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return str(value).lower()
-        case Secret():
-            return f'"{value.reveal()}"' if value.reveal() else HIDDEN
-        case Enum():
-            return f'"{value.value}"'
-        case tuple() | list():
-            return "[" + ", ".join(_written(one, kind) for one in value) + "]"
-        case Mapping():
-            return "{}"
-        case str():
-            return f'"{value}"'
-    shown = units.show_duration(value) if _bare(kind) is Duration else units.show(value)
-    return str(shown) if isinstance(shown, int | float) else f'"{shown}"'
+    """A default as it stands in TOML, "none" for what is not set. A secret that everybody knows is shown."""
+    if value is None:
+        return "none"
+    shown = value.reveal() if isinstance(value, Secret) else plain(value, kind)
+    return json.dumps(shown, ensure_ascii=False)
 
 
 _KINDS: Final[Mapping[Any, str]] = {
@@ -93,32 +81,22 @@ _KINDS: Final[Mapping[Any, str]] = {
     Size: "a size, such as 256KiB",
     Path: "a path",
     CaFile: "the path of a PEM file",
+    Rate: "a rate, such as 1/s",
 }
 
 
 def kind_of(kind: Any) -> str:
     """What a value of this type is, in words."""
-    bare = _bare(kind)
-    if bare in _KINDS:
-        return _KINDS[bare]
-    if get_origin(bare) in (Union, types.UnionType):
-        return " or ".join(kind_of(one) for one in get_args(bare) if one is not type(None))
-    if get_origin(bare) is tuple:
-        return f"a list: {kind_of(get_args(bare)[0])}"
-    if isinstance(get_origin(bare), type) and issubclass(get_origin(bare), Mapping):
-        return f"a table: {kind_of(get_args(bare)[1])}"
-    if isinstance(bare, type) and issubclass(bare, Enum):
-        return "one of " + ", ".join(f'"{one.value}"' for one in bare)
-    return {"Rate": "a rate, such as 1/s"}.get(
-        getattr(bare, "__name__", ""), str(getattr(bare, "__name__", bare))
-    )
-
-
-def _bare(kind: Any) -> Any:
-    """Without `Annotated`, and without `| None`."""
-    if get_origin(kind) is Annotated:
-        return _bare(get_args(kind)[0])
-    if get_origin(kind) in (Union, types.UnionType):
-        inner = [one for one in get_args(kind) if one is not type(None)]
-        return _bare(inner[0]) if len(inner) == 1 else kind
-    return kind
+    kind = bare(kind)
+    if kind in _KINDS:
+        return _KINDS[kind]
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return " or ".join(kind_of(one) for one in inner if one is not type(None))
+    if origin is tuple:
+        return f"a list: {kind_of(inner[0])}"
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return f"a table: {kind_of(inner[1])}"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "one of " + ", ".join(f'"{one.value}"' for one in kind)
+    return str(getattr(kind, "__name__", kind))
