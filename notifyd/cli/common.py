@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from notifyd.text import clean
 if TYPE_CHECKING:  # imported by the commands that need them, when they do
     from notifyd.config.settings import Settings
     from notifyd.registry.discovery import Discovered
+    from notifyd.store import Store
 
 DEFAULT_CONFIG: Final = Path("/etc/notifyd/notifyd.toml")
 
@@ -81,6 +83,31 @@ def load_config(path: Path) -> tuple[Settings, Discovered]:
 
     discovered = discover()
     return load(path, discovered.channel_types, forwarders=discovered.forwarder_types), discovered
+
+
+@asynccontextmanager
+async def store_of(settings: Settings, command: str, *, create: bool = False) -> AsyncIterator[Store]:
+    """The configured store, open for a command. On MongoDB that is a node of its own, beside the service's.
+
+    Raises `StoreMissingError` where there is none, unless one may be made: an answer about an empty store would
+    look like success.
+    """
+    from notifyd.model import SECOND
+    from notifyd.service.app import wall_clock
+    from notifyd.store.open import open_store
+
+    store = await open_store(
+        settings.store.url,
+        node=f"{settings.server.node}/{command}",
+        clock=wall_clock,
+        create=create,
+        timeout=settings.store.timeout / SECOND,
+        driver=settings.store.driver,
+    )
+    try:
+        yield store
+    finally:
+        await store.aclose()
 
 
 def print_json(document: Any) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import shutil
 import stat
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +14,7 @@ import attrs
 import click
 from attrs import frozen
 
-from notifyd.cli.common import config_option, json_option, load_config, not_ok, print_json
+from notifyd.cli.common import config_option, json_option, load_config, not_ok, print_json, store_of
 from notifyd.cli.output import print_table
 from notifyd.errors import ConfigError, NotifydError, StoreInUseError, StoreMissingError
 
@@ -33,7 +31,6 @@ _LOW: Final = 1 << 30
 _SLOW: Final = 0.1
 """Seconds for one durable write, above which callers feel it."""
 _BATCH: Final = 500
-_UNDECODABLE: Final = re.compile(r'^notifyd_undecodable_rows\{table="([a-z_]+)"\} ([0-9.e+]+)$', re.MULTILINE)
 
 
 @frozen
@@ -82,7 +79,7 @@ async def _examine(path: Path) -> list[Finding]:
         Finding("plugins", ERROR, str(fault), "upgrade or uninstall it") for fault in discovered.faults
     ]
     findings += [Finding("plugins", OK, f"{one.name} {one.version}") for one in discovered.plugins]
-    return findings + [one async for one in _store(settings)]
+    return findings + await _store(settings)
 
 
 def _permissions(path: Path) -> Iterator[Finding]:
@@ -97,31 +94,18 @@ def _permissions(path: Path) -> Iterator[Finding]:
 # --- the database -------------------------------------------------------------------------------------------
 
 
-async def _store(settings: Settings) -> AsyncIterator[Finding]:
-    for finding in _disk(settings):
-        yield finding
+async def _store(settings: Settings) -> list[Finding]:
+    findings = list(_disk(settings))
     try:
-        store = await _opened(settings)
+        async with store_of(settings, "doctor") as store:
+            return findings + await _examined(store, settings)
     except StoreInUseError:
-        yield Finding("store", OK, "the service has it open")
-        for finding in await _asked(settings):
-            yield finding
-        return
+        return [*findings, Finding("store", OK, "the service has it open"), *await _asked(settings)]
     except StoreMissingError as error:
-        yield Finding(
-            "store", WARNING, error.detail, "the service makes an empty one unless store.create is false"
-        )
-        return
+        todo = "the service makes an empty one unless store.create is false"
+        return [*findings, Finding("store", WARNING, error.detail, todo)]
     except NotifydError as error:
-        yield Finding("store", ERROR, error.detail, "see the runbook")
-        return
-    try:
-        for finding in await _examined(store, settings):
-            yield finding
-    except NotifydError as error:
-        yield Finding("store", ERROR, error.detail, "see the runbook")
-    finally:
-        await store.aclose()
+        return [*findings, Finding("store", ERROR, error.detail, "see the runbook")]
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:
@@ -142,30 +126,13 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     yield Finding("disk", WARNING if free < _LOW else OK, told, "make room" if free < _LOW else "")
 
 
-async def _opened(settings: Settings) -> Store:
-    from notifyd.model import SECOND
-    from notifyd.service.app import wall_clock
-    from notifyd.store.open import open_store
-
-    return await open_store(
-        settings.store.url,
-        node=f"{settings.server.node}/doctor",
-        clock=wall_clock,
-        create=False,
-        timeout=settings.store.timeout / SECOND,
-        driver=settings.store.driver,
-    )
-
-
 async def _examined(store: Store, settings: Settings) -> list[Finding]:
     """Of a store that nobody else has open, or that nodes share."""
     began = time.perf_counter()
     await store.probe()
     took = time.perf_counter() - began
-    slow = Finding(
-        "store", WARNING, f"one write takes {took * 1000:.0f} ms", "see the runbook: answers are slow"
-    )
-    findings = [slow if took > _SLOW else Finding("store", OK, f"one write takes {took * 1000:.0f} ms")]
+    level, todo = (WARNING, "see the runbook: answers are slow") if took > _SLOW else (OK, "")
+    findings = [Finding("store", level, f"one write takes {took * 1000:.0f} ms", todo)]
     await _read_all(store)
     unreadable = [
         Finding("rows", ERROR, f"cannot be read: {row}", "see the runbook: notifyd_undecodable_rows is not 0")
@@ -201,6 +168,7 @@ async def _keys(store: Store, settings: Settings) -> list[Finding]:
 async def _asked(settings: Settings) -> list[Finding]:
     """What the service on this machine has come upon, by its metrics."""
     import aiohttp
+    from prometheus_client.parser import text_string_to_metric_families
 
     scheme = "https" if settings.server.tls.cert else "http"
     url = f"{scheme}://{settings.server.listen}/metrics"
@@ -215,9 +183,14 @@ async def _asked(settings: Settings) -> list[Finding]:
         return [Finding("service", ERROR, f"{url}: {type(error).__name__}", "look at its log")]
     if answer.status != 200:
         return [Finding("service", WARNING, f"{url} answers {answer.status}", "see server.metrics_allowlist")]
-    found = Counter({table: int(float(rows)) for table, rows in _UNDECODABLE.findall(text)})
+    gauges = (one for one in text_string_to_metric_families(text) if one.name == "notifyd_undecodable_rows")
+    samples = (sample for gauge in gauges for sample in gauge.samples if sample.value)
     return [
-        Finding("rows", ERROR, f"{rows} of {table} cannot be read", "its log names each; see the runbook")
-        for table, rows in found.items()
-        if rows
+        Finding(
+            "rows",
+            ERROR,
+            f"{one.value:.0f} of {one.labels['table']} cannot be read",
+            "its log names each; see the runbook",
+        )
+        for one in samples
     ] or [Finding("rows", OK, "all that the service has read can be read")]

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 from attrs import define, field
 
-from notifyd.cli.common import Failure, config_failure, config_option, json_option, load_config, print_json
+from notifyd.cli.common import (
+    Failure,
+    config_failure,
+    config_option,
+    json_option,
+    load_config,
+    print_json,
+    store_of,
+)
 from notifyd.cli.output import print_table
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.client import PURGE, Client
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
 
     from notifyd.config.settings import Settings
     from notifyd.flow.retention import Retention
-    from notifyd.store import Store
 
 COLLECTIONS: Final = ("events", "approvals", "incidents", "deliveries", "audit")
 
@@ -106,7 +113,7 @@ async def _purge_offline(settings: Settings, dry_run: bool) -> Tally:
     from notifyd.service.app import wall_clock
 
     tally = Tally()
-    async with _store_of(settings, "purge") as store:
+    async with store_of(settings, "purge") as store:
         retention = Retention(store=store, settings=lambda: settings, metrics=Metrics(), clock=wall_clock)
         totals = (
             (await _pass(retention, Tally(), dry_run=True)).counts if is_watched() and not dry_run else {}
@@ -182,7 +189,7 @@ async def _export(settings: Settings, file: Path) -> tuple[dict[str, int], int]:
     from notifyd.store import CollectionName, archive
 
     keyring = Keyring(settings.keys.seal)
-    async with _store_of(settings, "export") as store:
+    async with store_of(settings, "export") as store:
         totals = {name.value: await store.count(name) for name in CollectionName}
         with Tally().shown(totals) as tally:
             header = await archive.export(store, file, keyring, wall_clock(), tally.add)
@@ -195,38 +202,10 @@ async def _import(settings: Settings, file: Path, create: bool) -> tuple[dict[st
 
     keyring = Keyring(settings.keys.seal)
     totals = archive.checked_header(file, keyring).rows  # before a store is made for it
-    async with _store_of(settings, "import", create=create) as store:
+    async with store_of(settings, "import", create=create) as store:
         with Tally().shown(totals) as tally:
             header, new = await archive.restore(store, file, keyring, tally.add)
     return dict(header.rows), new
-
-
-# --- the store ---------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def _store_of(settings: Settings, command: str, *, create: bool = False) -> AsyncIterator[Store]:
-    """The configured store, open for a command. On MongoDB that is a node of its own, beside the service's.
-
-    Raises `StoreMissingError` where there is none, unless one may be made: an answer about an empty store would
-    look like success.
-    """
-    from notifyd.model import SECOND
-    from notifyd.service.app import wall_clock
-    from notifyd.store.open import open_store
-
-    store = await open_store(
-        settings.store.url,
-        node=f"{settings.server.node}/{command}",
-        clock=wall_clock,
-        create=create,
-        timeout=settings.store.timeout / SECOND,
-        driver=settings.store.driver,
-    )
-    try:
-        yield store
-    finally:
-        await store.aclose()
 
 
 @contextmanager
