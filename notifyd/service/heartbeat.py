@@ -10,11 +10,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from notifyd.errors import NotifydError, TransientError
+from notifyd.errors import NotifydError
 from notifyd.model import SECOND, Clock
 from notifyd.post import check_response, post
 from notifyd.registry.egress import open_session
 from notifyd.registry.registry import Registry
+from notifyd.security.secrets import Secret
 
 log = logging.getLogger(__name__)
 
@@ -40,30 +41,24 @@ class Heartbeat:
     async def run(self) -> None:
         """Beat until cancelled."""
         while True:
-            registry = self._current()
-            settings = registry.settings.heartbeat
-            if settings.url is None:
-                await asyncio.sleep(_LOOK)
-                continue
-            await self.beat()
-            await asyncio.sleep(settings.interval / SECOND)
+            settings = self._current().settings.heartbeat
+            if settings.url is not None:
+                await self.beat(settings.url)
+            await asyncio.sleep(settings.interval / SECOND if settings.url else _LOOK)
 
-    async def beat(self) -> bool:
+    async def beat(self, url: Secret) -> bool:
         """Call once; False where all is not well, or nobody answers."""
         try:
             async with asyncio.timeout(_TIMEOUT):
                 await self._ready()
-                await self._call(self._current())
+                await self._call(url, self._current())
         except NotifydError as error:
             return self._note(error.detail)
         except TimeoutError:
             return self._note(f"no answer in {_TIMEOUT:g} s")
         return self._note(None)
 
-    async def _call(self, registry: Registry) -> None:
-        url = registry.settings.heartbeat.url
-        if url is None:
-            raise TransientError("there is no heartbeat.url any more")
+    async def _call(self, url: Secret, registry: Registry) -> None:
         tls = registry.settings.egress.tls_ca
         context = await asyncio.to_thread(tls.context) if tls else None
         async with open_session(registry.guard, limit=1, timeout=_TIMEOUT, tls=context) as session:

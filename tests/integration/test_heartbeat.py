@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from notifyd.errors import StoreError
+from notifyd.security.secrets import Secret
 from notifyd.service.heartbeat import Heartbeat
 from notifyd.testkit.receivers import Reply, Sink
 from tests.fakes import TurnableClock, registry
@@ -22,6 +23,10 @@ allow_private = ["127.0.0.0/8"]
 url = "{url}/ping/secret-of-the-watcher"
 interval = "1s"
 """
+
+
+def url_of(watcher: Sink) -> Secret:
+    return Secret(f"{watcher.url}/ping/secret-of-the-watcher")
 
 
 async def well() -> None:
@@ -50,8 +55,8 @@ async def test_a_watcher_is_called_again_and_again() -> None:
 
 async def test_a_daemon_that_is_not_well_is_silent(caplog: pytest.LogCaptureFixture) -> None:
     async with Sink() as watcher, heartbeat(CONFIG.format(url=watcher.url), broken) as beating:
-        assert not await beating.beat()
-        assert not await beating.beat()
+        assert not await beating.beat(url_of(watcher))
+        assert not await beating.beat(url_of(watcher))
     assert watcher.received == []
     assert caplog.messages == ["no heartbeat: the disk is full"]
 
@@ -62,11 +67,11 @@ async def test_a_watcher_that_does_not_answer_is_told_of_once_and_so_is_its_retu
     caplog.set_level(logging.INFO)
     async with Sink() as watcher, heartbeat(CONFIG.format(url=watcher.url)) as beating:
         watcher.reply = Reply(500)
-        assert [await beating.beat() for _ in range(2)] == [False, False]
+        assert [await beating.beat(url_of(watcher)) for _ in range(2)] == [False, False]
         watcher.hangs_up = True
-        assert not await beating.beat()
+        assert not await beating.beat(url_of(watcher))
         watcher.reply, watcher.hangs_up = Reply(), False
-        assert await beating.beat()
+        assert await beating.beat(url_of(watcher))
     assert caplog.messages == ["no heartbeat: the receiver answered 500", "the heartbeat goes on"]
     assert "secret-of-the-watcher" not in caplog.text
 
@@ -75,7 +80,7 @@ async def test_a_private_address_that_egress_does_not_name_is_not_called() -> No
     async with Sink() as watcher:
         config = CONFIG.format(url=watcher.url).replace("127.0.0.0/8", "10.0.0.0/8")
         async with heartbeat(config) as beating:
-            assert not await beating.beat()
+            assert not await beating.beat(url_of(watcher))
         assert watcher.received == []
 
 
