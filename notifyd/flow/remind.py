@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Callable
-from typing import Final
 
 from notifyd.approval.timers import take_steps
 from notifyd.config.settings import Settings
 from notifyd.errors import StoreError
 from notifyd.flow.asking import rules_that_asked
+from notifyd.flow.due import leave_aside, sweep
 from notifyd.flow.queues import EffectQueue
 from notifyd.model import Approval, Clock, Instant
 from notifyd.registry.registry import Registry
 from notifyd.store import Store
-
-log = logging.getLogger(__name__)
-
-_BATCH: Final = 100
 
 
 class Timers:
@@ -36,14 +30,7 @@ class Timers:
     async def sweep(self) -> int:
         """Look at the approvals whose time has come; answers how many it has written. Raises `StoreError`."""
         await self._note_changes()
-        total = 0
-        while True:
-            now = self._clock()
-            due = await self._store.timed_approvals(now, _BATCH)
-            written = sum(await asyncio.gather(*(self._take(approval, now) for approval in due)))
-            total += written
-            if len(due) < _BATCH or not written:
-                return total
+        return await sweep(self._store.timed_approvals, self._take, self._clock)
 
     async def _note_changes(self) -> None:
         """At the start, and where a reload has changed timers, all that is pending is looked at anew.
@@ -64,10 +51,8 @@ class Timers:
             looked = take_steps(approval, rules, now)
         except StoreError:
             raise
-        except Exception as error:
-            # Whatever is wrong with one, it must not hold up the others.
-            if await self._store.set_aside(approval, f"cannot be timed: {type(error).__name__}"):
-                log.exception("approval %s/%s cannot be timed", approval.run_id, approval.approval_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it holds up none of the others
+            await leave_aside(approval, "cannot be timed", error, self._store)
             return False
         # Where the write loses, somebody decided, or another node was first: the next look sees it.
         if not await self._store.replace_approval(looked):

@@ -1,0 +1,37 @@
+"""Approvals whose time has come, for the steps that look for them once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from notifyd.model import Approval, Clock, Instant
+from notifyd.store import Store
+
+log = logging.getLogger(__name__)
+
+_BATCH: Final = 100
+
+
+async def sweep(
+    find: Callable[[Instant, int], Awaitable[Sequence[Approval]]],
+    take: Callable[[Approval, Instant], Awaitable[bool]],
+    clock: Clock,
+) -> int:
+    """`take` what `find` gives of this time and number until there is no more; for how many it answered True."""
+    total = 0
+    while True:
+        now = clock()
+        due = await find(now, _BATCH)
+        taken = sum(await asyncio.gather(*(take(approval, now) for approval in due)))
+        total += taken
+        if len(due) < _BATCH or not taken:
+            return total
+
+
+async def leave_aside(approval: Approval, what: str, error: Exception, store: Store) -> None:
+    """Whatever is wrong with one, it must not hold up the others. `what`: it "cannot be ended". Logged once."""
+    if await store.set_aside(approval, f"{what}: {type(error).__name__}"):
+        log.error("approval %s/%s %s", approval.run_id, approval.approval_id, what, exc_info=error)
