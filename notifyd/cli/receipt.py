@@ -70,9 +70,7 @@ def keys_at(place: str) -> KeySet:
         return KeySet.parse(_fetched(place) if "://" in place else Path(place).read_bytes())
     except OSError as error:
         raise Failure(f"{place}: {error.strerror}") from None
-    except (UnreachableError, RefusedError) as error:
-        raise Failure(f"{place}: {error}") from None
-    except ValueError as error:
+    except (UnreachableError, RefusedError, ValueError) as error:
         raise Failure(f"{place}: {error}") from None
 
 
