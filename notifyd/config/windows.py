@@ -1,4 +1,8 @@
-"""Hours of the week in which something is possible, by a wall clock: `Mon-Thu 09:00-16:00 Europe/Zurich`."""
+"""Hours by a wall clock: a window for approving, such as `Mon-Thu 09:00-16:00 Europe/Zurich`, and quiet hours.
+
+A time that clocks set forward leave out is when they are set; one that comes twice, as they are set back, is its
+first. So each range has one beginning and one end on each day, whoever asks.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +38,15 @@ class Hours:
     begins: int
     ends: int
     zone: str
+
+    @classmethod
+    def daily(cls, begins: str, ends: str, zone: str) -> Self:
+        """Every day from one time to another, both as `HH:MM`."""
+        return cls(frozenset(range(7)), *_minutes(begins, ends), zone)
+
+    def closes_at(self, now: Instant) -> Instant | None:
+        """When the range that `now` lies in is over; None outside."""
+        return next((ends for begins, ends in self.around(now) if begins <= now < ends), None)
 
     def around(self, now: Instant) -> Iterable[tuple[Instant, Instant]]:
         """Beginning and end of each time from the day before `now` on, in order."""
@@ -115,10 +128,7 @@ def _known_zone(name: str) -> str:
 
 
 def _instant(day: date, minutes: int, zone: ZoneInfo) -> Instant:
-    """When the wall clock first shows so many minutes after the midnight that `day` begins with.
-
-    A time that clocks set forward leave out is when they are set; one that comes twice is its first.
-    """
+    """When the wall clock first shows so many minutes after the midnight that `day` begins with."""
     days, rest = divmod(minutes, _MIDNIGHT)
     local = datetime.combine(day + timedelta(days=days), time(*divmod(rest, 60)), zone)
     at = int(local.timestamp())

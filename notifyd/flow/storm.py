@@ -10,19 +10,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import datetime, time, timedelta
 from typing import Any, Final
-from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
 from notifyd.config.settings import QuietHours, Rate, Rule
-from notifyd.model import APPROVAL_KIND, SECOND, Event, Instant, PlanEntry
+from notifyd.config.windows import Hours
+from notifyd.model import APPROVAL_KIND, Event, Instant, PlanEntry
 from notifyd.store import Store
 from notifyd.wire.codec import canonical, derived_id
 
 _REQUEST: Final = (APPROVAL_KIND, "requested")
-_MINUTE: Final = 60 * SECOND
 
 
 @frozen
@@ -57,32 +55,7 @@ def _value_at(seen: Mapping[str, Any], path: str) -> str:
 
 def quiet_until(quiet: QuietHours, now: Instant) -> Instant | None:
     """When the quiet hours that `now` lies in are over, by the wall clock of their zone; None outside them."""
-    local = _local(now, quiet)
-    if not _is_quiet(quiet, local):
-        return None
-    overnight = quiet.from_ > quiet.to and local.time() >= time.fromisoformat(quiet.from_)
-    # Combined in the zone, not added in seconds: a night in which the clocks change is longer or shorter.
-    day = local.date() + timedelta(days=1 if overnight else 0)
-    end = datetime.combine(day, time.fromisoformat(quiet.to), local.tzinfo)
-    until = _instant(end)
-    if until <= now:  # clocks set back repeat the end's hour, and this is the second time
-        until = _instant(end.replace(fold=1))
-    while not _is_quiet(quiet, _local(until - _MINUTE, quiet)):
-        until -= _MINUTE  # clocks set forward leave the end out, and the quiet is over with the gap
-    return until
-
-
-def _is_quiet(quiet: QuietHours, local: datetime) -> bool:
-    begins, ends, at = time.fromisoformat(quiet.from_), time.fromisoformat(quiet.to), local.time()
-    return begins <= at < ends if begins < ends else at >= begins or at < ends
-
-
-def _local(at: Instant, quiet: QuietHours) -> datetime:
-    return datetime.fromtimestamp(at / SECOND, ZoneInfo(quiet.zone))
-
-
-def _instant(local: datetime) -> Instant:
-    return int(local.timestamp() * SECOND)
+    return Hours.daily(quiet.from_, quiet.to, quiet.zone).closes_at(now)
 
 
 class Budgets:

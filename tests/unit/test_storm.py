@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 
 from notifyd.config.settings import QuietHours, Rate, Rule
 from notifyd.config.units import HOUR, Duration
+from notifyd.config.windows import Window
 from notifyd.flow.storm import Budgets, Deferral, budget_key, deferral_of, group_of, is_request, quiet_until
 from notifyd.model import SECOND, Instant
 from tests.store.makers import NOW, TENANT, event, plan_entry
@@ -77,18 +78,32 @@ def test_an_end_that_the_clocks_leave_out_is_the_end_of_the_gap() -> None:
     assert quiet_until(early, at("2026-03-29 03:00")) is None
 
 
-def test_an_end_that_the_clocks_show_twice_ends_the_quiet_twice() -> None:
+def test_an_end_that_the_clocks_show_twice_ends_the_quiet_the_first_time() -> None:
     early = evolve(NIGHT, to="02:30")
     assert quiet_until(early, at("2026-10-25 01:00")) == at("2026-10-25 02:30")
     assert quiet_until(early, at("2026-10-25 02:40")) is None
-    again = at("2026-10-25 02:10", fold=1)
-    assert quiet_until(early, again) == at("2026-10-25 02:30", fold=1) == again + 20 * MINUTE
+    assert quiet_until(early, at("2026-10-25 02:10", fold=1)) is None
+
+
+def test_a_beginning_that_the_clocks_show_twice_begins_the_quiet_the_first_time() -> None:
+    late = evolve(NIGHT, from_="02:30")
+    assert quiet_until(late, at("2026-10-25 02:29")) is None
+    assert quiet_until(late, at("2026-10-25 02:30")) == at("2026-10-25 07:00")
+    assert quiet_until(late, at("2026-10-25 02:10", fold=1)) == at("2026-10-25 07:00")
+
+
+def test_a_beginning_that_the_clocks_leave_out_is_the_end_of_the_gap() -> None:
+    late = evolve(NIGHT, from_="02:30")
+    assert quiet_until(late, at("2026-03-29 01:59:59")) is None
+    assert quiet_until(late, at("2026-03-29 03:00")) == at("2026-03-29 07:00")
 
 
 @pytest.mark.parametrize("zone", ["Europe/Zurich", "America/New_York", "Australia/Lord_Howe", "UTC"])
 @pytest.mark.parametrize("to", ["01:30", "02:00", "02:15", "03:00"])
-def test_at_every_minute_of_a_year_s_changes_quiet_ends_later_and_is_over_then(zone: str, to: str) -> None:
-    quiet = QuietHours("00:45", to, zone)
+def test_at_a_year_s_changes_quiet_ends_later_is_over_then_and_agrees_with_a_window(
+    zone: str, to: str
+) -> None:
+    quiet, window = QuietHours("00:45", to, zone), Window.parse(f"00:45-{to} {zone}")
     for change in ("2026-03-08", "2026-03-29", "2026-04-05", "2026-10-04", "2026-10-25", "2026-11-01"):
         start = at(f"{change} 00:00", zone)
         for minute in range(0, 300, 5):
@@ -96,6 +111,7 @@ def test_at_every_minute_of_a_year_s_changes_quiet_ends_later_and_is_over_then(z
             until = quiet_until(quiet, now)
             assert until is None or now < until <= now + 4 * HOUR
             assert until is None or quiet_until(quiet, until) is None
+            assert (until is not None) == (window.opens_at(now) == now)
 
 
 # --- groups ------------------------------------------------------------------------------------------------
