@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from notifyd.cli.messages import (
 from notifyd.errors import ConfigError, InvalidError, RenderError
 
 if TYPE_CHECKING:
+    from notifyd.cli.expect import Compared, Expected
     from notifyd.model import Message
     from notifyd.preview import Route
     from notifyd.registry.registry import Registry
@@ -43,13 +45,31 @@ tenant_option = click.option("--tenant", default="", help="The tenant of a Cloud
 @config_option
 @json_option
 @tenant_option
-@click.argument("event", type=click.File("rb"))
-def route(config_path: Path, as_json: bool, tenant: str, event: IO[bytes]) -> None:
+@click.option(
+    "--expect",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A TOML file of events with the channels and persons they must reach: tell what differs.",
+)
+@click.argument("event", type=click.File("rb"), required=False)
+def route(
+    config_path: Path, as_json: bool, tenant: str, expect: Path | None, event: IO[bytes] | None
+) -> None:
     """Show what EVENT would set off: a file, or - for standard input. Nothing is sent or stored.
 
     Each rule, whether it matches and why not; to whom messages go; and each message as its reader sees it, once
     for each channel and locale. Exits with 1 where the event is not valid, or a message cannot be rendered.
+
+    With --expect, exits with 1 where an event reaches others than it must.
     """
+    if (event is None) == (expect is None):
+        raise click.UsageError("give either EVENT or --expect FILE")
+    if expect is not None:
+        _compare(config_path, expect, as_json=as_json)
+    elif event is not None:
+        _show_route(config_path, event, tenant, as_json=as_json)
+
+
+def _show_route(config_path: Path, event: IO[bytes], tenant: str, *, as_json: bool) -> None:
     document = _read(event)
     found = asyncio.run(_route(config_path, document, tenant, _name(event)))
     if as_json:
@@ -58,6 +78,32 @@ def route(config_path: Path, as_json: bool, tenant: str, event: IO[bytes]) -> No
         print_route(found)
     if any(preview.fault for preview in found.previews):
         raise not_ok()
+
+
+def _compare(config_path: Path, path: Path, *, as_json: bool) -> None:
+    from notifyd.cli import expect
+
+    try:
+        expected = expect.read_expectations(path)
+    except ConfigError as error:
+        raise config_failure(path, error) from None
+    compared = asyncio.run(_compared(config_path, expected))
+    if as_json:
+        print_json([expect.compared_json(one) for one in compared])
+    else:
+        expect.print_compared(compared)
+    if any(one.differences for one in compared):
+        raise not_ok()
+
+
+async def _compared(path: Path, expected: Iterable[Expected]) -> list[Compared]:
+    from notifyd.cli.expect import compare
+
+    registry = await _open(path)
+    try:
+        return [compare(one, registry, _now()) for one in expected]
+    finally:
+        await registry.aclose()
 
 
 async def _route(path: Path, document: Any, tenant: str, name: str) -> Route:

@@ -191,6 +191,140 @@ def test_a_message_that_cannot_be_rendered_is_named_and_fails_the_command(config
     assert "TypeError" in result.stdout
 
 
+# --- route --expect ----------------------------------------------------------------------------------------
+
+AS_EXPECTED = """
+[[events]]
+file = "production.json"
+reaches = {team = [], mail = ["carol@acme.example", "Bob@acme.example", "alice@acme.example"]}
+
+[[events]]
+file = "task.json"
+tenant = "acme"
+reaches = {team = []}
+
+[[events]]
+file = "elsewhere.json"
+reaches = {}
+"""
+
+
+def expect(config_path: Path, text: str, *options: str) -> Result:
+    folder = config_path.parent / "events"
+    folder.mkdir(exist_ok=True)
+    task = events.load("cloudevent-task-done")
+    del task["tenant"]
+    for name, event in {
+        "production": events.load("requested-en"),
+        "task": task,
+        "elsewhere": events.load("hold-en") | {"tenant": {"id": "globex"}},
+        "incomplete": {"type": "PackApprovalRequested", "surprise": 1},
+    }.items():
+        (folder / f"{name}.json").write_text(json.dumps(event))
+    (folder / "broken.json").write_text("{")
+    (folder / "expected.toml").write_text(text)
+    return run(config_path, "route", "--expect", str(folder / "expected.toml"), *options)
+
+
+def test_events_that_reach_whom_they_must_are_ok(config_path: Path) -> None:
+    result = expect(config_path, AS_EXPECTED)
+    assert result.exit_code == 0, result.output
+    assert [line[0] for line in result.stdout.splitlines()] == ["✓"] * 3
+
+
+@pytest.mark.parametrize(
+    ("file", "reaches", "differences"),
+    [
+        (
+            "production",
+            "{team = []}",
+            [
+                "mail: is reached, and must not be: it tells "
+                "alice@acme.example, carol@acme.example, bob@acme.example"
+            ],
+        ),
+        (
+            "task",
+            '{team = [], mail = ["dora@acme.example"]}',
+            ["mail: is not reached, and must tell dora@acme.example"],
+        ),
+        (
+            "production",
+            '{team = [], mail = ["dora@acme.example", "bob@acme.example", "carol@acme.example"]}',
+            [
+                "mail: does not tell dora@acme.example",
+                "mail: tells alice@acme.example too, by the rule approvals",
+            ],
+        ),
+        ("task", "{team = [], teem = []}", ['teem: there is no such channel; did you mean "team"?']),
+        ("elsewhere", "{team = []}", ["team: is not reached, and must tell its own audience"]),
+        (
+            "broken",
+            "{}",
+            [
+                "the event is not JSON: "
+                "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
+            ],
+        ),
+        ("missing", "{}", ["the event cannot be read: No such file or directory"]),
+    ],
+)
+def test_a_difference_is_told_with_its_event_and_ends_with_1(
+    config_path: Path, file: str, reaches: str, differences: list[str]
+) -> None:
+    text = f'{AS_EXPECTED}\n[[events]]\nfile = "{file}.json"\ntenant = "acme"\nreaches = {reaches}\n'
+    result = expect(config_path, text, "--json")
+    assert result.exit_code == 1
+    *others, last = json.loads(result.stdout)
+    assert [one["ok"] for one in others] == [True] * 3
+    event = str(config_path.parent / "events" / f"{file}.json")
+    assert last == {"event": event, "ok": False, "differences": differences}
+
+
+def test_an_event_of_an_expectation_that_is_not_valid_tells_every_fault(config_path: Path) -> None:
+    result = expect(config_path, '[[events]]\nfile = "incomplete.json"\nreaches = {}\n')
+    assert result.exit_code == 1
+    assert "    the event is not valid: /surprise: is not a known member" in result.stdout
+    assert "    the event is not valid: /planHash: is required" in result.stdout
+
+
+def test_a_message_of_an_expectation_that_cannot_be_rendered_is_a_difference(config_path: Path) -> None:
+    folder = config_path.parent / "templates"
+    folder.mkdir()
+    text = "{% block title %}{{ event.runId // 0 }}{% endblock %}{% block body %}{% endblock %}"
+    (folder / "pack-approval.en.txt").write_text(text)
+    config_path.write_text(CONFIG + f'\n[templates]\ndirs = ["{folder}"]\n')
+    result = expect(config_path, AS_EXPECTED)
+    assert result.exit_code == 1
+    assert "    team: cannot be rendered: " in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("events = []", "events: must name one event at least"),
+        ("", "events: is required"),
+        (
+            '[[events]]\nfile = "a.json"\nreachs = {}\n',
+            'events[0].reachs: is not a known key; did you mean "reaches"?',
+        ),
+        ("[[events]]\nfile = 7\nreaches = {team = 1}\n", "events[0].reaches.team: must be an array"),
+        ("[[events]\n", "expected.toml: Expected"),
+    ],
+)
+def test_expectations_that_are_not_valid_are_refused_with_every_fault(
+    config_path: Path, text: str, fault: str
+) -> None:
+    result = expect(config_path, text)
+    assert result.exit_code == 1
+    assert fault in result.stderr
+
+
+def test_route_takes_an_event_or_expectations_and_not_both(config_path: Path) -> None:
+    assert run(config_path, "route").exit_code == 2
+    assert run(config_path, "route", "--expect", "expected.toml", "-", event={}).exit_code == 2
+
+
 # --- render ------------------------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from attrs import frozen
 from markdown_it import MarkdownIt
 
 from notifyd.cli import COMMANDS
+from notifyd.cli.expect import read_expectations
 from notifyd.config import load as config
 from notifyd.config.load import as_toml
 from notifyd.metrics import Metrics
@@ -96,7 +97,17 @@ def types() -> Mapping[str, ChannelType]:
 
 
 def test_every_example_is_of_a_kind_that_is_checked() -> None:
-    known = {"toml", "json", "json event", "json ack", "json cloudevent", "jinja", "python", "console"}
+    known = {
+        "toml",
+        "toml expected",
+        "json",
+        "json event",
+        "json ack",
+        "json cloudevent",
+        "jinja",
+        "python",
+        "console",
+    }
     assert {str(e): e.kind for e in EXAMPLES if e.kind not in known} == {}
 
 
@@ -109,6 +120,13 @@ def test_a_toml_example_loads_and_its_rules_compile(
     text = as_toml(document).replace("/etc/notifyd/ca.pem", str(CA))
     settings = config.loads(text, types, environ=ENVIRON)
     RuleBook.compile(settings.rules, {})
+
+
+@of("toml expected")
+def test_an_example_of_expectations_can_be_read(example: Example, tmp_path: Path) -> None:
+    path = tmp_path / "expected.toml"
+    path.write_text(example.text, encoding="utf-8")
+    assert read_expectations(path)
 
 
 @of("json")
