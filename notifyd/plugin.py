@@ -108,20 +108,23 @@ class ChannelType:
     `config` is an attrs class; its fields are the options a channel of this type takes beside the common
     `rate_limit`, `concurrency` and `timeout`. `open(config, context)` gives a `Channel`, plainly or by
     awaiting; a vendor's package is imported there, not before. `personal` says that a message reaches one
-    named person, so that the rule's `to` fans out over it. `rate_limit` is the vendor's own, such as "1/s";
-    None for none. `own_body(config)` gives a media type, such as `application/json`, where all that a channel with
-    this config sends is `message.body`, in a form that only the rule's template knows; else None. Such a body goes
-    as the template wrote it, and no digest of notifyd's own goes there. `for_programs` says that programs read
-    it and not people, who are spared what they know already.
+    named person, so that the rule's `to` fans out over it: always, or with the configs for which it is called and
+    says so. `addressed` says that it needs the person's address in `[recipients]`, which is then the message's
+    `recipient`: whoever has none for this type is not reached over it. `rate_limit` is the vendor's own, such as
+    "1/s"; None for none. `own_body(config)` gives a media type, such as `application/json`, where all that a
+    channel with this config sends is `message.body`, in a form that only the rule's template knows; else None.
+    Such a body goes as the template wrote it, and no digest of notifyd's own goes there. `for_programs` says that
+    programs read it and not people, who are spared what they know already.
     """
 
     name: str
     config: type[Any]
     open: Callable[[Any, ChannelContext], Channel | Awaitable[Channel]]
-    personal: bool = False
+    personal: bool | Callable[[Any], bool] = False
     rate_limit: str | None = None
     own_body: Callable[[Any], str | None] | None = None
     for_programs: bool = False
+    addressed: bool = False
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -27,7 +27,6 @@ from notifyd.config.settings import (
     Tls,
 )
 from notifyd.model import RESUME_CHANNEL
-from notifyd.plugin import ChannelType
 from notifyd.security import certificates
 from notifyd.security.actors import Actors
 from notifyd.security.names import canonical_name
@@ -35,11 +34,20 @@ from notifyd.security.oidc import is_loopback
 
 
 @frozen
+class Kind:
+    """What a channel's type says of whom it reaches: see `ChannelType`."""
+
+    name: str
+    personal: bool
+    addressed: bool
+
+
+@frozen
 class Draft:
     """The parts of a configuration as far as they could be read; None where a part has faults of its own.
 
-    `channel_types` has every channel there is by name, with its type where that is known. `shorthand` has the
-    rules that `[notifications]` stands for, by key.
+    `channel_types` has every channel there is by name, with what is known of its type. `types` are the names of
+    those that plugins bring. `shorthand` has the rules that `[notifications]` stands for, by key.
     """
 
     server: Server | None
@@ -48,7 +56,8 @@ class Draft:
     keys: Keys | None
     resume: Resume | None
     forwarders: Mapping[str, ChannelSettings | None]
-    channel_types: Mapping[str, ChannelType | None]
+    channel_types: Mapping[str, Kind | None]
+    types: Collection[str]
     rules: tuple[Rule | None, ...]
     rule_channels: tuple[tuple[str, ...] | None, ...]
     shorthand: Mapping[str, Rule | None]
@@ -224,11 +233,25 @@ def _audience(rule: Rule, draft: Draft, at: Findings) -> None:
     if None in types:
         return  # what a type would have told is not known
     personal = [name for name, kind in zip(rule.channels, types, strict=True) if kind and kind.personal]
+    _addresses(rule.to, types, draft, at.under("to"))
     for key in ("to", "lists"):
         if getattr(rule, key) and not personal:
             at.under(key).add("needs a channel that reaches named people, such as email")
     if personal and not rule.to and not rule.lists:
         at.under("to").add(f'is required, or lists: the channel "{personal[0]}" reaches named people only')
+
+
+def _addresses(people: Sequence[str], kinds: Iterable[Kind | None], draft: Draft, at: Findings) -> None:
+    """Can each of `people` be reached over one of the personal channels among `kinds`?"""
+    ways = [kind for kind in kinds if kind and kind.personal]
+    needed = sorted({kind.name for kind in ways})
+    if not ways or not all(kind.addressed for kind in ways):
+        return
+    canonical = _persons(draft)
+    known = {canonical(name): one.addresses for name, one in draft.recipients.items() if one}
+    for index, person in enumerate(people):
+        if known.get(canonical(person), {}).keys().isdisjoint(needed):
+            at.under(index).add(f"has no address for {' or '.join(needed)} in [recipients]")
 
 
 def _persons(draft: Draft) -> Callable[[str], str]:
@@ -281,6 +304,7 @@ def _escalation(step: Escalation, asked: set[str], draft: Draft, at: Findings) -
     if None in types:
         return  # what a type would have told is not known
     personal = [name for name, kind in zip(step.channels, types, strict=True) if kind and kind.personal]
+    _addresses(step.to, types, draft, at.under("to"))
     if step.to and not personal:
         at.under("to").add("needs a channel that reaches named people, such as email")
     if personal and not step.to:
@@ -312,6 +336,19 @@ def _recipients(draft: Draft, findings: Findings) -> None:
                 at.add(f'is the same person as "{first}"')
 
 
+def _recipient_addresses(draft: Draft, findings: Findings) -> None:
+    """Is each address one of a type that there is, and one person's?"""
+    owners: dict[tuple[str, str], str] = {}
+    for name, recipient in draft.recipients.items():
+        for kind, address in recipient.addresses.items() if recipient else ():
+            at = findings.under("recipients", name, "addresses", kind)
+            owner = owners.setdefault((kind, address), name)
+            if kind not in draft.types:
+                at.add(f"no plugin brings this type of channel; installed are: {listed(draft.types)}")
+            elif owner != name:
+                at.add(f'is the address of "{owner}" too')
+
+
 def _deputies(draft: Draft, findings: Findings) -> None:
     """Does each deputy stand in for another person, on days that there are, and have none of their own then?"""
     person = _persons(draft)
@@ -337,6 +374,8 @@ def _breakglass(draft: Draft, findings: Findings) -> None:
     for index in _repeated(map(_persons(draft), to)):
         at.under(index).add("is named twice")
     types = draft.channel_types.values()
+    if None not in types:
+        _addresses(to, types, draft, at)
     if to and None not in types and not any(kind and kind.personal for kind in types):
         at.add("needs a channel that reaches named people, such as email")
 
@@ -360,6 +399,7 @@ _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _rules,
     _shorthand,
     _recipients,
+    _recipient_addresses,
     _deputies,
     _breakglass,
     _templates,

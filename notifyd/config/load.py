@@ -18,7 +18,7 @@ import attrs
 import tomli
 
 from notifyd.config import units
-from notifyd.config.consistency import Draft, check, listed, public_url
+from notifyd.config.consistency import Draft, Kind, check, listed, public_url
 from notifyd.config.describe import as_toml, describe, secrets
 from notifyd.config.faults import Findings
 from notifyd.config.placeholders import Resolver
@@ -164,7 +164,8 @@ class _Reader:
             keys=sections["keys"],
             resume=resume,
             forwarders=forwarders,
-            channel_types=self._channel_types(),
+            channel_types=self._kinds(channels),
+            types=self._types,
             rules=rules,
             rule_channels=self._rule_channels(),
             shorthand=shorthand,
@@ -234,9 +235,20 @@ class _Reader:
             for name, table in self._table("channels").items()
         }
 
-    def _channel_types(self) -> dict[str, ChannelType | None]:
-        named = self._table("channels")
-        return {name: self._type_of(table, self._types) for name, table in named.items()}
+    def _kinds(self, channels: Mapping[str, ChannelSettings | None]) -> dict[str, Kind | None]:
+        return {name: self._kind(name, channel) for name, channel in channels.items()}
+
+    def _kind(self, name: str, channel: ChannelSettings | None) -> Kind | None:
+        """What is known of a channel's type, also where its options have faults of their own."""
+        kind = self._type_of(self._table("channels")[name], self._types)
+        if kind is None or (channel is None and callable(kind.personal)):
+            return None
+        try:
+            personal = channel.personal if channel else bool(kind.personal)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin's own function does
+            self._findings.under("channels", name).add(f"its type's personal raises {type(error).__name__}")
+            return None
+        return Kind(kind.name, personal, kind.addressed)
 
     @staticmethod
     def _type_of(table: object, types: Mapping[str, ChannelType]) -> ChannelType | None:

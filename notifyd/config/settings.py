@@ -241,6 +241,12 @@ class ChannelSettings:
     concurrency: Annotated[int, Bounds(1, 1000)] = 4
     timeout: Annotated[Duration, Bounds(MILLISECOND, HOUR)] = Duration(10 * SECOND)
 
+    @property
+    def personal(self) -> bool:
+        """Does each of its messages reach one named person?"""
+        kind = self.type.personal
+        return bool(kind(self.config)) if callable(kind) else kind
+
 
 @frozen
 class QuietHours:
@@ -293,10 +299,14 @@ class Deputy:
 
 @frozen
 class Recipient:
-    """How one person, named as in `to`, likes to read, and who decides for them while they are away."""
+    """How one person, named as in `to`, likes to read, and who decides for them while they are away.
+
+    `addresses` are where they are, by the type of a channel; without one their name is their address.
+    """
 
     locale: Locale | None = None
     zone: Zone | None = None
+    addresses: Mapping[str, Line] = field(factory=dict)
     deputy: Deputy | None = None
 
 

@@ -40,13 +40,15 @@ class Reader:
 
 
 def audience(rule: Rule, channel: OpenChannel, event: Event, registry: Registry) -> Iterator[Reader]:
-    """Each reader of `rule` over `channel`: of an approval, the deputies of its people too."""
+    """Each reader of `rule` over `channel`, who has an address there where it needs one: of an approval, the
+    deputies of its people too."""
     if not channel.personal:
         yield Reader(None)
         return
-    yield from (Reader(person, personal=True) for person in rule.to)
+    people = [Reader(person, personal=True) for person in rule.to]
     if event.kind == APPROVAL_KIND:
-        yield from _deputies(rule.to, event, registry)
+        people += _deputies(rule.to, event, registry)
+    yield from (one for one in people if registry.reaches(channel, one.name or ""))
     yield from (Reader(address) for address in rule.lists)
 
 
@@ -70,7 +72,8 @@ def told_of_override(seen: Mapping[str, Any], rules: Sequence[Rule], registry: R
     """Who is told that the glass was broken: by `rules`, which match that, by those that told of the request, and
     by one for `approvals.breakglass_to`.
 
-    The latter goes over the personal channels of the others, or over every one there is where they have none.
+    The latter goes over the personal channels of the others, or over every one there is where those do not reach
+    all of them.
     """
     asked = registry.rules.match({**seen, "action": "requested"}).rules
     all_rules = [*rules, *(rule for rule in asked if rule not in rules)]
@@ -78,7 +81,9 @@ def told_of_override(seen: Mapping[str, Any], rules: Sequence[Rule], registry: R
     of_rules = [name for name in personal if any(name in rule.channels for rule in all_rules)]
     to = registry.settings.approvals.breakglass_to
     if to:
-        channels = tuple(of_rules or personal)
+        ways = [registry.channels[name] for name in of_rules]
+        reached = all(any(registry.reaches(way, person) for way in ways) for person in to)
+        channels = tuple(of_rules if reached else personal)
         all_rules.append(Rule(BREAK_GLASS_RULE, when="true", channels=channels, to=to, grants=()))
     return all_rules
 

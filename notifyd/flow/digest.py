@@ -194,9 +194,10 @@ class _Content:
         return Ready(delivery, message)
 
     def message(self, registry: Registry) -> Message | None:
-        event = self.event()
+        event, first = self.event(), self.first
         texts = self.texts(event, registry)
-        return texts.message(self.id, self.first.recipient, event) if texts else None
+        address = first.recipient and registry.address(first.recipient, first.channel_type)
+        return texts.message(self.id, address, event) if texts else None
 
     def event(self) -> dict[str, Any]:
         """What a channel is given for the event; its times are the window's."""

@@ -224,7 +224,8 @@ def make_message(
         html=registry.takes_html(entry.channel, entry.channel_type),
         media_type=registry.own_body(entry.channel, entry.channel_type),
     )
-    return rendered.message(entry.delivery_id, entry.recipient, seen)
+    address = entry.recipient and registry.address(entry.recipient, entry.channel_type)
+    return rendered.message(entry.delivery_id, address, seen)
 
 
 def _delivery(

@@ -453,14 +453,20 @@ def _check_channel_type(item: ChannelType) -> None:
         raise ValueError(f'{where}the option "{taken[0]}" is one that every channel has')
     if not callable(item.open):
         raise TypeError(f"{where}open must be callable, not {_described(item.open)}")
-    if not isinstance(item.personal, bool):
-        raise TypeError(f"{where}personal must be a bool, not {_described(item.personal)}")
-    if not isinstance(item.for_programs, bool):
-        raise TypeError(f"{where}for_programs must be a bool, not {_described(item.for_programs)}")
+    _check_reach(item, where)
     if item.own_body is not None and not callable(item.own_body):
         raise TypeError(f"{where}own_body must be callable, not {_described(item.own_body)}")
     if item.rate_limit is not None:
         _check_rate(item.rate_limit, where)
+
+
+def _check_reach(item: ChannelType, where: str) -> None:
+    if not isinstance(item.personal, bool) and not callable(item.personal):
+        raise TypeError(f"{where}personal must be a bool or callable, not {_described(item.personal)}")
+    for name in ("for_programs", "addressed"):
+        value: object = getattr(item, name)
+        if not isinstance(value, bool):
+            raise TypeError(f"{where}{name} must be a bool, not {_described(value)}")
 
 
 def _matches(pattern: re.Pattern[str], name: object) -> bool:

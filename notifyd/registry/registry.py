@@ -72,6 +72,7 @@ class OpenChannel:
     rate_limit: Rate | None = None
     own_body: str | None = None
     for_programs: bool = False
+    addressed: bool = False
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
 
@@ -159,6 +160,15 @@ class Registry:
     def recipient(self, name: str | None) -> Recipient:
         """How a person likes to read, by any of their names."""
         return self.recipients.get(self.actors.canonical(name or ""), Recipient())
+
+    def address(self, name: str, channel_type: str) -> str:
+        """Where a person, by any of their names, is on channels of that type: their name itself where nothing else
+        is known. An address of a list is given back as it is."""
+        return self.recipient(name).addresses.get(channel_type, name)
+
+    def reaches(self, channel: OpenChannel, name: str) -> bool:
+        """Can a person be sent a message over a personal channel?"""
+        return not channel.addressed or channel.type in self.recipient(name).addresses
 
     def deputy_of(self, name: str, at: Instant) -> str | None:
         """Who stands in for a person at that time; a deputy's own deputy does not."""
@@ -309,13 +319,14 @@ async def _open_channel(settings: ChannelSettings, means: _Means, resources: Asy
     return OpenChannel(
         settings.name,
         settings.type.name,
-        settings.type.personal,
+        settings.personal,
         opened,
         settings.concurrency,
         timeout,
         settings.rate_limit,
         settings.type.own_body(settings.config) if settings.type.own_body else None,
         settings.type.for_programs,
+        settings.type.addressed,
     )
 
 

@@ -124,7 +124,8 @@ def _message(registry: Registry, channel: OpenChannel, recipient: str | None, no
         media_type=channel.own_body,
     )
     about = (channel.name, recipient or "", correlation.current.get(), now)
-    return rendered.message(derived_id("channel-test", "", *about), recipient, event)
+    address = recipient and registry.address(recipient, channel.type)
+    return rendered.message(derived_id("channel-test", "", *about), address, event)
 
 
 def _failure(made: Attempt) -> str:

@@ -55,6 +55,22 @@ def link_in(way: Flow, text: str) -> Link:
 # --- whom it reaches ---------------------------------------------------------------------------------------
 
 
+async def test_people_are_written_to_at_their_address_and_decide_by_their_name(tmp_path: Path) -> None:
+    channels = Channels()
+    channels.more["direct"] = ChannelType("direct", NoOptions, channels.open, personal=True, addressed=True)
+    text = PEOPLE.replace('type = "fake"', 'type = "direct"').replace("lists =", "#") + (
+        'addresses = {direct = "4711", person = "bob@home.example"}'
+    )
+    async with flow(tmp_path, text, channels=channels) as way:
+        await way.ask()
+        (direct,) = await way.messages(1)
+        mails = await way.messages(2, "mail")
+        assert direct.recipient == "4711"  # Alice has no address there
+        assert {mail.recipient for mail in mails} == {"alice@acme.example", "bob@home.example"}
+        assert link_in(way, direct.actions[0].url).recipient == "bob@acme.example"
+        assert {row.recipient for row in await way.deliveries()} == {"alice@acme.example", "bob@acme.example"}
+
+
 async def test_a_request_fans_out_to_people_and_lists_with_one_link_each(tmp_path: Path) -> None:
     async with flow(tmp_path, PEOPLE) as way:
         document = await way.ask()

@@ -72,6 +72,11 @@ class PagerConfig:
             raise ValueError("first and second exclude each other")
 
 
+@frozen
+class RoomConfig:
+    room: str | None = None
+
+
 def _never_opened(options: Any, context: Any) -> Any:
     raise AssertionError("loading a configuration opens no channel")
 
@@ -80,6 +85,9 @@ TYPES = {
     "hook": ChannelType("hook", HookConfig, _never_opened),
     "mail": ChannelType("mail", PagerConfig, _never_opened, personal=True),
     "chat": ChannelType("chat", PagerConfig, _never_opened, rate_limit="1/s"),
+    "direct": ChannelType(
+        "direct", RoomConfig, _never_opened, personal=lambda config: config.room is None, addressed=True
+    ),
 }
 CHANNELS = """
 [channels.hook]
@@ -617,7 +625,7 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         "auth.jwt.jwks": "is required",
         "auth.clients.task-runner.scopes[0]": f"must be one of {scopes}",
         "channels.team-slack.url": "is required",
-        "channels.other.type": 'no plugin brings the type "slak"; installed are: chat, hook, mail',
+        "channels.other.type": 'no plugin brings the type "slak"; installed are: chat, direct, hook, mail',
         "rules[2].when": "is required",
         "keys.seal": 'needs at least one key; "notifyd keygen" makes one',
         "rules[0].channels[1]": f'there is no channel "nobody"; {channels}',
@@ -732,7 +740,7 @@ def test_unknown_options_of_a_channel_are_named_beside_other_faults() -> None:
 def test_a_channel_without_a_type_is_told_which_there_are() -> None:
     found = faults("[channels.x]\n[channels.y]\ntype = 1")
     assert found == {
-        "channels.x.type": "is required; installed are: chat, hook, mail",
+        "channels.x.type": "is required; installed are: chat, direct, hook, mail",
         "channels.y.type": "must be a string, not an integer",
     }
 
@@ -863,6 +871,42 @@ def test_one_alias_names_one_person() -> None:
 def test_recipients_that_differ_in_case_alone_are_one_person() -> None:
     found = faults('[recipients."a@b.example"]\n[recipients."A@b.example"]')
     assert set(found) == {'recipients."A@b.example"'}
+
+
+BY_ADDRESS = """
+[channels.direct]
+type = "direct"
+[[rules]]
+name = "r"
+when = "true"
+channels = ["direct"]
+to = ["alice@acme.example", "BOB@acme.example"]
+[recipients."alice@acme.example"]
+addresses = {direct = "4711"}
+"""
+
+
+def test_whoever_is_named_over_channels_that_need_an_address_has_one() -> None:
+    assert faults(BY_ADDRESS) == {"rules[0].to[1]": "has no address for direct in [recipients]"}
+    bob = '[recipients."bob@acme.example"]\naddresses = {direct = "4712", mail = "bob@home.example"}'
+    assert load(BY_ADDRESS + bob).recipients["bob@acme.example"].addresses["mail"] == "bob@home.example"
+    # Over mail everybody can be reached, by their name.
+    assert load(BY_ADDRESS.replace('["direct"]', '["direct", "mail"]') + CHANNELS).rules[0].to
+
+
+def test_a_channel_may_reach_named_people_by_its_options() -> None:
+    shared = BY_ADDRESS.replace('type = "direct"', 'type = "direct"\nroom = "ops"')
+    assert faults(shared) == {"rules[0].to": "needs a channel that reaches named people, such as email"}
+
+
+def test_an_address_is_of_a_known_type_and_of_one_person() -> None:
+    one, other = '[recipients."a@b.example"]', '[recipients."c@d.example"]'
+    found = faults(f'{one}\naddresses = {{mail = "x", fax = "1"}}\n{other}\naddresses = {{mail = "x"}}')
+    assert found == {
+        'recipients."a@b.example".addresses.fax': "no plugin brings this type of channel; installed are: "
+        "chat, direct, hook, mail",
+        'recipients."c@d.example".addresses.mail': 'is the address of "a@b.example" too',
+    }
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])  # noqa: S104 - nothing is bound

@@ -26,6 +26,8 @@ from notifyd.plugin import (
     Field,
     Level,
     Message,
+    PermanentError,
+    Reason,
     Receipt,
     Secret,
     check_response,
@@ -61,17 +63,20 @@ def _is_token(config: TelegramConfig, attribute: attrs.Attribute[Secret], value:
         raise ValueError("not a bot token, which is written <number>:<letters and digits>")
 
 
-def _is_chat(config: TelegramConfig, attribute: attrs.Attribute[str], value: str) -> None:
-    if not _CHAT.fullmatch(value):
+def _is_chat(config: TelegramConfig, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+    if value is not None and not _CHAT.fullmatch(value):
         raise ValueError('not a chat id: write "-1001234567890", or "@name" for a public channel')
 
 
 @frozen
 class TelegramConfig:
-    """`chat_id` is a number in quotes, or `@name`. `api_url` is for a Bot API server of one's own."""
+    """`chat_id` is a number in quotes, or `@name`. Without one the channel writes to each person of a rule's `to`,
+    at their `telegram` address in `[recipients]`: their user id, once they have started a chat with the bot.
+    `api_url` is for a Bot API server of one's own.
+    """
 
     bot_token: Secret = field(validator=_is_token)
-    chat_id: str = field(validator=_is_chat)
+    chat_id: str | None = field(default=None, validator=_is_chat)
     api_url: Secret = field(default=Secret("https://api.telegram.org"), validator=http_url)
 
     @property
@@ -86,7 +91,7 @@ class TelegramChannel:
         self._context = context
 
     async def send(self, message: Message) -> Receipt:
-        body = json.dumps(payload(message, self._config.chat_id)).encode()
+        body = json.dumps(payload(message, self._chat_of(message))).encode()
         answer = await post(self._context.http, self._config.method_url, body)
         text = hide(answer.text, [self._config.bot_token])
         error = answer.json
@@ -98,6 +103,12 @@ class TelegramChannel:
             retry_after=_wait(error),
             said=str(error.get("description", "")),
         )
+
+    def _chat_of(self, message: Message) -> str:
+        chat = self._config.chat_id or message.recipient or ""
+        if not _CHAT.fullmatch(chat):
+            raise PermanentError("the recipient's address is not a chat id", reason=Reason.NOT_FOUND)
+        return chat
 
     async def aclose(self) -> None:
         """Nothing is held: the session belongs to the daemon."""
@@ -213,4 +224,11 @@ def _more(actions: tuple[Action, ...]) -> str:
 
 @hookimpl
 def notifyd_channel_types() -> tuple[ChannelType, ...]:
-    return (ChannelType("telegram", TelegramConfig, TelegramChannel, rate_limit="20/m"),)
+    def personal(config: TelegramConfig) -> bool:
+        return config.chat_id is None
+
+    return (
+        ChannelType(
+            "telegram", TelegramConfig, TelegramChannel, personal=personal, addressed=True, rate_limit="20/m"
+        ),
+    )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from aioresponses import aioresponses
+from attrs import evolve
 from notifyd_telegram import TelegramConfig, notifyd_channel_types, payload
 
 from notifyd.plugin import Action, Field, Message, PermanentError, Reason, Secret, TransientError, units
@@ -79,6 +80,21 @@ def test_a_message_becomes_html_with_link_buttons() -> None:
         "<b>Environment</b>: production\n<b>Requested by</b>: ci@acme.example",
         "reply_markup": {"inline_keyboard": [[{"text": "Review and decide", "url": LINK}]]},
     }
+
+
+async def test_without_a_chat_of_its_own_it_writes_to_each_recipient() -> None:
+    config = TelegramConfig(bot_token=Secret(TOKEN))
+    assert callable(TELEGRAM.personal)
+    assert (TELEGRAM.personal(config), TELEGRAM.personal(evolve(config, chat_id=CHAT))) == (True, False)
+    with aioresponses() as recorded:
+        recorded.post(URL, payload={"ok": True}, response_class=RecordedResponse)
+        async with opened(TELEGRAM, config) as channel:
+            await channel.send(sample_message(recipient="5550123"))
+            with pytest.raises(PermanentError) as caught:
+                await channel.send(sample_message(recipient="alice@acme.example"))
+        (call,) = next(iter(recorded.requests.values()))
+    assert caught.value.reason is Reason.NOT_FOUND
+    assert json.loads(call.kwargs["data"])["chat_id"] == "5550123"
 
 
 @pytest.mark.parametrize("text", HOSTILE)
