@@ -29,6 +29,7 @@ AUDIT: Final = "/api/v1/audit"
 PURGE: Final = "/api/v1/purge"
 KEYS: Final = "/api/v1/keys"
 RESEAL: Final = "/api/v1/keys/reseal"
+LOG_LEVEL: Final = "/api/v1/log-level"
 
 _TIMEOUT: Final = 30.0
 _LARGEST: Final = 32 * 1024 * 1024

@@ -51,6 +51,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
     "dead": Entry("dead:dead", "Look at dead effects and deliveries, and try one again."),
     "keys": Entry("keys:keys", "Show which rows need which key, and move them to the first."),
+    "log-level": Entry("log_level:log_level", "Show or change what a running service logs."),
     "purge": Entry("upkeep:purge", "Remove what is older than the configuration keeps."),
     "export": Entry("upkeep:export", "Write all that a store has to a file."),
     "import": Entry("upkeep:import_", "Take an exported file into a store."),

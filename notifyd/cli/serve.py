@@ -10,15 +10,16 @@ import click
 
 from notifyd.cli.common import Failure, Unusable, config_failure, config_option
 from notifyd.errors import ConfigError, NotifydError, StoreUnusableError
+from notifyd.levels import LogLevel
 
 
 @click.command()
 @config_option
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error", "critical"]),
+    type=click.Choice([one.value for one in LogLevel]),
     envvar="NOTIFYD_LOG_LEVEL",
-    default="info",
+    default=LogLevel.INFO.value,
     show_default=True,
     show_envvar=True,
     help="Log this and worse.",
@@ -31,11 +32,12 @@ from notifyd.errors import ConfigError, NotifydError, StoreUnusableError
 def serve(config_path: Path, log_level: str, abandon_sealed: bool) -> None:
     """Run the service.
 
-    SIGHUP reads the configuration again; SIGTERM and SIGINT end the service, within 10 seconds. Logs are JSON
-    lines on standard output.
+    SIGHUP reads the configuration again; SIGUSR1 turns the log's debug lines on, and off again; SIGTERM and SIGINT
+    end the service, within 10 seconds. Logs go to standard output: as text on a terminal, else as JSON lines.
     """
     # Until the configuration is read there is nothing to reload, and a signal's default is death.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     # What the imports make stays: searching it for garbage, again and again as it grows, took a tenth of a start.
     gc.disable()
     from notifyd.service import daemon
@@ -43,7 +45,7 @@ def serve(config_path: Path, log_level: str, abandon_sealed: bool) -> None:
     gc.freeze()
 
     try:
-        code = daemon.serve(config_path, log_level, abandon_sealed=abandon_sealed)
+        code = daemon.serve(config_path, LogLevel(log_level), abandon_sealed=abandon_sealed)
     except ConfigError as error:
         raise config_failure(config_path, error) from None
     except StoreUnusableError as error:

@@ -762,6 +762,25 @@ public sealed record ResealRequest
     public string? Cursor { get; init; }
 }
 
+/// <summary>The level that is wanted.</summary>
+public sealed record LogLevelRequest
+{
+    /// <summary>What is wanted.</summary>
+    [JsonPropertyName("level")]
+    public required LogLevel Level { get; init; }
+}
+
+/// <summary>The least that is written, by the names of the standard library.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<LogLevel>))]
+public enum LogLevel
+{
+    [JsonStringEnumMemberName("debug")] Debug,
+    [JsonStringEnumMemberName("info")] Info,
+    [JsonStringEnumMemberName("warning")] Warning,
+    [JsonStringEnumMemberName("error")] Error,
+    [JsonStringEnumMemberName("critical")] Critical,
+}
+
 /// <summary>The event is durable. A duplicate is given the first answer again.</summary>
 public sealed record Accepted
 {
@@ -1736,6 +1755,13 @@ public sealed record Health
 {
     [JsonPropertyName("status")]
     public required string Status { get; init; }
+}
+
+/// <summary>The least that this node logs.</summary>
+public sealed record LogLevelAnswer
+{
+    [JsonPropertyName("level")]
+    public required LogLevel Level { get; init; }
 }
 
 /// <summary>The public keys of what notifyd signs by `v1a`. The first one signs.</summary>

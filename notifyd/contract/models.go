@@ -263,6 +263,22 @@ type ResealRequest struct {
 	Cursor *string `json:"cursor,omitempty"`
 }
 
+// LogLevelRequest: The level that is wanted.
+type LogLevelRequest struct {
+	Level LogLevel `json:"level"`
+}
+
+// LogLevel: The least that is written, by the names of the standard library.
+type LogLevel string
+
+const (
+	LogLevelDebug    LogLevel = "debug"
+	LogLevelInfo     LogLevel = "info"
+	LogLevelWarning  LogLevel = "warning"
+	LogLevelError    LogLevel = "error"
+	LogLevelCritical LogLevel = "critical"
+)
+
 // Accepted: The event is durable. A duplicate is given the first answer again.
 type Accepted struct {
 	EventID       string  `json:"eventId"`
@@ -792,6 +808,11 @@ type ResealAnswer struct {
 // Health: That there is an answer is what counts.
 type Health struct {
 	Status string `json:"status"`
+}
+
+// LogLevelAnswer: The least that this node logs.
+type LogLevelAnswer struct {
+	Level LogLevel `json:"level"`
 }
 
 // KeySet: The public keys of what notifyd signs by `v1a`. The first one signs.

@@ -22,6 +22,7 @@ from notifyd.config.describe import secrets
 from notifyd.config.load import load
 from notifyd.config.settings import Settings
 from notifyd.errors import NotifydError
+from notifyd.levels import LogLevel, get_level, set_level
 from notifyd.metrics import Metrics
 from notifyd.registry.discovery import Discovered, discover
 from notifyd.registry.registry import Registry
@@ -42,12 +43,12 @@ _LAST_WORDS: Final = 0.5
 _TELLING: Final = 2.0
 """Seconds in which the fault of a start is told."""
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 _INTERRUPTED: Final = 128 + signal.SIGINT
 
 
-def serve(path: Path, level: str, *, abandon_sealed: bool = False) -> int:
+def serve(path: Path, level: LogLevel, *, abandon_sealed: bool = False) -> int:
     """Run until a signal, or until a step breaks; the exit code, 0 or 1. Logs to standard output.
 
     Raises what keeps the service from starting: `ConfigError`, `StoreError`, `StoreInUseError`, OSError.
@@ -117,6 +118,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._stopping = False
         self._reload = asyncio.Event()
+        self._quiet = LogLevel.INFO
         self._code = 0
         self._threads = frozenset(threading.enumerate())
         self._registry: Callable[[], Registry] | None = None
@@ -193,12 +195,24 @@ class Daemon:
         """On a thread: what the loop has to do it is told, and may never come to."""
         if number is signal.SIGHUP:
             loop.call_soon_threadsafe(self._reload.set)
+        elif number is signal.SIGUSR1:
+            self._toggle_debug()
         elif not self._stopping:
             log.info("stopping on %s", number.name)
             self._set_deadline()
             loop.call_soon_threadsafe(self._begin_stop, 0)
         elif number is signal.SIGINT:
             _end_now(_INTERRUPTED)
+
+    def _toggle_debug(self) -> None:
+        """From any level to debug, and from there to the one before, else to info."""
+        before = get_level()
+        if before is LogLevel.DEBUG:
+            set_level(self._quiet)
+        else:
+            self._quiet = before
+            set_level(LogLevel.DEBUG)
+        log.warning("the log's level is %s, and was %s: SIGUSR1 asked for it", get_level(), before)
 
     def _begin_stop(self, code: int) -> None:
         self._code = max(code, self._code)

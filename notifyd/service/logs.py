@@ -1,7 +1,8 @@
-"""Logging: one JSON object a line on standard output, written by a thread of its own, redacted.
+"""Logging: lines on standard output, written by a thread of its own, redacted.
 
-The members are `time` (RFC 3339), `level`, `logger`, `message`, and where there is one `correlationId` and
-`exception`. A line is built and written behind the caller, who never waits for whoever reads the output.
+On a terminal they are text, elsewhere one JSON object each, with the members `time` (RFC 3339), `level`, `logger`,
+`message`, and where there is one `correlationId` and `exception`. A line is built and written behind the caller,
+who never waits for whoever reads the output.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, TypeAlias
 
+from notifyd import correlation
+from notifyd.levels import OURS, LogLevel, set_level
 from notifyd.model import SECOND
 from notifyd.security.redact import Redactor
 from notifyd.security.secrets import Secret
-from notifyd.web import correlation
+from notifyd.text import clean, one_line
 from notifyd.wire.codec import rfc3339
-
-LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
 _QUEUE: Final = 10_000
 """Lines that may wait for a slow reader. More are dropped and counted: memory has an end."""
@@ -54,14 +55,14 @@ class Redaction:
         return self._redactor.text(text)
 
 
-class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON, each of its texts redacted."""
+class Formatter(logging.Formatter):
+    """What all formats say of a record, each of its texts redacted."""
 
     def __init__(self, redact: Redact) -> None:
         super().__init__()
         self._redact = redact
 
-    def format(self, record: logging.LogRecord) -> str:
+    def members(self, record: logging.LogRecord) -> dict[str, str]:
         members = {
             "time": rfc3339(int(record.created * SECOND)),
             "level": record.levelname.lower(),
@@ -72,12 +73,30 @@ class JsonFormatter(logging.Formatter):
             members["correlationId"] = self._redact(correlation_id)
         if exception := self._exception(record):
             members["exception"] = self._redact(exception)
-        return json.dumps(members, ensure_ascii=False)
+        return members
 
     def _exception(self, record: logging.LogRecord) -> str:
         if record.exc_info and not record.exc_text:
             record.exc_text = self.formatException(record.exc_info)
         return "\n".join(filter(None, (record.exc_text, record.stack_info)))
+
+
+class JsonFormatter(Formatter):
+    """A record as one line of JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(self.members(record), ensure_ascii=False)
+
+
+class TextFormatter(Formatter):
+    """A record as a line for people, and below it its exception. Nothing in it steers the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        said = self.members(record)
+        line = f"{said['time']} {said['level']:8} {said['logger']}: {one_line(said['message'])}"
+        if "correlationId" in said:
+            line += f" [{said['correlationId']}]"
+        return "\n".join([line, *filter(None, [clean(said.get("exception", ""))])])
 
 
 class Writer(logging.Handler):
@@ -178,17 +197,18 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 @contextmanager
-def logging_to(fd: int, level: str, redact: Redact, on_lost: OnLost = lambda _: None) -> Iterator[None]:
-    """Log everything at `level`, one of `LEVELS`, and above: warnings and what nobody caught included.
+def logging_to(fd: int, level: LogLevel, redact: Redact, on_lost: OnLost = lambda _: None) -> Iterator[None]:
+    """Log everything at `level` and above: warnings and what nobody caught included.
 
     `on_lost` is told, from any thread, how many lines nobody will read.
     """
     writer = Writer(fd, on_lost=on_lost)
-    writer.setFormatter(JsonFormatter(redact))
-    root, hooks = logging.getLogger(), (sys.excepthook, threading.excepthook, sys.unraisablehook)
-    before = root.level, list(root.handlers)
+    writer.setFormatter(TextFormatter(redact) if os.isatty(fd) else JsonFormatter(redact))
+    root, ours = logging.getLogger(), logging.getLogger(OURS)
+    hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook)
+    before = root.level, ours.level, list(root.handlers)
     root.handlers[:] = [writer]
-    root.setLevel(level.upper())
+    set_level(level)
     logging.captureWarnings(True)
     sys.excepthook, threading.excepthook, sys.unraisablehook = _uncaught, _in_thread, _unraisable
     try:
@@ -196,7 +216,8 @@ def logging_to(fd: int, level: str, redact: Redact, on_lost: OnLost = lambda _: 
     finally:
         sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
         logging.captureWarnings(False)
-        root.handlers[:] = before[1]
+        root.handlers[:] = before[2]
+        ours.setLevel(before[1])
         root.setLevel(before[0])
         writer.close()
 

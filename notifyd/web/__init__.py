@@ -15,15 +15,16 @@ from typing import Any, Final, TypeAlias, cast
 from aiohttp import HttpVersion10, hdrs, web
 from aiohttp.web_exceptions import HTTPException
 
+from notifyd import correlation
 from notifyd.registry.provider import SIGNED_IN
 from notifyd.web import (
     approvals,
     channels,
-    correlation,
     dead,
     deliveries,
     ingest,
     keys,
+    log_level,
     ops,
     pages,
     problems,
@@ -81,7 +82,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     app[INTAKE] = Intake()
     app[BODY_TIMEOUT] = body_timeout
     app[READINESS] = Readiness(services.ready, services.draining)
-    for resource in (ingest, approvals, deliveries, dead, channels, purge, keys, ops, pages):
+    for resource in (ingest, approvals, deliveries, dead, channels, purge, keys, log_level, ops, pages):
         app.add_routes(map(_expecting, resource.routes))
 
     for declared in app.router.resources():

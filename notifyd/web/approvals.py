@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from notifyd import correlation
 from notifyd.approval.ballots import Ballot
 from notifyd.config.settings import Scope
 from notifyd.errors import ActorNotAllowedError, Fault
@@ -14,7 +15,6 @@ from notifyd.model import ApprovalKey, Instant, Status
 from notifyd.registry.registry import Registry
 from notifyd.security.names import name_fault
 from notifyd.store import ApprovalFilter, AuditFilter, Page
-from notifyd.web import correlation
 from notifyd.web.addresses import GATE
 from notifyd.web.answers import approval_json, audit_json, callback_reason, json_answer, json_bytes
 from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant, receive

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 from attrs import frozen
 
+from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.config.units import show, show_duration
 from notifyd.errors import ChannelFailedError, Fault, InvalidError, NotFoundError
@@ -14,7 +15,6 @@ from notifyd.flow.lane import LaneSnapshot
 from notifyd.model import Attempt, AttemptOutcome, Instant, Message
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.text import one_line
-from notifyd.web import correlation
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import authorize
 from notifyd.web.body import read_body, read_json

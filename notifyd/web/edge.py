@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 from aiohttp.web_exceptions import HTTPException
 
+from notifyd import correlation
 from notifyd.errors import (
     ChannelFailedError,
     ForbiddenError,
@@ -26,7 +27,7 @@ from notifyd.errors import (
 )
 from notifyd.metrics import OTHER
 from notifyd.registry.registry import Registry
-from notifyd.web import correlation, problems
+from notifyd.web import problems
 from notifyd.web.addresses import GATE, Address, Gate
 from notifyd.web.attempts import Attempts, Caller, caller_of
 from notifyd.web.auth import (

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from notifyd.errors import Reason
 from notifyd.flow.lane import BreakerState
+from notifyd.levels import LogLevel
 from notifyd.model import AttemptOutcome, AuditName, Level, Outcome, ResumeStatus, State, Status, Via
 from notifyd.wire.events import Decision, InputKind, MessageWish, Step, Time
 
@@ -460,6 +461,13 @@ class ResealAnswer:
     moved: Mapping[str, int]
     unreadable: Mapping[str, int]
     next_cursor: str | None
+
+
+@frozen
+class LogLevelAnswer:
+    """The least that this node logs."""
+
+    level: LogLevel
 
 
 @frozen

@@ -8,15 +8,16 @@ from functools import cache
 from itertools import combinations, groupby
 from typing import Any, Final
 
-from notifyd import __version__
+from notifyd import __version__, correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import UnauthenticatedError, UnavailableError
-from notifyd.web import correlation, problems
+from notifyd.web import problems
 from notifyd.web.auth import CLIENT_HEADER, SIGNATURE_HEADER, TENANT_HEADERS, Signature
 from notifyd.web.body import JSON
 from notifyd.web.channels import TrialRequest
 from notifyd.web.keys import ResealRequest
 from notifyd.web.lists import DEFAULT_LIMIT, MAX_LIMIT
+from notifyd.web.log_level import LogLevelRequest
 from notifyd.web.purge import PurgeRequest
 from notifyd.wire import codec
 from notifyd.wire.events import MAX_BATCH, PACK_EVENTS, AckRequest, CloudEvent
@@ -27,7 +28,7 @@ from tests.contract.shapes import Shape, known_types
 
 RECORDS: Final[tuple[type[Any], ...]] = (
     *PACK_EVENTS.values(),
-    *(CloudEvent, AckRequest, TrialRequest, PurgeRequest, ResealRequest),
+    *(CloudEvent, AckRequest, TrialRequest, PurgeRequest, ResealRequest, LogLevelRequest),
     *(answers.Accepted, answers.AcceptedBatch, answers.AckAnswer, answers.DecisionCallback),
     answers.ReceiptEnvelope,
     *(
@@ -41,7 +42,7 @@ RECORDS: Final[tuple[type[Any], ...]] = (
     ),
     *(answers.ApprovalPage, answers.DeliveryPage, answers.DeadPage, answers.AuditPage, answers.ChannelPage),
     *(answers.ChannelTest, answers.PurgeAnswer, answers.SealKeyList, answers.ResealAnswer, answers.Health),
-    *(answers.KeySet, answers.Problem, answers.Notification),
+    *(answers.LogLevelAnswer, answers.KeySet, answers.Problem, answers.Notification),
 )
 """What comes in and goes out. What they lead to is in the contract too."""
 

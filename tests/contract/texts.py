@@ -102,6 +102,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "TrialRequest.recipient": "Required for a personal channel, refused for any other.",
     "PurgeRequest.dryRun": "Only count.",
     "PurgeRequest.cursor": "The `nextCursor` of the answer before: go on there.",
+    "LogLevelRequest.level": "What is wanted.",
     "ResealRequest.cursor": "The `nextCursor` of the answer before: go on there.",
     # --- answers
     "Accepted.outcome": "What the event did.",

@@ -327,6 +327,18 @@ async def test_reloads_that_come_together_are_all_heeded(
         await until_async(newest)
 
 
+# --- the log's level -----------------------------------------------------------------------------------------
+
+
+async def test_sigusr1_turns_debug_lines_on_and_off_again(tmp_path: Path) -> None:
+    async with daemon_process(tmp_path, "") as daemon:
+        daemon.signal(signal.SIGUSR1)
+        await daemon.logged("the log's level is debug, and was info", level="warning")
+        daemon.signal(signal.SIGUSR1)
+        await daemon.logged("the log's level is info, and was debug", level="warning")
+        assert (await daemon.call("GET", "/readyz")).status == 200
+
+
 # --- what the service manager hears -------------------------------------------------------------------------
 
 

@@ -21,7 +21,19 @@ from openapi_spec_validator import validate
 from notifyd.cli import cli
 from notifyd.cli.contract import FORMATS
 from notifyd.errors import InvalidError
-from notifyd.web import approvals, channels, dead, deliveries, ingest, keys, ops, pages, problems, purge
+from notifyd.web import (
+    approvals,
+    channels,
+    dead,
+    deliveries,
+    ingest,
+    keys,
+    log_level,
+    ops,
+    pages,
+    problems,
+    purge,
+)
 from notifyd.web.auth import Signature
 from notifyd.wire import codec
 from notifyd.wire import events as wire
@@ -43,6 +55,7 @@ PARSERS: Final[dict[str, Callable[[Any], Any]]] = {
     "TrialRequest": lambda read: structure(read, channels.TrialRequest),
     "PurgeRequest": lambda read: structure(read, purge.PurgeRequest),
     "ResealRequest": lambda read: structure(read, keys.ResealRequest),
+    "LogLevelRequest": lambda read: structure(read, log_level.LogLevelRequest),
 }
 """Who reads what comes in, by its schema."""
 
@@ -127,7 +140,7 @@ def test_the_texts_are_of_members_that_are_there_and_tell_of_everything_that_com
 
 
 def served() -> Iterator[tuple[str, str]]:
-    for module in (approvals, channels, dead, deliveries, ingest, keys, ops, pages, purge):
+    for module in (approvals, channels, dead, deliveries, ingest, keys, log_level, ops, pages, purge):
         for route in module.routes:
             assert isinstance(route, RouteDef)
             path = re.sub(r"_(\w)(?=[^/]*\})", lambda found: found[1].upper(), route.path)
@@ -298,6 +311,8 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     ("PurgeRequest", {"dryRun": "yes"}),
     ("PurgeRequest", {"dryRun": None}),
     ("ResealRequest", {"cursor": 1}),
+    ("LogLevelRequest", {"level": "loud"}),
+    ("LogLevelRequest", {}),
 ]
 
 
@@ -322,6 +337,7 @@ TAKEN: Final[list[tuple[str, Any]]] = [
     ("TrialRequest", {}),
     ("PurgeRequest", {"dryRun": True, "cursor": None, "x-why": 1}),
     ("ResealRequest", {"cursor": "abc"}),
+    ("LogLevelRequest", {"level": "debug"}),
 ]
 
 

@@ -30,7 +30,19 @@ from notifyd.rules.rules import RuleBook
 from notifyd.security.resume_token import seal_for
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes, sign, verify
-from notifyd.web import approvals, channels, dead, deliveries, ingest, keys, ops, pages, problems, purge
+from notifyd.web import (
+    approvals,
+    channels,
+    dead,
+    deliveries,
+    ingest,
+    keys,
+    log_level,
+    ops,
+    pages,
+    problems,
+    purge,
+)
 from notifyd.wire import events as wire
 from tests.unit.test_conf_file import CA, ENVIRON, SIGNING_SECRET
 
@@ -262,7 +274,7 @@ def test_the_metrics_are_all_there_with_their_labels() -> None:
 
 
 def endpoints() -> Iterator[str]:
-    for module in (approvals, channels, dead, deliveries, ingest, keys, ops, pages, purge):
+    for module in (approvals, channels, dead, deliveries, ingest, keys, log_level, ops, pages, purge):
         for route in module.routes:
             assert isinstance(route, RouteDef)
             yield re.sub(r"\{(\w+)\}", lambda match: f"{{{camel(match[1])}}}", route.path)

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import logging
 import os
+import pty
 import sys
 import threading
+import tty
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from notifyd import correlation
+from notifyd.levels import LogLevel, get_level, set_level
 from notifyd.security.secrets import Secret
 from notifyd.service.logs import Redaction, Writer, logging_to
-from notifyd.web import correlation
 
 SECRET = "hunter2-hunter2"
 LINK = "https://notify.acme.example/approvals/eyJhbGciOiJkaXIi..abcdefghijklmnop"
@@ -28,7 +31,7 @@ class Lines(list[dict[str, Any]]):
 
 
 @contextmanager
-def logged(path: Path, level: str = "info", secrets: tuple[str, ...] = ()) -> Iterator[Lines]:
+def logged(path: Path, level: LogLevel = LogLevel.INFO, secrets: tuple[str, ...] = ()) -> Iterator[Lines]:
     redaction, lines = Redaction(), Lines()
     redaction.learn(map(Secret, secrets))
     with path.open("wb") as file, logging_to(file.fileno(), level, redaction):
@@ -58,7 +61,7 @@ def test_a_line_is_an_object_with_time_level_logger_and_message(path: Path) -> N
 
 
 def test_the_level_is_the_least_that_is_logged(path: Path) -> None:
-    with logged(path, "warning") as lines:
+    with logged(path, LogLevel.WARNING) as lines:
         log.info("not this")
         log.warning("this")
     assert [line["message"] for line in lines] == ["this"]
@@ -178,10 +181,84 @@ def _unraisable() -> Any:
 
 def test_logging_is_as_before_once_the_block_has_ended(path: Path) -> None:
     root = logging.getLogger()
-    before = (root.level, list(root.handlers), sys.excepthook, threading.excepthook, sys.unraisablehook)
-    with logged(path, "debug"):
-        assert root.level == logging.DEBUG
-    assert before == (root.level, root.handlers, sys.excepthook, threading.excepthook, sys.unraisablehook)
+    hooks = (sys.excepthook, threading.excepthook, sys.unraisablehook)
+    before = (root.level, logging.getLogger("notifyd").level, list(root.handlers))
+    with logged(path, LogLevel.DEBUG):
+        assert get_level() is LogLevel.DEBUG
+    assert before == (root.level, logging.getLogger("notifyd").level, root.handlers)
+    assert hooks == (sys.excepthook, threading.excepthook, sys.unraisablehook)
+
+
+@pytest.mark.parametrize("level", LogLevel)
+def test_the_level_can_be_changed_and_is_told(path: Path, level: LogLevel) -> None:
+    with logged(path) as lines:
+        set_level(level)
+        assert get_level() is level
+        for one in LogLevel:
+            log.log(getattr(logging, one.name), "%s", one.value)
+    assert [line["message"] for line in lines] == list(LogLevel)[list(LogLevel).index(level) :]
+
+
+def test_at_debug_libraries_show_no_more_than_at_info(path: Path) -> None:
+    driver = logging.getLogger("pymongo.command")
+    with logged(path, LogLevel.DEBUG) as lines:
+        driver.debug("the document")
+        driver.info("connected")
+    assert [line["message"] for line in lines] == ["connected"]
+
+
+# --- a terminal ----------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(say: Callable[[], None], secrets: tuple[str, ...] = ()) -> str:
+    """What `say` logs, as a terminal is given it."""
+    redaction = Redaction()
+    redaction.learn(map(Secret, secrets))
+    master, slave = pty.openpty()
+    tty.setraw(slave)  # else the terminal itself writes each newline as two characters
+    try:
+        with logging_to(slave, LogLevel.INFO, redaction):
+            say()
+        return os.read(master, 65536).decode()
+    finally:
+        os.close(slave)
+        os.close(master)
+
+
+def test_on_a_terminal_a_line_is_text_with_its_correlation_id() -> None:
+    def say() -> None:
+        token = correlation.current.set("cid-1")
+        log.warning("the disk of %s is full", "acme")
+        correlation.current.reset(token)
+
+    time, _, rest = on_a_terminal(say).partition(" ")
+    assert time.endswith("Z")
+    assert rest == "warning  notifyd.test: the disk of acme is full [cid-1]\n"
+
+
+def test_on_a_terminal_an_exception_follows_its_line() -> None:
+    def say() -> None:
+        try:
+            raise ValueError("why")
+        except ValueError:
+            log.exception("failed")
+
+    first, second, *_, last = on_a_terminal(say).splitlines()
+    assert first.endswith("notifyd.test: failed")
+    assert (second, last) == ("Traceback (most recent call last):", "ValueError: why")
+
+
+def test_on_a_terminal_nothing_steers_it_makes_a_second_line_or_shows_a_secret() -> None:
+    def say() -> None:
+        try:
+            raise ValueError(f"\x1b[2J{SECRET}")
+        except ValueError:
+            log.exception("a\r\nb\x1b]0;title\x07 %s", SECRET)
+
+    text = on_a_terminal(say, (SECRET,))
+    assert "a b]0;title ***\nTraceback" in text
+    assert not {"\x1b", "\x07", "\r"} & set(text)
+    assert SECRET not in text
 
 
 # --- a reader who does not read ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 from aiohttp import hdrs, web
 from attrs import evolve, frozen
 
+from notifyd import correlation
 from notifyd.approval.ballots import Ballot, cast, check_ballot
 from notifyd.approval.inputs import MAX_INPUTS
 from notifyd.config.settings import LinkMode
@@ -34,7 +35,7 @@ from notifyd.registry.provider import SIGNED_IN
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 from notifyd.text import clean, one_line
-from notifyd.web import correlation, problems
+from notifyd.web import problems
 from notifyd.web.answers import callback_of, reason_of
 from notifyd.web.body import read_body
 from notifyd.web.pages import csrf

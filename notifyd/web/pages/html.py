@@ -17,12 +17,12 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from notifyd import correlation
 from notifyd.approval.inputs import settled
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
 from notifyd.model import SECOND, Approval, Choice, Decision, Instant, ResumeStatus, Status
 from notifyd.text import clean, fit, one_line
-from notifyd.web import correlation
 from notifyd.web.pages.fields import FormField
 from notifyd.web.pages.reader import Reader
 from notifyd.web.pages.view import Standing, View
