@@ -389,8 +389,9 @@ const DecisionCallbackType = "pack.approval.decided"
 //
 // `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its
 // quorum; `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of
-// `actors` is a deputy: for whom each of them decided. `receiptHash`, the SHA-256 of the receipt's bytes,
-// is there where `keys.sign` has a key.
+// `actors` is a deputy: for whom each of them decided. `via` is there where one of `actors` has signed in
+// to decide by a link: the way in which each of them decided. `receiptHash`, the SHA-256 of the receipt's
+// bytes, is there where `keys.sign` has a key.
 type DecisionData struct {
 	Tenant        string            `json:"tenant"`
 	RunID         string            `json:"runId"`
@@ -407,6 +408,7 @@ type DecisionData struct {
 	BreakGlass    *bool             `json:"breakGlass,omitempty"`
 	Inputs        map[string]any    `json:"inputs,omitempty"`
 	OnBehalfOf    map[string]string `json:"onBehalfOf,omitempty"`
+	Via           map[string]Via    `json:"via,omitempty"`
 	ReceiptHash   *string           `json:"receiptHash,omitempty"`
 }
 
@@ -417,6 +419,16 @@ const (
 	EndApproved End = "approved"
 	EndRejected End = "rejected"
 	EndExpired  End = "expired"
+)
+
+// Via: The way a decision came in.
+type Via string
+
+const (
+	ViaLink   Via = "link"
+	ViaSignIn Via = "sign-in"
+	ViaJwt    Via = "jwt"
+	ViaClient Via = "client"
 )
 
 // ReceiptEnvelope: A DSSE envelope around an in-toto Statement in base64; `receipt.md` tells its fields.
@@ -479,16 +491,6 @@ type RecordedDecision struct {
 	Inputs       map[string]any `json:"inputs"`
 	OnBehalfOf   *string        `json:"onBehalfOf"`
 }
-
-// Via: The way a decision came in.
-type Via string
-
-const (
-	ViaLink   Via = "link"
-	ViaSignIn Via = "sign-in"
-	ViaJwt    Via = "jwt"
-	ViaClient Via = "client"
-)
 
 // ApprovalResume: How the callback stands; `deliveryId` is its line of the ledger.
 type ApprovalResume struct {

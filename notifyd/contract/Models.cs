@@ -953,7 +953,7 @@ public sealed record DecisionCallback
     public required DecisionData Data { get; init; }
 }
 
-/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum; `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of `actors` is a deputy: for whom each of them decided. `receiptHash`, the SHA-256 of the receipt's bytes, is there where `keys.sign` has a key.</summary>
+/// <summary>How the approval ended. `actors` are all who decided so in its round: nobody, where it expired. `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum; `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of `actors` is a deputy: for whom each of them decided. `via` is there where one of `actors` has signed in to decide by a link: the way in which each of them decided. `receiptHash`, the SHA-256 of the receipt's bytes, is there where `keys.sign` has a key.</summary>
 public sealed record DecisionData
 {
     [JsonPropertyName("tenant")]
@@ -1011,6 +1011,10 @@ public sealed record DecisionData
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyDictionary<string, string>? OnBehalfOf { get; init; }
 
+    [JsonPropertyName("via")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyDictionary<string, Via>? Via { get; init; }
+
     [JsonPropertyName("receiptHash")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? ReceiptHash { get; init; }
@@ -1023,6 +1027,16 @@ public enum End
     [JsonStringEnumMemberName("approved")] Approved,
     [JsonStringEnumMemberName("rejected")] Rejected,
     [JsonStringEnumMemberName("expired")] Expired,
+}
+
+/// <summary>The way a decision came in.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<Via>))]
+public enum Via
+{
+    [JsonStringEnumMemberName("link")] Link,
+    [JsonStringEnumMemberName("sign-in")] SignIn,
+    [JsonStringEnumMemberName("jwt")] Jwt,
+    [JsonStringEnumMemberName("client")] Client,
 }
 
 /// <summary>A DSSE envelope around an in-toto Statement in base64; `receipt.md` tells its fields.</summary>
@@ -1160,16 +1174,6 @@ public sealed record RecordedDecision
 
     [JsonPropertyName("onBehalfOf")]
     public required string? OnBehalfOf { get; init; }
-}
-
-/// <summary>The way a decision came in.</summary>
-[JsonConverter(typeof(JsonStringEnumConverter<Via>))]
-public enum Via
-{
-    [JsonStringEnumMemberName("link")] Link,
-    [JsonStringEnumMemberName("sign-in")] SignIn,
-    [JsonStringEnumMemberName("jwt")] Jwt,
-    [JsonStringEnumMemberName("client")] Client,
 }
 
 /// <summary>How the callback stands; `deliveryId` is its line of the ledger.</summary>

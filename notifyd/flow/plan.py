@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from attrs import evolve
 
-from notifyd.config.settings import LinkMode, Rule
+from notifyd.config.settings import LinkMode, Proof, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
 from notifyd.flow.audience import (
@@ -219,6 +219,7 @@ def make_message(
         zone=registry.zone(entry.recipient),
         link=url,
         can_decide=can_decide(event, seen, link, registry),
+        signs_in=_signs_in(entry, registry),
         own_request=is_own_request(event, seen, entry.recipient, registry),
         on_behalf_of=entry.on_behalf_of,
         html=registry.takes_html(entry.channel, entry.channel_type),
@@ -226,6 +227,11 @@ def make_message(
     )
     address = entry.recipient and registry.address(entry.recipient, entry.channel_type)
     return rendered.message(entry.delivery_id, address, seen)
+
+
+def _signs_in(entry: PlanEntry, registry: Registry) -> bool:
+    rule = registry.rule(entry.rule)
+    return rule is not None and registry.proof(rule) is Proof.SIGN_IN
 
 
 def _delivery(

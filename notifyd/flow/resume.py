@@ -50,6 +50,7 @@ from notifyd.model import (
     ResumeStatus,
     State,
     Status,
+    Via,
 )
 from notifyd.registry.egress import origin_of
 from notifyd.registry.registry import Registry
@@ -296,6 +297,12 @@ def _stood_in(approval: Approval, actors: Sequence[str]) -> dict[str, Any]:
     return {"onBehalfOf": deputies} if deputies else {}
 
 
+def _ways(approval: Approval, actors: Sequence[str]) -> dict[str, Any]:
+    """In which way each of `actors` decided; nothing where none has signed in for it."""
+    ways = {d.actor: d.via for d in approval.decisions if d.actor in actors}
+    return {"via": ways} if Via.SIGN_IN in ways.values() else {}
+
+
 # --- the callback itself -----------------------------------------------------------------------------------
 
 
@@ -349,6 +356,7 @@ def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any
         "comment": comment,
         **of_decision,
         **_stood_in(approval, actors),
+        **_ways(approval, actors),
     }
 
 

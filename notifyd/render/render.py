@@ -179,6 +179,7 @@ class TemplateSet:
         zone: str = "UTC",
         link: str | None = None,
         can_decide: bool = False,
+        signs_in: bool = False,
         own_request: bool = False,
         on_behalf_of: str | None = None,
         html: bool = True,
@@ -188,7 +189,8 @@ class TemplateSet:
         """The texts of one message.
 
         `locale` is a tag as `locale()` gives it, `zone` an IANA name (an unknown one is UTC), `link` the
-        approver's page, which can decide or only show, `own_request` whether the reader is the one who asked,
+        approver's page, which can decide or only show, `signs_in` whether deciding there takes a sign-in,
+        `own_request` whether the reader is the one who asked,
         `on_behalf_of` the person for whom the reader stands in.
         With a `media_type` the body is data and no prose: it stays as it was written, whole, and JSON is checked.
         Raises `RenderError`.
@@ -200,6 +202,7 @@ class TemplateSet:
             "event": event if type(event) is dict else dict(event),
             "link": link,
             "can_decide": can_decide,
+            "signs_in": signs_in,
             "own_request": own_request,
             "on_behalf_of": on_behalf_of,
             "level": level.value,

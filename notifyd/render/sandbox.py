@@ -35,6 +35,7 @@ CONTEXT_NAMES: Final = frozenset(
         "event",
         "link",
         "can_decide",
+        "signs_in",
         "own_request",
         "on_behalf_of",
         "level",

@@ -1,4 +1,4 @@
-"""What an approver's browser keeps of a sign-in, sealed: that it has begun, who it was, and a comment.
+"""What an approver's browser keeps of a sign-in, sealed: that it has begun, who it was, and what was typed.
 
 notifyd keeps no sessions. Each value says what it is for and until when, and opens under a key of its own use.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -31,28 +32,35 @@ class Begun:
 
 @frozen
 class SignedIn:
-    """Whom a provider has named, for one plan in one round of one approval. `name` is as the claim says it."""
+    """Whom a provider has named. `name` is as the claim says it, and `about` what it was `signed_in_for`."""
 
-    tenant: str
-    run_id: str
-    approval_id: str
-    round: int
-    plan_hash: str
-    issuer: str
+    about: str
     name: str
     until: Instant
 
-    def is_for(self, link: Link) -> bool:
-        return all(getattr(self, fact) == getattr(link, fact) for fact in _BOUND)
+
+def signed_in_for(link: Link, issuer: str) -> str:
+    """One plan in one round of one approval, and the provider, in 64 digits: ids may be long, cookies not."""
+    facts = (link.tenant, link.run_id, link.approval_id, link.round, link.plan_hash, issuer)
+    return hashlib.sha256(orjson.dumps(facts)).hexdigest()
 
 
-_BOUND: Final = ("tenant", "run_id", "approval_id", "round", "plan_hash")
+@frozen
+class Draft:
+    """What was typed on a link's page before it could be sent.
+
+    `inputs` are the fields by the names of their inputs, None where there were none.
+    """
+
+    comment: str = ""
+    break_glass: bool = False
+    inputs: Mapping[str, str] | None = None
 
 
 Kind = TypeVar("Kind", Begun, SignedIn)
 
 _LABELS: Final[dict[type[Any], str]] = {Begun: "sign-in-begun", SignedIn: "sign-in"}
-_DRAFT: Final = "comment-draft"
+_DRAFT: Final = "draft"
 
 
 def seal(keyring: Keyring, record: Begun | SignedIn) -> str:
@@ -68,18 +76,18 @@ def open_sealed(keyring: Keyring, kind: type[Kind], text: str, now: Instant) -> 
     return record if now < record.until else None
 
 
-def seal_draft(keyring: Keyring, token: str, comment: str) -> str:
-    """A comment for the page of the link `token`, packed: 2,000 characters come to less than 7,300."""
-    return keyring.seal(_DRAFT, zlib.compress(orjson.dumps([_of(token), comment]), 9))
+def seal_draft(keyring: Keyring, token: str, draft: Draft) -> str:
+    """A draft for the page of the link `token`, packed: a comment of 2,000 characters comes to less than 7,300."""
+    return keyring.seal(_DRAFT, zlib.compress(orjson.dumps([_of(token), *astuple(draft)]), 9))
 
 
-def open_draft(keyring: Keyring, token: str, text: str) -> str:
-    """The comment; "" where there is none for this link."""
+def open_draft(keyring: Keyring, token: str, text: str) -> Draft:
+    """The draft; an empty one where there is none for this link."""
     try:
-        of, comment = orjson.loads(zlib.decompress(keyring.open(_DRAFT, text)))
-    except (SealError, zlib.error, ValueError, TypeError):
-        return ""
-    return comment if of == _of(token) and isinstance(comment, str) else ""
+        of, *kept = orjson.loads(zlib.decompress(keyring.open(_DRAFT, text)))
+    except (SealError, zlib.error, ValueError):
+        return Draft()
+    return Draft(*kept) if of == _of(token) else Draft()
 
 
 def _of(token: str) -> str:

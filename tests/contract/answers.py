@@ -110,7 +110,8 @@ class DecisionData:
 
     `groups` is there where the request has `approvalGroups`, and `breakGlass` where it ended whatever its quorum;
     `inputs` where it was approved and the request asks for any. `onBehalfOf` is there where one of `actors` is a
-    deputy: for whom each of them decided. `receiptHash`, the SHA-256 of the receipt's bytes, is there where
+    deputy: for whom each of them decided. `via` is there where one of `actors` has signed in to decide by a link:
+    the way in which each of them decided. `receiptHash`, the SHA-256 of the receipt's bytes, is there where
     `keys.sign` has a key.
     """
 
@@ -129,6 +130,7 @@ class DecisionData:
     break_glass: bool = False
     inputs: Mapping[str, Any] | None = None
     on_behalf_of: Mapping[str, str] | None = None
+    via: Mapping[str, Via] | None = None
     receipt_hash: str = ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -321,6 +322,17 @@ def test_personal_link_comes_with_a_warning_and_any_other_without() -> None:
     assert "nicht weiterleiten" in render("requested-en", "de", can_decide=True).body
     assert "forward" not in render("requested-en", can_decide=False).body
     assert "forward" not in render("requested-en", can_decide=True, link=None).body
+
+
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_message_never_says_that_its_link_is_enough_where_deciding_takes_a_sign_in(locale: str) -> None:
+    by_link = render("requested-en", locale, can_decide=True)
+    signed_in = render("requested-en", locale, can_decide=True, signs_in=True)
+    told, instead = (one.body.rstrip().rpartition("\n")[2] for one in (by_link, signed_in))
+    assert told != instead
+    assert told not in f"{signed_in.body}{signed_in.html}"
+    assert html.escape(instead) in (signed_in.html or "")
+    assert instead not in render("requested-en", locale, can_decide=False, signs_in=True).body
 
 
 def test_request_shows_what_an_approver_decides_on() -> None:

@@ -30,10 +30,11 @@ from notifyd.errors import (
     WindowClosedError,
 )
 from notifyd.flow.reasons import needs_reason
-from notifyd.model import Choice, Decision, Delivery
+from notifyd.model import Approval, Choice, Decision, Delivery
 from notifyd.registry.provider import SIGNED_IN
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
+from notifyd.security.sign_in import Draft
 from notifyd.text import clean, one_line
 from notifyd.web import problems
 from notifyd.web.answers import callback_of, reason_of
@@ -127,8 +128,8 @@ async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
         return visit.page(_Alert(503, f"sign_in_{Outcome.UNAVAILABLE}"), form)
     response = leaving_page(address, visit.reader)
     visit.cookies.keep_begun(response, begun)
-    visit.cookies.keep_draft(response, visit.token, clean(form.comment))
-    return response
+    fits = visit.cookies.keep_draft(response, visit.token, form.draft(visit.view.approval))
+    return response if fits else visit.page(_Alert(422, "too_long"), form)
 
 
 routes.get(SIGNED_IN, allow_head=False)(get_signed_in)
@@ -161,6 +162,12 @@ class _Form:
     back: bool
     takes_back: bool
     more: tuple[tuple[str, str], ...]
+
+    def draft(self, approval: Approval) -> Draft:
+        """What is kept of it while its sender signs in."""
+        asked = {one.name for one in approval.inputs}
+        inputs = {name: clean(text) for name, text in self.inputs.items() if name in asked}
+        return Draft(clean(self.comment), self.break_glass, inputs if asked else None)
 
 
 @frozen
@@ -244,6 +251,8 @@ class _Visit:
             return _Alert(422, "choice")
         if len(clean(form.comment)) > COMMENT_LIMIT:
             return _Alert(422, "comment")
+        if form.decision == SIGN_IN:
+            return None
         if form.break_glass and not clean(form.comment).strip():
             return _Alert(422, "reason")
         if form.break_glass and not form.confirmed:
@@ -320,14 +329,15 @@ class _Visit:
         open_ = view.standing is Standing.OPEN or view.may_break_glass or view.undoable is not None
         asks = open_ or view.lacks_sign_in
         faulty = alert.inputs if alert else frozenset()
+        typed = form or self.cookies.draft(self.token)
         return approval_page(
             self.view,
             self.reader,
             form=self._issue() if asks else None,
-            fields=tuple(form_fields(self.view.approval, form.inputs if form else None, faulty)),
+            fields=tuple(form_fields(self.view.approval, typed.inputs, faulty)),
             alert=self._words(alert),
-            comment=form.comment if form else self.cookies.draft(self.token),
-            breaking=form is not None and form.break_glass,
+            comment=typed.comment,
+            breaking=typed.break_glass,
             status=alert.status if alert else 200,
             waits=reason_of(self.callback, self.registry) if self.callback else None,
             told_at=self.callback.ended_at if self.callback else None,

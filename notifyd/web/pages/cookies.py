@@ -15,13 +15,22 @@ from notifyd.model import SECOND, Instant
 from notifyd.registry.provider import BEGUN_LIFE, SIGNED_IN
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
-from notifyd.security.sign_in import Begun, SignedIn, open_draft, open_sealed, seal, seal_draft
+from notifyd.security.sign_in import (
+    Begun,
+    Draft,
+    SignedIn,
+    open_draft,
+    open_sealed,
+    seal,
+    seal_draft,
+    signed_in_for,
+)
 
 LIFE: Final[Instant] = 900 * SECOND
-"""How long a person stays signed in for one approval, and a draft of a comment is kept."""
+"""How long a person stays signed in for one approval, and what they typed is kept."""
 
-_PIECE: Final = 3800
-"""Characters of a draft in one cookie: browsers take 4,096 bytes with its name."""
+_PIECE: Final = 3675
+"""Characters of a draft in one cookie: browsers take 4,096 bytes with its name, the server 8,190 of all."""
 
 _PIECES: Final = 2
 
@@ -65,29 +74,32 @@ class Cookies:
         if text is None or self._oidc is None:
             return None
         found = open_sealed(self._keyring, SignedIn, text, now)
-        if found is None or not found.is_for(link) or found.issuer != self._oidc.issuer:
+        if found is None or found.about != signed_in_for(link, self._oidc.issuer):
             return None
         return self._actors.canonical(found.name)
 
     def keep_signed_in(self, response: web.Response, token: str, found: SignedIn) -> None:
         self._set(response, f"{self._prefix}signed-in", seal(self._keyring, found), self._page(token), LIFE)
 
-    # --- a comment that was typed before it could be sent ---
+    # --- what was typed before it could be sent ---
 
-    def draft(self, token: str) -> str:
+    def draft(self, token: str) -> Draft:
         pieces = (self._given.get(self._draft_name(number), "") for number in range(_PIECES))
         return open_draft(self._keyring, token, "".join(pieces))
 
-    def keep_draft(self, response: web.Response, token: str, comment: str) -> None:
-        """Instead of an earlier one; an empty comment drops that."""
-        text = seal_draft(self._keyring, token, comment) if comment else ""
+    def keep_draft(self, response: web.Response, token: str, draft: Draft) -> bool:
+        """Instead of an earlier one; an empty one drops that. False: it is too long to be kept."""
+        text = "" if draft == Draft() else seal_draft(self._keyring, token, draft)
+        if len(text) > _PIECES * _PIECE:
+            return False
         for number in range(_PIECES):
             piece = text[number * _PIECE :][:_PIECE]
             self._set(response, self._draft_name(number), piece, self._page(token), LIFE if piece else 0)
+        return True
 
     def drop_draft(self, response: web.Response, token: str) -> None:
         if self._draft_name(0) in self._given:
-            self.keep_draft(response, token, "")
+            self.keep_draft(response, token, Draft())
 
     def _draft_name(self, number: int) -> str:
         return f"{self._prefix}draft-{number}"

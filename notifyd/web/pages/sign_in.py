@@ -15,7 +15,7 @@ from notifyd.errors import SealError, UnauthenticatedError, UnavailableError
 from notifyd.model import Instant
 from notifyd.registry.provider import Provider
 from notifyd.registry.registry import Registry
-from notifyd.security.sign_in import Begun, SignedIn
+from notifyd.security.sign_in import Begun, SignedIn, signed_in_for
 from notifyd.web.pages.cookies import LIFE, Cookies
 from notifyd.web.problems import SignInOverError
 from notifyd.web.services import SERVICES
@@ -74,14 +74,7 @@ async def _end(request: web.Request, registry: Registry, begun: Begun, now: Inst
     except SealError:
         raise UnauthenticatedError("the link is no longer valid") from None
     name = await provider.redeem(code, begun, now, registry.settings.auth.clock_tolerance)
-    return SignedIn(
-        *(link.tenant, link.run_id, link.approval_id),
-        round=link.round,
-        plan_hash=link.plan_hash,
-        issuer=provider.issuer,
-        name=name,
-        until=now + LIFE,
-    )
+    return SignedIn(signed_in_for(link, provider.issuer), name, until=now + LIFE)
 
 
 def provider_of(registry: Registry) -> Provider:
