@@ -108,6 +108,13 @@ class Sample:
     fault: str = ""
 
 
+def events() -> Iterator[Mapping[str, Any]]:
+    """An example of each event that rules see."""
+    yield from _APPROVALS.values()
+    yield from _POLICIES.values()
+    yield _EVENT
+
+
 def all_samples(templates: TemplateSet, link: str, wished: tuple[str, ...] = ()) -> Iterator[Sample]:
     """Each template in each locale that any template, or a reader (`wished`), has, over each example it is for."""
     for name in templates.names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from notifyd.cli.output import print_table
 from notifyd.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
+    from notifyd.cli.trial import Trial
     from notifyd.config.settings import Settings
     from notifyd.registry.discovery import Discovered
 
@@ -31,45 +31,71 @@ if TYPE_CHECKING:
 @click.command("check-config")
 @config_option
 @json_option
-def check_config(config_path: Path, as_json: bool) -> None:
-    """Check the configuration, and print what was understood, secrets as ***.
+@click.option("--strict", is_flag=True, help="Exit with 1 where there are warnings.")
+def check_config(config_path: Path, as_json: bool, strict: bool) -> None:
+    """Check the configuration, and print what was understood, secrets as ***; at its end, OK and what there is.
 
     Whatever would keep the service from starting with it is a fault: rules, templates and channels are made
-    ready as for a start. Exits with 1 where there are faults. What can hardly be meant is a warning. A broken
-    plugin is named, and is no fault of a configuration that does not need it.
+    ready as for a start. So is what could never work. Exits with 1 where there are faults. What can hardly be
+    meant is a warning. A broken plugin is named, and is no fault of a configuration that does not need it.
     """
-    from notifyd.config.describe import as_toml, describe
-    from notifyd.config.doubts import doubts
+    from notifyd.cli.trial import try_out
     from notifyd.config.load import load
     from notifyd.registry.discovery import discover
 
     discovered = discover()
     try:
         settings = load(config_path, discovered.channel_types, forwarders=discovered.forwarder_types)
-        left_out = asyncio.run(_try_out(settings, discovered))
+        trial = asyncio.run(try_out(config_path, settings, discovered))
     except ConfigError as error:
         _print_faults(config_path, error, discovered, as_json)
         raise not_ok() from None
-    described, doubted = describe(settings), doubts(settings)
+    doubted = len(trial.warnings) + len(trial.left_out) + len(discovered.faults)
+    refused = strict and doubted > 0
     if as_json:
-        more = {"warnings": _json(doubted), "templateFaults": _json(left_out)}
-        print_json({"ok": True, "config": described, **_plugin_faults(discovered), **more})
+        _print_understood(settings, trial, discovered, ok=not refused)
     else:
-        _warn(discovered)
-        for line in fault_lines(config_path, doubted):
-            click.echo(f"warning: {line}", err=True)
-        click.echo(as_toml(described), nl=False)
+        _tell(config_path, settings, trial, discovered, doubted, refused)
+    if refused:
+        raise not_ok()
 
 
-async def _try_out(settings: Settings, discovered: Discovered) -> tuple[Fault, ...]:
-    """Build all that the service would build, and say what it would leave out. Raises `ConfigError`."""
-    from notifyd.registry.registry import open_registry
-    from notifyd.store.open import check_url
+def _print_understood(settings: Settings, trial: Trial, discovered: Discovered, *, ok: bool) -> None:
+    from notifyd.config.describe import describe
 
-    check_url(settings.store.url)
-    registry = await open_registry(settings, discovered, lambda: time.time_ns() // 1000)
-    await registry.aclose()
-    return registry.templates.left_out
+    told = {"warnings": _json(trial.warnings), "templateFaults": _json(trial.left_out)}
+    print_json({"ok": ok, "config": describe(settings), **_plugin_faults(discovered), **told})
+
+
+def _tell(
+    path: Path, settings: Settings, trial: Trial, discovered: Discovered, doubted: int, refused: bool
+) -> None:
+    from notifyd.config.describe import as_toml, describe
+
+    _warn(discovered)
+    for line in fault_lines(path, trial.warnings):
+        click.echo(f"warning: {line}", err=True)
+    click.echo(as_toml(describe(settings)), nl=False)
+    if refused:
+        click.echo(f"not ok: {_counted(doubted, 'warning')}, and --strict takes none", err=True)
+    else:
+        click.echo(f"# OK: {_summary(settings, doubted)}")  # a comment: what stands before it is TOML
+
+
+def _summary(settings: Settings, warnings: int) -> str:
+    """What there is, as far as a glance can tell that the right file was read."""
+    counts = {
+        "rule": len(settings.rules),
+        "channel": len(settings.channels),
+        "client": len(settings.auth.clients),
+        "recipient": len(settings.recipients),
+        "warning": warnings,
+    }
+    return ", ".join(_counted(count, what) for what, count in counts.items())
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _print_faults(path: Path, error: ConfigError, discovered: Discovered, as_json: bool) -> None:
@@ -110,13 +136,14 @@ def plugins(context: click.Context, as_json: bool) -> None:
 @json_option
 def show_type(type_name: str, as_json: bool) -> None:
     """Print the options of a channel's TYPE, or a forwarder's. Exits with 1 where no plugin brings it."""
+    from notifyd.config.first_party import no_such_type
     from notifyd.registry.discovery import discover
     from notifyd.registry.options import about, options
 
     discovered = discover()
     types = {**discovered.forwarder_types, **discovered.channel_types}
     if type_name not in types:
-        raise Failure(f'no plugin brings the type "{type_name}"; installed are: {", ".join(sorted(types))}')
+        raise Failure(no_such_type(type_name, types, types))
     found = options(types[type_name])
     if as_json:
         rows = [attrs.asdict(one) | {"required": one.default is None} for one in found]

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from notifyd.config import units
-from notifyd.config.faults import Findings
+from notifyd.config.faults import Findings, listed
 from notifyd.config.settings import (
     Approvals,
     Auth,
@@ -217,7 +217,7 @@ def _rules(draft: Draft, findings: Findings) -> None:
         at = findings.under("rules", index)
         first = seen.setdefault(rule.name, at.path)
         if first != at.path:
-            at.under("name").add(f"is the name of {first} too")
+            at.under("name").add("is the name of an earlier rule too")
         _audience(rule, draft, at)
         _grouping(rule, at)
         _timers(rule, draft, at)
@@ -415,7 +415,3 @@ def _repeated(items: Iterable[object]) -> list[int]:
             places.append(index)
         seen.add(item)
     return places
-
-
-def listed(names: Iterable[str]) -> str:
-    return ", ".join(sorted(names)) or "none"

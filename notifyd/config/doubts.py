@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
+import attrs
+
+from notifyd.config.faults import dotted, of_rule
 from notifyd.config.settings import Rule, Settings
-from notifyd.config.units import show_duration, show_moment
+from notifyd.config.units import DAY, show_duration, show_moment
 from notifyd.errors import Fault
+from notifyd.security.actors import Actors
+
+_SHORT: Final = DAY
+"""A retention below this is rather a slip of the unit: `1m` is a minute."""
 
 
 def doubts(settings: Settings) -> list[Fault]:
     """Each with its key."""
-    own = [rule for rule in settings.rules if rule.name not in _shorthand(settings)]
-    return [doubt for index, rule in enumerate(own) for doubt in _timers(rule, f"rules[{index}]", settings)]
+    timers = (doubt for rule in settings.rules for doubt in _timers(rule, settings))
+    return [*timers, *_unused_channels(settings), *_unused_recipients(settings), *_retention(settings)]
 
 
-def _shorthand(settings: Settings) -> set[str]:
-    return {f"notifications.{key}" for key in settings.notifications}
-
-
-def _timers(rule: Rule, at: str, settings: Settings) -> Iterator[Fault]:
+def _timers(rule: Rule, settings: Settings) -> Iterator[Fault]:
     """A timer that no approval of the default length lives to see."""
-    ttl = settings.approvals.default_ttl
+    at, ttl = of_rule(rule.name), settings.approvals.default_ttl
     never = f"never comes for an approval without expiresAt: approvals.default_ttl is {show_duration(ttl)}"
     for index, moment in enumerate(rule.remind):
         if moment.span >= ttl:
@@ -29,3 +33,37 @@ def _timers(rule: Rule, at: str, settings: Settings) -> Iterator[Fault]:
     for index, step in enumerate(rule.escalate):
         if step.after >= ttl:
             yield Fault(f"{at}.escalate[{index}].after", f"{show_duration(step.after)} {never}")
+
+
+def _unused_channels(settings: Settings) -> Iterator[Fault]:
+    used = {name for rule in settings.rules for name in rule.channels}
+    used |= {name for rule in settings.rules for step in rule.escalate for name in step.channels}
+    for name, channel in settings.channels.items():
+        tells_of_overrides = channel.personal and settings.approvals.breakglass_to
+        if name not in used and not tells_of_overrides:
+            yield Fault(dotted("channels", name), "no rule names this channel")
+
+
+def _unused_recipients(settings: Settings) -> Iterator[Fault]:
+    canonical = Actors(settings.auth.actors).canonical
+    written = set(map(canonical, _readers(settings)))
+    for name in settings.recipients:
+        if canonical(name) not in written:
+            yield Fault(dotted("recipients", name), "nothing is sent to this recipient: no rule names it")
+
+
+def _readers(settings: Settings) -> Iterator[str]:
+    """Everybody to whom something may be sent, by any of their names."""
+    yield from settings.approvals.breakglass_to
+    for rule in settings.rules:
+        yield from (*rule.to, *rule.lists)
+        for step in rule.escalate:
+            yield from step.to
+    yield from (known.deputy.to for known in settings.recipients.values() if known.deputy)
+
+
+def _retention(settings: Settings) -> Iterator[Fault]:
+    kept = attrs.asdict(settings.retention, filter=lambda attribute, _: attribute.name != "hold_label")
+    for key, span in kept.items():
+        if span < _SHORT:
+            yield Fault(f"retention.{key}", f"removes for good what is older than {show_duration(span)}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeGuard
 
+from notifyd.config.units import parse_name
 from notifyd.errors import Fault
 
 
@@ -16,6 +18,41 @@ def dotted(prefix: str, step: str | int) -> str:
         return f"{prefix}[{step}]"
     name = step if re.fullmatch(r"[A-Za-z0-9_-]+", step) else json.dumps(step, ensure_ascii=False)
     return f"{prefix}.{name}" if prefix else name
+
+
+def of_rule(name: str) -> str:
+    """The path of the rule of that name, which tells a reader more than its place among the others."""
+    return dotted("rules", name)
+
+
+def by_name(rules: object) -> Callable[[str], str]:
+    """What makes of a path `rules[2].when`, into `rules` as they were written, one with the rule's name.
+
+    A rule without a name of its own keeps its place: the path has to lead to one.
+    """
+    tables = rules if isinstance(rules, list) else []
+    named: dict[str, str] = {}
+    for index, table in enumerate(tables):
+        name = table.get("name") if isinstance(table, dict) else None
+        if _is_name(name) and of_rule(name) not in named.values():
+            named[dotted("rules", index)] = of_rule(name)
+
+    def rename(pointer: str) -> str:
+        rule, bracket, rest = pointer.partition("]")
+        return named.get(rule + bracket, rule + bracket) + rest
+
+    return rename
+
+
+def listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _is_name(name: object) -> TypeGuard[str]:
+    try:
+        return isinstance(name, str) and bool(parse_name(name))
+    except ValueError:
+        return False
 
 
 class Findings:

@@ -18,9 +18,10 @@ import attrs
 import tomli
 
 from notifyd.config import units
-from notifyd.config.consistency import Draft, Kind, check, listed, public_url
+from notifyd.config.consistency import Draft, Kind, check, public_url
 from notifyd.config.describe import as_toml, describe, secrets
-from notifyd.config.faults import Findings
+from notifyd.config.faults import Findings, by_name, listed
+from notifyd.config.first_party import no_such_type
 from notifyd.config.placeholders import Resolver
 from notifyd.config.settings import (
     COMMON_OPTIONS,
@@ -120,7 +121,8 @@ def loads(
     rest = [fault for fault in findings.faults if fault.pointer not in unresolved.pointers]
     faults = [*unresolved.faults, *(Fault(f.pointer, revealed.hide(f.message)) for f in rest)]
     if faults or settings is None:
-        raise ConfigError(faults)
+        rename = by_name(raw.get("rules"))
+        raise ConfigError(Fault(rename(fault.pointer), fault.message) for fault in faults)
     return settings
 
 
@@ -272,13 +274,12 @@ class _Reader:
         common = self._common(table, kind, at)
         return None if config is None else ChannelSettings(name=name, type=kind, config=config, **common)
 
-    @staticmethod
-    def _no_such_type(table: Mapping[str, Any], types: Mapping[str, ChannelType]) -> str:
+    def _no_such_type(self, table: Mapping[str, Any], types: Mapping[str, ChannelType]) -> str:
         if "type" not in table:
             return f"is required; installed are: {listed(types)}"
         if not isinstance(table["type"], str):
             return must_be("a string", table["type"])
-        return f'no plugin brings the type "{table["type"]}"; installed are: {listed(types)}'
+        return no_such_type(table["type"], types, {*self._types, *self._forwarder_types})
 
     def _common(self, table: Mapping[str, Any], kind: ChannelType, at: Findings) -> dict[str, Any]:
         fields = attrs.fields_dict(attrs.resolve_types(ChannelSettings))

@@ -8,7 +8,7 @@ What a placeholder gives is taken as it is: it is not searched for placeholders 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +53,24 @@ class Revealed:
             if len(text) >= _SHORTEST:
                 message = message.replace(text, HIDDEN)
         return message
+
+
+def named_files(value: object, environ: Mapping[str, str], base: Path) -> Iterator[Path]:
+    """The files that the placeholders in a document's strings name, whether they are there or not."""
+    match value:
+        case str():
+            for found in _PLACEHOLDER.finditer(value):
+                kind, _, name = (found[2] or "").partition(":")
+                if kind == "file":
+                    yield base / name
+                elif kind == "cred" and environ.get("CREDENTIALS_DIRECTORY"):
+                    yield Path(environ["CREDENTIALS_DIRECTORY"]) / name
+        case dict():
+            for item in value.values():
+                yield from named_files(item, environ, base)
+        case list():
+            for item in value:
+                yield from named_files(item, environ, base)
 
 
 @frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
+from notifyd.config.faults import of_rule
 from notifyd.config.settings import Rule
 from notifyd.errors import ConfigError, Fault
 from notifyd.render.render import TemplateSet
@@ -35,11 +36,11 @@ def own_digest(rule: Rule, templates: TemplateSet) -> str | None:
 def check_digests(rules: Sequence[Rule], channels: Mapping[str, Bodied], templates: TemplateSet) -> None:
     """A rule that groups has a digest that each of its channels can send. Raises `ConfigError`."""
     faults = []
-    for index, rule in enumerate(rules):
+    for rule in rules:
         bodied = [name for name in rule.channels if channels[name].own_body]
         if bodied and own_digest(rule, templates) is None:
             given = (option for option in _GROUPING if getattr(rule, option))
-            faults += [Fault(f"rules[{index}].{option}", _fault(bodied[0], rule)) for option in given]
+            faults += [Fault(f"{of_rule(rule.name)}.{option}", _fault(bodied[0], rule)) for option in given]
     if faults:
         raise ConfigError(faults)
 

@@ -22,6 +22,7 @@ from attrs import frozen
 
 import notifyd.plugin
 from notifyd.config import units
+from notifyd.config.first_party import FIRST_PARTY
 from notifyd.config.settings import COMMON_OPTIONS
 from notifyd.config.structure import Structurer, did_you_mean, options_of
 from notifyd.errors import PluginError
@@ -40,16 +41,6 @@ _SHAPES: Final[Mapping[str, type[Any]]] = {
     _FUNCTIONS_HOOK: RuleFunction,
 }
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-
-FIRST_PARTY: Final[Mapping[str, str]] = {
-    name: f"notifyd-{name}"
-    for name in (
-        *("apprise", "discord", "email", "github", "google-chat", "log", "mattermost", "nats", "ntfy"),
-        *("pagerduty", "slack", "teams", "telegram", "webhook"),
-    )
-}
-"""The channel types of notifyd itself, and the distribution that alone may bring each: what is configured for a
-channel, its secrets too, is handed to whoever brings its type. The names of entry points are kept likewise."""
 
 _imported: Final[dict[str, str]] = {}
 """The version of each plugin's module that this process runs: an upgrade does not replace what is imported."""

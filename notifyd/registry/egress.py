@@ -11,6 +11,7 @@ import re
 import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -171,6 +172,29 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
 @lru_cache(maxsize=8)
 def _origins(allowed: tuple[str, ...]) -> frozenset[str]:
     return frozenset(map(origin_of, allowed))
+
+
+def literal_fault(url: str, guard: Guard) -> str | None:
+    """Why no request to `url` could be sent, where that is known without a look-up; None where it is not.
+
+    Raises ValueError for what is no URL.
+    """
+    host = exact_url(url).host or ""
+    address = _literal(host)
+    if address is None or guard.may_call(address, host):
+        return None
+    return "its address is not public and egress.allow_private does not name it"
+
+
+def _literal(host: str) -> Address | None:
+    """The address that is a URL's host, in any form that a resolver takes; `localhost` is one too (RFC 6761)."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host)
+    if host.rstrip(".").rpartition(".")[2].lower() == "localhost":
+        return IPv4Address("127.0.0.1")
+    with suppress(OSError):
+        return IPv4Address(socket.inet_aton(host))
+    return None
 
 
 @lru_cache(maxsize=1024)

@@ -22,7 +22,7 @@ _TYPE_NAMES: Final = frozenset(
     {"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"}
 )
 BINDING_MACROS: Final = frozenset({"all", "exists", "exists_one", "map", "filter"})
-_MACROS: Final = BINDING_MACROS | {"has"}
+MACROS: Final = BINDING_MACROS | {"has"}
 _LITERALS: Final = frozenset({"true", "false", "null", "in"})
 
 _TOKEN: Final = re.compile(
@@ -83,7 +83,7 @@ class Source:
 
     def unknown_variables(self, program: cel.Program, known: frozenset[str]) -> Iterator[str]:
         """A fault for each variable but `event`; `known` are functions, whose namespaces are no variables."""
-        if _MACROS.intersection(program.functions()):
+        if MACROS.intersection(program.functions()):
             return  # a macro that was not expanded has bound nothing: a fault of its own, told elsewhere
         namespaces = {name.partition(".")[0] for name in known if "." in name}
         allowed = _TYPE_NAMES | namespaces | {EVENT}
@@ -98,12 +98,12 @@ class Source:
     def unknown_functions(self, program: cel.Program, known: frozenset[str]) -> Iterator[str]:
         """A fault for each function that is not `known`, and each macro with the wrong arguments."""
         # A macro that the parser did not expand, for the wrong number of arguments, is left as a function.
-        unexpanded = _MACROS.intersection(program.functions())
+        unexpanded = MACROS.intersection(program.functions())
         for name, at in self.functions:
             plain = name.rpartition(".")[2]
             if plain in unexpanded:
                 yield f"{place(self.text, at)}: `{plain}` does not take these arguments"
-            elif not known & {name, plain} and plain not in _MACROS:
+            elif not known & {name, plain} and plain not in MACROS:
                 yield f"{place(self.text, at)}: unknown function `{plain}`"
 
 

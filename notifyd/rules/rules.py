@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from attrs import evolve, frozen
 
+from notifyd.config.faults import of_rule
 from notifyd.config.settings import Rule
 from notifyd.errors import ConfigError, Fault
 from notifyd.rules.cost import LIMIT, CostError, Estimate, Region, read
@@ -93,11 +94,11 @@ class RuleBook:
         """Compiles every `when`. Raises `ConfigError` with all that is wrong with all of them."""
         compiled: list[_Compiled] = []
         faults: list[Fault] = []
-        for index, rule in enumerate(rules):
+        for rule in rules:
             try:
                 compiled.append(_compile(rule, functions))
             except _BadExpressionError as error:
-                faults += [Fault(f"rules[{index}].when", message) for message in error.messages]
+                faults += [Fault(f"{of_rule(rule.name)}.when", message) for message in error.messages]
         if faults:
             raise ConfigError(faults)
         members = frozenset().union(*(one.members or () for one in compiled))

@@ -45,6 +45,10 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def open_to_all(path: Path) -> None:
+    path.chmod(0o777)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "notifyd.toml"
@@ -109,7 +113,7 @@ async def test_check_config_gives_faults_as_json(config: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [
-        (('event.kind == "pack.approval"', "event.kind =="), "rules[0].when"),
+        (('event.kind == "pack.approval"', "event.kind =="), "rules.approvals.when"),
         (("[keys]", '[store]\nurl = "sqlite:///"\n[keys]'), "store.url"),
         (("[keys]", '[store]\nurl = "sqlite:///folder/"\n[keys]'), "store.url"),
     ],
@@ -122,6 +126,111 @@ async def test_check_config_refuses_what_a_start_would_refuse(
     result = await notifyd("check-config", "--config", config)
     assert result.code == 1
     assert f"{config}: {pointer}: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer", "message"),
+    [
+        (
+            ("channels = [", 'template = "pack-aproval"\nchannels = ['),
+            "rules.approvals.template",
+            "pack-approval",
+        ),
+        (
+            ('event.kind == "pack.approval"', "event.runId"),
+            "rules.approvals.when",
+            "`event.runId` is a string",
+        ),
+        (
+            ("https://hook.acme.example", "https://127.0.0.1"),
+            "channels.hook.url",
+            "its address is not public",
+        ),
+        (
+            ("https://hook.acme.example", "https://localhost"),
+            "channels.hook.url",
+            "its address is not public",
+        ),
+        (("https://hook.acme.example", "https://0x7f.1"), "channels.hook.url", "its address is not public"),
+        (("[keys]", '[heartbeat]\nurl = "http://10.1.2.3"\n[keys]'), "heartbeat.url", "is not public"),
+        (
+            ("[keys]", '[resume]\nallowed_origins = ["https://[fd00::1]"]\n[keys]'),
+            "resume.allowed_origins[0]",
+            "is not public",
+        ),
+        (
+            ("[keys]", '[store]\nurl = "sqlite:////no/such/place.db"\n[keys]'),
+            "store.url",
+            "the folder /no/such",
+        ),
+        (("[keys]", '[store]\nurl = "sqlite:////usr"\n[keys]'), "store.url", "/usr is a folder"),
+    ],
+)
+async def test_check_config_refuses_what_could_never_work(
+    change: tuple[str, str], pointer: str, message: str, config: Path
+) -> None:
+    write(config, GOOD.replace(*change))
+    result = await notifyd("check-config", "--config", config, "--json")
+    assert result.code == 1
+    assert [fault["pointer"] for fault in result.json["faults"]] == [pointer]
+    assert message in result.json["faults"][0]["message"]
+
+
+async def test_check_config_takes_a_private_address_that_egress_allows(config: Path) -> None:
+    allowed = '[egress]\nallow_private = ["127.0.0.0/8", "localhost"]\n'
+    for address in ("127.0.0.1", "localhost"):
+        write(config, GOOD.replace("hook.acme.example", address) + allowed)
+        assert (await notifyd("check-config", "--config", config)).code == 0
+
+
+async def test_check_config_ends_with_ok_and_what_there_is(config: Path) -> None:
+    last = (await notifyd("check-config", "--config", config)).stdout.splitlines()[-1]
+    assert last == "# OK: 1 rule, 1 channel, 1 client, 0 recipients, 0 warnings"
+
+
+DOUBTFUL: Final = {
+    "channels.spare": '[channels.spare]\ntype = "log"',
+    'recipients."bob@acme.example"': '[recipients."bob@acme.example"]',
+    "retention.audit": '[retention]\naudit = "1m"',
+}
+
+
+async def test_check_config_warns_of_what_can_hardly_be_meant_and_strict_refuses_it(config: Path) -> None:
+    write(config, GOOD + "\n".join(DOUBTFUL.values()))
+    open_to_all(config)
+    result = await notifyd("check-config", "--config", config, "--json")
+    assert result.code == 0
+    assert [one["pointer"] for one in result.json["warnings"]] == [*DOUBTFUL, str(config)]
+    strict = await notifyd("check-config", "--config", config, "--strict")
+    assert strict.code == 1
+    assert "# OK" not in strict.stdout
+    assert strict.stderr.count("warning: ") == 4
+    assert strict.stderr.splitlines()[-1] == "not ok: 4 warnings, and --strict takes none"
+    assert (await notifyd("check-config", "--config", config, "--strict", "--json")).json["ok"] is False
+
+
+@pytest.mark.parametrize("name", ["texts", "texts/pack-approval.en.txt", "secret"])
+async def test_check_config_warns_of_each_file_that_anybody_may_write(
+    name: str, config: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "pack-approval.en.txt").write_text(
+        "{% block title %}x{% endblock %}{% block body %}y{% endblock %}"
+    )
+    (tmp_path / "secret").write_text(SECRET)
+    named = GOOD.replace(f'"{SECRET}"', '"${file:secret}"')
+    write(config, named + '[templates]\ndirs = ["texts"]\n')
+    assert (await notifyd("check-config", "--config", config, "--strict")).code == 0
+    open_to_all(tmp_path / name)
+    result = await notifyd("check-config", "--config", config, "--strict")
+    assert (result.code, result.stderr.count("anybody may write it: chmod o-w")) == (1, 1)
+    assert str(tmp_path / name) in result.stderr
+
+
+async def test_a_type_of_notifyd_that_is_not_installed_says_what_to_install(config: Path) -> None:
+    write(config, GOOD.replace('type = "webhook"', 'type = "github"'))
+    result = await notifyd("check-config", "--config", config)
+    assert 'channels.hook.type: no plugin brings the type "github"; install notifyd-github' in result.stderr
 
 
 async def test_check_config_refuses_a_template_that_does_not_compile(config: Path, tmp_path: Path) -> None:

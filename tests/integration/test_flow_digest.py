@@ -253,7 +253,7 @@ async def test_a_rule_that_groups_for_a_channel_that_can_send_no_digest_is_refus
         async with flow(tmp_path, formed(tmp_path, template, grouping), channels=bodied()):
             pass
     (fault,) = caught.value.faults
-    assert fault.pointer == f"rules[0].{option}"
+    assert fault.pointer == f"rules.stages.{option}"
     assert "team" in fault.message
     assert wanted in fault.message
 

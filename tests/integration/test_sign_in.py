@@ -505,7 +505,7 @@ def test_a_proof_by_sign_in_needs_a_provider() -> None:
     needs = "needs [auth.oidc]: where people sign in"
     assert faults(CONFIG + '[approvals]\nproof = "sign-in"\n') == [("approvals.proof", needs)]
     rule = CONFIG.replace('name = "approvals"', 'name = "approvals"\nproof = "sign-in"')
-    assert faults(rule) == [("rules[0].proof", needs)]
+    assert faults(rule) == [("rules.approvals.proof", needs)]
 
 
 @pytest.mark.parametrize(

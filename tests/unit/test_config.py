@@ -552,7 +552,8 @@ def test_a_fault_in_a_list_is_named_by_its_place(section: str, key: str, value: 
 def test_a_rules_option_that_makes_no_sense_is_refused(key: str, value: str) -> None:
     options = {"name": '"r"', "when": '"true"', "channels": '["hook"]'} | {key: value}
     lines = "\n".join(f"{k} = {v}" for k, v in options.items())
-    assert set(faults(f"{CHANNELS}[[rules]]\n{lines}")) == {f"rules[0].{key}"}
+    at = "rules[0]" if key == "name" else "rules.r"
+    assert set(faults(f"{CHANNELS}[[rules]]\n{lines}")) == {f"{at}.{key}"}
 
 
 @pytest.mark.parametrize(
@@ -569,7 +570,7 @@ def test_a_rules_option_that_makes_no_sense_is_refused(key: str, value: str) -> 
 )
 def test_quiet_hours_are_two_times_and_a_zone(hours: str, key: str) -> None:
     rule = f'[[rules]]\nname = "r"\nwhen = "true"\nchannels = ["hook"]\nquiet_hours = {{{hours}}}'
-    assert set(faults(CHANNELS + rule)) == {f"rules[0].quiet_hours.{key}"}
+    assert set(faults(CHANNELS + rule)) == {f"rules.r.quiet_hours.{key}"}
 
 
 # --- every fault at once ------------------------------------------------------------------------------------
@@ -626,11 +627,11 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         "auth.clients.task-runner.scopes[0]": f"must be one of {scopes}",
         "channels.team-slack.url": "is required",
         "channels.other.type": 'no plugin brings the type "slak"; installed are: chat, direct, hook, mail',
-        "rules[2].when": "is required",
+        "rules.c.when": "is required",
         "keys.seal": 'needs at least one key; "notifyd keygen" makes one',
-        "rules[0].channels[1]": f'there is no channel "nobody"; {channels}',
-        "rules[1].name": "is the name of rules[0] too",
-        "rules[2].channels[0]": f'there is no channel "nowhere"; {channels}',
+        "rules.a.channels[1]": f'there is no channel "nobody"; {channels}',
+        "rules[1].name": "is the name of an earlier rule too",
+        "rules.c.channels[0]": f'there is no channel "nowhere"; {channels}',
         "notifications.on_task_done[0]": f'there is no channel "nobody"; {channels}',
     }
 
@@ -760,7 +761,7 @@ def test_no_channel_is_called_resume() -> None:
 
 def rule_faults(options: str) -> dict[str, str]:
     found = faults(f'{CHANNELS}[[rules]]\nname = "r"\nwhen = "true"\n{options}')
-    return {pointer.removeprefix("rules[0]."): message for pointer, message in found.items()}
+    return {pointer.removeprefix("rules.r."): message for pointer, message in found.items()}
 
 
 @pytest.mark.parametrize(

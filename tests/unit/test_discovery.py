@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
+from notifyd.config.first_party import FIRST_PARTY
 from notifyd.plugin import ChannelType, RuleFunction, TemplateSource, hookimpl
-from notifyd.registry.discovery import FIRST_PARTY, Discovered, discover
+from notifyd.registry.discovery import Discovered, discover
 
 GROUP = "notifyd-test"
 

@@ -44,7 +44,7 @@ def matches(when: str, event: Mapping[str, Any] = EVENT) -> bool:
 
 def faults(*whens: str, **functions: Callable[..., Any]) -> list[tuple[str, str]]:
     with pytest.raises(ConfigError) as caught:
-        book(*(rule(when) for when in whens), **functions)
+        book(*(rule(when, name=f"r{index}") for index, when in enumerate(whens)), **functions)
     return [(fault.pointer, fault.message) for fault in caught.value.faults]
 
 
@@ -276,13 +276,13 @@ def test_failing_function_counts_as_error_and_leaks_nothing(capfd: pytest.Captur
     ],
 )
 def test_fault_is_found_at_load_with_its_place(when: str, message: str) -> None:
-    assert faults(when) == [("rules[0].when", message)]
+    assert faults(when) == [("rules.r0.when", message)]
 
 
 def test_all_faults_of_all_rules_are_reported_at_once() -> None:
     found = faults("a == b(1)", "true", "event.x ==", "c.d(event.kind)")
-    assert [pointer for pointer, _ in found] == ["rules[0].when"] * 2 + ["rules[2].when"] + [
-        "rules[3].when"
+    assert [pointer for pointer, _ in found] == ["rules.r0.when"] * 2 + ["rules.r2.when"] + [
+        "rules.r3.when"
     ] * 2
     assert [message.partition(": ")[2].partition("`")[0] for _, message in found] == [
         "unknown variable ",
@@ -297,7 +297,7 @@ def test_longest_deepest_expression_is_refused_or_evaluated_without_exhausting_t
     assert matches("!" * (MAX_LENGTH - 4) + "true")
     assert matches("+".join(["1"] * (MAX_LENGTH // 2 - 3)) + ">0")
     too_deep = faults("(" * 1900 + "true" + ")" * 1900)
-    assert too_deep == [("rules[0].when", "nested too deep: recursion limit of 96 exceeded")]
+    assert too_deep == [("rules.r0.when", "nested too deep: recursion limit of 96 exceeded")]
 
 
 _SAMPLES = ("'a'", "1", "1u", "1.5", "[1]", "timestamp('2026-01-01T00:00:00Z')", "duration('1h')")
@@ -409,7 +409,7 @@ def test_rules_share_what_an_event_may_cost_and_a_cheap_one_is_evaluated_after_a
     ],
 )
 def test_what_is_too_costly_on_any_event_is_found_at_load_with_its_place(when: str, message: str) -> None:
-    assert faults(when) == [("rules[0].when", message)]
+    assert faults(when) == [("rules.r0.when", message)]
 
 
 # --- speed -------------------------------------------------------------------------------------------------

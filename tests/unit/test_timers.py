@@ -153,13 +153,16 @@ def test_a_rule_whose_timers_or_hours_make_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ConfigError) as raised:
         settings(CONFIG + lines, Channels())
-    assert [fault.pointer for fault in raised.value.faults] == [f"rules[0].{pointer}"]
+    assert [fault.pointer for fault in raised.value.faults] == [f"rules.approvals.{pointer}"]
     assert message in raised.value.faults[0].message
 
 
 def test_a_timer_that_no_approval_of_the_default_length_lives_to_see_is_doubted() -> None:
     lines = 'remind = ["5m", "30m before expiry"]\nescalate = [{after = "10m", channels = ["team"]}]\n'
     read = settings(CONFIG + lines + '[approvals]\ndefault_ttl = "10m"\n', Channels())
-    assert [doubt.pointer for doubt in doubts(read)] == ["rules[0].remind[1]", "rules[0].escalate[0].after"]
+    assert [doubt.pointer for doubt in doubts(read)] == [
+        "rules.approvals.remind[1]",
+        "rules.approvals.escalate[0].after",
+    ]
     assert "approvals.default_ttl is 10m" in doubts(read)[0].message
     assert doubts(settings(CONFIG + lines, Channels())) == []

@@ -1,0 +1,83 @@
+"""A configuration tried out: all that a start would build is built, and what could never work is named."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+
+from notifyd import samples
+from notifyd.cli.endpoints import endpoints
+from notifyd.cli.exposed import exposed
+from notifyd.config.doubts import doubts
+from notifyd.config.faults import of_rule
+from notifyd.config.settings import Settings
+from notifyd.config.structure import did_you_mean
+from notifyd.errors import ConfigError, Fault
+from notifyd.registry.discovery import Discovered
+from notifyd.registry.egress import Guard, callback_fault, literal_fault
+from notifyd.registry.registry import open_registry
+from notifyd.render.render import TemplateSet
+from notifyd.rules.booleans import no_boolean
+from notifyd.rules.rules import NATIVE_FUNCTIONS
+from notifyd.store.open import check_url, sqlite_path
+
+
+@frozen
+class Trial:
+    """A configuration that a service can run with: what can hardly be meant in it, and what it does without."""
+
+    warnings: tuple[Fault, ...]
+    left_out: tuple[Fault, ...]
+
+
+async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Trial:
+    """Build all that the service would build with the configuration at `path`, and send nothing.
+
+    Raises `ConfigError` with what would keep it from starting, and with what could never work once it runs.
+    """
+    check_url(settings.store.url)
+    registry = await open_registry(settings, discovered, lambda: time.time_ns() // 1000)
+    await registry.aclose()
+    faults = [*_templates(settings, registry.templates), *_rules(settings), *_addresses(settings)]
+    if faults := [*faults, *_folders(settings)]:
+        raise ConfigError(faults)
+    return Trial((*doubts(settings), *exposed(path, settings)), registry.templates.left_out)
+
+
+def _templates(settings: Settings, templates: TemplateSet) -> Iterator[Fault]:
+    for rule in settings.rules:
+        if rule.template and not templates.knows(rule.template):
+            hint = (
+                did_you_mean(rule.template, templates.names) or f"; there are: {', '.join(templates.names)}"
+            )
+            yield Fault(f"{of_rule(rule.name)}.template", f'there is no template "{rule.template}"{hint}')
+
+
+def _rules(settings: Settings) -> Iterator[Fault]:
+    examples = tuple(samples.events())
+    for rule in settings.rules:
+        for message in no_boolean(rule.when, examples, NATIVE_FUNCTIONS):
+            yield Fault(f"{of_rule(rule.name)}.when", message)
+
+
+def _addresses(settings: Settings) -> Iterator[Fault]:
+    guard, origins = Guard(settings.egress.allow_private), settings.resume.allowed_origins
+    faults = {one.key: literal_fault(one.url.reveal(), guard) for one in endpoints(settings) if one.url}
+    for index, origin in enumerate(origins):
+        faults[f"resume.allowed_origins[{index}]"] = callback_fault(origin, origins, guard)
+    yield from (Fault(key, fault) for key, fault in faults.items() if fault)
+
+
+def _folders(settings: Settings) -> Iterator[Fault]:
+    if not settings.store.url.startswith("sqlite"):
+        return
+    path = sqlite_path(settings.store.url)
+    with suppress(PermissionError):  # whoever runs the service may look into it
+        if path.is_dir():
+            yield Fault("store.url", f"{path} is a folder, and the database a file")
+        if not path.parent.is_dir():
+            yield Fault("store.url", f"the folder {path.parent} is not there")

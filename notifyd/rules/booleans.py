@@ -1,0 +1,95 @@
+"""Is a `when` true or false? CEL checks no types before it evaluates, so it is tried on examples.
+
+What an event may hold that no example does (labels, parameters, members of its own) is tried as a value of each
+kind. A part that gives a boolean on any of them may be one; where it gives something else on some, and a boolean
+on none, it cannot. So `event.runId` and `size(event.steps)` are found, and `event.parameters.force` is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from notifyd.rules.cost import Path, Region, read
+from notifyd.rules.evaluator import cel
+from notifyd.rules.expression import EVENT, MACROS, Source, conjuncts, kind_of
+
+_OF_ANY_KIND: Final[tuple[Any, ...]] = (True, "text", 1, 1.5, ["text"], {"key": "text"})
+_LABELS: Final = "labels"
+"""The member whose own members are text."""
+_OPEN: Final = frozenset({_LABELS, "parameters", "data"})
+"""The members whose own members are whatever the sender chose."""
+
+_NAMES: Final[Mapping[type, str]] = {
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "a map",
+    type(None): "null",
+}
+
+
+def no_boolean(when: str, examples: Iterable[Mapping[str, Any]], native: frozenset[str]) -> Iterator[str]:
+    """A fault for each part joined by `&&` that gives no boolean on any of `examples`, and something else on some.
+
+    `native` are the functions that may be called: what a plugin's own give is not looked at. `when` must compile.
+    """
+    kind = kind_of(when)
+    concerned = [_emptied(one) for one in examples if kind in (None, one["kind"])] or [{"kind": kind}]
+    for part in dict.fromkeys(map(str.strip, conjuncts(when))):
+        called = {name.rpartition(".")[2] for name, _ in Source.scan(part).functions}
+        if not called <= native | MACROS:
+            continue
+        gave = _gives(part, concerned)
+        if gave and bool not in gave:
+            told = " or ".join(sorted({_NAMES.get(each, "no boolean") for each in gave}))
+            yield f"`{' '.join(part.split())}` is {told}: a rule is either true or false"
+
+
+def _emptied(event: Mapping[str, Any]) -> dict[str, Any]:
+    """`event` without what its sender chose: another's may be of another kind."""
+    return {key: {} if key in _OPEN else value for key, value in event.items()}
+
+
+def _gives(part: str, examples: Sequence[Mapping[str, Any]]) -> set[type]:
+    """The types of what `part` gives on the examples that it can be evaluated on, up to the first boolean."""
+    program, paths = cel.compile(part), list(_paths(read(part)[0]))
+    gave: set[type] = set()
+    for event in _filled(examples, paths):
+        try:
+            gave.add(type(program.execute(cel.Context({EVENT: event}, {}))))
+        except Exception:  # noqa: BLE001, S112 - the library raises several kinds: it cannot be evaluated on this one
+            continue
+        if bool in gave:
+            break
+    return gave
+
+
+def _paths(region: Region) -> Iterator[Path]:
+    yield from region.paths
+    for loop in region.loops:
+        yield from _paths(loop.body)
+
+
+def _filled(examples: Sequence[Mapping[str, Any]], paths: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """The examples, with a value of each kind where `paths` lead to what they lack and an event may have."""
+    known = frozenset().union(*examples)
+    wanted = [path.members for path in paths if path.root == EVENT and path.members]
+    lacking = [one for one in wanted if one[0] not in known or (one[0] in _OPEN and len(one) > 1)]
+    for example in examples:
+        for value in _OF_ANY_KIND[: None if lacking else 1]:
+            event = dict(example)
+            for members in lacking:
+                _put(event, members, "text" if members[0] == _LABELS else value)
+            yield event
+
+
+def _put(event: dict[str, Any], members: Sequence[str], value: object) -> None:
+    """Set what `members` lead to, where nothing is there."""
+    *way, last = members
+    here = event
+    for name in way:
+        inner = here.get(name)
+        here[name] = here = dict(inner) if isinstance(inner, dict) else {}
+    here.setdefault(last, value)
