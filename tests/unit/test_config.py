@@ -888,7 +888,7 @@ addresses = {direct = "4711"}
 
 
 def test_whoever_is_named_over_channels_that_need_an_address_has_one() -> None:
-    assert faults(BY_ADDRESS) == {"rules[0].to[1]": "has no address for direct in [recipients]"}
+    assert faults(BY_ADDRESS) == {"rules.r.to[1]": "has no address for direct in [recipients]"}
     bob = '[recipients."bob@acme.example"]\naddresses = {direct = "4712", mail = "bob@home.example"}'
     assert load(BY_ADDRESS + bob).recipients["bob@acme.example"].addresses["mail"] == "bob@home.example"
     # Over mail everybody can be reached, by their name.
@@ -897,7 +897,7 @@ def test_whoever_is_named_over_channels_that_need_an_address_has_one() -> None:
 
 def test_a_channel_may_reach_named_people_by_its_options() -> None:
     shared = BY_ADDRESS.replace('type = "direct"', 'type = "direct"\nroom = "ops"')
-    assert faults(shared) == {"rules[0].to": "needs a channel that reaches named people, such as email"}
+    assert faults(shared) == {"rules.r.to": "needs a channel that reaches named people, such as email"}
 
 
 def test_an_address_is_of_a_known_type_and_of_one_person() -> None:
