@@ -78,8 +78,8 @@ async def test_a_started_daemon_is_healthy_and_ready_and_sigterm_ends_it_with_0(
         assert [line["message"] for line in daemon.logs][-2:] == ["stopping on SIGTERM", "stopped"]
 
 
-async def test_sigint_ends_it_with_0_too(database: Database, tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, "", store=database.url) as daemon:
+async def test_sigint_ends_it_with_0_too(tmp_path: Path) -> None:
+    async with daemon_process(tmp_path, "") as daemon:
         daemon.signal(signal.SIGINT)
         assert await daemon.wait() == 0
 
@@ -107,9 +107,9 @@ async def test_an_attempt_under_way_ends_before_the_daemon_does(
 
 
 async def test_an_attempt_that_does_not_end_is_given_up_within_ten_seconds_and_made_again(
-    sink: HttpSink, database: Database, tmp_path: Path
+    sink: HttpSink, tmp_path: Path
 ) -> None:
-    async with daemon_process(tmp_path, hook(sink.url, timeout="60s"), store=database.url) as daemon:
+    async with daemon_process(tmp_path, hook(sink.url, timeout="60s")) as daemon:
         sink.gate.clear()
         assert (await daemon.send(requested())).status == 202
         await sink.wait()
@@ -122,8 +122,8 @@ async def test_an_attempt_that_does_not_end_is_given_up_within_ten_seconds_and_m
         assert first.headers["webhook-id"] == again.headers["webhook-id"]
 
 
-async def test_a_second_sigint_ends_it_at_once(sink: HttpSink, database: Database, tmp_path: Path) -> None:
-    async with daemon_process(tmp_path, hook(sink.url), store=database.url) as daemon:
+async def test_a_second_sigint_ends_it_at_once(sink: HttpSink, tmp_path: Path) -> None:
+    async with daemon_process(tmp_path, hook(sink.url)) as daemon:
         sink.gate.clear()
         assert (await daemon.send(requested())).status == 202
         await sink.wait()
@@ -135,9 +135,7 @@ async def test_a_second_sigint_ends_it_at_once(sink: HttpSink, database: Databas
         assert time.monotonic() - begun < 3
 
 
-async def test_a_broken_step_ends_the_daemon_with_1_and_a_log_line(
-    database: Database, tmp_path: Path
-) -> None:
+async def test_a_broken_step_ends_the_daemon_with_1_and_a_log_line(tmp_path: Path) -> None:
     """So that its manager starts it anew, instead of a daemon that accepts and never sends."""
     configure(tmp_path / "notifyd.toml", "")
     code = (
@@ -148,7 +146,7 @@ async def test_a_broken_step_ends_the_daemon_with_1_and_a_log_line(
     )
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", code, "serve", "--config", str(tmp_path / "notifyd.toml")),
-        env=environ_of(tmp_path, free_port(), database.url),
+        env=environ_of(tmp_path, free_port()),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -264,10 +262,8 @@ def write(path: Path, text: str) -> None:
 # --- reload -------------------------------------------------------------------------------------------------
 
 
-async def test_sighup_takes_a_changed_configuration(
-    sink: HttpSink, database: Database, tmp_path: Path
-) -> None:
-    async with daemon_process(tmp_path, hook(sink.url + "/before"), store=database.url) as daemon:
+async def test_sighup_takes_a_changed_configuration(sink: HttpSink, tmp_path: Path) -> None:
+    async with daemon_process(tmp_path, hook(sink.url + "/before")) as daemon:
         reloaded = "notifyd_config_last_reload_success_timestamp_seconds"
         started = await daemon.metric(reloaded)
         configure(daemon.config_path, hook(sink.url + "/after"))
@@ -281,9 +277,9 @@ async def test_sighup_takes_a_changed_configuration(
 
 
 async def test_an_invalid_configuration_changes_nothing_and_is_named_with_its_faults(
-    sink: HttpSink, database: Database, tmp_path: Path
+    sink: HttpSink, tmp_path: Path
 ) -> None:
-    async with daemon_process(tmp_path, hook(sink.url), store=database.url) as daemon:
+    async with daemon_process(tmp_path, hook(sink.url)) as daemon:
         good = hook(sink.url)
         configure(daemon.config_path, good.replace("webhook", "pigeon") + f'[serve]\nx = "{SEAL_KEY}"\n')
         daemon.signal(signal.SIGHUP)
@@ -298,10 +294,8 @@ async def test_an_invalid_configuration_changes_nothing_and_is_named_with_its_fa
         assert await daemon.metric("notifyd_config_last_reload_successful") == 1
 
 
-async def test_what_cannot_change_while_it_runs_is_named_in_a_warning(
-    database: Database, tmp_path: Path
-) -> None:
-    async with daemon_process(tmp_path, "", store=database.url) as daemon:
+async def test_what_cannot_change_while_it_runs_is_named_in_a_warning(tmp_path: Path) -> None:
+    async with daemon_process(tmp_path, "") as daemon:
         other = f'[server]\nlisten = "127.0.0.1:{free_port()}"\n'
         configure(daemon.config_path, other)
         daemon.signal(signal.SIGHUP)
@@ -310,11 +304,9 @@ async def test_what_cannot_change_while_it_runs_is_named_in_a_warning(
         assert (await daemon.call("GET", "/readyz")).status == 200
 
 
-async def test_reloads_that_come_together_are_all_heeded(
-    sink: HttpSink, database: Database, tmp_path: Path
-) -> None:
+async def test_reloads_that_come_together_are_all_heeded(sink: HttpSink, tmp_path: Path) -> None:
     """The last configuration is in force, however many signals came while one before was being loaded."""
-    async with daemon_process(tmp_path, hook(sink.url + "/0"), store=database.url) as daemon:
+    async with daemon_process(tmp_path, hook(sink.url + "/0")) as daemon:
         for number in range(1, 6):
             configure(daemon.config_path, hook(f"{sink.url}/{number}"))
             daemon.signal(signal.SIGHUP)
@@ -367,10 +359,10 @@ class Told(list[dict[str, str]]):
 
 
 async def test_systemd_is_told_of_readiness_reloads_and_the_end(
-    manager: socket.socket, database: Database, tmp_path: Path
+    manager: socket.socket, tmp_path: Path
 ) -> None:
     environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
-    async with daemon_process(tmp_path, "", store=database.url, environ=environ) as daemon:
+    async with daemon_process(tmp_path, "", environ=environ) as daemon:
         told = Told(manager)
         await until(lambda: told.have(1, "READY"))
         assert told[0]["STATUS"] == f"Listening on 127.0.0.1 port {daemon.port}"
@@ -420,9 +412,7 @@ async def activated(
         await process.communicate()
 
 
-async def test_a_socket_that_systemd_has_opened_is_served_and_outlives_the_daemon(
-    database: Database, tmp_path: Path
-) -> None:
+async def test_a_socket_that_systemd_has_opened_is_served_and_outlives_the_daemon(tmp_path: Path) -> None:
     """So that a restart refuses no connection: those that come meanwhile wait."""
     configure_in(tmp_path, "")
     with socket.create_server(("127.0.0.1", 0)) as systemd:
@@ -430,7 +420,7 @@ async def test_a_socket_that_systemd_has_opened_is_served_and_outlives_the_daemo
         for _ in range(2):
             async with aiohttp.ClientSession() as caller:
                 call = asyncio.create_task(caller.get(url))
-                async with activated(tmp_path, systemd, store=database.url) as process:
+                async with activated(tmp_path, systemd) as process:
                     assert (await call).status == 200
                     process.terminate()
                     stdout, _ = await process.communicate()
@@ -462,10 +452,8 @@ async def test_what_is_no_listening_socket_is_refused(
 # --- what it never says -------------------------------------------------------------------------------------
 
 
-async def test_a_refused_request_is_logged_with_its_correlation_id(
-    database: Database, tmp_path: Path
-) -> None:
-    async with daemon_process(tmp_path, "", store=database.url) as daemon:
+async def test_a_refused_request_is_logged_with_its_correlation_id(tmp_path: Path) -> None:
+    async with daemon_process(tmp_path, "") as daemon:
         headers = {"Authorization": "Bearer nobodys", "X-Correlation-ID": "cid-4711"}
         assert (await daemon.call("GET", "/api/v1/audit", headers=headers)).status == 401
         await daemon.logged("refused", correlationId="cid-4711")
