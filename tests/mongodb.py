@@ -36,9 +36,10 @@ class MongoServer:
     url: str
     process: subprocess.Popen[bytes] | None = None
 
-    def database(self) -> str:
-        """The URL of a database that nobody has used yet."""
-        return str(urlunsplit(urlsplit(self.url)._replace(path=f"/notifyd_test_{uuid.uuid4().hex[:12]}")))
+    def database(self, name: str = "") -> str:
+        """The URL of a database: by default, of one that nobody has used yet."""
+        name = name or f"notifyd_test_{uuid.uuid4().hex[:12]}"
+        return str(urlunsplit(urlsplit(self.url)._replace(path=f"/{name}")))
 
     def pause(self) -> None:
         """Let the server answer nothing, with its connections open."""
