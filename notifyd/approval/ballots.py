@@ -1,4 +1,4 @@
-"""Decisions and the timer: who may decide what, in which order it is checked, and what it sets off."""
+"""Decisions and expiry: who may decide, the order of the checks, and the effects that follow."""
 
 from __future__ import annotations
 
@@ -79,17 +79,17 @@ class Ballot:
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Whose decision it is."""
+        """The people whose decision this is: the actor, and whom the actor stands in for."""
         return (self.actor, self.on_behalf_of) if self.on_behalf_of else (self.actor,)
 
 
 def _filled_in(ballot: Ballot, base: Mapping[str, Any]) -> dict[str, Any]:
-    """What `ballot` fills in, over `base`: a rejection nothing."""
+    """The inputs that `ballot` fills in, over `base`. A rejection fills in none."""
     return effective(base, ballot.inputs) if ballot.choice is Choice.APPROVED else {}
 
 
 def ballot_hash(approval: Approval, ballot: Ballot, round_: int, inputs: Mapping[str, Any]) -> str:
-    """Identity of the decision that `ballot` is, in a round, filling in `inputs`."""
+    """Hash that identifies the decision of `ballot` in a round, with its `inputs`."""
     more: dict[str, Any] = {"breakGlass": True} if ballot.break_glass else {}
     more |= {"inputs": inputs} if inputs else {}
     more |= {"onBehalfOf": ballot.on_behalf_of} if ballot.on_behalf_of else {}
@@ -136,7 +136,7 @@ BREAK_GLASS: Final = "Packs.BreakGlass"
 
 
 def grant_fault(approval: Approval, grants: frozenset[str], *, break_glass: bool = False) -> str:
-    """Which grants the holder of `grants` lacks to decide, or to break the glass, "" where none.
+    """The grants missing from `grants` to decide, or to break the glass; "" where none is.
 
     Whoever breaks the glass needs to be in none of the groups: they are a part of the quorum.
     """
@@ -162,7 +162,7 @@ def check_grants(approval: Approval, ballot: Ballot) -> None:
 
 
 def is_requester(approval: Approval, actor: str, canonical: Canonical) -> bool:
-    """Is `actor` who asked for it? Compared by today's names, as an alias may have become known since."""
+    """Is `actor` the requester? Compared by today's names, as an alias may have become known since."""
     return canonical(approval.requested_by) == canonical(actor)
 
 
@@ -183,7 +183,7 @@ def check_ballot(
     canonical: Canonical,
     lacks_reason: bool = False,
 ) -> None:
-    """What stands against recording `ballot`, in the contract's order, for one that is not a repeat.
+    """Check a `ballot` that is not a repeat, in the contract's order.
 
     `canonical` and `lacks_reason` are by today's configuration. Whoever has approved may break the glass
     afterwards, and whoever asked never may. Raises `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`,
@@ -324,7 +324,7 @@ def _voters(approval: Approval) -> list[str]:
 
 
 def expire(approval: Approval, now: Instant) -> Approval | None:
-    """`approval` ended by its timer, None where there is nothing to end."""
+    """`approval` ended by its expiry, None where it is over already."""
     if approval.expires_at is None or not approval.overdue(now):
         return None
     ended = evolve(

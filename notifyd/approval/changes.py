@@ -1,4 +1,4 @@
-"""What a new round asks for otherwise than the one before, and whose votes that makes void. Pure."""
+"""The differences between a new round and the one before, and the votes they make void. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a change of an approval owes: audit lines, notices, and, at its end, the callback."""
+"""The effects of a change of an approval: audit lines, notices, and, at its end, the callback."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from notifyd.store import Advance
 
 
 def on_hold(stored: Incident | None, event: Event, policy_id: str) -> Advance:
-    """Open an incident, unless it is open already or a later event has spoken."""
+    """Open an incident, unless it is open already or a later event has decided it."""
     return _on_policy(stored, event, policy_id, opens=True)
 
 

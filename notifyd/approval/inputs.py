@@ -1,4 +1,4 @@
-"""What a request asks its approvers to fill in: whether it can be asked, and whether an answer will do. Pure."""
+"""The inputs that a request asks its approvers for: checks of their definition and of the answers. Pure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_TEXT: Final = 1_000
 
 
 def definition_faults(inputs: Sequence[Input]) -> Iterator[Fault]:
-    """What stands against asking for `inputs`."""
+    """Every fault of the definition of `inputs`."""
     if len(inputs) > MAX_INPUTS:
         yield Fault("/inputs", f"must not have more than {MAX_INPUTS} items")
         return
@@ -76,13 +76,13 @@ def effective(base: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, An
 
 
 def settled(approval: Approval) -> Mapping[str, Any] | None:
-    """What the first who approved this round has filled in, and others confirm; None where nobody has."""
+    """The inputs of the first who approved this round, which others confirm; None where nobody has."""
     approved = (d.inputs for d in approval.decisions if d.choice is Choice.APPROVED)
     return next(approved, None) if approval.inputs else None
 
 
 def value_faults(inputs: Sequence[Input], given: Mapping[str, Any]) -> Iterator[Fault]:
-    """Every fault of what is filled in, the defaults standing in for what is not."""
+    """Every fault of the given values, with defaults for those left out."""
     for name in sorted(given.keys() - {one.name for one in inputs}):
         yield Fault(pointer("inputs", name), "is not asked for")
     values = effective(proposed(inputs), given)
@@ -93,7 +93,7 @@ def value_faults(inputs: Sequence[Input], given: Mapping[str, Any]) -> Iterator[
 
 
 def _value_fault(one: Input, value: Any) -> str:
-    """What is wrong with a value, "" where nothing is."""
+    """The fault of a value, "" where there is none."""
     if value is None:
         return ""
     if one.type is InputType.TEXT:
@@ -119,7 +119,7 @@ def _text_fault(one: Input, value: Any) -> str:
 
 
 def inputs_json(approval: Approval) -> dict[str, Any]:
-    """What is asked, what was proposed, and what was filled in; nothing where nothing is asked."""
+    """The inputs asked for, their proposed and their effective values; nothing where none are asked for."""
     if not approval.inputs:
         return {}
     asked = [{k: v for k, v in asdict(one).items() if k != "default"} for one in approval.inputs]

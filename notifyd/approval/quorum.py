@@ -1,4 +1,4 @@
-"""How far an approval has come: whom it counts, and towards which of its groups. Pure."""
+"""The progress of an approval: who counts, and towards which of its groups. Pure."""
 
 from __future__ import annotations
 

@@ -85,12 +85,12 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 
 def _digest(said: bytes) -> dict[str, str] | None:
-    """The SHA-256 alone: a receipt travels further than what people wrote for one another."""
+    """The SHA-256 of a text, in place of it: a receipt travels further than what people wrote for each other."""
     return {_ALGORITHM: hashlib.sha256(said).hexdigest()} if said else None
 
 
 def receipt_hash(receipt: str) -> str:
-    """By which a callback names its receipt."""
+    """The hash by which a callback names its receipt."""
     return f"{_ALGORITHM}:{hashlib.sha256(receipt.encode()).hexdigest()}"
 
 

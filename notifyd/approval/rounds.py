@@ -193,7 +193,7 @@ def on_updated(stored: Approval | None, event: Event, update: Update, shared: Sh
 
 
 def _unknown(event: Event, update: Update) -> Approval:
-    """What stands for an approval whose request never came."""
+    """The stand-in for an approval whose request never came."""
     key = approval_key_of(event)
     return Approval(
         tenant=key.tenant,
@@ -229,14 +229,14 @@ def moved(
     body: str | None = None,
     superseded: tuple[Decision, ...] = (),
 ) -> Advance:
-    """The advance of an event that makes `subject` what it is."""
+    """The advance made by an event that changes its subject into `subject`."""
     round_ = subject.round if isinstance(subject, Approval) else 0
     notify = outcome not in _SILENT
     return Advance(subject, outcome, notify, subject.version, round_, audit, body, superseded)
 
 
 def recorded(event: Event, version: int, round_: int, name: AuditName, **why: Any) -> Advance:
-    """The advance of an event that moves nothing."""
+    """The advance of an event that changes nothing."""
     audit = arrival_audit(event, name, outcome=Outcome.RECORDED, round=round_, **why)
     return Advance(None, Outcome.RECORDED, False, version, round_, (audit,))
 

@@ -109,6 +109,6 @@ def _event_of(approval: Approval, step: Step, now: Instant) -> Event:
 
 
 def _seconds(span: Instant) -> int:
-    """To the minute, as people read it, where there is more than one."""
+    """`span` in seconds, rounded to whole minutes from two minutes on."""
     seconds = max(0, round(span / SECOND))
     return seconds if seconds < 2 * _MINUTE else round(seconds / _MINUTE) * _MINUTE

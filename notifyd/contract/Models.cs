@@ -116,7 +116,7 @@ public sealed record PackApprovalRequested : IPackEvent
     public IDictionary<string, JsonElement>? Extensions { get; init; }
 }
 
-/// <summary>Whom the run belongs to; `project` is for rules and readers.</summary>
+/// <summary>The owner of the run. `project` is for rules and readers.</summary>
 public sealed record Tenant
 {
     /// <summary>The tenant's id.</summary>
@@ -129,7 +129,7 @@ public sealed record Tenant
     public string? Project { get; init; }
 }
 
-/// <summary>So many distinct people who hold a grant must approve; one person counts in one group only.</summary>
+/// <summary>`required` distinct people who hold `grant` must approve. One person counts in one group only.</summary>
 public sealed record ApprovalGroup
 {
     /// <summary>What readers are shown.</summary>

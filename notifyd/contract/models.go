@@ -36,13 +36,13 @@ type PackApprovalRequested struct {
 // PackApprovalRequestedType is the type of every PackApprovalRequested.
 const PackApprovalRequestedType = "PackApprovalRequested"
 
-// Tenant: Whom the run belongs to; `project` is for rules and readers.
+// Tenant: The owner of the run. `project` is for rules and readers.
 type Tenant struct {
 	ID      string  `json:"id"`
 	Project *string `json:"project,omitempty"`
 }
 
-// ApprovalGroup: So many distinct people who hold a grant must approve; one person counts in one group
+// ApprovalGroup: `required` distinct people who hold `grant` must approve. One person counts in one group
 // only.
 type ApprovalGroup struct {
 	Name     string `json:"name"`

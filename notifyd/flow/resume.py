@@ -271,7 +271,7 @@ async def callback_ended(
 
 
 def _fault_of(delivery: Delivery, reason: Reason | None) -> dict[str, Any]:
-    """Why it failed: the reason, and the status of the receiver's last answer where there was one."""
+    """The reason of a failed callback, and the status of the last answer where there was one."""
     if reason is None:
         return {}
     answered = delivery.attempts[-1].status if delivery.attempts else None
@@ -361,18 +361,18 @@ def _end(approval: Approval, decision_hash: str) -> tuple[Instant, dict[str, Any
 
 
 def _actors(approval: Approval, decision: Decision) -> list[str]:
-    """Who decided so, in order."""
+    """The people who decided, in order."""
     return list(dict.fromkeys(d.actor for d in approval.decisions if d.choice is decision.choice))
 
 
 def _groups(approval: Approval) -> dict[str, Any]:
-    """Who counted in which group; nothing where it has none."""
+    """The people counted in each group; nothing where there are no groups."""
     counted = progress(approval)
     return {"groups": counted["groups"]} if "groups" in counted else {}
 
 
 def _inputs(approval: Approval, decision: Decision) -> dict[str, Any]:
-    """What was filled in; nothing where it was not approved, or nothing was asked for."""
+    """The effective inputs; nothing where it was not approved, or none were asked for."""
     asked = approval.inputs and decision.choice is Choice.APPROVED
     return {"inputs": decision.inputs} if asked else {}
 

@@ -101,5 +101,5 @@ class Tally:
         self._metrics.keep_channels(channels)
 
     def seconds_for(self, count: float) -> float:
-        """Seconds until so many have gone at the present rate, for a caller to come back after."""
+        """Seconds until `count` have drained at the present rate: a caller's Retry-After."""
         return min(max(1.0, count / max(self._drain_rate, 1.0)), _MAX_RETRY_AFTER)

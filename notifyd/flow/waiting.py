@@ -19,7 +19,7 @@ class Waiting:
         return self._tenants.get(tenant, 0)
 
     def tenants(self) -> frozenset[str]:
-        """Those who have something waiting."""
+        """The tenants that have something waiting."""
         return frozenset(self._tenants)
 
     def add(self, tenant: str, count: int = 1) -> None:
@@ -35,6 +35,6 @@ class Waiting:
             self.whole.add(tenant, change)
 
     def reset(self, counts: Mapping[str, int]) -> None:
-        """What was counted anew."""
+        """Replace the counts by fresh ones."""
         for tenant in self.tenants() | counts.keys():
             self.add(tenant, counts.get(tenant, 0) - self.of(tenant))

@@ -27,7 +27,7 @@ async def check_window(
 
 
 async def _windows(approval: Approval, ballot: Ballot, registry: Registry, store: Store) -> dict[str, Window]:
-    """By rule."""
+    """The windows of each rule."""
     if all(rule.window is None for rule in registry.settings.rules):
         return {}
     rules = await asking_rules(approval, ballot, registry, store)

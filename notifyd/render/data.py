@@ -20,7 +20,7 @@ class DataFault:
 
 
 def data_fault(body: str, media_type: str) -> DataFault | None:
-    """None where the body is fit to be sent. JSON is what RFC 8259 says, `+json` types too (RFC 6839)."""
+    """The fault of a body, None where it may be sent. JSON is what RFC 8259 says, `+json` types too (RFC 6839)."""
     if len(body) > SIZE_LIMIT:
         return DataFault(SIZE_LIMIT, f"the body has more than {SIZE_LIMIT:,} characters")
     if media_type != "application/json" and not media_type.endswith("+json"):

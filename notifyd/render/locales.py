@@ -64,7 +64,7 @@ def fallbacks(tag: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def _zone(name: str) -> ZoneInfo:
-    """UTC where `name` is no zone: a time always names its zone, so that it stays true."""
+    """The zone called `name`, or UTC where there is none. A written time names its zone, so it stays true."""
     try:
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError):
@@ -149,7 +149,7 @@ class Formats:
         self._pair = _pair_pattern(self.locale)
 
     def datetime(self, value: Any) -> str:
-        """Date, time to the minute, and the zone's name: `2. November 2026, 09:15 MEZ`. It knows its time."""
+        """Date, time to the minute, and zone: `2. November 2026, 09:15 MEZ`. The text keeps the instant."""
         moment = self._moment(value)
         if moment is None:
             return str(value)
@@ -158,7 +158,7 @@ class Formats:
         return WrittenTime(written, round(moment.timestamp()) * SECOND)
 
     def date(self, value: Any) -> str:
-        """The day in the reader's zone, or a plain date (`2026-11-02`) as it is."""
+        """The day in the reader's zone. A plain date (`2026-11-02`) has no zone and stays the same day."""
         if isinstance(value, str) and len(value) == 10:
             try:
                 return self._day(dt.date.fromisoformat(value))
@@ -192,18 +192,18 @@ class Formats:
         return parts[0] if parts else self._quantity(0, "second")
 
     def to_the_minute(self, moment: dt.datetime) -> str:
-        """What `datetime` writes of a time in this zone."""
+        """The text that `datetime` writes for a time in this zone."""
         return self._glue.format(self._clock(moment), self._day(moment))
 
     def _quantity(self, count: int, unit: str) -> str:
         return self._grouped(_format_unit(count, f"duration-{unit}", self.locale))
 
     def _grouped(self, text: str) -> str:
-        """`text` with its first run of digits, a number's whole part, in groups."""
+        """`text` with its first run of digits grouped: the whole part of a number."""
         return _DIGITS.sub(lambda run: self._in_groups(run.group()), text, count=1)
 
     def _in_groups(self, digits: str) -> str:
-        """The last group has a size of its own: `12,34,567` in India."""
+        """`digits` in groups. The last group has its own size: `12,34,567` in India."""
         size, further = self._group_sizes
         groups: list[str] = []
         while len(digits) > size:
@@ -229,7 +229,7 @@ class Formats:
         return name
 
     def _moment(self, value: Any) -> dt.datetime | None:
-        """From RFC 3339 text, microseconds since the epoch, or a datetime; a naive one is UTC."""
+        """The instant of RFC 3339 text, microseconds since the epoch, or a datetime; a naive one is UTC."""
         try:
             if isinstance(value, str):
                 value = dt.datetime.fromisoformat(value)
@@ -244,5 +244,5 @@ class Formats:
 
 @lru_cache(maxsize=4096)
 def _minute(formats: Formats, local: dt.datetime, fold: int) -> str:
-    """A local time as it is written: those of messages come close to each other, and writing one is dear."""
+    """A local time as text, cached: messages' times lie close together, and formatting is slow."""
     return formats.to_the_minute(local.replace(tzinfo=formats.zone, fold=fold))

@@ -382,7 +382,7 @@ def template_name(template: Template) -> str:
 
 
 def _render_blocks(template: Template, variables: dict[str, Any], locale: str) -> dict[str, str]:
-    """Runs a template once and keeps what each of its blocks printed, wherever in its ancestry it stands."""
+    """The output of each block of a template, its ancestors' included, from one run."""
     printed: dict[str, str] = {}
     context = _context(template, variables)
     for name in _BLOCKS:
@@ -393,7 +393,7 @@ def _render_blocks(template: Template, variables: dict[str, Any], locale: str) -
 
 
 def _context(template: Template, variables: Mapping[str, Any]) -> Context:
-    """As `Template.new_context`, without what only templates with names of their own (no file has any) need."""
+    """A context as `Template.new_context` makes it, without the copy that a file's own globals would need."""
     environment = template.environment
     parent = {**environment.globals, **variables}
     return environment.context_class(environment, parent, template.name, template.blocks)

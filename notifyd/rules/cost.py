@@ -80,7 +80,7 @@ class Loop:
 
 @frozen
 class Bad:
-    """What is refused whatever the event, and where it stands."""
+    """A part that is refused on any event, and its place in the text."""
 
     at: int
     message: str
@@ -176,7 +176,10 @@ _REPEATED: Final = re.compile(r"\{(?:\d*,)?(\d{1,7})")
 
 
 def _pattern_cost(pattern: str) -> int:
-    """Measured: classes of Unicode are large, a counted repetition repeats what it compiles, `(?i)` folds each."""
+    """The cost of compiling a pattern, as measured.
+
+    Unicode classes are large, a counted repetition is compiled as often as it counts, and `(?i)` folds each.
+    """
     folded = re.search(r"\(\?[a-zA-Z]*i", pattern) is not None
     cost = 20 + 10 * len(pattern)
     for match in _CLASS.finditer(pattern):
@@ -226,7 +229,7 @@ class Estimate:
         return self._region(region, values)[0]
 
     def _region(self, region: Region, values: _Values) -> tuple[int, int]:
-        """The cost of evaluating it once, and the most that what it gives can hold."""
+        """The cost of evaluating a region once, and the largest size of its result."""
         read = given = 0
         for path in region.paths:
             copied, size = self._path(path, values)
@@ -268,7 +271,7 @@ class Estimate:
         return _Many(values.longest + values.total, values.total)
 
     def _path(self, path: Path, values: _Values) -> tuple[int, int]:
-        """What reading it copies, and the size of what it gives."""
+        """The cost of reading a path, and the size of its value."""
         if path.root in values.sizes:
             return values.sizes[path.root] * len(path.members), values.sizes[path.root]
         if path.root != EVENT:
@@ -277,7 +280,7 @@ class Estimate:
         return sum(map(self._size, followed[1:-1])), self._size(followed[-1])
 
     def _follow(self, path: Path) -> list[Any]:
-        """`event` and each member on the way, as far as there are any."""
+        """The values along a path, `event` first, as far as they exist."""
         followed: list[Any] = [self._event]
         for name in path.members:
             here = followed[-1]
@@ -294,7 +297,10 @@ class Estimate:
         return _Many(0, 0)
 
     def _size(self, value: Any) -> int:
-        """In units: one for each value, more for long texts. `value` lives as long as the event."""
+        """The size of a value: one unit for each value in it, more for long texts.
+
+        Cached by identity: `value` lives as long as the event.
+        """
         if isinstance(value, str):
             return 1 + len(value) // _CHARACTERS
         if not isinstance(value, Mapping | list):

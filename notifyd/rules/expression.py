@@ -1,4 +1,4 @@
-"""What the text of a CEL expression tells without its being evaluated: what it refers to, and its parts.
+"""What a CEL expression refers to, and its parts, read from its text without evaluating it.
 
 For expressions that are known to parse. CEL is described at https://cel.dev.
 """
@@ -198,6 +198,6 @@ def kind_of(when: str) -> str | None:
 
 
 def place(when: str, at: int) -> str:
-    """Where in the text `at` is, as a person counts."""
+    """Line and column of offset `at`, counted from 1."""
     line = when.count("\n", 0, at) + 1
     return f"line {line}, column {at - when.rfind(chr(10), 0, at)}"

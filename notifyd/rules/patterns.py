@@ -1,4 +1,4 @@
-"""Regular expressions that senders give, matched in time proportional to the text, whatever both are.
+"""Senders' regular expressions, matched in time linear in the text, for any pattern and any text.
 
 CEL's `matches` is by Rust's `regex`, whose syntax has neither look-around nor references to groups, and which
 bounds the size of what a pattern is compiled to (https://docs.rs/regex, "Untrusted input").
@@ -14,7 +14,7 @@ _MATCHES: Final = cel.compile("text.matches(pattern)")
 
 
 def is_pattern(pattern: str) -> bool:
-    """Can `pattern` be matched, and by itself: not only where something stands around it?"""
+    """Is `pattern` a valid expression by itself, also without the anchors that are put around it?"""
     try:
         _matches(_whole(pattern), "")
         _matches(pattern, "")

@@ -197,7 +197,7 @@ def _evaluate(one: _Compiled, views: _Views) -> Explanation:
 
 
 def _reasoned(found: Explanation, context: cel.Context) -> Explanation:
-    """For a rule that did not match: which of the parts that `&&` joins did not hold."""
+    """The parts joined by `&&` that did not hold, of a rule that did not match."""
     if found.verdict is not Verdict.NOT_MATCHED:
         return found
     for part in conjuncts(found.rule.when):
@@ -215,7 +215,7 @@ def _on_one_line(part: str) -> str:
 
 
 def _describe(error: Exception) -> str:
-    """One bounded line, without the library's general advice on CEL."""
+    """The library's error as one line of bounded length, without its general advice on CEL."""
     if isinstance(error, KeyError):
         return f"the event has no {error.args[0]!r}" if error.args else "a field is missing"
     text = " ".join(str(error).split())
@@ -262,7 +262,7 @@ def _compile(rule: Rule, functions: Mapping[str, Callable[..., Any]]) -> _Compil
 
 
 def _syntax_faults(when: str, text: str) -> list[str]:
-    """The library's report, one message per fault, with what stands there."""
+    """One message per syntax fault, with the text at its place, from the library's report."""
     if deep := re.search(r"Recursion limit of \d+ exceeded", text):
         return [f"nested too deep: {deep.group().lower()}"]
     lines = when.splitlines() or [""]

@@ -85,7 +85,7 @@ def loads(raw: bytes) -> Any:
 
 
 def _beyond_reading(raw: bytes) -> str | None:
-    """What is wrong with a text that is JSON, perhaps, and that orjson does not take."""
+    """The fault of a text that orjson refuses, whether or not it is JSON."""
     bare = _STRING.sub(b'""', raw)
     depth = 0
     for bracket in _BRACKET.findall(bare):
@@ -116,7 +116,7 @@ def _beyond_suspicion(raw: bytes, value: Any) -> bool:
 
 
 def _no_name_twice(alike: bytes, value: Any) -> bool:
-    """Is it sure that no member name is repeated? False means unknown, not repeated.
+    """Is it certain that no member name is repeated? False means unknown.
 
     Where no space stands before a colon, every member shows as `":`; a string's content may show so too. orjson
     keeps one member of each name: as many `":` as members kept means that no name was repeated.
@@ -221,7 +221,7 @@ _FOUR_BYTES: Final = bytes(range(0xF0, 0xF5))
 
 
 def _has_no_float(value: Any) -> bool:
-    """Nor anything else that orjson would not write as JCS does, but for the order of names."""
+    """Does `value` hold only what orjson writes as JCS does, apart from the order of names?"""
     nodes = [value]
     for node in nodes:  # grows while it is walked
         kind = type(node)
@@ -318,5 +318,5 @@ def rfc3339(instant: Instant) -> str:
 
 @lru_cache(maxsize=64)
 def _whole(seconds: int) -> str:
-    """Most instants that are written are of the same few seconds."""
+    """Date and time to the second, cached: most instants share a few seconds."""
     return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds").removesuffix("+00:00")

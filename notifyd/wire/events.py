@@ -107,7 +107,7 @@ Locale: TypeAlias = Annotated[
 
 @frozen
 class Tenant:
-    """Whom the run belongs to; `project` is for rules and readers."""
+    """The owner of the run. `project` is for rules and readers."""
 
     id: Id
     project: str | None = None
@@ -163,7 +163,7 @@ class ApprovalInput:
 
 @frozen
 class ApprovalGroup:
-    """So many distinct people who hold a grant must approve; one person counts in one group only."""
+    """`required` distinct people who hold `grant` must approve. One person counts in one group only."""
 
     name: GroupName
     grant: Text

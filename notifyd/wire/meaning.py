@@ -1,4 +1,4 @@
-"""What the members of an event must be together, which no schema tells. Pure."""
+"""Rules between the members of one event, which no schema expresses. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from notifyd.wire.records import pointer
 
 
 def faults_together(event: PackEvent) -> Iterator[Fault]:
-    """Each fault of members that are well-formed by themselves."""
+    """Every fault between members that are each well-formed."""
     yield from _group_faults(event)
     if len(event.links) > MAX_LINKS:
         yield Fault("/links", f"must not have more than {MAX_LINKS} items")

@@ -147,7 +147,7 @@ class Strict(ABC):
         return Secret(value)
 
     def build(self, cls: type[Any], given: Mapping[str, Any]) -> Any:
-        """The record, of values by their attributes' names. Raises `StructureError`."""
+        """The record made of values by attribute name. Raises `StructureError`."""
         aliases = {attribute.name: attribute.alias or attribute.name for attribute in attrs.fields(cls)}
         return cls(**{aliases[name]: value for name, value in given.items()})
 

@@ -59,7 +59,7 @@ async def find_subject(base: Base, key: ApprovalKey | IncidentKey) -> Subject | 
 async def put(
     base: Base, stored: Subject | None, subject: Subject, superseded: Sequence[Decision] = ()
 ) -> None:
-    """Write `subject` over `stored`, or as new, in the transaction that `stored` was read in."""
+    """Replace `stored` by `subject`, or insert it, in the transaction that read `stored`."""
     collection = base.incidents if isinstance(subject, Incident) else base.approvals
     where, fields = by_key(subject.key), document_of(subject)
     if stored is not None:
