@@ -580,3 +580,15 @@ class AuditRecord:
     run_id: str | None = None
     approval_id: str | None = None
     data: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class AuditSeal:
+    """A link of a tenant's chain over its audit trail: see `wire/seals.py`. Numbers count from 1, without gaps.
+
+    `envelope` is a DSSE envelope as JSON text, and never changes.
+    """
+
+    tenant: str
+    number: int
+    envelope: str

@@ -1546,6 +1546,19 @@ public sealed record DeadRetried
     public required DeadKind What { get; init; }
 }
 
+/// <summary>A seal over the audit trail and the records under it. Both are null for records whose seal is not there. `envelope` is a DSSE envelope as JSON text; `docs/contract/audit.md` tells what it holds.</summary>
+public sealed record SealedAudit
+{
+    [JsonPropertyName("number")]
+    public required long? Number { get; init; }
+
+    [JsonPropertyName("envelope")]
+    public required string? Envelope { get; init; }
+
+    [JsonPropertyName("records")]
+    public required IReadOnlyList<AuditRecord> Records { get; init; }
+}
+
 /// <summary>A configured channel, and how it stands. Never what it holds secret.</summary>
 public sealed record Channel
 {
@@ -1662,6 +1675,16 @@ public sealed record AuditPage
 {
     [JsonPropertyName("items")]
     public required IReadOnlyList<AuditRecord> Items { get; init; }
+
+    [JsonPropertyName("nextCursor")]
+    public required string? NextCursor { get; init; }
+}
+
+/// <summary>A chain from its start; `nextCursor` goes on with the list, null at its end.</summary>
+public sealed record SealedAuditPage
+{
+    [JsonPropertyName("items")]
+    public required IReadOnlyList<SealedAudit> Items { get; init; }
 
     [JsonPropertyName("nextCursor")]
     public required string? NextCursor { get; init; }

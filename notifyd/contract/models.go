@@ -685,6 +685,16 @@ type DeadRetried struct {
 	What DeadKind `json:"what"`
 }
 
+// SealedAudit: A seal over the audit trail and the records under it. Both are null for records whose seal
+// is not there.
+//
+// `envelope` is a DSSE envelope as JSON text; `docs/contract/audit.md` tells what it holds.
+type SealedAudit struct {
+	Number   *int64        `json:"number"`
+	Envelope *string       `json:"envelope"`
+	Records  []AuditRecord `json:"records"`
+}
+
 // Channel: A configured channel, and how it stands. Never what it holds secret.
 type Channel struct {
 	Name        string       `json:"name"`
@@ -749,6 +759,12 @@ type DeadPage struct {
 // AuditPage: The audit trail, newest first; `nextCursor` goes on with the list, null at its end.
 type AuditPage struct {
 	Items      []AuditRecord `json:"items"`
+	NextCursor *string       `json:"nextCursor"`
+}
+
+// SealedAuditPage: A chain from its start; `nextCursor` goes on with the list, null at its end.
+type SealedAuditPage struct {
+	Items      []SealedAudit `json:"items"`
 	NextCursor *string       `json:"nextCursor"`
 }
 

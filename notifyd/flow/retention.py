@@ -11,8 +11,9 @@ from typing import Final
 from attrs import frozen
 
 from notifyd.config.settings import Settings
-from notifyd.config.units import MINUTE
+from notifyd.config.units import HOUR, MINUTE
 from notifyd.errors import JobTakenError
+from notifyd.flow.chains import Chains
 from notifyd.flow.jobs import JobLease
 from notifyd.metrics import Metrics
 from notifyd.model import Clock, Instant
@@ -45,7 +46,8 @@ def bounds(settings: Settings, now: Instant) -> Mapping[CollectionName, Instant]
 
     An event must not go while it would be accepted if it came again: `occurredAt` may be as old as
     `retention.events`, by a clock that may differ by the tolerance. Nor may an approval or a hold go while an
-    event from before its end would be accepted, which would open it anew.
+    event from before its end would be accepted, which would open it anew. The bound of the audit trail moves
+    by whole hours: each is noted in the chains over it.
     """
     keep = settings.retention
     events = now - keep.events - settings.auth.clock_tolerance
@@ -54,7 +56,7 @@ def bounds(settings: Settings, now: Instant) -> Mapping[CollectionName, Instant]
         CollectionName.APPROVALS: min(now - keep.approvals, events),
         CollectionName.INCIDENTS: min(now - keep.incidents, events),
         CollectionName.DELIVERIES: now - keep.deliveries,
-        CollectionName.AUDIT: now - keep.audit,
+        CollectionName.AUDIT: (now - keep.audit) // HOUR * HOUR,
     }
 
 
@@ -78,6 +80,8 @@ class Retention:
         self._metrics = metrics
         self._clock = clock
         self._size = _BATCH
+        self._chains = Chains(store=store, settings=settings, clock=clock)
+        self._allowed: Instant = 0
         self._turn = asyncio.Lock()  # a pass by hand and one by the clock take turns
         self._lease = JobLease(Job.RETENTION, store, lambda: settings().dispatch.lease, clock)
 
@@ -129,6 +133,8 @@ class Retention:
     async def _batch(self, at: Place, dry_run: bool) -> tuple[Batch, float]:
         settings, size = self._settings(), _LARGEST if dry_run else self._size
         before = bounds(settings, self._clock())[at.collection]
+        if at.collection is CollectionName.AUDIT and not dry_run:
+            await self._allow(before)
         aged = Aged(at.collection, before, LegalHold.parse(settings.retention.hold_label))
         done = await self._store.purge(aged, size, at.after, dry_run=dry_run)
         if done.removed and not dry_run:
@@ -137,6 +143,12 @@ class Retention:
         if at.collection is CollectionName.DELIVERIES and done.after is None and not dry_run:
             await self._count_dead_letters()
         return Batch(at.collection, done.removed, at.next(done.after, list(CollectionName))), done.seconds
+
+    async def _allow(self, before: Instant) -> None:
+        """Have the chains over the audit trail say what may be gone, once for all batches with one bound."""
+        if before > self._allowed:
+            await self._chains.allow_purge(before)
+            self._allowed = before
 
     async def _count_dead_letters(self) -> None:
         self._metrics.set_dead_letters(await self._store.dead_letters())

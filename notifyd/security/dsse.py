@@ -26,6 +26,10 @@ class EnvelopeError(Exception):
     """An envelope that does not prove what it holds; the text says what is wrong."""
 
 
+class UnsignedError(EnvelopeError):
+    """Nobody whose key is known has signed it."""
+
+
 @frozen
 class Opened:
     """What an envelope holds, and the ids of the keys that have signed it."""
@@ -35,25 +39,30 @@ class Opened:
 
 
 def sealed(keys: SigningKeys, payload_type: str, payload: bytes) -> str:
-    """An envelope of `payload`, signed by the first of `keys`; the same bytes each time."""
+    """An envelope of `payload`, signed by the first of `keys`, if any; the same bytes each time."""
     signed = _signed(payload_type, payload)
     signatures = [{"keyid": kid, "sig": _base64(made)} for kid, made in keys.sign(signed)]
     envelope = {"payloadType": payload_type, "payload": _base64(payload), "signatures": signatures}
     return orjson.dumps(envelope).decode()
 
 
-def opened(text: str | bytes, payload_type: str, keys: KeySet) -> Opened:
-    """What an envelope holds whose signatures are all of `keys`. Raises `EnvelopeError`.
-
-    It is read strictly, so that of each envelope there is one spelling: no other members, no other base64.
-    """
+def contents(text: str | bytes, payload_type: str) -> bytes:
+    """What an envelope holds, whoever has signed it. Raises `EnvelopeError`."""
     envelope = _read(text)
     if envelope["payloadType"] != payload_type:
         raise EnvelopeError(f"payloadType is not {payload_type}")
-    payload = _decoded(envelope["payload"], "payload")
-    signatures = envelope["signatures"]
+    return _decoded(envelope["payload"], "payload")
+
+
+def opened(text: str | bytes, payload_type: str, keys: KeySet) -> Opened:
+    """What an envelope holds whose signatures are all of `keys`. Raises `EnvelopeError`, `UnsignedError`.
+
+    It is read strictly, so that of each envelope there is one spelling: no other members, no other base64.
+    """
+    payload = contents(text, payload_type)
+    signatures = _read(text)["signatures"]
     if not isinstance(signatures, list) or not signatures:
-        raise EnvelopeError("nobody has signed it")
+        raise UnsignedError("nobody has signed it")
     signed = _signed(payload_type, payload)
     return Opened(payload, tuple(_verified(one, signed, keys) for one in signatures))
 
@@ -83,7 +92,7 @@ def _verified(signature: Any, signed: bytes, keys: KeySet) -> str:
     found = keys.choose(kid, "EdDSA") if isinstance(kid, str) else None
     public = found.key.public_key if found is not None else None
     if not isinstance(public, Ed25519PublicKey):
-        raise EnvelopeError(f"the key {kid!r} is not among the public keys")
+        raise UnsignedError(f"the key {kid!r} is not among the public keys")
     try:
         public.verify(_decoded(signature["sig"], "sig"), signed)
     except InvalidSignature:

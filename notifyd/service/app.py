@@ -30,6 +30,7 @@ from notifyd.flow.remind import Timers
 from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
+from notifyd.flow.seal import AuditSealing
 from notifyd.flow.storm import Budgets
 from notifyd.flow.watch import LOOK, Watches
 from notifyd.metrics import Metrics
@@ -59,6 +60,9 @@ _SWEEP: Final = 1.0
 
 _COUNT: Final = 30.0
 """Seconds between countings of the pending approvals."""
+
+_SEALING: Final = 10.0
+"""Seconds between the sweeps that seal the audit trail."""
 
 _RETENTION: Final = 3600.0
 _RETENTION_FIRST: Final = 60.0
@@ -170,6 +174,9 @@ class App:
             metrics=self._metrics,
             clock=self._clock,
         )
+        self._sealing = AuditSealing(
+            store=self._store, settings=lambda: self._current().settings, clock=self._clock
+        )
         self._heartbeat = Heartbeat(current=self._current, ready=self._store.probe, clock=self._clock)
         self._services = Services(
             **counted,
@@ -210,6 +217,7 @@ class App:
             ("timer sweep", self._sweep(self._timers.sweep, again=False)),
             ("watch", self._sweep(partial(self._watches.look, self._store), again=False, every=LOOK)),
             ("count", self._sweep(self._count, again=False, every=_COUNT)),
+            ("audit seals", self._sweep(self._sealing.sweep, again=False, every=_SEALING)),
             (
                 "retention",
                 self._sweep(self._retention.sweep, again=False, every=_RETENTION, first=_RETENTION_FIRST),

@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeAlias
 
 from attrs import field, frozen
 
-from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, Instant
+from notifyd.model import Approval, AuditRecord, AuditSeal, Delivery, Event, Incident, Instant
 
 
 class CollectionName(StrEnum):
@@ -161,6 +161,15 @@ class Job(StrEnum):
     """Work that one node at a time does for all that share the store."""
 
     RETENTION = "retention"
+    AUDIT_SEALS = "audit-seals"
+
+
+@frozen
+class SealedAudit:
+    """An audit seal, and the records that bear its number, in the order in which they are stored."""
+
+    seal: AuditSeal
+    records: tuple[AuditRecord, ...]
 
 
 @frozen
@@ -194,6 +203,39 @@ class Upkeep(Protocol):
 
     async def end_job(self, job: Job, done_at: Instant | None = None) -> None:
         """Give the lease back, if this node has it. `done_at` is when the job was done, None where it was not."""
+        ...
+
+    async def tenants_with_unsealed_audit(self) -> list[str]:
+        """The tenants with audit records that no seal is over, "" among them."""
+        ...
+
+    async def unsealed_audit(self, tenant: str, limit: int) -> list[AuditRecord]:
+        """Up to `limit` audit records that no seal is over, in the order in which they are stored."""
+        ...
+
+    async def newest_audit_seal(self, tenant: str) -> AuditSeal | None: ...
+
+    async def next_audit_seal(self, tenant: str, number: int) -> SealedAudit | None:
+        """The first seal of a tenant's chain whose number is above `number`."""
+        ...
+
+    async def stray_audit(self, tenant: str, limit: int) -> list[AuditRecord]:
+        """Up to `limit` records that bear the number of a seal which is not there."""
+        ...
+
+    async def add_audit_seal(self, seal: AuditSeal, records: Sequence[AuditRecord]) -> bool:
+        """Write `seal`, and its number to `records`, of its tenant.
+
+        False, and nothing is written, where the number is taken, or a record is sealed already or gone.
+        """
+        ...
+
+    async def drop_audit_seals(self, tenant: str, before: int) -> None:
+        """Remove the seals of a tenant's chain whose numbers are below `before`."""
+        ...
+
+    async def tenants_with_audit(self, before: Instant) -> list[str]:
+        """The tenants that have audit records from before then."""
         ...
 
     async def count(self, collection: CollectionName) -> int:

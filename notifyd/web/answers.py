@@ -11,7 +11,7 @@ from aiohttp import web
 from notifyd.approval.inputs import inputs_json
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
-from notifyd.model import Approval, Attempt, AuditRecord, Decision, Delivery, Instant, State
+from notifyd.model import Approval, Attempt, Decision, Delivery, Instant, State
 from notifyd.registry.registry import Registry
 from notifyd.store import Store
 from notifyd.wire.codec import rfc3339
@@ -139,19 +139,6 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
         "status": attempt.status,
         "detail": attempt.detail,
         "excerpt": attempt.excerpt,
-    }
-
-
-def audit_json(record: AuditRecord) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "name": record.name.value,
-        "at": rfc3339(record.at),
-        "actor": record.actor,
-        "correlationId": record.correlation_id,
-        "runId": record.run_id,
-        "approvalId": record.approval_id,
-        "data": record.data,
     }
 
 

@@ -16,12 +16,13 @@ from notifyd.registry.registry import Registry
 from notifyd.security.names import name_fault
 from notifyd.store import ApprovalFilter, AuditFilter, Page
 from notifyd.web.addresses import GATE
-from notifyd.web.answers import approval_json, audit_json, callback_reason, json_answer, json_bytes
+from notifyd.web.answers import approval_json, callback_reason, json_answer, json_bytes
 from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant, receive
 from notifyd.web.body import read_json
 from notifyd.web.changes import find_changed, not_modified, tagged, wait_of
 from notifyd.web.lists import Listing, choice_of
 from notifyd.web.services import SERVICES
+from notifyd.wire.audit import audit_json
 from notifyd.wire.codec import invalid
 from notifyd.wire.events import AckRequest, parse_ack
 

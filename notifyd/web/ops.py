@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 
+import orjson
 from aiohttp import hdrs, web
 from prometheus_client.exposition import choose_encoder
 
 from notifyd.config.settings import Scope
 from notifyd.errors import NotifydError, StoppingError, UnavailableError
-from notifyd.store import AuditFilter
-from notifyd.web.answers import audit_json, json_answer, json_bytes
+from notifyd.model import AuditRecord
+from notifyd.store import PAGE_BYTES, AuditFilter
+from notifyd.web.answers import json_answer, json_bytes
 from notifyd.web.auth import authorize
 from notifyd.web.lists import Listing, Parser
 from notifyd.web.problems import InvalidHeaderError
 from notifyd.web.services import SERVICES
+from notifyd.wire.audit import audit_json
 
 PROBE_LIFE: Final = 1.0
 """Seconds a probe's result is reused: this endpoint is open, and a probe writes to the disk."""
@@ -130,16 +133,40 @@ def _yes(text: str) -> bool:
     return True
 
 
-@routes.get("/api/v1/audit")
-async def list_audit(request: web.Request) -> web.Response:
-    """Of the caller's tenant or, for an operator, what concerns no tenant, such as refused callers."""
+def _audit_listing(request: web.Request, parsers: Mapping[str, Parser]) -> Listing:
+    """Of the caller's tenant or, for an operator, of what concerns no tenant, such as refused callers."""
     caller = authorize(request, Scope.READ)
     tenant = None
     if request.query.get(_UNTENANTED):
         caller.require(Scope.OPERATE)
         tenant = ""
-    parsers: dict[str, Parser] = {"runId": str, "approvalId": str, _UNTENANTED: _yes}
-    listing = Listing.read(request, caller, parsers, tenant=tenant)
+    return Listing.read(request, caller, {**parsers, _UNTENANTED: _yes}, tenant=tenant)
+
+
+@routes.get("/api/v1/audit")
+async def list_audit(request: web.Request) -> web.Response:
+    listing = _audit_listing(request, {"runId": str, "approvalId": str})
     where = AuditFilter(listing.values.get("runId"), listing.values.get("approvalId"))
     rows, after = await request.app[SERVICES].store.audit(listing.tenant, where, listing.page)
     return listing.answer([audit_json(row) for row in rows], after)
+
+
+@routes.get("/api/v1/audit/seals")
+async def list_audit_seals(request: web.Request) -> web.Response:
+    """A chain from its start, each seal with the records that bear its number."""
+    listing, store = _audit_listing(request, {}), request.app[SERVICES].store
+    items: list[dict[str, Any]] = []
+    number, room = listing.page.after or 0, PAGE_BYTES
+    while len(items) < listing.page.limit and room > 0:
+        found = await store.next_audit_seal(listing.tenant, number)
+        if found is None:
+            strays = await store.stray_audit(listing.tenant, listing.page.limit)
+            return listing.answer([*items, *([_sealed_json(None, None, strays)] if strays else [])], None)
+        number = found.seal.number
+        items.append(_sealed_json(number, found.seal.envelope, found.records))
+        room -= len(orjson.dumps(items[-1]))
+    return listing.answer(items, number)
+
+
+def _sealed_json(number: int | None, envelope: str | None, records: Sequence[AuditRecord]) -> dict[str, Any]:
+    return {"number": number, "envelope": envelope, "records": [audit_json(one) for one in records]}

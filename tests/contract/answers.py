@@ -414,6 +414,26 @@ class AuditPage:
 
 
 @frozen
+class SealedAudit:
+    """A seal over the audit trail and the records under it. Both are null for records whose seal is not there.
+
+    `envelope` is a DSSE envelope as JSON text; `docs/contract/audit.md` tells what it holds.
+    """
+
+    number: int | None
+    envelope: str | None
+    records: tuple[AuditRecord, ...]
+
+
+@frozen
+class SealedAuditPage:
+    """A chain from its start; `nextCursor` goes on with the list, null at its end."""
+
+    items: tuple[SealedAudit, ...]
+    next_cursor: str | None
+
+
+@frozen
 class ChannelPage:
     """All channels by name, so `nextCursor` is always null."""
 

@@ -38,9 +38,17 @@ RECORDS: Final[tuple[type[Any], ...]] = (
         answers.Dead,
         answers.DeadRetried,
         answers.AuditRecord,
+        answers.SealedAudit,
         answers.Channel,
     ),
-    *(answers.ApprovalPage, answers.DeliveryPage, answers.DeadPage, answers.AuditPage, answers.ChannelPage),
+    *(
+        answers.ApprovalPage,
+        answers.DeliveryPage,
+        answers.DeadPage,
+        answers.AuditPage,
+        answers.SealedAuditPage,
+        answers.ChannelPage,
+    ),
     *(answers.ChannelTest, answers.PurgeAnswer, answers.SealKeyList, answers.ResealAnswer, answers.Health),
     *(answers.LogLevelAnswer, answers.KeySet, answers.Problem, answers.Notification),
 )

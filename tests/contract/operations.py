@@ -116,6 +116,11 @@ def _page(schema: str) -> Mapping[int, Answer]:
     return {200: Answer(text, {JSON: schema})}
 
 
+_UNTENANTED: Final = Query(
+    "untenanted",
+    "`true`: in place of a tenant's own, what concerns no tenant, such as refused callers. It takes the scope "
+    "`Notifier.Operate` too.",
+)
 _RUN: Final = Query("runId", "Of this run only.")
 _ACCEPTED: Final = "Accepted: durable, and not known before."
 _DUPLICATE: Final = "A duplicate: known already, with the same content. The first answer again."
@@ -369,14 +374,22 @@ OPERATIONS: Final = (
         query=(
             _RUN,
             Query("approvalId", "Of approvals with this id only."),
-            Query(
-                "untenanted",
-                "`true`: in place of a tenant's own, what concerns no tenant, such as refused callers. It takes "
-                "the scope `Notifier.Operate` too.",
-            ),
+            _UNTENANTED,
         ),
         paged=True,
         answers=_page("AuditPage"),
+    ),
+    Operation(
+        method="get",
+        path="/api/v1/audit/seals",
+        id="listAuditSeals",
+        tag="operations",
+        summary="List the seals over the audit trail, oldest first, with their records",
+        text="Up to the newest seal: what was written in the last seconds is not under one yet.",
+        scope=Scope.READ,
+        query=(_UNTENANTED,),
+        paged=True,
+        answers=_page("SealedAuditPage"),
     ),
     *(
         Operation(

@@ -128,6 +128,8 @@ async def test_an_approval_from_request_to_callback_keeps_the_contract(
     assert any(delivery["attempts"] for delivery in ledger)
     check("getDelivery", await notifyd.get(f"/api/v1/deliveries/{ledger[0]['id']}"), 200)
     assert check("listAudit", await notifyd.get("/api/v1/audit"), 200).json["items"]
+    await notifyd.app._sealing.sweep()
+    assert check("listAuditSeals", await notifyd.get("/api/v1/audit/seals"), 200).json["items"]
     assert check("listChannels", await notifyd.get("/api/v1/channels"), 200).json["items"][0]["lastSuccess"]
 
 

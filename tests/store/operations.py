@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifyd.model import Outcome, ResumeStatus, State
+from notifyd.model import AuditSeal, Outcome, ResumeStatus, State
 from notifyd.store import (
     Advance,
     Aged,
@@ -86,6 +86,13 @@ async def every_operation(store: Store) -> None:
     await store.write_audit([audit_record()])
     await store.audit(TENANT, AuditFilter("run-1"), Page(5))
     await store.audit(TENANT, AuditFilter(), Page(5))
+    await store.tenants_with_unsealed_audit()
+    await store.add_audit_seal(AuditSeal(TENANT, 1, "{}"), await store.unsealed_audit(TENANT, 1))
+    await store.newest_audit_seal(TENANT)
+    await store.next_audit_seal(TENANT, 0)
+    await store.stray_audit(TENANT, 5)
+    await store.tenants_with_audit(NOW + HOUR)
+    await store.drop_audit_seals(TENANT, 1)
     for collection in CollectionName:
         aged = Aged(collection, NOW + 2 * HOUR, LegalHold("case"))
         done = await store.purge(aged, 1, dry_run=True)

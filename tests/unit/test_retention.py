@@ -86,6 +86,9 @@ class SlowStore:
     async def end_job(self, *_: Any) -> None:
         """There is nobody else."""
 
+    async def tenants_with_audit(self, _: int) -> list[str]:
+        return []
+
 
 async def test_batches_settle_at_the_size_that_takes_the_time_aimed_at() -> None:
     store: Any = SlowStore(200)

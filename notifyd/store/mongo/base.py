@@ -122,6 +122,7 @@ class Base:
     nodes: Collection
     jobs: Collection
     audit: Collection
+    audit_seals: Collection
     new_events: Inserter
     new_deliveries: Inserter
     new_audit: Inserter
@@ -155,6 +156,7 @@ class Base:
             nodes=collection("nodes"),
             jobs=collection("jobs"),
             audit=collection("audit"),
+            audit_seals=collection("audit_seals"),
             new_events=inserter("events"),
             new_deliveries=inserter("deliveries"),
             new_audit=inserter("audit"),
@@ -187,6 +189,7 @@ class Base:
             deliveries=self.deliveries.within(session),
             timers=self.timers.within(session),
             audit=self.audit.within(session),
+            audit_seals=self.audit_seals.within(session),
         )
 
     async def settled(self) -> None:

@@ -80,6 +80,11 @@ AGES: Final = (
     _index("audit", "by_age", "at", "_id"),
 )
 
+AUDIT_SEALS: Final = (
+    _index("audit", "by_seal", "seal", "tenant", "_id"),
+    _unique("audit_seals", "tenant", "number"),
+)
+
 FORGOTTEN: Final = _index("nodes", "ttl", "forgotten_at", expireAfterSeconds=0)
 
 INDEXES: Final = (
@@ -110,6 +115,7 @@ INDEXES: Final = (
     _index("timers", "ttl", "ends", expireAfterSeconds=0),
     FORGOTTEN,
     *AGES,
+    *AUDIT_SEALS,
 )
 
 _VERSION: Final = {"_id": "schema"}
@@ -241,6 +247,11 @@ async def _eleventh(connection: Connection) -> None:
     await create_indexes(connection, [TIMED])
 
 
+async def _twelfth(connection: Connection) -> None:
+    """Seals are over the audit trail."""
+    await create_indexes(connection, AUDIT_SEALS)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -253,6 +264,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _ninth,
     _tenth,
     _eleventh,
+    _twelfth,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

@@ -19,6 +19,7 @@ from notifyd.model import (
     Approval,
     ApprovalKey,
     AuditRecord,
+    AuditSeal,
     Clock,
     Decision,
     Delivery,
@@ -43,6 +44,7 @@ from notifyd.store import (
     PlanFixed,
     Planned,
     Purged,
+    SealedAudit,
     SealedRow,
     SealKeys,
     SetAsideRow,
@@ -55,6 +57,7 @@ from notifyd.store import (
 from notifyd.store.aside import SetAside
 from notifyd.store.mongo import approvals as approval_steps
 from notifyd.store.mongo import audit as audit_steps
+from notifyd.store.mongo import audit_seals as seal_steps
 from notifyd.store.mongo import deliveries as delivery_steps
 from notifyd.store.mongo import digests, reading
 from notifyd.store.mongo import events as event_steps
@@ -301,6 +304,30 @@ class MongoStore:
         self, tenant: str, where: AuditFilter, page: Page
     ) -> tuple[list[AuditRecord], int | None]:
         return await self._list(lambda: audit_steps.search(self._base, tenant, where, page))
+
+    async def tenants_with_unsealed_audit(self) -> list[str]:
+        return await self._run(seal_steps.unsealed_tenants(self._base))
+
+    async def unsealed_audit(self, tenant: str, limit: int) -> list[AuditRecord]:
+        return await self._run(seal_steps.unsealed(self._base, tenant, limit))
+
+    async def newest_audit_seal(self, tenant: str) -> AuditSeal | None:
+        return await self._run(seal_steps.newest(self._base, tenant))
+
+    async def next_audit_seal(self, tenant: str, number: int) -> SealedAudit | None:
+        return await self._list(lambda: seal_steps.following(self._base, tenant, number))
+
+    async def stray_audit(self, tenant: str, limit: int) -> list[AuditRecord]:
+        return await self._list(lambda: seal_steps.strays(self._base, tenant, limit))
+
+    async def add_audit_seal(self, seal: AuditSeal, records: Sequence[AuditRecord]) -> bool:
+        return await self._run(seal_steps.add(self._base, seal, records))
+
+    async def drop_audit_seals(self, tenant: str, before: int) -> None:
+        await self._run(seal_steps.drop(self._base, tenant, before))
+
+    async def tenants_with_audit(self, before: Instant) -> list[str]:
+        return await self._run(seal_steps.tenants(self._base, before))
 
     # -- upkeep -------------------------------------------------------------------------------------------
 

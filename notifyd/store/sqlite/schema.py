@@ -236,6 +236,16 @@ CREATE INDEX approvals_timed ON approvals (timer_at) WHERE status = 'pending' AN
 
 _SIXTEENTH: Final = "ALTER TABLE approvals ADD COLUMN receipt TEXT NOT NULL DEFAULT '';"
 
+# A line of the audit trail bears the number of the seal over it, 0 until there is one.
+_SEVENTEENTH: Final = """
+ALTER TABLE audit ADD COLUMN seal INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX audit_sealed ON audit (seal, tenant);
+CREATE TABLE audit_seals (
+    rowid INTEGER PRIMARY KEY, tenant TEXT NOT NULL, number INTEGER NOT NULL, envelope TEXT NOT NULL
+);
+CREATE UNIQUE INDEX audit_seals_key ON audit_seals (tenant, number);
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -253,6 +263,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _FOURTEENTH,
     _FIFTEENTH,
     _SIXTEENTH,
+    _SEVENTEENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

@@ -21,6 +21,7 @@ from notifyd.model import (
     Approval,
     ApprovalKey,
     AuditRecord,
+    AuditSeal,
     Clock,
     Decision,
     Delivery,
@@ -44,6 +45,7 @@ from notifyd.store import (
     PlanFixed,
     Planned,
     Purged,
+    SealedAudit,
     SealedRow,
     SealKeys,
     SetAsideRow,
@@ -57,6 +59,7 @@ from notifyd.store.aside import SetAside
 from notifyd.store.sqlite import approvals as approval_steps
 from notifyd.store.sqlite import aside as aside_steps
 from notifyd.store.sqlite import audit as audit_steps
+from notifyd.store.sqlite import audit_seals as seal_steps
 from notifyd.store.sqlite import deliveries as delivery_steps
 from notifyd.store.sqlite import events as event_steps
 from notifyd.store.sqlite import moving as moving_steps
@@ -340,6 +343,30 @@ class SqliteStore:
         self, tenant: str, where: AuditFilter, page: Page
     ) -> tuple[list[AuditRecord], int | None]:
         return await self._list(lambda db: audit_steps.search(db, tenant, where, page))
+
+    async def tenants_with_unsealed_audit(self) -> list[str]:
+        return await self._survey(seal_steps.unsealed_tenants)
+
+    async def unsealed_audit(self, tenant: str, limit: int) -> list[AuditRecord]:
+        return await self._survey(lambda db: seal_steps.unsealed(db, tenant, limit))
+
+    async def newest_audit_seal(self, tenant: str) -> AuditSeal | None:
+        return await self._read(lambda db: seal_steps.newest(db, tenant))
+
+    async def next_audit_seal(self, tenant: str, number: int) -> SealedAudit | None:
+        return await self._list(lambda db: seal_steps.following(db, tenant, number))
+
+    async def stray_audit(self, tenant: str, limit: int) -> list[AuditRecord]:
+        return await self._list(lambda db: seal_steps.strays(db, tenant, limit))
+
+    async def add_audit_seal(self, seal: AuditSeal, records: Sequence[AuditRecord]) -> bool:
+        return await self._writer.submit(lambda db: seal_steps.add(db, seal, records))
+
+    async def drop_audit_seals(self, tenant: str, before: int) -> None:
+        await self._writer.submit(lambda db: seal_steps.drop(db, tenant, before))
+
+    async def tenants_with_audit(self, before: Instant) -> list[str]:
+        return await self._survey(lambda db: seal_steps.tenants(db, before))
 
     # -- upkeep -------------------------------------------------------------------------------------------
 
