@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
@@ -12,7 +14,7 @@ from multidict import istr
 HEADER: Final = istr("X-Correlation-ID")
 
 current: Final[ContextVar[str]] = ContextVar("correlation_id", default="")
-"""The id of the request being handled, "" outside of one. aiohttp gives each request a context of its own."""
+"""The id of what is under way: a request, or what follows from one; "" for all else. Each task has its own."""
 
 FORM: Final = "[A-Za-z0-9._:@+/=-]{1,128}"
 """What an id that a caller offers looks like, as a regular expression."""
@@ -25,3 +27,13 @@ def begin(offered: str | None) -> str:
     chosen = offered if offered and _SANE(offered) else os.urandom(16).hex()
     current.set(chosen)
     return chosen
+
+
+@contextmanager
+def about(correlation_id: str) -> Iterator[None]:
+    """What is logged in the block belongs to the request of this id."""
+    token = current.set(correlation_id)
+    try:
+        yield
+    finally:
+        current.reset(token)

@@ -35,3 +35,19 @@ def get_level() -> LogLevel:
     """The level in force."""
     number = logging.getLogger(OURS).getEffectiveLevel()
     return next((one for one in LogLevel if getattr(logging, one.name) >= number), LogLevel.CRITICAL)
+
+
+class Complaint:
+    """What a loop would say again at every turn: a warning when it is new, a debug line each further time."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._said = ""
+
+    def repeat(self, message: str) -> None:
+        self._log.log(logging.DEBUG if message == self._said else logging.WARNING, "%s", message)
+        self._said = message
+
+    def over(self) -> None:
+        """The next one is new, whatever it says."""
+        self._said = ""

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from notifyd import correlation
 from notifyd.config.settings import Rule
 from notifyd.errors import RenderError, SealError, StoreError, UndecodableRowError
 from notifyd.flow.queues import DispatchQueue, Ready
@@ -233,7 +234,8 @@ class _Content:
                 media_type=registry.own_body(first.channel, first.channel_type),
             )
         except RenderError as error:
-            log.error("a digest of rule %s goes out without its template: %s", first.rule, error)
+            with correlation.about(first.correlation_id):
+                log.error("a digest of rule %s goes out without its template: %s", first.rule, error)
             if registry.own_body(first.channel, first.channel_type):
                 return None  # it would be refused, and all that it stands for be lost
             # Still one message: a fault in an operator's template must not let the storm loose.
@@ -271,7 +273,8 @@ def _read(row: Delivery, registry: Registry) -> Message | None:
     try:
         return unwrap(row.message, registry.keyring, sealed=row.sealed)
     except SealError as error:
-        log.error("delivery %s cannot be listed in a digest: %s", row.id, error)
+        with correlation.about(row.correlation_id):
+            log.error("delivery %s cannot be listed in a digest: %s", row.id, error)
         return None
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from attrs import evolve
 
+from notifyd import correlation
 from notifyd.errors import (
     NotFoundError,
     NotRetryableError,
@@ -28,7 +29,9 @@ from notifyd.flow.leases import Leases
 from notifyd.flow.memory import KEPT, Memory, Share
 from notifyd.flow.queues import Insert, PlanningQueue, Ready
 from notifyd.flow.tally import Tally
+from notifyd.flow.telling import tell_attempt, tell_failure, tell_hold
 from notifyd.flow.waiting import Waiting
+from notifyd.levels import Complaint
 from notifyd.metrics import Metrics
 from notifyd.model import (
     APPROVAL_KIND,
@@ -111,6 +114,7 @@ class Dispatcher:
         self._render = render
         self._metrics = metrics
         self._tally = Tally(metrics)
+        self._complaint = Complaint(log)
         self._leases = Leases(store=store, current=current, clock=clock, node=node)
         self._clock = clock
         self._node = node
@@ -263,8 +267,9 @@ class Dispatcher:
             self._wake.clear()
             try:
                 await self._look_after()
+                self._complaint.over()
             except StoreError as error:
-                log.warning("dispatching waits for the store: %s", error)
+                self._complaint.repeat(f"dispatching waits for the store: {error}")
                 await asyncio.sleep(_TICK)
             self._tally.report(self._lanes.values(), self._current().channels, self._held_by, self._clock())
             self._metrics.unplanned.set(self._planning_queue.waiting.total)
@@ -307,7 +312,7 @@ class Dispatcher:
         if self._draining:
             return
         channel, now = self._channel_of(lane), self._clock()
-        self._tell_of_hold(lane)
+        tell_hold(lane, self._fault_of(lane))
         if channel is None and lane.queue:
             await self._store.release([job.delivery for job in lane.queue.clear()])
         if self._memory.excess:
@@ -335,10 +340,14 @@ class Dispatcher:
             await self._store.release(rows)
         elif channel is None:
             # Nobody is there to send them, and their time is over.
-            await asyncio.gather(*(self._record(lane, too_old(row, self._clock())) for row in rows))
+            await asyncio.gather(*(self._expire(lane, row) for row in rows))
         else:
             for row in rows:
                 lane.queue.push(Job(row))
+
+    async def _expire(self, lane: Lane, row: Delivery) -> None:
+        with correlation.about(row.correlation_id):
+            await self._record(lane, too_old(row, self._clock()))
 
     # -- attempts -----------------------------------------------------------------------------------------
 
@@ -367,6 +376,7 @@ class Dispatcher:
         self._pump(lane)
 
     async def _work(self, lane: Lane, job: Job, channel: OpenChannel) -> None:
+        correlation.current.set(job.delivery.correlation_id)  # of this task alone
         try:
             await self._attempt(lane, job, channel)
         except Exception:
@@ -387,6 +397,10 @@ class Dispatcher:
             return
         if channel.type != delivery.channel_type:
             lane.abandon(job)
+            fault = (
+                f"deliveries were planned for the type {delivery.channel_type}, and it is {channel.type} now"
+            )
+            tell_failure(lane, Reason.CHANNEL_MISSING, fault, self._clock())
             await self._step_back(lane, delivery, _UNUSABLE, Reason.CHANNEL_MISSING)
             return
         if await self._must_wait(delivery):
@@ -400,6 +414,8 @@ class Dispatcher:
             return
         if delivery.channel == RESUME_CHANNEL and not registry.signs_callbacks(message.event["client"]):
             lane.abandon(job)
+            fault = f"nothing signs the callbacks of client {message.event['client']}"
+            tell_failure(lane, Reason.SECRET_MISSING, fault, self._clock())
             await self._step_back(lane, delivery, _UNUSABLE, Reason.SECRET_MISSING)
             return
         if not await self._still_ours(lane, job, channel):
@@ -416,6 +432,7 @@ class Dispatcher:
         registry = self._current()
         result = await attempt(channel, message, self._clock, registry.redactor)
         lane.judge(result.attempt, self._clock())
+        tell_attempt(lane, delivery.id, result.attempt, self._clock())
         if result.attempt.reason is Reason.EGRESS_REFUSED:
             self._tally.attempt(delivery, result.attempt)
             await self._step_back(lane, delivery, _REFUSED, Reason.EGRESS_REFUSED)
@@ -484,7 +501,7 @@ class Dispatcher:
             try:
                 return await step()
             except StoreError as error:
-                log.warning("a delivery's record waits for the store: %s", error)
+                log.debug("a delivery's record waits for the store: %s", error)
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 5.0)
 
@@ -508,8 +525,7 @@ class Dispatcher:
 
     def _channel_of(self, lane: Lane) -> OpenChannel | None:
         """The channel of a lane; None where there is none, or nothing may be sent by it now."""
-        registry = self._current()
-        return None if registry.lane_fault(lane.name) else registry.channels.get(lane.channel)
+        return None if self._fault_of(lane) else self._current().channels[lane.channel]
 
     def _held_by(self, lane: Lane) -> Counter[Wait]:
         blocked = None
@@ -517,14 +533,11 @@ class Dispatcher:
             blocked = Wait.NOT_ALLOWED if lane.channel == RESUME_CHANNEL else Wait.CHANNEL_MISSING
         return lane.held_by(blocked, self._clock(), self._nodes())
 
-    def _tell_of_hold(self, lane: Lane) -> None:
-        """Log once that what waits in a lane is held back by the configuration, and once that it goes on."""
-        fault = self._current().lane_fault(lane.name) if lane.backlog else None
-        if fault and not lane.held_back:
-            log.warning("%d callbacks wait: %s", lane.backlog, fault)
-        elif lane.held_back and not fault and lane.backlog:
-            log.info("%d callbacks to %s may be sent again", lane.backlog, lane.name)
-        lane.held_back = fault is not None
+    def _fault_of(self, lane: Lane) -> str:
+        """Why the configuration lets nothing of this lane go; "" where it does."""
+        registry = self._current()
+        gone = "" if lane.channel in registry.channels else f"there is no channel {lane.channel} any more"
+        return registry.lane_fault(lane.name) or gone
 
     def _furthest(self) -> int:
         """How far ahead of its own clock a node puts off a delivery, with a minute for its clock's fault."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from notifyd import correlation
 from notifyd.model import Approval, Clock, Instant
 from notifyd.store import Store
 
@@ -34,4 +35,5 @@ async def sweep(
 async def leave_aside(approval: Approval, what: str, error: Exception, store: Store) -> None:
     """Whatever is wrong with one, it must not hold up the others. `what`: it "cannot be ended". Logged once."""
     if await store.set_aside(approval, f"{what}: {type(error).__name__}"):
-        log.error("approval %s/%s %s", approval.run_id, approval.approval_id, what, exc_info=error)
+        with correlation.about(approval.correlation_id):
+            log.error("approval %s/%s %s", approval.run_id, approval.approval_id, what, exc_info=error)

@@ -253,6 +253,16 @@ class LaneSnapshot:
     last_failure: Attempt | None
 
 
+@define
+class Told:
+    """What the log has said of a lane: the detail of each kind of failure since the last success, and when."""
+
+    failures: dict[Reason, str] = field(factory=dict)
+    at: dict[Reason, Instant] = field(factory=dict)
+    open: bool = False
+    held: str = ""
+
+
 @define(eq=False)
 class Lane:
     """A channel's queue and its limits. They outlive a reload; the channel itself is looked up each time.
@@ -260,7 +270,6 @@ class Lane:
     `waiting` counts the lane's open deliveries, in memory or not, and `oldest` is when the oldest of them was
     created, as last counted. `due` is when the store may have one to give back, as far as this node knows.
     `waits` is what its deliveries wait for in the store, as last counted; `backlog` leaves out those in a window.
-    `held_back`: the configuration lets nothing go, as the log has told.
     """
 
     name: str
@@ -277,7 +286,7 @@ class Lane:
     timer: asyncio.TimerHandle | None = None
     last_success: Attempt | None = None
     last_failure: Attempt | None = None
-    held_back: bool = False
+    told: Told = field(factory=Told)
 
     def snapshot(self, now: Instant) -> LaneSnapshot:
         state = self.breaker.state(now)

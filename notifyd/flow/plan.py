@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 from attrs import evolve
 
+from notifyd import correlation
 from notifyd.config.settings import LinkMode, Proof, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
 from notifyd.flow.attempt import unrendered
@@ -27,6 +28,7 @@ from notifyd.flow.audience import (
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
 from notifyd.flow.timed import is_timed, timed_audience
+from notifyd.levels import Complaint
 from notifyd.metrics import Metrics
 from notifyd.model import (
     APPROVAL_KIND,
@@ -286,6 +288,7 @@ class Planner:
         self._metrics = metrics
         self._clock = clock
         self._node = node
+        self._complaint = Complaint(log)
 
     async def run(self) -> None:
         """Plan what is offered, and then what memory had no room for, until cancelled."""
@@ -299,7 +302,7 @@ class Planner:
         try:
             found = await self._sweep()
         except StoreError as error:
-            log.warning("planning waits for the store: %s", error)
+            self._complaint.repeat(f"planning waits for the store: {error}")
             await asyncio.sleep(_PAUSE)
             return
         self._planning_queue.caught_up(found)
@@ -325,9 +328,10 @@ class Planner:
         """Plan `events`; one that cannot be planned holds up none of the others. False: the store failed."""
         try:
             await self._plan(events)
+            self._complaint.over()
         except StoreError as error:
             self._budgets.forget()
-            log.warning("planning waits for the store: %s", error)
+            self._complaint.repeat(f"planning waits for the store: {error}")
             return False
         except Exception as error:  # noqa: BLE001 - whatever it is, it holds up none of the others
             self._budgets.forget()
@@ -343,7 +347,8 @@ class Planner:
         except StoreError:
             return False
         if first:
-            log.error("event %s cannot be planned", event.event_id, exc_info=error)
+            with correlation.about(event.correlation_id):
+                log.error("event %s cannot be planned", event.event_id, exc_info=error)
         return True
 
     async def _plan(self, events: Sequence[Event]) -> None:
@@ -352,7 +357,8 @@ class Planner:
         planned = []
         turn = time.perf_counter()
         for event in events:
-            planned.append(await self._planned(event, registry, now, ready))
+            with correlation.about(event.correlation_id):
+                planned.append(await self._planned(event, registry, now, ready))
             if time.perf_counter() - turn >= _TURN:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
@@ -360,7 +366,8 @@ class Planner:
             if fixed.won:
                 await self._count([row for row in one.deliveries if row.id in fixed.inserted])
             else:
-                await self._finish(evolve(one.event, plan=fixed.plan), registry)
+                with correlation.about(one.event.correlation_id):
+                    await self._finish(evolve(one.event, plan=fixed.plan), registry)
 
     async def _fix(self, planned: Sequence[Planned], ready: Mapping[str, Ready]) -> Sequence[PlanFixed]:
         fixed: list[PlanFixed] = []
@@ -384,6 +391,12 @@ class Planner:
                 self._metrics.rule_errors.labels(name).inc()
             plan = make_plan(event, seen, matches.rules, registry)
             wish = _wishes(seen).get("template")
+            log.debug(
+                "event %s: the rules %s make %d deliveries",
+                event.event_id,
+                [rule.name for rule in matches.rules],
+                len(plan),
+            )
             missed = sum(wish is not None and entry.template != wish for entry in plan)
             self._metrics.template_fallbacks.inc(missed)
         return Planned(event, plan, await self._render(event, plan, seen, registry, now, ready))

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from attrs import evolve
 
+from notifyd import correlation
 from notifyd.approval.effects import bury, let_go, owed_row, put_off, revive
 from notifyd.approval.notices import own_event
 from notifyd.approval.quorum import progress
@@ -108,6 +109,7 @@ class Effects:
         """Settle what is offered, until cancelled."""
         while True:
             approval = await self._queue.get()
+            correlation.current.set(approval.correlation_id)  # of this task alone
             try:
                 await self.settle(approval)
             except (StoreError, UndecodableRowError) as error:
@@ -119,7 +121,8 @@ class Effects:
         while True:
             owing = await self._store.owing_approvals(self._clock(), _BATCH)
             for approval in owing:
-                with suppress(UndecodableRowError):  # since it was found: the store has it set aside now
+                # Since it was found the store may have set it aside.
+                with suppress(UndecodableRowError), correlation.about(approval.correlation_id):
                     await self.settle(approval)
             total += len(owing)
             if len(owing) < _BATCH:

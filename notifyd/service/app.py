@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from notifyd.approval.notices import NOTIFYD
+from notifyd.config.changes import changes
 from notifyd.config.load import frozen_changes
 from notifyd.config.settings import Settings
 from notifyd.errors import ConfigError, StoreError
@@ -33,6 +34,7 @@ from notifyd.flow.retention import Retention
 from notifyd.flow.seal import AuditSealing
 from notifyd.flow.storm import Budgets
 from notifyd.flow.watch import LOOK, Watches
+from notifyd.levels import Complaint
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
 from notifyd.registry.discovery import Discovered
@@ -276,13 +278,15 @@ class App:
         `again`: at once after a sweep that found something, as what it found is not found twice. `every` and
         `first` are the seconds between sweeps and before the first.
         """
+        complaint = Complaint(log)
         await asyncio.sleep(first)
         while True:
             found = 0
             try:
                 found = await sweep()
+                complaint.over()
             except StoreError as error:
-                log.warning("sweeping waits for the store: %s", error)
+                complaint.repeat(f"sweeping waits for the store: {error}")
             if not (found and again):
                 await asyncio.sleep(every)
 
@@ -304,6 +308,7 @@ class App:
         except Exception:
             self._metrics.reload_ok.set(0)
             raise
+        differs = changes(self._current().settings, settings)
         for key in frozen_changes(self._current().settings, settings):
             log.warning("%s cannot change while the service runs: restart it", key)
         old = self._current.swap(fresh)
@@ -313,7 +318,7 @@ class App:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
         await self._store.write_audit([self._reloaded()])
-        log.info("%s is reloaded", source)
+        log.info("%s is reloaded: %s", source, ", ".join(differs) or "no key differs")
         return True
 
     async def _open(self, settings: Settings, discovered: Discovered) -> Registry:

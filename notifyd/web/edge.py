@@ -118,7 +118,7 @@ class Edge:
 
     @web.middleware
     async def pass_through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        cid = correlation.begin(request.headers.get(correlation.HEADER))
+        cid, began = correlation.begin(request.headers.get(correlation.HEADER)), time.perf_counter()
         registry, where = self._services.current(), _canonical(request)
         gate = request[GATE] = self._gate()
         caller, connection = gate.caller(request), connection_of(request)
@@ -150,6 +150,8 @@ class Edge:
         response.headers.update(problems.ALWAYS)
         response.headers[correlation.HEADER] = cid
         self._services.metrics.http_request(where or OTHER, str(response.status)).inc()
+        took = (time.perf_counter() - began) * 1000
+        log.debug("%s %s of %s: %d in %.1f ms", request.method, where, caller, response.status, took)
         return response
 
     def _end(self, whose: str) -> None:
@@ -194,7 +196,8 @@ class Edge:
             self._attempts.failed(_counted(request, caller, registry))
         if isinstance(error, UnauthenticatedError | ForbiddenError):
             principal, cid = request.get(PRINCIPAL), correlation.current.get()
-            self._refusals.note(problem, principal, where, str(caller), cid)
+            claims = "" if principal else _claimed(request, registry)
+            self._refusals.note(problem, principal, claims, where, str(caller), cid)
 
 
 def _check_headers(request: web.Request) -> None:
@@ -233,8 +236,13 @@ def _is_text(value: str) -> bool:
 
 def _counted(request: web.Request, caller: Address | None, registry: Registry) -> Caller:
     """By whom a failure to prove anything is counted."""
-    client = request.headers.get(CLIENT_HEADER, "") if SIGNATURE_HEADER in request.headers else ""
-    return caller_of(caller, client if client in registry.clients.named else "")
+    return caller_of(caller, _claimed(request, registry) if SIGNATURE_HEADER in request.headers else "")
+
+
+def _claimed(request: web.Request, registry: Registry) -> str:
+    """The configured client whose name the caller sends; "" for none."""
+    name = request.headers.get(CLIENT_HEADER, "")
+    return name if name in registry.clients.named else ""
 
 
 def _canonical(request: web.Request) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from attrs import define
 
@@ -30,32 +31,43 @@ class _Tally:
 class Refusals:
     """Writes `auth.refused` records in the background.
 
-    A caller that proved nothing is "unknown", whatever it calls itself, and those whom tokens name are one: so the
-    kinds of records, and with them the memory, are bounded by the configured clients and the codes.
+    A caller that proved nothing is "unknown", beside the configured client that it `claims` to be, and those whom
+    tokens name are one: so the kinds of records, and with them the memory, are bounded by the configured clients
+    and the codes.
     """
 
     def __init__(self, store: Store, clock: Clock, metrics: Metrics) -> None:
         self._store = store
         self._clock = clock
         self._counter = metrics.refused
-        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._tallies: dict[tuple[str, str, str], _Tally] = {}
         self._writes: set[asyncio.Task[None]] = set()
 
-    def note(self, problem: Problem, principal: Principal | None, where: str, address: str, cid: str) -> None:
-        """Count a refusal; record it unless its like was recorded just now. `where` is never a raw path."""
+    def note(
+        self, problem: Problem, principal: Principal | None, claims: str, where: str, address: str, cid: str
+    ) -> None:
+        """Count a refusal; record it unless its like was recorded just now. `where` is never a raw path.
+
+        `claims` is the configured client whose name, and no proof, the caller sent; "" for none.
+        """
         self._counter.labels(problem.code).inc()
         now, client = self._clock(), principal.name if principal else "unknown"
         kind = client if principal is None or principal.via is Via.CLIENT else principal.via.value
-        tally = self._tallies.setdefault((kind, problem.code), _Tally(now - INTERVAL))
+        tally = self._tallies.setdefault((kind, claims, problem.code), _Tally(now - INTERVAL))
         tally.unwritten += 1
         if now - tally.written_at < INTERVAL:
             return
         data = {"code": problem.code, "where": where, "address": address, "count": tally.unwritten}
+        if claims:
+            data["claims"] = claims
+        self._tell(problem, client, data)
         tally.written_at, tally.unwritten = now, 0
         # A tenant may read of its own client; what a stranger did is the daemon's affair.
         tenant = principal.tenants[0] if principal and len(principal.tenants) == 1 else ""
         record = AuditRecord(
-            id=derived_id("audit", tenant, AuditName.AUTH_REFUSED.value, client, problem.code, cid, now),
+            id=derived_id(
+                "audit", tenant, AuditName.AUTH_REFUSED.value, client, claims, problem.code, cid, now
+            ),
             tenant=tenant,
             name=AuditName.AUTH_REFUSED,
             at=now,
@@ -63,8 +75,14 @@ class Refusals:
             correlation_id=cid,
             data=data,
         )
-        log.warning("refused %s at %s on %s: %s", client, address, where, problem.code)
         self._start(record)
+
+    @staticmethod
+    def _tell(problem: Problem, client: str, data: Mapping[str, Any]) -> None:
+        who = f"{client} (says it is {data['claims']})" if "claims" in data else client
+        times = f", {data['count']} times" if data["count"] > 1 else ""
+        why = f"{problem.code}: {problem.detail or problem.title}"
+        log.warning("refused %s at %s on %s%s: %s", who, data["address"], data["where"], times, why)
 
     def _start(self, record: AuditRecord) -> None:
         task = asyncio.create_task(self._write(record))

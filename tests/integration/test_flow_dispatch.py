@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from notifyd import correlation
 from notifyd.errors import (
     NotFoundError,
     NotRetryableError,
@@ -484,6 +486,50 @@ async def test_what_waits_in_memory_for_a_channel_that_goes_is_given_back(tmp_pa
         rows = await way.ended(10)
         assert {row.state for row in rows} == {State.SENT}
         assert len(way.channel().ids) == len(set(way.channel().ids)) == 10
+
+
+async def test_a_channel_that_a_reload_removes_is_told_with_how_many_wait_and_so_is_its_return(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with flow(tmp_path, TASKS) as way:
+        gate = Gate()
+        way.channel().script = [gate] * 4
+        await task_done(way, 7)
+        await until(lambda: way.metric("notifyd_backlog", channel="team") == 7)
+        await until(lambda: gate.waiting)
+        text = TASKS.replace("team", "other")
+        assert await way.reload(text)
+        await until(lambda: "7 deliveries to team wait: there is no channel team any more" in caplog.messages)
+        assert await way.reload(TASKS)
+        await until(lambda: "7 deliveries to team may be sent again" in caplog.messages)
+        gate.open()
+        await way.ended(7)
+
+
+async def test_a_line_about_a_delivery_has_the_correlation_id_of_its_event(tmp_path: Path) -> None:
+    """However it comes to be sent: behind another, from the store, or because somebody asks for it again."""
+    seen: list[tuple[str, str]] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append((record.getMessage(), correlation.current.get()))  # type: ignore[method-assign]
+    logger = logging.getLogger("notifyd.flow")
+    logger.addHandler(handler)
+    try:
+        async with flow(tmp_path, ROUNDS) as way:
+            way.channel().script = [PermanentError("no", reason=Reason.REJECTED)] * 3
+            for number in range(3):
+                with correlation.about("somebody-elses"):
+                    asked = way.requested(runId=f"run-{number}")
+                    await way.post(asked, correlation_id=f"corr-{number}")
+            rows = await way.ended(3)
+            of = {row.id: row.correlation_id for row in rows}
+            with correlation.about("the-operators"):
+                await way.app._dispatcher.retry("acme", rows[0].id)
+            await way.becomes(rows[0].id, State.SENT)
+    finally:
+        logger.removeHandler(handler)
+    about = [(id_, cid) for line, cid in seen for id_ in of if id_ in line]
+    assert {id_ for id_, _ in about} == set(of)
+    assert [cid for _, cid in about] == [of[id_] for id_, _ in about]
 
 
 async def test_a_channel_of_another_type_is_not_the_one_that_was_planned_for(tmp_path: Path) -> None:

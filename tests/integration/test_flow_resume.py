@@ -406,7 +406,7 @@ async def test_a_callback_that_is_not_allowed_any_more_waits_and_goes_once_it_is
         await way.decide(document)
         await held_back(way, document)
         assert not runner.received
-        assert sum("callbacks wait" in line for line in caplog.messages) == 1
+        assert sum("deliveries to resume:" in line and " wait: " in line for line in caplog.messages) == 1
         assert await way.reload(config(runner))
         await resumed(way, document, ResumeStatus.DELIVERED)
         assert await shown(way, document) is None

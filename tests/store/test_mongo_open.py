@@ -446,7 +446,7 @@ async def fails_in_time(operation: Awaitable[object], timeout: float) -> None:
 @FORGOTTEN
 @DRIVERS
 async def test_a_lost_server_is_told_within_the_timeout_and_used_again_when_it_is_back(
-    own_server: Callable[[], MongoServer], driver: StoreDriver
+    own_server: Callable[[], MongoServer], driver: StoreDriver, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = own_server()
     store = await opened(server.database(), timeout=0.5, driver=driver)
@@ -461,8 +461,14 @@ async def test_a_lost_server_is_told_within_the_timeout_and_used_again_when_it_i
     server.process.wait()
     await fails_in_time(store.append(append_of(event("lost"))), 0.5)
     await fails_in_time(store.approval(approval().key), 0.5)
+    for _ in range(2):
+        await fails_in_time(store.beat(1, 2), 0.5)
     own_server()
     assert (await _patiently(lambda: store.append(append_of(event("again"))))).event == event("again")
+    await _patiently(lambda: store.beat(1, 2))
+    _, lost, back = (line for line in caplog.messages if line.startswith("MongoDB database"))
+    assert lost.endswith("; until it answers no event is taken")
+    assert back.endswith(": answers again")
     await store.aclose()
     gc.collect()
 

@@ -319,6 +319,38 @@ async def test_a_commit_that_breaks_in_an_unknown_way_leaves_nobody_waiting(tmp_
         assert not await stored(store, "e1")
 
 
+async def test_a_disk_that_takes_no_writes_is_told_once_and_once_that_it_does_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FailingCommit()
+    async with opened(tmp_path, commit=disk) as store:
+        await append(store, "before")
+        disk.error = fault_of_disk(sqlite3.SQLITE_FULL, "SQLITE_FULL")
+        for _ in range(3):
+            await ends_of(append(store, "e1"))
+        disk.error = None
+        await append(store, "e1")
+        await append(store, "e2")
+    path = tmp_path / "notifyd.db"
+    assert caplog.messages[1:] == [
+        f"{path}: the disk is full (SQLITE_FULL); until it can be written no event is taken",
+        f"{path}: is written again",
+    ]
+
+
+async def test_that_nothing_was_to_be_written_is_no_sign_that_it_could_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    disk = FailingCommit()
+    async with opened(tmp_path, commit=disk) as store:
+        disk.error = fault_of_disk(sqlite3.SQLITE_FULL, "SQLITE_FULL")
+        await ends_of(append(store, "e1"))
+        disk.error = None
+        await store.release([])
+        assert await store.claim_due("team", NODE, 0, 1, 10) == []
+        assert not any("written again" in line for line in caplog.messages)
+
+
 async def test_a_failed_batch_is_not_counted_as_committed(tmp_path: Path) -> None:
     disk, batches = FailingCommit(), Batches()
     async with opened(tmp_path, commit=disk, observer=batches) as store:

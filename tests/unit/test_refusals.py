@@ -55,7 +55,7 @@ async def finish(trail: Trail, noted: Refusals) -> list[AuditRecord]:
 async def test_a_refusal_says_who_where_why_and_from_where() -> None:
     trail = Trail()
     noted = refusals(trail)
-    noted.note(NO_SCOPE, principal("reader", "acme"), "/api/v1/audit", "192.0.2.1", "cid-1")
+    noted.note(NO_SCOPE, principal("reader", "acme"), "", "/api/v1/audit", "192.0.2.1", "cid-1")
     assert trail.records == []  # not written in the caller's time
     (record,) = await finish(trail, noted)
     assert (record.name, record.tenant, record.actor) == (AuditName.AUTH_REFUSED, "acme", "client:reader")
@@ -72,10 +72,10 @@ async def test_a_storm_is_one_record_a_second_for_each_client_and_code() -> None
     trail = Trail()
     noted = refusals(trail)
     for _ in range(1000):
-        noted.note(WRONG, None, "/x", "192.0.2.1", "cid")
-        noted.note(NO_SCOPE, principal("reader", "acme"), "/x", "192.0.2.1", "cid")
+        noted.note(WRONG, None, "", "/x", "192.0.2.1", "cid")
+        noted.note(NO_SCOPE, principal("reader", "acme"), "", "/x", "192.0.2.1", "cid")
     trail.now += SECOND
-    noted.note(WRONG, None, "/x", "192.0.2.1", "cid")
+    noted.note(WRONG, None, "", "/x", "192.0.2.1", "cid")
     records = await finish(trail, noted)
     assert [(r.data["code"], r.data["count"]) for r in records] == [
         ("signature_invalid", 1),
@@ -91,7 +91,7 @@ async def test_a_storm_is_one_record_a_second_for_each_client_and_code() -> None
 async def test_what_belongs_to_no_one_tenant_is_the_daemons_affair(who: Principal | None) -> None:
     trail = Trail()
     noted = refusals(trail)
-    noted.note(WRONG, who, "/x", "192.0.2.1", "cid")
+    noted.note(WRONG, who, "", "/x", "192.0.2.1", "cid")
     (record,) = await finish(trail, noted)
     assert record.tenant == ""
 
@@ -99,6 +99,26 @@ async def test_what_belongs_to_no_one_tenant_is_the_daemons_affair(who: Principa
 async def test_a_store_that_fails_is_logged_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     trail = Trail(fails=True)
     noted = refusals(trail)
-    noted.note(WRONG, None, "/x", "192.0.2.1", "cid")
+    noted.note(WRONG, None, "", "/x", "192.0.2.1", "cid")
     assert await finish(trail, noted) == []
     assert "the disk is full" in caplog.text
+
+
+async def test_a_line_names_the_client_that_a_caller_says_it_is_and_why_it_was_refused_how_often(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trail = Trail()
+    noted = refusals(trail)
+    late = Problem(401, "signature_invalid", "The signature is not valid", "it is too old")
+    for _ in range(3):
+        noted.note(late, None, "task-runner", "/x", "192.0.2.1", "cid-1")
+        noted.note(WRONG, None, "", "/x", "192.0.2.1", "cid-2")
+        trail.now += SECOND // 2
+    records = await finish(trail, noted)
+    assert caplog.messages == [
+        "refused unknown (says it is task-runner) at 192.0.2.1 on /x: signature_invalid: it is too old",
+        "refused unknown at 192.0.2.1 on /x: signature_invalid: The signature is not valid",
+        "refused unknown (says it is task-runner) at 192.0.2.1 on /x, 2 times: signature_invalid: it is too old",
+        "refused unknown at 192.0.2.1 on /x, 2 times: signature_invalid: The signature is not valid",
+    ]
+    assert [record.data.get("claims") for record in records] == ["task-runner", None, "task-runner", None]

@@ -99,6 +99,7 @@ class MongoStore:
         self._events = Queue(base, CollectionName.EVENTS)
         self._deliveries = Queue(base, CollectionName.DELIVERIES)
         self._gone: StoreUnusableError | None = None
+        self._failing = False
         self._lists = asyncio.Semaphore(_LISTS)
         self._running = 0
         self._idle = asyncio.Event()
@@ -387,8 +388,19 @@ class MongoStore:
         await self._run(node_steps.probe(self._base))
 
     async def beat(self, now: Instant, until: Instant) -> int:
-        await self._look()
-        return await self._run(node_steps.beat(self._base, now, until))
+        """Being called every second, it logs once that nothing can be written, and once that it can again."""
+        try:
+            await self._look()
+            live = await self._run(node_steps.beat(self._base, now, until))
+        except StoreError as fault:
+            if not self._failing and not isinstance(fault, StoreUnusableError):
+                _log.error("%s; until it answers no event is taken", fault.detail)
+                self._failing = True
+            raise
+        if self._failing:
+            _log.warning("MongoDB database %s: answers again", self._base.connection.name)
+            self._failing = False
+        return live
 
     async def _look(self) -> None:
         """Refuse every operation while the database, or a collection of it, is gone. Raises `StoreError`."""

@@ -21,7 +21,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from attrs import define, frozen
 
-from notifyd.errors import StoreError
+from notifyd.errors import StoreError, StoreUnusableError
 from notifyd.store import CommitObserver
 from notifyd.store.sqlite.files import STEP_CODES, Database, primary_code, store_error
 from notifyd.store.sqlite.guard import FileGuard
@@ -110,6 +110,8 @@ class GroupWriter:
         self._checkpoint_after = 0.0  # loop time
         self._checkpoint_wanted = False
         self._checkpoint_fault = ""
+        self._failing = False
+        self._changes = 0
 
     def submit(self, run: Callable[[Database], T]) -> asyncio.Future[T]:
         """The future result of a step, which comes once it is durable.
@@ -166,6 +168,7 @@ class GroupWriter:
 
     def _refuse(self, fault: StoreError) -> None:
         """Fail all that waits: no transaction can be begun."""
+        self._tell(fault)
         waiting, self._waiting = self._waiting, deque()
         for step in waiting:
             step.settle(fault)
@@ -233,7 +236,19 @@ class GroupWriter:
     def _abandon(self, batch: list[_Step[Any]], error: sqlite3.Error) -> None:
         self._worker.submit(self._roll_back_batch, batch, self._guard.fault(error))
 
+    def _tell(self, fault: StoreError | None) -> None:
+        """Log once that nothing can be written, and once that something was. Of its place the guard tells."""
+        changed, self._changes = self._db.total_changes != self._changes, self._db.total_changes
+        if fault is None:
+            if self._failing and changed:
+                _log.warning("%s: is written again", self._path)
+                self._failing = False
+        elif not self._failing and not isinstance(fault, StoreUnusableError):
+            _log.error("%s; until it can be written no event is taken", fault.detail)
+            self._failing = True
+
     def _settle(self, batch: list[_Step[Any]], fault: StoreError | None, seconds: float) -> None:
+        self._tell(fault)
         try:
             for step in batch:
                 step.settle(fault)

@@ -1,0 +1,65 @@
+"""What the log says of lanes: one line when something begins, and one when it is over."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from notifyd.errors import Reason
+from notifyd.flow.lane import BREAKER_INTERVAL, BREAKER_THRESHOLD, Lane
+from notifyd.model import SECOND, Attempt, AttemptOutcome, Instant
+
+log = logging.getLogger(__name__)
+
+_PAUSE: Final[Instant] = 60 * SECOND
+"""Between two lines on one kind of failure of one lane: one that comes and goes fills no log."""
+
+
+def tell_attempt(lane: Lane, delivery_id: str, made: Attempt, now: Instant) -> None:
+    """Called once the lane has judged an attempt."""
+    log.debug(
+        "delivery %s to %s: %s in %.0f ms %s",
+        delivery_id,
+        lane.name,
+        made.outcome,
+        made.duration_ms,
+        made.detail,
+    )
+    if made.outcome is AttemptOutcome.TRANSIENT and made.reason not in (None, Reason.MAILBOX_FULL):
+        tell_failure(lane, made.reason, made.detail, now)
+    elif made.outcome is AttemptOutcome.SENT:
+        lane.told.failures.clear()
+    _tell_breaker(lane)
+
+
+def tell_failure(lane: Lane, reason: Reason, detail: str, now: Instant) -> None:
+    """A kind of failure that is new since the lane last sent something, or has another cause by now."""
+    told = lane.told
+    recent = now - told.at.get(reason, now - _PAUSE) < _PAUSE
+    if recent or told.failures.get(reason) == detail:
+        return
+    told.failures[reason], told.at[reason] = detail, now
+    log.warning("%s fails by %s: %s", lane.name, reason, detail)
+
+
+def _tell_breaker(lane: Lane) -> None:
+    is_open, was_open = lane.breaker.open, lane.told.open
+    if is_open and not was_open:
+        log.warning(
+            "%s: the breaker is open after %d failures in a row: one attempt every %d s, and %d deliveries wait",
+            *(lane.name, BREAKER_THRESHOLD, BREAKER_INTERVAL // SECOND, lane.backlog),
+        )
+    elif was_open and not is_open:
+        log.warning("%s: the breaker is closed again, %d deliveries wait", lane.name, lane.backlog)
+    lane.told.open = is_open
+
+
+def tell_hold(lane: Lane, why: str) -> None:
+    """`why` nothing of what waits in a lane may be sent, "" where it may."""
+    told = lane.told
+    if lane.backlog and why != told.held:
+        if why:
+            log.warning("%d deliveries to %s wait: %s", lane.backlog, lane.name, why)
+        else:
+            log.warning("%d deliveries to %s may be sent again", lane.backlog, lane.name)
+    told.held = why if lane.backlog else ""
