@@ -17,6 +17,7 @@ from notifyd.approval.notices import NOTIFYD
 from notifyd.model import Approval, Decision, Status
 from notifyd.security.dsse import EnvelopeError, opened
 from notifyd.security.jwt import KeySet
+from notifyd.wire.audit import Seal
 from notifyd.wire.codec import canonical, rfc3339
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
@@ -26,8 +27,8 @@ PREDICATE_TYPE: Final = "urn:notifyd:approval:v1"
 _ALGORITHM: Final = "sha256"
 
 
-def statement(approval: Approval) -> bytes:
-    """What is signed about an approval that has ended: a pure function of it."""
+def statement(approval: Approval, head: Seal | None) -> bytes:
+    """What is signed about an approval that has ended. `head` is the newest seal over its tenant's audit trail."""
     _, _, digest = approval.plan_hash.partition(":")
     subject = {"name": f"{approval.run_id}/{approval.approval_id}", "digest": {_ALGORITHM: digest}}
     return canonical(
@@ -35,7 +36,7 @@ def statement(approval: Approval) -> bytes:
             "_type": STATEMENT_TYPE,
             "subject": [subject],
             "predicateType": PREDICATE_TYPE,
-            "predicate": _predicate(approval),
+            "predicate": _predicate(approval) | {"auditHead": _head(head)},
         }
     )
 
@@ -57,6 +58,10 @@ def _predicate(approval: Approval) -> dict[str, Any]:
         "requiredApprovals": approval.required_approvals,
         "decisions": [_decision(one) for one in approval.decisions],
     }
+
+
+def _head(seal: Seal | None) -> dict[str, Any] | None:
+    return None if seal is None else {"number": seal.number, "digest": {_ALGORITHM: seal.hash}}
 
 
 def _way(approval: Approval) -> str:

@@ -61,7 +61,13 @@ def _told(statement: Any) -> dict[str, Any]:
         "plan": f"sha256:{subject['digest']['sha256']}",
         **{name: said[name] for name in ("tenant", "runId", "approvalId", "round", "endedAt", "endedBy")},
         "decisions": ", ".join(votes) or None,
+        "auditHead": _head(said.get("auditHead")),
     }
+
+
+def _head(head: Any) -> str | None:
+    """As `notifyd audit verify --head` takes it."""
+    return head and f"{head['number']}:{head['digest']['sha256']}"
 
 
 def keys_at(place: str) -> KeySet:

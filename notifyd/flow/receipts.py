@@ -10,6 +10,7 @@ from notifyd.model import Approval, ApprovalKey
 from notifyd.registry.registry import Registry
 from notifyd.security.dsse import sealed
 from notifyd.store import Store
+from notifyd.wire.audit import Seal, read_seal
 
 
 async def receipt_of(key: ApprovalKey, store: Store, registry: Registry) -> str:
@@ -25,12 +26,14 @@ async def receipt_of(key: ApprovalKey, store: Store, registry: Registry) -> str:
             raise NotFoundError("there is no receipt until the approval has ended")
         if approval.receipt:
             return approval.receipt
-        made = evolve(approval, version=approval.version + 1, receipt=_made(approval, registry))
+        newest = await store.newest_audit_seal(key.tenant)
+        receipt = _made(approval, read_seal(newest) if newest else None, registry)
+        made = evolve(approval, version=approval.version + 1, receipt=receipt)
         if await store.replace_approval(made):
             return made.receipt
 
 
-def _made(approval: Approval, registry: Registry) -> str:
+def _made(approval: Approval, head: Seal | None, registry: Registry) -> str:
     if not registry.signing:
         raise NoSigningKeyError("keys.sign is empty: nothing signs a receipt")
-    return sealed(registry.signing, PAYLOAD_TYPE, statement(approval))
+    return sealed(registry.signing, PAYLOAD_TYPE, statement(approval, head))

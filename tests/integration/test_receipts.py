@@ -18,11 +18,12 @@ from notifyd.security.jwt import KeySet
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import SigningKeys
 from tests import receipt_reader
-from tests.daemon import Daemon, daemon
+from tests.daemon import TOKENS, Daemon, daemon
 from tests.forked import notifyd as run
 from tests.integration.test_own_signatures import NEW, OLD, config
 from tests.integration.test_web_approvals import ACK, ONE, ack, problem
 from tests.sinks import HttpSink
+from tests.store.makers import audit_record
 from tests.waiting import until_async
 
 RECEIPT = f"{ONE}/receipt"
@@ -50,7 +51,7 @@ async def test_a_receipt_says_who_decided_what_and_outsiders_can_read_it(tmp_pat
     assert said["subject"] == [
         {"name": "run-0042/deploy-prod", "digest": {"sha256": asked["planHash"].removeprefix("sha256:")}}
     ]
-    assert said["predicate"] == {
+    assert said["predicate"] | {"auditHead": None} == {
         "tenant": "acme",
         "runId": "run-0042",
         "approvalId": "deploy-prod",
@@ -64,6 +65,7 @@ async def test_a_receipt_says_who_decided_what_and_outsiders_can_read_it(tmp_pat
         "client": "task-runner",
         "eventId": asked["eventId"],
         "requiredApprovals": 1,
+        "auditHead": None,
         "decisions": [
             {
                 "decision": "approved",
@@ -91,6 +93,19 @@ def by_securesystemslib(receipt: str, jwks: Any) -> Any:
     key = SSlibKey(jwks["keys"][0]["kid"], "ed25519", "ed25519", {"public": public})
     envelope.verify([key], threshold=1)
     return json.loads(envelope.payload)
+
+
+async def test_a_receipt_names_the_head_of_the_audit_trail_which_the_chain_still_has(tmp_path: Path) -> None:
+    async with daemon(tmp_path, config(NOBODY, OLD)) as notifyd:
+        await notifyd.app._store.write_audit([audit_record("before")])
+        await notifyd.app._sealing.sweep()
+        await ended(notifyd)
+        told = await verified(tmp_path, (await notifyd.get(RECEIPT)).text)
+        (head,) = (line.split()[1] for line in told.stdout.splitlines() if line.startswith("auditHead"))
+        environ = {"NOTIFYD_URL": notifyd.url, "NOTIFYD_TOKEN": TOKENS["reader"]}
+        assert (await run("audit", "verify", "--head", head, environ=environ)).code == 0
+        changed = await run("audit", "verify", "--head", f"{head[:-1]}x", environ=environ)
+        assert (changed.code, "is not in the chain" in changed.stdout) == (1, True)
 
 
 async def test_a_receipt_stays_the_same_bytes_after_its_key_was_replaced(tmp_path: Path) -> None:
