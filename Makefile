@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PLUGINS := $(wildcard plugins/notifyd-*)
 STAMP := $(VENV)/.installed
 TESTS ?=
+BUILD := build
 
 # Errors only: pip's warnings are about the machine and not about notifyd.
 PIP = $(BIN)/python -m pip install -qq --disable-pip-version-check
@@ -16,7 +17,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers chaos gallery
+.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers chaos gallery sbom
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -61,15 +62,22 @@ lock: $(UV) ## resolve what pyproject.toml asks for anew; what requirements/ has
 upgrade: LOCK_OPTIONS := --upgrade
 upgrade: lock ## take the newest versions into requirements/
 
-lint: $(STAMP) ## ruff, mypy --strict, import-linter, deptry
+lint: $(STAMP) ## ruff, bandit, mypy --strict, import-linter, deptry
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/bandit -q -c pyproject.toml -r notifyd plugins
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/deptry notifyd
 	@set -e; for plugin in $(notdir $(PLUGINS)); do package=$$(echo $$plugin | tr - _); echo "deptry $$plugin"; \
 		$(BIN)/deptry --config plugins/$$plugin/pyproject.toml --known-first-party $$package \
 		--package-module-name-map notifyd-server=notifyd plugins/$$plugin/$$package; done
+
+# Reproducible: the same lock gives the same bytes.
+sbom: $(STAMP) ## write build/sbom.json: what is in production, in CycloneDX, from the lock alone
+	@mkdir -p $(BUILD)
+	@$(BIN)/python -W ignore::UserWarning -m cyclonedx_py requirements requirements/production.txt \
+		--pyproject pyproject.toml --output-reproducible $(SBOM_OPTIONS) -o $(BUILD)/sbom.json
 
 contract: $(STAMP) ## write the files of the contract anew, from the records, routes and faults
 	@$(BIN)/python -m tests.contract

@@ -354,7 +354,7 @@ class Reason(StrEnum):
     MAX_AGE = "max_age"
     CHANNEL_MISSING = "channel_missing"
     NOT_ALLOWED = "not_allowed"
-    SECRET_MISSING = "secret_missing"  # noqa: S105 - a reason
+    SECRET_MISSING = "secret_missing"  # nosec B105 # noqa: S105 - a reason
     RENDER_FAILED = "render_failed"
 
 

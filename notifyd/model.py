@@ -455,7 +455,7 @@ class Wait(StrEnum):
     CONCURRENCY = "concurrency"  # others are being sent
     CHANNEL_MISSING = "channel_missing"
     EGRESS_REFUSED = "egress_refused"
-    SECRET_MISSING = "secret_missing"  # noqa: S105 - a reason
+    SECRET_MISSING = "secret_missing"  # nosec B105 # noqa: S105 - a reason
     NOT_ALLOWED = "not_allowed"  # the origin of a callback is in `resume.allowed_origins` no more
 
 

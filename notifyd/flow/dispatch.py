@@ -120,7 +120,7 @@ class Dispatcher:
         self._node = node
         self._nodes = nodes
         self._known_nodes = 1
-        self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
+        self._randomness = randomness or random.Random()  # nosec B311 # noqa: S311 - jitter, not a secret
         self._memory = memory
         self.waiting = Waiting()
         self._lanes: dict[str, Lane] = {}

@@ -97,7 +97,7 @@ class Effects:
         self._dispatch_queue = dispatch_queue
         self._metrics = metrics
         self._clock = clock
-        self._randomness = randomness or random.Random()  # noqa: S311 - jitter, not a secret
+        self._randomness = randomness or random.Random()  # nosec B311 # noqa: S311 - jitter, not a secret
         self._queue: asyncio.Queue[Approval] = asyncio.Queue(_BATCH)
 
     def offer(self, approval: Approval) -> None:

@@ -52,7 +52,7 @@ def _load_chain(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
     _read("key", key or cert, _private_key, "holds no private key in PEM that can be read without a password")
     try:
         # Without a password, OpenSSL would ask for one on the terminal.
-        context.load_cert_chain(cert, key, password="")
+        context.load_cert_chain(cert, key, password="")  # nosec B106 # none, and not a secret
     except ssl.SSLError as error:
         refused = "is not the key of the certificate" if error.reason == "KEY_VALUES_MISMATCH" else str(error)
         raise _fault("key", f"{key or cert} {refused}") from None

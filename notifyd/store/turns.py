@@ -22,7 +22,7 @@ def to_ask(flows: Sequence[Flow], limit: int) -> Sequence[Flow]:
     if len(flows) <= limit:
         return flows
     drawn: dict[str, list[Flow]] = {}
-    for flow in random.sample(flows, len(flows)):
+    for flow in random.sample(flows, len(flows)):  # nosec B311 # so that all get their turn
         drawn.setdefault(flow[0], []).append(flow)
     return list(_in_turn(drawn.values()))
 

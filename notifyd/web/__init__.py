@@ -99,7 +99,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
 
 def _expecting(route: web.AbstractRouteDef) -> web.RouteDef:
     """The route without aiohttp's answer to `Expect`: whoever reads the body says that it may come."""
-    assert isinstance(route, web.RouteDef)  # noqa: S101 - told to mypy
+    assert isinstance(route, web.RouteDef)  # nosec B101 # noqa: S101 - told to mypy
     return web.RouteDef(route.method, route.path, route.handler, {**route.kwargs, "expect_handler": _expect})
 
 

@@ -52,7 +52,7 @@ class Attempts:
         self._budgets: OrderedDict[Caller, _Budget] = OrderedDict()
         self._proved: OrderedDict[bytes, None] = OrderedDict()
 
-    def check(self, caller: Caller, token: str = "") -> None:
+    def check(self, caller: Caller, token: str = "") -> None:  # nosec B107 # none was sent
         """Raises `TooManyError` where a caller has failed too often, and `token` has proved nobody before."""
         budget = self._budgets.get(caller)
         if budget is None or self._refilled(budget) >= 1 or (token and _digest(token) in self._proved):

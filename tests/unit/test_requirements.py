@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,3 +89,22 @@ def test_production_has_the_versions_that_the_tests_ran_with(python: str) -> Non
 def test_each_entry_is_a_version_with_hashes_and_names_no_place(lock: str) -> None:
     entry = re.compile(r"[a-z0-9-]+==[\w.+]+( ; [^\\\n]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+")
     assert [one for one in entries(lock) if not entry.fullmatch(one.strip())] == []
+
+
+def test_the_bill_of_materials_names_each_package_that_is_locked_with_its_hashes(tmp_path: Path) -> None:
+    # What it needs is installed: this very environment. Its own validation would take seconds.
+    make = ["make", "-s", "-o", ".venv/.installed", "sbom", f"BIN={Path(sys.executable).parent}"]
+    subprocess.run([*make, f"BUILD={tmp_path}", "SBOM_OPTIONS=--no-validate"], cwd=ROOT, check=True)
+    bill = json.loads((tmp_path / "sbom.json").read_bytes())
+    assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "notifyd-server")
+    named = {(one["name"], one["version"]): hashes(one) for one in bill["components"]}
+    wanted = {}
+    for entry in entries("production"):
+        (version,) = (requirement := Requirement(entry.partition(" \\\n")[0])).specifier
+        wanted[requirement.name, version.version] = set(re.findall(r"--hash=sha256:(\w+)", entry))
+    assert named == wanted
+
+
+def hashes(component: dict[str, Any]) -> set[str]:
+    told = (one["hashes"] for one in component["externalReferences"])
+    return {one["content"] for several in told for one in several}

@@ -140,7 +140,7 @@ class Queue:
     def _choose(self, candidates: list[Document], room: int) -> list[Document]:
         if self._spread == 1 or len(candidates) <= room:
             return candidates[:room]
-        places = random.sample(range(len(candidates)), room)
+        places = random.sample(range(len(candidates)), room)  # nosec B311 # so that nodes differ
         return [candidates[place] for place in sorted(places)]
 
     async def _candidates(self, wanted: Wanted, count: int) -> list[Document]:

@@ -315,7 +315,7 @@ class Connection:
                     return await self._once(session, step, end)
                 except PyMongoError as error:
                     longest = min(_PAUSE * 1.5**tries, _LONGEST_PAUSE)
-                    pause = random.uniform(0, longest)  # noqa: S311 - jitter, not a secret
+                    pause = random.uniform(0, longest)  # nosec B311 # noqa: S311 - jitter, not a secret
                     if not _passes(error) or time.monotonic() + pause >= end:
                         raise
                     await asyncio.sleep(pause)

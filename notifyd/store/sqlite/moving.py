@@ -31,7 +31,7 @@ _SUPERSEDED: Final = sql(
 
 
 def count(db: Connection, collection: CollectionName) -> int:
-    (found,) = db.execute(f"SELECT count(*) FROM {collection}").fetchone()  # noqa: S608 - a name of our own
+    (found,) = db.execute(f"SELECT count(*) FROM {collection}").fetchone()  # nosec B608 # noqa: S608 - a name of our own
     number: int = found
     return number
 

@@ -116,7 +116,7 @@ def has_key(table: str, tenant: str, key: str) -> str:
 def upsert(table: str, columns: tuple[str, ...], key: tuple[str, ...]) -> str:
     """The statement that inserts a row, or replaces the rest of the one with the same key."""
     rest = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
-    return sql(insert(table, columns), f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {rest}")
+    return sql(insert(table, columns), f"ON CONFLICT ({', '.join(key)})", "DO UPDATE SET", rest)
 
 
 def dump(value: Any) -> str:
