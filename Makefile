@@ -17,7 +17,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers chaos gallery sbom
+.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos gallery sbom
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -57,6 +57,7 @@ test-lowest: $(UV) ## run all tests with the lowest versions that pyproject.toml
 lock: $(UV) ## resolve what pyproject.toml asks for anew; what requirements/ has already stays
 	@{ echo '-e .[demo,dev]'; printf -- '-e ./%s\n' $(PLUGINS); } | $(LOCK) $(LOCK_OPTIONS) -o requirements/dev.txt -
 	@{ echo '-e .'; printf -- '-e ./%s\n' $(PLUGINS); } | $(LOCK) -c requirements/dev.txt -o requirements/production.txt -
+	@printf '%s\n' axe-playwright-python playwright | $(LOCK) -c requirements/dev.txt -o requirements/browser.txt -
 	@printf '%s\n' hatchling editables setuptools | $(LOCK) -c requirements/dev.txt -o requirements/build.txt -
 
 upgrade: LOCK_OPTIONS := --upgrade
@@ -96,3 +97,7 @@ bench-peers: $(STAMP) ## the same, with Alertmanager and Apprise where they are 
 
 gallery: $(STAMP) ## write build/gallery: every message in every language, as each channel sends it
 	@$(BIN)/python -m tests.gallery build/gallery
+
+browser: $(STAMP) ## decide on a phone's screen in a real browser, and look for what is not accessible: needs Chromium
+	@$(PIP) --require-hashes --no-deps -r requirements/browser.txt
+	@$(BIN)/python -m pytest -q tests/browser
