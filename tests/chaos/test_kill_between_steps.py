@@ -11,6 +11,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from notifyd.testing import Sink
 from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.chaos import crashing
+from tests.chaos.nodes import PATIENT
 from tests.forks import Forked
+from tests.mongodb import MongoServer
 from tests.ports import free_port
 from tests.waiting import until, until_async
 
@@ -54,6 +57,8 @@ SECRET = Secret("whsec_" + base64.b64encode(b"the secret of the task runner 01")
 TOKEN = "reader-token-0123456789"
 RESUME_TOKEN = "resume-token-known-to-the-runner-only"
 
+EMBEDDED = 'url = "sqlite:///{folder}/notifyd.db"'
+"""The store, as a line of `CONFIG`."""
 CONFIG = """
 [server]
 listen = "127.0.0.1:{port}"
@@ -182,7 +187,13 @@ class Runner:
 
 
 @asynccontextmanager
-async def runner(folder: Path, *crash_at: str, config: str = CONFIG) -> AsyncIterator[Runner]:
+async def runner(
+    folder: Path, *crash_at: str, config: str = CONFIG, database: str = ""
+) -> AsyncIterator[Runner]:
+    """`database` is the URL of a MongoDB database, by default the store is a file in `folder`."""
+    if database:
+        config = config.replace(EMBEDDED, f'url = "{database}"\ntimeout = "{PATIENT}"')
+        config = config.replace("[dispatch]", '[dispatch]\nlease = "3s"\nclock_skew = "1s"')
     async with Sink() as sink:
         one = Runner(folder, sink, free_port())
         text = config.format(
@@ -294,6 +305,19 @@ async def test_a_restart_finishes_the_answer_to_an_expiry_that_a_kill_left_undon
         assert (await one.audit()).count("pack.approval.expired") == 1
 
 
+@pytest.mark.parametrize(("step", "nth"), [("replace_approval", 1), ("insert_deliveries", 1)])
+async def test_a_restart_on_mongodb_finishes_the_answer_to_an_expiry(
+    step: str, nth: int, tmp_path: Path, mongo_server: MongoServer
+) -> None:
+    """What the killed one had leased is free once its leases are over."""
+    async with runner(tmp_path, step, str(nth), "after", database=mongo_server.database()) as one:
+        await one.play_expiry(1.5)
+        assert one.starts >= 2, "the daemon was not killed"
+        await one.until_sent("pack.approval.expired")
+        expect_expiry_answered(one, "pack.approval.requested", "pack.approval.expired")
+        assert (await one.audit()).count("pack.approval.expired") == 1
+
+
 @pytest.mark.parametrize(("step", "nth"), [("append", 1), ("insert_deliveries", 1)])
 async def test_a_restart_answers_a_request_that_came_expired(step: str, nth: int, tmp_path: Path) -> None:
     async with runner(tmp_path, step, str(nth), "after") as one:
@@ -317,16 +341,27 @@ async def test_a_restart_sends_the_reminder_that_a_kill_held_up_under_one_id(
     step: str, nth: int, side: str, tmp_path: Path
 ) -> None:
     async with runner(tmp_path, step, str(nth), side, config=REMINDING) as one:
-        await one.call("POST", "/notifications/pack-approvals", one.event)
-        await one.until_sent("pack.approval.reminded")
+        await expect_one_reminder(one)
 
-        async def restarted() -> bool:
-            return one.starts == 2 and bool(await one.audit())
 
-        await until_async(restarted, seconds=45)
-        await until_async(lambda: one.all_sent(2), seconds=45)
-        seen = one.seen()
-        assert {kind: len(ids) for kind, ids in seen.items()} == {
-            "pack.approval.requested": 1,
-            "pack.approval.reminded": 1,
-        }
+async def test_a_restart_on_mongodb_sends_the_reminder_under_one_id(
+    tmp_path: Path, mongo_server: MongoServer
+) -> None:
+    database = mongo_server.database()
+    async with runner(tmp_path, "replace_approval", "1", "after", config=REMINDING, database=database) as one:
+        await expect_one_reminder(one)
+
+
+async def expect_one_reminder(one: Runner) -> None:
+    await one.call("POST", "/notifications/pack-approvals", one.event)
+    await one.until_sent("pack.approval.reminded")
+
+    async def restarted() -> bool:
+        return one.starts >= 2 and bool(await one.audit())
+
+    await until_async(restarted, seconds=45)
+    await until_async(partial(one.all_sent, 2), seconds=45)
+    assert {kind: len(ids) for kind, ids in one.seen().items()} == {
+        "pack.approval.requested": 1,
+        "pack.approval.reminded": 1,
+    }
