@@ -69,7 +69,7 @@ async def on_screen(page: Page, what: Locator) -> bool:
     """Is it on the first screen, without scrolling?"""
     box = await what.bounding_box()
     assert box is not None
-    return box["y"] >= 0 and box["y"] + box["height"] <= PHONE["height"]
+    return bool(box["y"] >= 0 and box["y"] + box["height"] <= PHONE["height"])
 
 
 async def test_from_the_mail_to_the_callback_it_takes_two_clicks_on_the_page(
