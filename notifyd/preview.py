@@ -10,14 +10,17 @@ from attrs import evolve, field, frozen
 from notifyd.config.settings import LinkMode
 from notifyd.errors import Fault, InvalidError, RenderError
 from notifyd.flow.ingest import check_members, cloud_row, pack_row
-from notifyd.flow.plan import can_decide, link_of, make_message, make_plan, view
+from notifyd.flow.plan import Urls, can_decide, link_of, make_message, make_plan, mine_of, view
 from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
 from notifyd.registry.registry import Registry
 from notifyd.rules.rules import Explanation, Verdict
+from notifyd.security.links import MINE
 from notifyd.wire.events import parse_cloud_event, parse_pack_event
 
 HIDDEN_LINK: Final = "…"
 """What stands for the token in an approver's link: a real one would decide."""
+
+HIDDEN_MINE: Final = MINE + HIDDEN_LINK
 
 _CLIENT: Final = "preview"
 
@@ -88,8 +91,12 @@ def _preview(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: 
     link = link_of(event, entry, seen, registry)
     message, fault = None, ""
     try:
-        url = registry.links.url(HIDDEN_LINK) if link else None
-        message = make_message(event, entry, seen, registry, link, url)
+        mine = mine_of(event, entry, registry)
+        urls = Urls(
+            registry.links.url(HIDDEN_LINK) if link else None,
+            registry.links.url(HIDDEN_MINE) if mine else None,
+        )
+        message = make_message(event, entry, seen, registry, link, urls)
     except RenderError as error:
         fault = error.detail
     return Preview(
@@ -118,20 +125,23 @@ def render(
 
     Raises `InvalidError`, `RenderError`.
     """
-    seen, link = _seen(document, registry, tenant, now)
+    seen, urls = _seen(document, registry, tenant, now)
     wish = seen.get("message")
     wished = wish.get("locale") if isinstance(wish, Mapping) else None
     tag = registry.templates.locale([locale, wished if isinstance(wished, str) else None], template)
-    rendered = registry.templates.render(template, tag, event=seen, zone=zone, link=link, can_decide=True)
+    rendered = registry.templates.render(
+        template, tag, event=seen, zone=zone, link=urls.link, mine=urls.mine, can_decide=True
+    )
     return rendered.message("", None, seen)
 
 
-def _seen(
-    document: Any, registry: Registry, tenant: str, now: Instant
-) -> tuple[Mapping[str, Any], str | None]:
-    """The event as templates see it, and the link that its message has."""
+def _seen(document: Any, registry: Registry, tenant: str, now: Instant) -> tuple[Mapping[str, Any], Urls]:
+    """The event as templates see it, and the links that its message has."""
     if isinstance(document, dict) and not {"type", "specversion"} & document.keys():
-        return registry.redactor.tree(document), None
+        return registry.redactor.tree(document), Urls()
     event = read_event(document, registry, tenant, now)
-    approval = event.kind == APPROVAL_KIND and registry.settings.approvals.links is not LinkMode.OFF
-    return view(event), registry.links.url(HIDDEN_LINK) if approval else None
+    mode = registry.settings.approvals.links if event.kind == APPROVAL_KIND else LinkMode.OFF
+    return view(event), Urls(
+        None if mode is LinkMode.OFF else registry.links.url(HIDDEN_LINK),
+        registry.links.url(HIDDEN_MINE) if mode is LinkMode.DECIDE else None,
+    )

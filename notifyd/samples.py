@@ -115,12 +115,17 @@ def events() -> Iterator[Mapping[str, Any]]:
     yield _EVENT
 
 
-def all_samples(templates: TemplateSet, link: str, wished: tuple[str, ...] = ()) -> Iterator[Sample]:
-    """Each template in each locale that any template, or a reader (`wished`), has, over each example it is for."""
+def all_samples(
+    templates: TemplateSet, link: str, mine: str, wished: tuple[str, ...] = ()
+) -> Iterator[Sample]:
+    """Each template in each locale that any template, or a reader (`wished`), has, over each example it is for.
+
+    `link` and `mine` are the addresses that messages lead to.
+    """
     for name in templates.names:
         for locale in _locales(templates, wished):
             for example, event in _examples(name).items():
-                yield _sample(templates, name, locale, example, event, link)
+                yield _sample(templates, name, locale, example, event, link, mine)
 
 
 def missing(templates: TemplateSet, wished: tuple[str, ...] = ()) -> list[str]:
@@ -152,16 +157,24 @@ def _examples(template: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _sample(
-    templates: TemplateSet, name: str, locale: str, example: str, event: Mapping[str, Any], link: str
+    templates: TemplateSet,
+    name: str,
+    locale: str,
+    example: str,
+    event: Mapping[str, Any],
+    link: str,
+    mine: str,
 ) -> Sample:
     asked = event.get("action") == "requested" or event.get("status") == Status.PENDING
     digest = _DIGEST if example == "digest" else None
+    approval = event.get("kind") == APPROVAL_KIND
     try:
         rendered = templates.render(
             name,
             locale,
             event=event,
-            link=link if event.get("kind") == APPROVAL_KIND and digest is None else None,
+            link=link if approval and digest is None else None,
+            mine=mine if approval else None,
             can_decide=asked,
             digest=digest,
         )

@@ -112,3 +112,9 @@ def _seconds(span: Instant) -> int:
     """`span` in seconds, rounded to whole minutes from two minutes on."""
     seconds = max(0, round(span / SECOND))
     return seconds if seconds < 2 * _MINUTE else round(seconds / _MINUTE) * _MINUTE
+
+
+def escalated_to(rule: Rule, approval: Approval) -> Iterator[str]:
+    """Whom the escalations of `rule` name that have been due in this round."""
+    opened = opened_at(approval)
+    return (name for one in rule.escalate if opened + one.after <= approval.timed_until for name in one.to)

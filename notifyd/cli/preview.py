@@ -202,8 +202,8 @@ async def _all(path: Path) -> tuple[list[Sample], list[str]]:
     registry = await _open(path)
     try:
         wished = tuple(one.locale for one in registry.settings.recipients.values() if one.locale)
-        link = registry.links.url(preview.HIDDEN_LINK)
-        found = list(samples.all_samples(registry.templates, link, wished))
+        link, mine = map(registry.links.url, (preview.HIDDEN_LINK, preview.HIDDEN_MINE))
+        found = list(samples.all_samples(registry.templates, link, mine, wished))
         return found, samples.missing(registry.templates, wished)
     finally:
         await registry.aclose()

@@ -181,8 +181,9 @@ def content(mail: EmailMessage, subtype: str) -> str:
 
 
 def link_in(html: str) -> str:
-    """The one link to decide by."""
-    links = {link for link in Page(html).links if "/approvals/" in link}
+    """The one link to decide by: that of the button."""
+    found = {link for link in Page(html).links if "/approvals/" in link}
+    links = {link for link in found if "/approvals/mine/" not in link}
     expect(len(links) == 1, f"it has {len(links)} links to decide by")
     return links.pop()
 

@@ -11,6 +11,7 @@ from attrs import frozen
 from notifyd import correlation
 from notifyd.config.settings import Rule
 from notifyd.errors import RenderError, SealError, StoreError, UndecodableRowError
+from notifyd.flow.mine import asks_for_sign_in
 from notifyd.flow.queues import DispatchQueue, Ready
 from notifyd.flow.storm import Budgets, is_request, quiet_until
 from notifyd.metrics import Metrics
@@ -18,6 +19,7 @@ from notifyd.model import APPROVAL_KIND, SECOND, Action, Clock, Delivery, Instan
 from notifyd.registry.registry import Registry
 from notifyd.render.render import DIGEST_LISTED, Digest, DigestItem, Rendered, level_of
 from notifyd.security.envelope import unwrap, wrap
+from notifyd.security.links import MineLink
 from notifyd.store import Store, Window
 from notifyd.wire.codec import derived_id, rfc3339
 
@@ -216,13 +218,16 @@ class _Content:
     @property
     def items(self) -> tuple[DigestItem, ...]:
         return tuple(
-            DigestItem(m.title, m.actions[0].url if m.actions else None, m.level) for m in self.messages
+            DigestItem(one.title, one.actions[0].url if one.actions else None, one.level)
+            for one in self.messages
         )
 
     def texts(self, event: Mapping[str, Any], registry: Registry) -> Rendered | None:
         window, first, locale = self.window, self.first, self.messages[0].locale
         asks = is_request(first.kind, first.action)
         digest = Digest(self.count, self.items, window.start, window.closes_at, first.rule, asks)
+        mine = mine_in(self.messages, registry)
+        person = MineLink(window.tenant, first.recipient or "", 0)
         try:
             return registry.templates.render(
                 self.template,
@@ -231,6 +236,8 @@ class _Content:
                 zone=registry.zone(first.recipient),
                 html=registry.takes_html(first.channel, first.channel_type),
                 digest=digest,
+                mine=mine,
+                signs_in=mine is not None and asks_for_sign_in(person, registry, window.closes_at),
                 media_type=registry.own_body(first.channel, first.channel_type),
             )
         except RenderError as error:
@@ -276,6 +283,12 @@ def _read(row: Delivery, registry: Registry) -> Message | None:
         with correlation.about(row.correlation_id):
             log.error("delivery %s cannot be listed in a digest: %s", row.id, error)
         return None
+
+
+def mine_in(messages: Sequence[Message], registry: Registry) -> str | None:
+    """The address of all that waits for the reader of `messages`, where they have one: that of the newest."""
+    urls = (action.url for message in reversed(messages) for action in reversed(message.actions))
+    return next(filter(registry.links.is_mine, urls), None)
 
 
 def _plain(digest: Digest, locale: str) -> Rendered:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
-from attrs import evolve
+from attrs import evolve, frozen
 
 from notifyd import correlation
 from notifyd.config.settings import LinkMode, Proof, Rule
@@ -25,6 +25,7 @@ from notifyd.flow.audience import (
     told_already,
     told_of_override,
 )
+from notifyd.flow.mine import asks_for_sign_in
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
 from notifyd.flow.timed import is_timed, timed_audience
@@ -43,7 +44,7 @@ from notifyd.model import (
 )
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import wrap
-from notifyd.security.links import Link
+from notifyd.security.links import Link, MineLink
 from notifyd.store import PlanFixed, Planned, Store
 from notifyd.wire.codec import derived_id, parse_instant
 
@@ -162,6 +163,18 @@ def link_of(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: R
     )
 
 
+def mine_of(event: Event, entry: PlanEntry, registry: Registry) -> MineLink | None:
+    """The link to all that waits for the reader: in each message to a person about an approval.
+
+    It lives for `approvals.link_ttl` only, however long the approval waits: it is a key to more than that.
+    """
+    approvals = registry.settings.approvals
+    asks = event.kind == APPROVAL_KIND and approvals.links is LinkMode.DECIDE
+    if not asks or not entry.personal or entry.recipient is None:
+        return None
+    return MineLink(event.tenant, entry.recipient, event.occurred_at + approvals.link_ttl)
+
+
 def _expiry(seen: Mapping[str, Any]) -> Instant:
     """When the approval expires: a link to it lives as long at least."""
     expires_at = seen.get("expiresAt")
@@ -181,10 +194,10 @@ def make_ready(
 ) -> Ready:
     """Render one entry. Raises `RenderError`."""
     link = link_of(event, entry, seen, registry)
-    token = registry.links.seal(link) if link else None
-    url = registry.links.url(token) if token else None
-    message = make_message(event, entry, seen, registry, link, url)
-    sealed = token is not None
+    mine = mine_of(event, entry, registry)
+    urls = Urls(*(registry.links.url(registry.links.seal(one)) if one else None for one in (link, mine)))
+    message = make_message(event, entry, seen, registry, link, urls)
+    sealed = urls != Urls()
     return Ready(
         _delivery(event, entry, wrap(message, registry.keyring, sealed=sealed), sealed, registry, now),
         message,
@@ -205,23 +218,32 @@ def rendered_again(delivery: Delivery, event: Event, registry: Registry) -> Deli
     return evolve(delivery, message=made.message, sealed=made.sealed)
 
 
+@frozen
+class Urls:
+    """The addresses that a message leads to: of its approval, and of all that waits for its reader."""
+
+    link: str | None = None
+    mine: str | None = None
+
+
 def make_message(
     event: Event,
     entry: PlanEntry,
     seen: Mapping[str, Any],
     registry: Registry,
     link: Link | None,
-    url: str | None,
+    urls: Urls,
 ) -> Message:
-    """What `entry`'s channel is given; `url` is the address of `link`. Raises `RenderError`."""
+    """What `entry`'s channel is given; `urls` has the address of `link`. Raises `RenderError`."""
     rendered = registry.templates.render(
         entry.template,
         entry.locale,
         event=seen,
         zone=registry.zone(entry.recipient),
-        link=url,
+        link=urls.link,
+        mine=urls.mine,
         can_decide=can_decide(event, seen, link, registry),
-        signs_in=_signs_in(entry, registry),
+        signs_in=_signs_in(event, entry, registry),
         own_request=is_own_request(event, seen, entry.recipient, registry),
         on_behalf_of=entry.on_behalf_of,
         html=registry.takes_html(entry.channel, entry.channel_type),
@@ -231,9 +253,12 @@ def make_message(
     return rendered.message(entry.delivery_id, address, seen)
 
 
-def _signs_in(entry: PlanEntry, registry: Registry) -> bool:
-    rule = registry.rule(entry.rule)
-    return rule is not None and registry.proof(rule) is Proof.SIGN_IN
+def _signs_in(event: Event, entry: PlanEntry, registry: Registry) -> bool:
+    """Does deciding by any of the message's links take a sign-in?"""
+    rule, mine = registry.rule(entry.rule), mine_of(event, entry, registry)
+    if rule is None or registry.proof(rule) is not Proof.SIGN_IN:
+        return False
+    return mine is None or asks_for_sign_in(mine, registry, event.occurred_at)
 
 
 def _delivery(

@@ -15,6 +15,7 @@ from notifyd.model import ApprovalKey, Delivery
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.security.envelope import wrap_anew
+from notifyd.security.links import MineLink
 from notifyd.security.secrets import sealed_under
 from notifyd.store import SEALED, CollectionName, Place, SealedRow, Store
 
@@ -135,16 +136,19 @@ class Reseal:
         return await self._store.replace_message(delivery, fresh)
 
 
-def _renewed(token: str, *, delivery: Delivery, registry: Registry) -> str:
+def _renewed(path: str, *, delivery: Delivery, registry: Registry) -> str:
     """A link of a message under the first key, so that one still to be sent works when the old key is gone.
 
-    Only the link that its recipient was given, which confers no more than it did. A text may hold others, also
+    Only the links that its recipient was given, which confer no more than they did. A text may hold others, also
     ones that were forged with a key that has leaked: they stay as they are.
     """
     try:
-        link = registry.links.read(token)
+        link = registry.links.read_path(path)
     except SealError:
-        return token
-    given = (link.tenant, link.rule) == (delivery.tenant, delivery.rule)
-    own = given and link.recipient in (None, delivery.recipient)
-    return registry.links.seal(link) if own else token
+        return path
+    if isinstance(link, MineLink):
+        own = (link.tenant, link.recipient) == (delivery.tenant, delivery.recipient)
+    else:
+        given = (link.tenant, link.rule) == (delivery.tenant, delivery.rule)
+        own = given and link.recipient in (None, delivery.recipient)
+    return registry.links.seal(link) if own else path

@@ -60,8 +60,8 @@ class Provider:
     def issuer(self) -> str:
         return self._settings.issuer
 
-    async def begin(self, token: str, now: Instant, *, person: str, again: bool) -> tuple[Begun, str]:
-        """A sign-in for the page of the link `token`, and the address to send the browser to.
+    async def begin(self, path: str, now: Instant, *, person: str, again: bool) -> tuple[Begun, str]:
+        """A sign-in for the page at `path` below `/approvals/`, and the address to send the browser to.
 
         `person` is whom it should be; `again` has the provider ask who it is, though it may know somebody.
         Raises `UnavailableError`.
@@ -79,7 +79,7 @@ class Provider:
             "code_challenge_method": "S256",
             "login_hint": person,
         } | ({"prompt": "login"} if again else {})
-        begun = Begun(state, nonce, verifier, token, now + BEGUN_LIFE)
+        begun = Begun(state, nonce, verifier, path, now + BEGUN_LIFE)
         return begun, with_query(metadata.authorization, asked)
 
     async def redeem(self, code: str, begun: Begun, now: Instant, tolerance: int) -> str:

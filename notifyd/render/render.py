@@ -47,7 +47,7 @@ _OWN_LINKS: Final = 3
 
 _LABEL_LIMIT: Final = 80
 
-_BLOCKS: Final = ("title", "body", "fields", "action", "note")
+_BLOCKS: Final = ("title", "body", "fields", "action", "mine", "note")
 
 
 @frozen
@@ -178,6 +178,7 @@ class TemplateSet:
         event: Mapping[str, Any],
         zone: str = "UTC",
         link: str | None = None,
+        mine: str | None = None,
         can_decide: bool = False,
         signs_in: bool = False,
         own_request: bool = False,
@@ -189,9 +190,9 @@ class TemplateSet:
         """The texts of one message.
 
         `locale` is a tag as `locale()` gives it, `zone` an IANA name (an unknown one is UTC), `link` the
-        approver's page, which can decide or only show, `signs_in` whether deciding there takes a sign-in,
-        `own_request` whether the reader is the one who asked,
-        `on_behalf_of` the person for whom the reader stands in.
+        approver's page, which can decide or only show, `mine` the page of all that waits for the reader,
+        `signs_in` whether deciding by these takes a sign-in, `own_request` whether the reader is the one who
+        asked, `on_behalf_of` the person for whom the reader stands in.
         With a `media_type` the body is data and no prose: it stays as it was written, whole, and JSON is checked.
         Raises `RenderError`.
         """
@@ -201,6 +202,7 @@ class TemplateSet:
         variables: dict[str, Any] = {
             "event": event if type(event) is dict else dict(event),
             "link": link,
+            "mine": mine,
             "can_decide": can_decide,
             "signs_in": signs_in,
             "own_request": own_request,
@@ -306,6 +308,7 @@ class _Draft:
     note: str  # the last paragraph of the body; in a mail, small print below the link
     facts: tuple[Fact, ...]
     actions: tuple[Action, ...]
+    mine: Action | None  # that of them which leads to all that waits for the reader
 
     @property
     def body(self) -> str:
@@ -328,12 +331,18 @@ def _draft(
         actions = (Action(label or urlsplit(link).hostname or link, link), *_own_links(variables["event"]))
     elif digest is not None:
         actions = tuple(Action(one["title"], one["link"]) for one in digest["listed"] if one["link"])
+    mine = None
+    if variables["mine"] is not None and (label := line(blocks.get("mine", "").strip())):
+        mine = Action(label, variables["mine"])
+        # In a digest it comes first: where a channel has no room for all links, the last ones are counted.
+        actions = (mine, *actions) if digest is not None else (*actions, mine)
     return _Draft(
         title=line(blocks.get("title", ""), TITLE_LIMIT) or template_name(template),
         text=text,
         note=note,
         facts=tuple(facts.found),
         actions=actions,
+        mine=mine,
     )
 
 
@@ -452,13 +461,14 @@ def _paragraphs(text: str) -> str:
 
 def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, locale: str) -> str | None:
     """The mail; None where it is too long for any mail program, which then shows the plain text."""
-    action = draft.actions[0] if draft.actions else None
+    action, mine = draft.actions[0] if draft.actions else None, draft.mine
     message = {
         "title": draft.title,
         "blocks": list(_blocks(draft.text)),
         "facts": [{"name": f.name, "value": f.value, "code": f.code, "lead": f.lead} for f in draft.facts],
         "action": {"label": action.label, "url": action.url} if action else None,
         "links": [{"label": one.label, "url": one.url} for one in draft.actions[1:]],
+        "mine": {"label": mine.label, "url": mine.url} if mine else None,
         "note": draft.note,
     }
     context = _context(page, {**variables, "message": message, "field": Facts()})

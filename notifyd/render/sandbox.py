@@ -34,6 +34,7 @@ CONTEXT_NAMES: Final = frozenset(
     {
         "event",
         "link",
+        "mine",
         "can_decide",
         "signs_in",
         "own_request",

@@ -1,8 +1,9 @@
 """Template files: which there are, whether they compile, and the sandbox they run in.
 
-A template is a set of files `NAME.LOCALE.txt` (the blocks `title`, `body`, `fields`, `action`) and, where a
-mail shall look other than usual, `NAME.LOCALE.html`. Files that begin with `_` are parts for others to extend
-or include. Every built-in file is also known as `builtin/FILE`, so that a file of its name can extend it.
+A template is a set of files `NAME.LOCALE.txt` (the blocks `title`, `body`, `fields`, `action`, `mine`, `note`)
+and, where a mail shall look other than usual, `NAME.LOCALE.html`. Files that begin with `_` are parts for others
+to extend or include. Every built-in file is also known as `builtin/FILE`, so that a file of its name can extend
+it.
 """
 
 from __future__ import annotations

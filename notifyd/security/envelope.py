@@ -16,7 +16,7 @@ from notifyd.model import Action, Field, Level, Message
 from notifyd.security.secrets import Keyring
 
 _LABEL = "message"
-_LINK: Final = re.compile(r"(?<=/approvals/)[\w-]+\.\.[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+_LINK: Final = re.compile(r"(?<=/approvals/)(?:mine/)?[\w-]+\.\.[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 _NAMES: Final = tuple(one.name for one in fields(Message))
 _VALUES: Final = attrgetter(*_NAMES)
 

@@ -84,7 +84,7 @@ def _singular(word: str) -> str:
 
 # --- texts -------------------------------------------------------------------------------------------------
 
-_LINK: Final = re.compile(r"(/approvals/)[A-Za-z0-9_.~%-]{16,}")
+_LINK: Final = re.compile(r"(/approvals/(?:mine/)?)[A-Za-z0-9_.~%-]{16,}")
 _SIGNING_SECRET: Final = re.compile(rf"{PREFIX}[A-Za-z0-9+/_-]+=*")
 _SCHEME: Final = re.compile(r"\b(Bearer|Basic)(\s+)[A-Za-z0-9._~+/-]{6,}=*", re.IGNORECASE)
 _USERINFO: Final = re.compile(r"(://)[^\s/@?#]+@")

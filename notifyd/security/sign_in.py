@@ -15,18 +15,18 @@ from attrs import astuple, frozen
 
 from notifyd.errors import SealError
 from notifyd.model import Instant
-from notifyd.security.links import Link
+from notifyd.security.links import Link, MineLink
 from notifyd.security.secrets import Keyring
 
 
 @frozen
 class Begun:
-    """A sign-in under way, for the page of the link `token`. `verifier` is PKCE's."""
+    """A sign-in under way, for the page at `path` below `/approvals/`. `verifier` is PKCE's."""
 
     state: str
     nonce: str
     verifier: str
-    token: str
+    path: str
     until: Instant
 
 
@@ -39,10 +39,9 @@ class SignedIn:
     until: Instant
 
 
-def signed_in_for(link: Link, issuer: str) -> str:
-    """One plan in one round of one approval, and the provider, in 64 digits: ids may be long, cookies not."""
-    facts = (link.tenant, link.run_id, link.approval_id, link.round, link.plan_hash, issuer)
-    return hashlib.sha256(orjson.dumps(facts)).hexdigest()
+def signed_in_for(link: Link | MineLink, issuer: str) -> str:
+    """The subject of a link, and the provider, in 64 digits: ids may be long, cookies not."""
+    return hashlib.sha256(orjson.dumps([*link.subject, issuer])).hexdigest()
 
 
 @frozen
@@ -76,19 +75,19 @@ def open_sealed(keyring: Keyring, kind: type[Kind], text: str, now: Instant) -> 
     return record if now < record.until else None
 
 
-def seal_draft(keyring: Keyring, token: str, draft: Draft) -> str:
-    """A draft for the page of the link `token`, packed: a comment of 2,000 characters comes to less than 7,300."""
-    return keyring.seal(_DRAFT, zlib.compress(orjson.dumps([_of(token), *astuple(draft)]), 9))
+def seal_draft(keyring: Keyring, path: str, draft: Draft) -> str:
+    """A draft for the page at `path`, packed: a comment of 2,000 characters comes to less than 7,300."""
+    return keyring.seal(_DRAFT, zlib.compress(orjson.dumps([_of(path), *astuple(draft)]), 9))
 
 
-def open_draft(keyring: Keyring, token: str, text: str) -> Draft:
+def open_draft(keyring: Keyring, path: str, text: str) -> Draft:
     """The draft; an empty one where there is none for this link."""
     try:
         of, *kept = orjson.loads(zlib.decompress(keyring.open(_DRAFT, text)))
     except (SealError, zlib.error, ValueError):
         return Draft()
-    return Draft(*kept) if of == _of(token) else Draft()
+    return Draft(*kept) if of == _of(path) else Draft()
 
 
-def _of(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()[:32]
+def _of(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()[:32]

@@ -37,6 +37,7 @@ from notifyd.web.edge import Edge, Guard
 from notifyd.web.http import Http, connection_of
 from notifyd.web.listener import Listener, listening_sockets
 from notifyd.web.ops import READINESS, Readiness
+from notifyd.web.pages import mine
 from notifyd.web.refusals import Refusals
 from notifyd.web.services import SERVICES, Services
 
@@ -44,6 +45,7 @@ __all__ = ["SERVICES", "Services", "create_app", "listening_sockets", "serving"]
 
 _GUARDS: Final = {
     pages.PATH: Guard.OPEN,
+    mine.PATH: Guard.OPEN,
     "/": Guard.OPEN,
     "/approvals": Guard.OPEN,
     SIGNED_IN: Guard.OPEN,
@@ -74,7 +76,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     """The application. `body_timeout` is in seconds."""
     refusals = Refusals(services.store, services.clock, services.metrics)
     gate = CurrentGate(lambda: services.current().settings.server)
-    renderers = dict.fromkeys((pages.PATH, SIGNED_IN), pages.render_problem)
+    renderers = dict.fromkeys((pages.PATH, mine.PATH, SIGNED_IN), pages.render_problem)
     edge = Edge(services, refusals, gate, _GUARDS, renderers)
     app = web.Application(middlewares=[edge.pass_through])
     app[SERVICES] = services
@@ -82,7 +84,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     app[INTAKE] = Intake()
     app[BODY_TIMEOUT] = body_timeout
     app[READINESS] = Readiness(services.ready, services.draining)
-    for resource in (ingest, approvals, deliveries, dead, channels, purge, keys, log_level, ops, pages):
+    for resource in (ingest, approvals, deliveries, dead, channels, purge, keys, log_level, ops, pages, mine):
         app.add_routes(map(_expecting, resource.routes))
 
     for declared in app.router.resources():

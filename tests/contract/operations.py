@@ -435,6 +435,32 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="get",
+        path="/approvals/mine/{link}",
+        id="getMinePage",
+        tag="pages",
+        summary="Show a person what waits for their decision",
+        text="A page for people, and so are its refusals. It changes nothing.",
+        answers={200: Answer("The page.", {HTML: ""})},
+        refusals=(errors.NotFoundError, problems.LinkExpiredError, *_ROW),
+        guarded=False,
+    ),
+    Operation(
+        method="post",
+        path="/approvals/mine/{link}",
+        id="postMinePage",
+        tag="pages",
+        summary="Decide several requests as the person the link was sent to",
+        text=(
+            "The page's own form. Without `confirmed` nothing is recorded: the answer says what the decisions will"
+            " do. What is not recorded is told by the page; its status is the highest of these."
+        ),
+        body={FORM: ""},
+        answers={200: Answer("The decisions are recorded, or to be confirmed.", {HTML: ""})},
+        refusals=(*_DECIDE, errors.ForbiddenError, problems.LinkExpiredError),
+        guarded=False,
+    ),
+    Operation(
+        method="get",
         path="/approvals/signed-in",
         id="endSignIn",
         tag="pages",

@@ -45,6 +45,7 @@ SHOWN: Final = (
 
 _ZONES: Final[Mapping[str, str]] = {"ja": "Asia/Tokyo", "en": "America/New_York"}
 _LINK: Final = "https://notifyd.acme.example/approvals/" + "x" * 316
+_MINE: Final = "https://notifyd.acme.example/approvals/mine/" + "y" * 190
 _HEAD: Final = Letterhead(Mailbox("notifyd", "notifyd", "acme.example"), "release-mail")
 _ALICE: Final = Mailbox("Alice", "alice", "acme.example")
 
@@ -80,6 +81,7 @@ def _cell(name: str, locale: str, event: Mapping[str, Any], digest: Digest | Non
         event=event,
         zone=_ZONES.get(locale, "Europe/Zurich"),
         link=None if digest else _LINK,
+        mine=_MINE if event["kind"] == "pack.approval" else None,
         can_decide=asked,
         digest=digest,
     )

@@ -114,7 +114,7 @@ def test_route_shows_no_link_that_works_and_no_token(config_path: Path) -> None:
     event = events.load("requested-en")
     result = run(config_path, "route", "--json", "-", event=event)
     links = set(re.findall(r"https://notifyd\.acme\.example/[^\s\"\\<>]*", result.stdout))
-    assert links == {"https://notifyd.acme.example/approvals/…"}
+    assert links == {f"https://notifyd.acme.example/approvals/{path}…" for path in ("", "mine/")}
     assert event["resume"]["token"] not in result.output
 
 

@@ -12,6 +12,7 @@ from attrs import evolve
 from notifyd.errors import ConfigError, StoreError
 from notifyd.model import Delivery, State
 from notifyd.plugin import ChannelType
+from notifyd.security.links import MineLink
 from notifyd.store import Window
 from tests import events
 from tests.fakes import Channels, NoOptions
@@ -286,3 +287,44 @@ async def test_a_rules_own_digest_is_written_for_every_channel(tmp_path: Path) -
         await close(way)
         (message,) = await way.messages(1)
         assert json.loads(message.body)["count"] == 2
+
+
+FOR_ALICE = """
+[channels.mail]
+type = "person"
+
+[[rules]]
+name = "approvals"
+when = 'event.kind == "pack.approval"'
+channels = ["mail"]
+to = ["alice@acme.example"]
+lists = ["ops@acme.example"]
+group_by = ["kind"]
+group_wait = "30s"
+
+[resume]
+allowed_origins = ["https://runner.acme.example"]
+"""
+
+
+async def test_a_digest_leads_a_person_to_all_that_waits_for_them_and_a_list_of_addresses_nowhere(
+    tmp_path: Path,
+) -> None:
+    async with flow(tmp_path, FOR_ALICE) as way:
+        for number in range(2):
+            await way.ask(runId=f"run-{number}")
+
+        async def planned() -> bool:
+            return len(await way.deliveries()) == 4
+
+        await until_async(planned)
+        way.turn(31)
+        await close(way)
+        sent = {message.recipient: message for message in await way.messages(2, "mail")}
+        links, hers = way.current().links, sent["alice@acme.example"]
+        found = links.read_path(hers.actions[0].url.partition("/approvals/")[2])
+        assert isinstance(found, MineLink)
+        assert (found.tenant, found.recipient) == ("acme", "alice@acme.example")
+        assert len(hers.actions) == len(hers.event["items"]) + 1 == 3
+        assert not any(links.is_mine(action.url) for action in sent["ops@acme.example"].actions)
+        assert not any(links.is_mine(one["link"]) for one in hers.event["items"])

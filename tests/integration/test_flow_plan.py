@@ -16,7 +16,7 @@ from notifyd.flow.plan import make_plan, view
 from notifyd.model import SECOND, AuditName, Event, Instant, Level, Message, PlanEntry, State
 from notifyd.plugin import ChannelType
 from notifyd.security.envelope import unwrap
-from notifyd.security.links import Link
+from notifyd.security.links import Link, MineLink
 from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import NOW, Channels, NoOptions, TurnableClock, registry
@@ -129,9 +129,9 @@ async def test_who_asked_is_told_that_somebody_else_decides(tmp_path: Path) -> N
         await way.ask(requestedBy="Bob@acme.example")
         mails = {message.recipient: message for message in await way.messages(3, "mail")}
         own = mails["bob@acme.example"]
-        assert own.body.endswith("You asked for this approval, so somebody else decides.")
+        assert "You asked for this approval, so somebody else decides." in own.body
         assert own.actions[0].label == "View the plan"
-        assert "Wer ihn hat, kann entscheiden" in mails["alice@acme.example"].body
+        assert "Wer sie hat, kann entscheiden" in mails["alice@acme.example"].body
 
 
 @pytest.mark.parametrize(("mode", "links"), [("decide", 1), ("view", 1), ("off", 0)])
@@ -139,9 +139,33 @@ async def test_the_config_says_what_links_can_do(tmp_path: Path, mode: str, link
     async with flow(tmp_path, PEOPLE + f'[approvals]\nlinks = "{mode}"\n') as way:
         await way.ask()
         mails = await way.messages(3, "mail")
-        assert [len(message.actions) for message in mails] == [links] * 3
-        deciders = {link_in(way, m.actions[0].url).recipient for m in mails if m.actions}
+        is_mine = way.current().links.is_mine
+        urls = [[action.url for action in message.actions] for message in mails]
+        assert [len([url for url in one if not is_mine(url)]) for one in urls] == [links] * 3
+        deciders = {link_in(way, one[0]).recipient for one in urls if one}
         assert (deciders - {None} != set()) is (mode == "decide")
+        # A list of addresses is no person.
+        lists = {m.recipient for m, one in zip(mails, urls, strict=True) if any(map(is_mine, one))}
+        assert lists == ({"alice@acme.example", "bob@acme.example"} if mode == "decide" else set())
+
+
+async def test_each_message_to_a_person_leads_to_their_own_list(tmp_path: Path) -> None:
+    async with flow(tmp_path, PEOPLE) as way:
+        document = await way.ask(requestedBy="bob@acme.example", requiredApprovals=2)
+        await way.messages(3, "mail")
+        await way.decide(document)
+        ttl = way.current().settings.approvals.link_ttl
+        mails = [m for m in await way.messages(5, "mail") if m.recipient != "ops@acme.example"]
+        for message in mails:
+            found = way.current().links.read_path(message.actions[-1].url.partition("/approvals/")[2])
+            assert isinstance(found, MineLink)
+            assert (found.tenant, found.recipient) == ("acme", message.recipient)
+            assert found.expires_at == NOW + ttl
+            assert message.actions[-1].label in (
+                "All that waits for your decision",
+                "Alles, was auf Ihre Entscheidung wartet",
+            )
+            assert "forward" in message.body or "weiterleiten" in message.body
 
 
 async def test_a_message_with_a_link_is_sealed_at_rest_and_one_without_is_not(tmp_path: Path) -> None:

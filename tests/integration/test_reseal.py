@@ -157,6 +157,8 @@ async def test_a_link_that_was_sent_dies_with_its_key_and_one_still_to_be_sent_d
         (message,) = [one for one in notifyd.inbox.messages if one.recipient == "alice@acme.example"]
         assert message.html is not None
         assert link in message.html
+        mine = message.actions[-1].url.removeprefix("https://notifyd.acme.example")
+        assert document["runId"] in (await notifyd.call("GET", mine)).text
 
 
 async def test_only_the_link_that_a_recipient_was_given_is_renewed(tmp_path: Path) -> None:

@@ -93,6 +93,47 @@ def signed_in(answer: Answer) -> bool:
     return parsed(answer).buttons == ["approved", "rejected"]
 
 
+# --- a person's list -------------------------------------------------------------------------------------------
+
+
+async def mine(place: Place) -> str:
+    await place.notifyd.link()
+    message = next(one for one in place.notifyd.inbox.messages if one.recipient == ALICE)
+    return message.actions[-1].url.removeprefix(OUTSIDE)
+
+
+async def test_a_list_shows_what_asks_for_a_sign_in_once_its_person_has_signed_in(place: Place) -> None:
+    asked, path = await place.notifyd.ask(), await mine(place)
+    title = asked["message"]["title"]
+    before = await place.browser.get(path)
+    assert (signed_out(before), title in before.text) == (True, False)
+    other = await place.sign_in(path, MALLORY)
+    assert (signed_out(other), title in other.text) == (True, False)
+    assert f"You are signed in as {MALLORY}." in other.text
+    listed = await place.sign_in(path)
+    assert (parsed(listed).buttons, title in listed.text) == (["approved"], True)
+    single = await place.browser.get(await place.notifyd.link())
+    assert signed_out(single)  # the sign-in is for the list
+    fields = parsed(listed)
+    (item,) = (str(named["value"]) for _, named in fields.tags if named.get("name") == "item")
+    form = fields.hidden | {"decision": "approved", "comment": "", "confirmed": "1", "item": item}
+    elsewhere = await Browser(place.notifyd).post(path, form)  # with the link, and without the cookie
+    assert (elsewhere.status, await status(place.notifyd, asked)) == (403, "pending")
+    assert (await place.browser.post(path, form)).status == 200
+    (recorded,) = (await place.notifyd.approval(asked))["decisions"]
+    assert (recorded["actor"], recorded["via"]) == (ALICE, "sign-in")
+
+
+async def test_a_list_says_that_a_sign_in_did_not_succeed(place: Place) -> None:
+    await place.notifyd.ask()
+    path = await mine(place)
+    back = place.provider.sign_in(await place.begin(path), ALICE)
+    state = parse_qs(urlsplit(back).query)["state"][0]
+    refused = f"{OUTSIDE}/approvals/signed-in?" + urlencode({"state": state, "error": "access_denied"})
+    answer = await place.come_back(refused, path)
+    assert "The sign-in did not succeed" in answer.text
+
+
 # --- the way as it is meant ------------------------------------------------------------------------------------
 
 

@@ -181,7 +181,20 @@ async def test_the_message_says_that_one_signs_in_and_not_that_whoever_has_the_l
     said = {message.recipient: message.body for message in place.notifyd.inbox.messages}
     assert "Only you can decide: the page asks you to sign in." in said[ALICE]
     assert "Entscheiden können nur Sie: Die Seite fordert Sie auf, sich anzumelden." in said[BOB]
-    assert "whoever has it can decide" not in said[ALICE]
+    assert "can decide. Please" not in said[ALICE]
+
+
+async def test_a_message_warns_where_its_link_to_the_list_leads_to_what_takes_no_sign_in(
+    place: Place,
+) -> None:
+    by_link = '[[rules]]\nname = "other"\nwhen = "false"\nchannels = ["inbox"]\nproof = "link"\nto = ["%s"]\n'
+    await place.notifyd.reload(place.notifyd.text + by_link % ALICE)
+    await place.notifyd.ask()
+    await place.notifyd.link(BOB)
+    await until(lambda: len(place.notifyd.inbox.messages) == 2)
+    said = {message.recipient: message.body for message in place.notifyd.inbox.messages}
+    assert "whoever has them can decide" in said[ALICE]
+    assert "Entscheiden können nur Sie" in said[BOB]
 
 
 async def test_audit_callback_and_receipt_tell_that_somebody_had_signed_in(

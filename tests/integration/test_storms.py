@@ -243,7 +243,8 @@ quiet_hours = {{from = "00:00", to = "23:59", zone = "UTC"}}"""
         links = [item["link"] for message in messages for item in message.event["items"]]
         assert len(set(links)) == 45
         for message in messages:
-            shown = [(action.label, action.url) for action in message.actions]
+            mine, *shown = [(action.label, action.url) for action in message.actions]
+            assert mine[1].startswith("https://notifyd.acme.example/approvals/mine/")
             assert shown == [(item["title"], item["link"]) for item in message.event["items"]]
             assert message.title == f"{len(shown)} approvals needed"
             assert all(item["link"] in (message.html or "") for item in message.event["items"])

@@ -35,6 +35,7 @@ from notifyd.web import (
     purge,
 )
 from notifyd.web.auth import Signature
+from notifyd.web.pages import mine
 from notifyd.wire import codec
 from notifyd.wire import events as wire
 from notifyd.wire.records import structure
@@ -140,7 +141,8 @@ def test_the_texts_are_of_members_that_are_there_and_tell_of_everything_that_com
 
 
 def served() -> Iterator[tuple[str, str]]:
-    for module in (approvals, channels, dead, deliveries, ingest, keys, log_level, ops, pages, purge):
+    resources = (approvals, channels, dead, deliveries, ingest, keys, log_level, ops, pages, mine, purge)
+    for module in resources:
         for route in module.routes:
             assert isinstance(route, RouteDef)
             path = re.sub(r"_(\w)(?=[^/]*\})", lambda found: found[1].upper(), route.path)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notifyd.errors import SealError
-from notifyd.security.links import Link, Links
+from notifyd.security.links import MINE, Link, Links, MineLink
 from notifyd.security.secrets import Keyring
 from tests.store.makers import HOUR, NOW
 
@@ -98,3 +98,28 @@ def test_a_token_that_was_sealed_for_another_use_is_no_link() -> None:
 def test_what_is_no_link_does_not_open(token: str) -> None:
     with pytest.raises(SealError):
         LINKS.read(token)
+
+
+# --- of a person's list ------------------------------------------------------------------------------------
+
+LIST = MineLink("acme", "alice@acme.example", NOW + HOUR)
+
+
+def test_a_link_to_a_list_says_what_was_sealed_and_is_known_by_its_address() -> None:
+    path = LINKS.seal(LIST)
+    assert path.startswith(MINE)
+    assert LINKS.read_path(path) == LINKS.read_mine(path.removeprefix(MINE)) == LIST
+    assert LINKS.read_path(LINKS.seal(LINK)) == LINK
+    assert (LINKS.is_mine(LINKS.url(path)), LINKS.is_mine(LINKS.url(LINKS.seal(LINK)))) == (True, False)
+
+
+def test_neither_kind_of_link_opens_as_the_other() -> None:
+    with pytest.raises(SealError):
+        LINKS.read(LINKS.seal(LIST).removeprefix(MINE))
+    with pytest.raises(SealError):
+        LINKS.read_mine(LINKS.seal(LINK))
+
+
+def test_a_sign_in_for_a_list_is_for_no_approval() -> None:
+    assert LIST.subject == ["acme", "alice@acme.example"]
+    assert LINK.subject == ["acme", "run-1", "deploy", 2, PLAN]

@@ -473,6 +473,24 @@ def test_digest_counts_lists_the_first_with_their_links_and_says_how_many_more(
     assert page.tags <= KNOWN_TAGS
 
 
+@pytest.mark.parametrize("locale", LOCALES)
+def test_a_digest_for_a_person_leads_to_all_that_waits_for_them(locale: str) -> None:
+    mine = LINK.replace("/approvals/", "/approvals/mine/")
+    rendered = templates().render("digest", locale, event={}, digest=digest(1000, 30), mine=mine)
+    # The first of the links: a channel that has no room for all leaves out the last ones.
+    assert [one.url for one in rendered.actions] == [mine, *(f"{LINK}/{n}" for n in range(12))]
+    assert rendered.actions[0].label
+    page = Page(rendered.html or "")
+    assert page.values("href") == [*(f"{LINK}/{n}" for n in range(12)), mine]
+    assert rendered.actions[0].label in page.text
+    asked = templates().render(
+        "pack-approval", locale, event=EVENTS["requested-en"], link=LINK, mine=mine, can_decide=True
+    )
+    assert asked.actions[-1] == rendered.actions[0]
+    warning = asked.body.rpartition("\n\n")[2]
+    assert warning in rendered.body
+
+
 def test_digest_tells_its_window_in_the_readers_zone() -> None:
     rendered = templates().render("digest", "de-CH", event={}, zone="Europe/Zurich", digest=digest(2, 2))
     assert [(f.name, f.value) for f in rendered.fields] == [

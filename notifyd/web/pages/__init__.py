@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Final
-from urllib.parse import parse_qs
 
 from aiohttp import hdrs, web
 from attrs import evolve, frozen
@@ -17,17 +16,12 @@ from notifyd.approval.ballots import Ballot, cast, check_ballot
 from notifyd.approval.inputs import MAX_INPUTS
 from notifyd.config.settings import LinkMode
 from notifyd.errors import (
-    AlreadyVotedError,
     ConflictError,
     ForbiddenError,
-    InputsDifferError,
     InvalidError,
-    MalformedError,
     NotFoundError,
     SealError,
     UnavailableError,
-    UnsupportedMediaError,
-    WindowClosedError,
 )
 from notifyd.flow.reasons import needs_reason
 from notifyd.model import Approval, Choice, Decision, Delivery
@@ -38,13 +32,13 @@ from notifyd.security.sign_in import Draft
 from notifyd.text import clean, one_line
 from notifyd.web import problems
 from notifyd.web.answers import callback_of, reason_of
-from notifyd.web.body import read_body
 from notifyd.web.pages import csrf
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.fields import form_fields, sent_fields, values_of
-from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, confirm_page, leaving_page, message_page
+from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, ballot_by, inputs_of, read_fields
+from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, confirm_page, message_page
 from notifyd.web.pages.reader import Reader, reader_of
-from notifyd.web.pages.sign_in import OUTCOME, Outcome, get_signed_in, provider_of, see_other
+from notifyd.web.pages.sign_in import OUTCOME, Outcome, get_signed_in, leave_to_sign_in, see_other
 from notifyd.web.pages.view import Right, Standing, View, look
 from notifyd.web.problems import LinkExpiredError, Problem, SignInOverError
 from notifyd.web.services import SERVICES, Services
@@ -55,10 +49,6 @@ HTML: Final = "text/html"
 _EARLIER: Final = 200
 """How many decisions of earlier rounds a page shows: the newest."""
 
-SIGN_IN: Final = "sign-in"
-"""What the form's button sends where the reader has to sign in before anything can be decided."""
-
-_FORM: Final = "application/x-www-form-urlencoded"
 _FIELDS: Final = 10 + MAX_INPUTS
 _ASKED_AGAIN: Final = frozenset({"csrf", "decision", "comment", "confirmed"})
 """What the page that asks for confirmation has in a field of its own."""
@@ -83,7 +73,7 @@ async def get_page(request: web.Request) -> web.Response:
     visit = await _visit(request)
     how = request.query.get(OUTCOME)
     failed = visit.view.lacks_sign_in and how in tuple(Outcome)
-    return visit.page(_Alert(200, f"sign_in_{how}") if failed else None)
+    return visit.page(Alert(200, f"sign_in_{how}") if failed else None)
 
 
 @routes.post(PATH)
@@ -99,7 +89,7 @@ async def post_page(request: web.Request) -> web.Response:
     if form.decision == SIGN_IN:
         return await _begin_sign_in(visit, form)
     if visit.view.right is None:
-        return visit.page(_Alert(403, "refused"), form)
+        return visit.page(Alert(403, "refused"), form)
     if form.takes_back:
         return await visit.take_back(visit.view.right)
     try:
@@ -108,28 +98,31 @@ async def post_page(request: web.Request) -> web.Response:
         await visit.services.decisions.decide(visit.ballot(form, visit.view.right))
     except InvalidError as error:
         if [fault.pointer for fault in error.faults] == ["/comment"]:
-            return visit.confirmation(form, visit.view.right, _Alert(422, "no_reason"))
-        return visit.page(_Alert(422, "inputs", _inputs_of(error)), form)
+            return visit.confirmation(form, visit.view.right, Alert(422, "no_reason"))
+        return visit.page(Alert(422, "inputs", inputs_of(error)), form)
     except (ForbiddenError, ConflictError) as error:
         status = problems.meaning(type(error)).status
         # What stood in the way is on the page as it is now.
-        return (await _visit(request)).page(_Alert(status, _alert_of(error)), form)
+        return (await _visit(request)).page(Alert(status, alert_of(error)), form)
     return visit.to_page()
 
 
 async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
     """Send the browser to the provider, and have it keep what is needed when it comes back."""
-    person = visit.registry.actors.canonical(visit.view.link.recipient or "")
-    again = visit.view.signed_in is not None
     try:
-        provider = provider_of(visit.registry)
-        begun, address = await provider.begin(visit.token, visit.now, person=person, again=again)
+        leaving = await leave_to_sign_in(
+            visit.registry,
+            visit.cookies,
+            visit.reader,
+            path=visit.token,
+            person=visit.view.link.recipient or "",
+            again=visit.view.signed_in is not None,
+            draft=form.draft(visit.view.approval),
+            now=visit.now,
+        )
     except UnavailableError:
-        return visit.page(_Alert(503, f"sign_in_{Outcome.UNAVAILABLE}"), form)
-    response = leaving_page(address, visit.reader)
-    visit.cookies.keep_begun(response, begun)
-    fits = visit.cookies.keep_draft(response, visit.token, form.draft(visit.view.approval))
-    return response if fits else visit.page(_Alert(422, "too_long"), form)
+        return visit.page(Alert(503, f"sign_in_{Outcome.UNAVAILABLE}"), form)
+    return leaving or visit.page(Alert(422, "too_long"), form)
 
 
 routes.get(SIGNED_IN, allow_head=False)(get_signed_in)
@@ -170,39 +163,9 @@ class _Form:
         return Draft(clean(self.comment), self.break_glass, inputs if asked else None)
 
 
-@frozen
-class _Alert:
-    """Why nothing was recorded: the answer's status, the name of the text, and the inputs that will not do."""
-
-    status: int
-    name: str
-    inputs: frozenset[str] = frozenset()
-
-
-def _inputs_of(error: InvalidError) -> frozenset[str]:
-    """The names of the inputs that were refused: the form gives all else that a decision needs."""
-    return frozenset(fault.pointer.rpartition("/")[2] for fault in error.faults)
-
-
-def _alert_of(error: Exception) -> str:
-    if isinstance(error, AlreadyVotedError):
-        return "already_voted"
-    if isinstance(error, WindowClosedError):
-        return "window"
-    if isinstance(error, InputsDifferError):
-        return "inputs_differ"
-    return "late" if isinstance(error, ConflictError) else "refused"
-
-
 async def _read_form(request: web.Request) -> _Form:
-    """Raises `UnsupportedMediaError`, `MalformedError`, and as `read_body` does."""
-    if request.content_type != _FORM:
-        raise UnsupportedMediaError(f"send {_FORM}")
-    body = await read_body(request, request.app[SERVICES].current().settings.server.max_body)
-    try:
-        fields = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_FIELDS)
-    except ValueError:
-        raise MalformedError("the form is not readable") from None
+    """Raises as `read_fields` does."""
+    fields = await read_fields(request, _FIELDS)
     csrf_, decision, comment = (fields.get(name, [""])[0] for name in ("csrf", "decision", "comment"))
     more = tuple((name, values[0]) for name, values in fields.items() if name not in _ASKED_AGAIN)
     return _Form(
@@ -238,25 +201,25 @@ class _Visit:
         """What a form's token is bound to: the link, and who is signed in."""
         return self.token if self.view.signed_in is None else f"{self.token}/{self.view.signed_in}"
 
-    def refuse(self, form: _Form) -> _Alert | None:
+    def refuse(self, form: _Form) -> Alert | None:
         """What is wrong with a form, None where nothing is."""
         if self.view.lacks_sign_in and form.decision != SIGN_IN:
-            return _Alert(403, "sign_in")  # it may have ended while the form was open
+            return Alert(403, "sign_in")  # it may have ended while the form was open
         genuine = csrf.holds(self.registry.keyring, self.form_of, form.csrf, self.now)
         if not genuine or not csrf.same_origin(self.request, self.registry.settings.server.public_url):
-            return _Alert(403, "form")
+            return Alert(403, "form")
         if form.takes_back:
             return None
         if form.decision not in ((SIGN_IN,) if self.view.lacks_sign_in else tuple(Choice)):
-            return _Alert(422, "choice")
+            return Alert(422, "choice")
         if len(clean(form.comment)) > COMMENT_LIMIT:
-            return _Alert(422, "comment")
+            return Alert(422, "comment")
         if form.decision == SIGN_IN:
             return None
         if form.break_glass and not clean(form.comment).strip():
-            return _Alert(422, "reason")
+            return Alert(422, "reason")
         if form.break_glass and not form.confirmed:
-            return _Alert(422, "unconfirmed")
+            return Alert(422, "unconfirmed")
         return None
 
     def unsure(self, form: _Form) -> bool:
@@ -265,7 +228,7 @@ class _Visit:
         too_early = form.decision == Choice.APPROVED and self.view.opens_at is not None
         return self.view.standing is Standing.OPEN and not (form.confirmed or too_early or undo)
 
-    def confirmation(self, form: _Form, right: Right, alert: _Alert | None = None) -> web.Response:
+    def confirmation(self, form: _Form, right: Right, alert: Alert | None = None) -> web.Response:
         """What the decision of `form` does, to be confirmed, with the comment in its place.
 
         Raises as `check_ballot` does: what stands against it is told before.
@@ -292,7 +255,7 @@ class _Visit:
         try:
             await self.services.decisions.take_back(key, right.actor, correlation_id=correlation_id)
         except ConflictError:
-            return (await _visit(self.request)).page(_Alert(409, "too_late"))
+            return (await _visit(self.request)).page(Alert(409, "too_late"))
         return self.to_page()
 
     def to_page(self) -> web.Response:
@@ -304,27 +267,18 @@ class _Visit:
         return csrf.issue(self.registry.keyring, self.form_of, self.now)
 
     def ballot(self, form: _Form, right: Right) -> Ballot:
-        link, approves = self.view.link, form.decision == Choice.APPROVED
-        return Ballot(
-            tenant=link.tenant,
-            run_id=link.run_id,
-            approval_id=link.approval_id,
-            choice=Choice(form.decision),
-            plan_hash=link.plan_hash,
-            actor=right.actor,
-            comment=self.registry.redactor.text(clean(form.comment).strip()),
-            via=right.via,
-            client="",
-            grants=right.grants,
-            correlation_id=correlation.current.get(),
-            round=link.round,
+        approves = form.decision == Choice.APPROVED
+        return ballot_by(
+            self.view.link,
+            right,
+            self.registry,
+            Choice(form.decision),
+            form.comment,
             break_glass=form.break_glass,
-            rule=link.rule,
-            on_behalf_of=self.registry.actors.canonical(link.on_behalf_of) if link.on_behalf_of else "",
             inputs=values_of(self.view.approval.inputs, form.inputs) if approves else {},
         )
 
-    def page(self, alert: _Alert | None = None, form: _Form | None = None) -> web.Response:
+    def page(self, alert: Alert | None = None, form: _Form | None = None) -> web.Response:
         view = self.view
         open_ = view.standing is Standing.OPEN or view.may_break_glass or view.undoable is not None
         asks = open_ or view.lacks_sign_in
@@ -355,7 +309,7 @@ class _Visit:
         present = evolve(link, round=approval.round, plan_hash=approval.plan_hash)
         return self.registry.links.seal(present)
 
-    def _words(self, alert: _Alert | None) -> str:
+    def _words(self, alert: Alert | None) -> str:
         if alert is None:
             return ""
         labels = (one.label for one in self.view.approval.inputs if one.name in alert.inputs)

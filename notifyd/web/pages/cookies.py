@@ -14,7 +14,7 @@ from aiohttp import web
 from notifyd.model import SECOND, Instant
 from notifyd.registry.provider import BEGUN_LIFE, SIGNED_IN
 from notifyd.registry.registry import Registry
-from notifyd.security.links import Link
+from notifyd.security.links import Link, MineLink
 from notifyd.security.sign_in import (
     Begun,
     Draft,
@@ -68,7 +68,7 @@ class Cookies:
 
     # --- who is signed in ---
 
-    def signed_in(self, link: Link, now: Instant) -> str | None:
+    def signed_in(self, link: Link | MineLink, now: Instant) -> str | None:
         """The canonical name of who is signed in for what `link` is about; None where nobody is."""
         text = self._given.get(f"{self._prefix}signed-in")
         if text is None or self._oidc is None:
@@ -78,36 +78,36 @@ class Cookies:
             return None
         return self._actors.canonical(found.name)
 
-    def keep_signed_in(self, response: web.Response, token: str, found: SignedIn) -> None:
-        self._set(response, f"{self._prefix}signed-in", seal(self._keyring, found), self._page(token), LIFE)
+    def keep_signed_in(self, response: web.Response, path: str, found: SignedIn) -> None:
+        self._set(response, f"{self._prefix}signed-in", seal(self._keyring, found), self._page(path), LIFE)
 
     # --- what was typed before it could be sent ---
 
-    def draft(self, token: str) -> Draft:
+    def draft(self, path: str) -> Draft:
         pieces = (self._given.get(self._draft_name(number), "") for number in range(_PIECES))
-        return open_draft(self._keyring, token, "".join(pieces))
+        return open_draft(self._keyring, path, "".join(pieces))
 
-    def keep_draft(self, response: web.Response, token: str, draft: Draft) -> bool:
+    def keep_draft(self, response: web.Response, path: str, draft: Draft) -> bool:
         """Instead of an earlier one; an empty one drops that. False: it is too long to be kept."""
-        text = "" if draft == Draft() else seal_draft(self._keyring, token, draft)
+        text = "" if draft == Draft() else seal_draft(self._keyring, path, draft)
         if len(text) > _PIECES * _PIECE:
             return False
         for number in range(_PIECES):
             piece = text[number * _PIECE :][:_PIECE]
-            self._set(response, self._draft_name(number), piece, self._page(token), LIFE if piece else 0)
+            self._set(response, self._draft_name(number), piece, self._page(path), LIFE if piece else 0)
         return True
 
-    def drop_draft(self, response: web.Response, token: str) -> None:
+    def drop_draft(self, response: web.Response, path: str) -> None:
         if self._draft_name(0) in self._given:
-            self.keep_draft(response, token, Draft())
+            self.keep_draft(response, path, Draft())
 
     def _draft_name(self, number: int) -> str:
         return f"{self._prefix}draft-{number}"
 
     # --- all of them ---
 
-    def _page(self, token: str) -> str:
-        return f"{self._base}/approvals/{token}"
+    def _page(self, path: str) -> str:
+        return f"{self._base}/approvals/{path}"
 
     @staticmethod
     def _set(response: web.Response, name: str, text: str, path: str, life: Instant) -> None:

@@ -79,14 +79,14 @@ def _fit(text: str) -> str:
     return fit(text, _TITLE_LIMIT)
 
 
-_ENVIRONMENT: Final = jinja2.Environment(
+ENVIRONMENT: Final = jinja2.Environment(
     loader=jinja2.PackageLoader(__package__, "."),
     autoescape=True,
     undefined=jinja2.ChainableUndefined,
     trim_blocks=True,
     auto_reload=False,  # else each page asks the disk whether its template has changed
 )
-_ENVIRONMENT.filters |= {
+ENVIRONMENT.filters |= {
     "clean": clean,
     "endless": _endless,
     "fit": _fit,
@@ -95,10 +95,10 @@ _ENVIRONMENT.filters |= {
     "rfc3339": rfc3339,
     "scalar": _scalar,
 }
-_ENVIRONMENT.get_template("base.html")  # compiled now: both others need it
-_APPROVAL: Final = _ENVIRONMENT.get_template("approval.html")
-_CONFIRM: Final = _ENVIRONMENT.get_template("confirm.html")
-_MESSAGE: Final = _ENVIRONMENT.get_template("message.html")
+ENVIRONMENT.get_template("base.html")  # compiled now: both others need it
+_APPROVAL: Final = ENVIRONMENT.get_template("approval.html")
+_CONFIRM: Final = ENVIRONMENT.get_template("confirm.html")
+_MESSAGE: Final = ENVIRONMENT.get_template("message.html")
 
 
 def approval_page(
@@ -125,8 +125,8 @@ def approval_page(
     glass. `waits` is why the callback of its end waits, or has failed, and `told_at` when it ended. `earlier` are
     the decisions of rounds before this one, and `newer` the page of a plan that came after the link's.
     """
-    title, summary = _heading(view, reader)
-    return _page(
+    title, summary = heading_of(view, reader)
+    return page_of(
         _APPROVAL,
         reader,
         status,
@@ -138,7 +138,7 @@ def approval_page(
         summary=summary,
         shows_plan=view.standing is not Standing.SUPERSEDED,
         note=_note(view, reader),
-        ends=_ends(view, reader, now),
+        ends=ends_of(view, reader, now),
         answered=_answered(view, reader, waits, now, told_at),
         earlier=tuple(earlier),
         newer=newer,
@@ -173,16 +173,13 @@ def confirm_page(
 
     `more` is what else was filled in, to be sent again.
     """
-    counted = progress(after)
-    return _page(
+    return page_of(
         _CONFIRM,
         reader,
         status,
-        title=_heading(view, reader)[0],
+        title=heading_of(view, reader)[0],
         choice=choice.value,
-        effect=reader.texts[f"confirm.effect_{after.status.value}"].format(
-            missing=counted["required"] - counted["received"]
-        ),
+        effect=effect_of(after, reader),
         actor=actor,
         stands_in_for=view.link.on_behalf_of,
         environment=(view.event.get("labels") or {}).get("environment"),
@@ -195,9 +192,16 @@ def confirm_page(
     )
 
 
+def effect_of(after: Approval, reader: Reader) -> str:
+    """What a decision does that leaves its approval as `after`."""
+    counted = progress(after)
+    template = reader.texts[f"confirm.effect_{after.status.value}"]
+    return template.format(missing=counted["required"] - counted["received"])
+
+
 def message_page(kind: str, reader: Reader, status: int) -> web.Response:
     """A page without a request. `kind` is `gone`, `home`, `invalid`, `later`, `failed` or `sign_in_over`."""
-    return _page(_MESSAGE, reader, status, kind=kind, reference=correlation.current.get())
+    return page_of(_MESSAGE, reader, status, kind=kind, reference=correlation.current.get())
 
 
 def leaving_page(address: str, reader: Reader) -> web.Response:
@@ -205,12 +209,12 @@ def leaving_page(address: str, reader: Reader) -> web.Response:
 
     A redirect would not do: browsers hold it to be the form's, which the policy keeps on this site.
     """
-    page = _page(_MESSAGE, reader, 200, kind="leaving", address=address)
+    page = page_of(_MESSAGE, reader, 200, kind="leaving", address=address)
     page.headers["Refresh"] = f"0; url={address}"
     return page
 
 
-def _page(template: jinja2.Template, reader: Reader, status: int, **context: Any) -> web.Response:
+def page_of(template: jinja2.Template, reader: Reader, status: int, **context: Any) -> web.Response:
     # Markup: style sheet and script are our own, and their bytes must be those that were hashed.
     own = {"css": Markup(_CSS), "reload": Markup(_RELOAD)}  # nosec B704 # noqa: S704
     text = template.render(reader=reader, t=reader.texts, **own, **context)
@@ -218,7 +222,7 @@ def _page(template: jinja2.Template, reader: Reader, status: int, **context: Any
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
-def _heading(view: View, reader: Reader) -> tuple[str, str]:
+def heading_of(view: View, reader: Reader) -> tuple[str, str]:
     """The sender's own title and summary. A link to an older plan shows nothing of the newer one."""
     untitled = reader.texts["untitled"].format(approval=view.link.approval_id)
     if view.standing is Standing.SUPERSEDED:
@@ -268,7 +272,7 @@ def _refresh(view: View, now: Instant) -> int:
     return min(max(2, waited // 4), 60) if approval.resume is ResumeStatus.QUEUED else 0
 
 
-def _ends(view: View, reader: Reader, now: Instant) -> str:
+def ends_of(view: View, reader: Reader, now: Instant) -> str:
     """How long there is to decide, and until when; "" where it is over or has no end."""
     expires_at = view.approval.expires_at
     if view.badge != Status.PENDING.value or expires_at is None:

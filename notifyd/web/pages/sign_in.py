@@ -15,8 +15,10 @@ from notifyd.errors import SealError, UnauthenticatedError, UnavailableError
 from notifyd.model import Instant
 from notifyd.registry.provider import Provider
 from notifyd.registry.registry import Registry
-from notifyd.security.sign_in import Begun, SignedIn, signed_in_for
+from notifyd.security.sign_in import Begun, Draft, SignedIn, signed_in_for
 from notifyd.web.pages.cookies import LIFE, Cookies
+from notifyd.web.pages.html import leaving_page
+from notifyd.web.pages.reader import Reader
 from notifyd.web.problems import SignInOverError
 from notifyd.web.services import SERVICES
 
@@ -49,13 +51,13 @@ async def get_signed_in(request: web.Request) -> web.Response:
         found = await _end(request, registry, begun, now)
     except UnavailableError as error:
         log.warning("a sign-in has to wait: %s", error)
-        response = see_other(begun.token, Outcome.UNAVAILABLE)
+        response = see_other(begun.path, Outcome.UNAVAILABLE)
     except UnauthenticatedError as error:
         log.warning("a sign-in has failed: %s", error)
-        response = see_other(begun.token, Outcome.FAILED)
+        response = see_other(begun.path, Outcome.FAILED)
     else:
-        response = see_other(begun.token)
-        cookies.keep_signed_in(response, begun.token, found)
+        response = see_other(begun.path)
+        cookies.keep_signed_in(response, begun.path, found)
     cookies.drop_begun(response, begun)
     return response
 
@@ -70,11 +72,34 @@ async def _end(request: web.Request, registry: Registry, begun: Begun, now: Inst
     if _one(request, "iss") not in ("", provider.issuer):  # RFC 9207
         raise UnauthenticatedError("the answer is from another issuer")
     try:
-        link = registry.links.read(begun.token)
+        link = registry.links.read_path(begun.path)
     except SealError:
         raise UnauthenticatedError("the link is no longer valid") from None
     name = await provider.redeem(code, begun, now, registry.settings.auth.clock_tolerance)
     return SignedIn(signed_in_for(link, provider.issuer), name, until=now + LIFE)
+
+
+async def leave_to_sign_in(
+    registry: Registry,
+    cookies: Cookies,
+    reader: Reader,
+    *,
+    path: str,
+    person: str,
+    again: bool,
+    draft: Draft,
+    now: Instant,
+) -> web.Response | None:
+    """Send the browser to the provider, and have it keep what is needed when it comes back to the page at `path`.
+
+    `person` is who is to sign in, and `again` says that somebody has. None: the draft is too long to be kept.
+    Raises `UnavailableError`.
+    """
+    canonical = registry.actors.canonical(person)
+    begun, address = await provider_of(registry).begin(path, now, person=canonical, again=again)
+    response = leaving_page(address, reader)
+    cookies.keep_begun(response, begun)
+    return response if cookies.keep_draft(response, path, draft) else None
 
 
 def provider_of(registry: Registry) -> Provider:
@@ -84,10 +109,10 @@ def provider_of(registry: Registry) -> Provider:
     return registry.provider
 
 
-def see_other(token: str, outcome: Outcome | None = None) -> web.Response:
-    """To the page of the link `token`."""
-    # The last part of the path alone, so that it holds behind a proxy that adds a prefix.
-    where = f"{token}?{OUTCOME}={outcome}" if outcome else token
+def see_other(path: str, outcome: Outcome | None = None) -> web.Response:
+    """To the page at `path` below `/approvals/`, from another page right below it."""
+    # Not the whole path, so that it holds behind a proxy that adds a prefix.
+    where = f"{path}?{OUTCOME}={outcome}" if outcome else path
     return web.Response(status=303, headers={hdrs.LOCATION: where})
 
 

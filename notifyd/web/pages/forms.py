@@ -1,0 +1,104 @@
+"""A page's form as it comes back, what is wrong with it, and the ballot that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from aiohttp import web
+from attrs import frozen
+
+from notifyd import correlation
+from notifyd.approval.ballots import Ballot
+from notifyd.errors import (
+    AlreadyVotedError,
+    ConflictError,
+    InputsDifferError,
+    InvalidError,
+    MalformedError,
+    UnsupportedMediaError,
+    WindowClosedError,
+)
+from notifyd.model import Choice
+from notifyd.registry.registry import Registry
+from notifyd.security.links import Link
+from notifyd.text import clean
+from notifyd.web.body import read_body
+from notifyd.web.pages.view import Right
+from notifyd.web.services import SERVICES
+
+SIGN_IN: Final = "sign-in"
+"""What a form's button sends where the reader has to sign in before anything can be decided."""
+
+_FORM: Final = "application/x-www-form-urlencoded"
+
+
+@frozen
+class Alert:
+    """Why nothing was recorded: the answer's status, the name of the text, and the inputs that will not do."""
+
+    status: int
+    name: str
+    inputs: frozenset[str] = frozenset()
+
+
+async def read_fields(request: web.Request, most: int) -> Mapping[str, list[str]]:
+    """The form's fields, `most` at most.
+
+    Raises `UnsupportedMediaError`, `MalformedError`, and as `read_body` does.
+    """
+    if request.content_type != _FORM:
+        raise UnsupportedMediaError(f"send {_FORM}")
+    body = await read_body(request, request.app[SERVICES].current().settings.server.max_body)
+    try:
+        return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=most)
+    except ValueError:
+        raise MalformedError("the form is not readable") from None
+
+
+def inputs_of(error: InvalidError) -> frozenset[str]:
+    """The names of the inputs that were refused: the form gives all else that a decision needs."""
+    return frozenset(fault.pointer.rpartition("/")[2] for fault in error.faults)
+
+
+def alert_of(error: Exception) -> str:
+    """The name of the text that tells why a ballot was refused."""
+    if isinstance(error, AlreadyVotedError):
+        return "already_voted"
+    if isinstance(error, WindowClosedError):
+        return "window"
+    if isinstance(error, InputsDifferError):
+        return "inputs_differ"
+    return "late" if isinstance(error, ConflictError) else "refused"
+
+
+def ballot_by(
+    link: Link,
+    right: Right,
+    registry: Registry,
+    choice: Choice,
+    comment: str,
+    *,
+    break_glass: bool = False,
+    inputs: Mapping[str, Any] | None = None,
+) -> Ballot:
+    """What the link's recipient decides by it."""
+    return Ballot(
+        tenant=link.tenant,
+        run_id=link.run_id,
+        approval_id=link.approval_id,
+        choice=choice,
+        plan_hash=link.plan_hash,
+        actor=right.actor,
+        comment=registry.redactor.text(clean(comment).strip()),
+        via=right.via,
+        client="",
+        grants=right.grants,
+        correlation_id=correlation.current.get(),
+        round=link.round,
+        break_glass=break_glass,
+        rule=link.rule,
+        on_behalf_of=registry.actors.canonical(link.on_behalf_of) if link.on_behalf_of else "",
+        inputs=inputs or {},
+    )
