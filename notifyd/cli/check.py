@@ -39,13 +39,18 @@ def check_config(config_path: Path, as_json: bool, strict: bool) -> None:
     ready as for a start. So is what could never work. Exits with 1 where there are faults. What can hardly be
     meant is a warning. A broken plugin is named, and is no fault of a configuration that does not need it.
     """
-    from notifyd.cli.trial import try_out
+    from notifyd.cli.trial import try_out, when_faults
     from notifyd.config.load import load
     from notifyd.registry.discovery import discover
 
     discovered = discover()
     try:
         settings = load(config_path, discovered.channel_types, forwarders=discovered.forwarder_types)
+    except ConfigError as error:
+        whole = ConfigError([*error.faults, *when_faults(config_path, discovered)])
+        _print_faults(config_path, whole, discovered, as_json)
+        raise not_ok() from None
+    try:
         trial = asyncio.run(try_out(config_path, settings, discovered))
     except ConfigError as error:
         _print_faults(config_path, error, discovered, as_json)
@@ -53,17 +58,19 @@ def check_config(config_path: Path, as_json: bool, strict: bool) -> None:
     doubted = len(trial.warnings) + len(trial.left_out) + len(discovered.faults)
     refused = strict and doubted > 0
     if as_json:
-        _print_understood(settings, trial, discovered, ok=not refused)
+        _print_understood(config_path, settings, trial, discovered, ok=not refused)
     else:
         _tell(config_path, settings, trial, discovered, doubted, refused)
     if refused:
         raise not_ok()
 
 
-def _print_understood(settings: Settings, trial: Trial, discovered: Discovered, *, ok: bool) -> None:
+def _print_understood(
+    path: Path, settings: Settings, trial: Trial, discovered: Discovered, *, ok: bool
+) -> None:
     from notifyd.config.describe import describe
 
-    told = {"warnings": _json(trial.warnings), "templateFaults": _json(trial.left_out)}
+    told = {"warnings": _json(path, trial.warnings), "templateFaults": _json(path, trial.left_out)}
     print_json({"ok": ok, "config": describe(settings), **_plugin_faults(discovered), **told})
 
 
@@ -100,15 +107,18 @@ def _counted(count: int, what: str) -> str:
 
 def _print_faults(path: Path, error: ConfigError, discovered: Discovered, as_json: bool) -> None:
     if as_json:
-        print_json({"ok": False, "faults": _json(error.faults), **_plugin_faults(discovered)})
+        print_json({"ok": False, "faults": _json(path, error.faults), **_plugin_faults(discovered)})
     else:
         _warn(discovered)
         for line in fault_lines(path, error.faults):
             click.echo(line, err=True)
 
 
-def _json(faults: Sequence[Fault]) -> list[dict[str, str]]:
-    return [{"pointer": fault.pointer, "message": fault.message} for fault in faults]
+def _json(path: Path, faults: Sequence[Fault]) -> list[dict[str, Any]]:
+    from notifyd.config.lines import placed
+
+    found = placed(path, faults)
+    return [{"pointer": fault.pointer, "line": line, "message": fault.message} for line, fault in found]
 
 
 def _plugin_faults(discovered: Discovered) -> dict[str, Any]:

@@ -69,10 +69,16 @@ def config_failure(path: Path, error: ConfigError) -> Failure:
 
 
 def fault_lines(path: Path, faults: Iterable[Fault]) -> list[str]:
-    """Each fault with its file, once."""
+    """Each fault with its file, once, and the line where it has one: `notifyd.toml:12: server.listen: ...`."""
+    from notifyd.config.lines import placed
+
     return [
-        f"{fault.pointer}: {fault.message}" if fault.pointer == str(path) else f"{path}: {fault}"
-        for fault in faults
+        str(fault)
+        if fault.pointer == str(path)
+        else f"{path}:{line}: {fault}"
+        if line
+        else f"{path}: {fault}"
+        for line, fault in placed(path, faults)
     ]
 
 

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import tomli
 from attrs import frozen
 
 from notifyd import samples
 from notifyd.cli.endpoints import endpoints
 from notifyd.cli.exposed import exposed
 from notifyd.config.doubts import doubts
-from notifyd.config.faults import of_rule
+from notifyd.config.faults import by_name, of_rule
 from notifyd.config.settings import Settings
 from notifyd.config.structure import did_you_mean
 from notifyd.errors import ConfigError, Fault
@@ -22,7 +23,7 @@ from notifyd.registry.egress import Guard, callback_fault, literal_fault
 from notifyd.registry.registry import open_registry
 from notifyd.render.render import TemplateSet
 from notifyd.rules.booleans import no_boolean
-from notifyd.rules.rules import NATIVE_FUNCTIONS
+from notifyd.rules.rules import NATIVE_FUNCTIONS, faults_of
 from notifyd.store.open import check_url, sqlite_path
 
 
@@ -39,13 +40,31 @@ async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Tri
 
     Raises `ConfigError` with what would keep it from starting, and with what could never work once it runs.
     """
-    check_url(settings.store.url)
-    registry = await open_registry(settings, discovered, lambda: time.time_ns() // 1000)
+    faults = [*_addresses(settings), *_store(settings)]
+    try:
+        registry = await open_registry(settings, discovered, lambda: time.time_ns() // 1000)
+    except ConfigError as error:
+        raise ConfigError([*error.faults, *faults]) from None
     await registry.aclose()
-    faults = [*_templates(settings, registry.templates), *_rules(settings), *_addresses(settings)]
-    if faults := [*faults, *_folders(settings)]:
+    if faults := [*_templates(settings, registry.templates), *_rules(settings), *faults]:
         raise ConfigError(faults)
     return Trial((*doubts(settings), *exposed(path, settings)), registry.templates.left_out)
+
+
+def when_faults(path: Path, discovered: Discovered) -> list[Fault]:
+    """What is wrong with the rules' expressions in a file that has other faults, and so gives no rules."""
+    try:
+        rules = tomli.loads(path.read_text(encoding="utf-8")).get("rules")
+    except (OSError, ValueError):
+        return []  # which is the other fault
+    rename = by_name(rules)
+    written = {
+        rename(f"rules[{index}].when"): rule["when"]
+        for index, rule in enumerate(rules if isinstance(rules, list) else [])
+        if isinstance(rule, dict) and isinstance(rule.get("when"), str) and "${" not in rule["when"]
+    }
+    functions = discovered.rule_functions
+    return [Fault(key, message) for key, when in written.items() for message in faults_of(when, functions)]
 
 
 def _templates(settings: Settings, templates: TemplateSet) -> Iterator[Fault]:
@@ -72,7 +91,12 @@ def _addresses(settings: Settings) -> Iterator[Fault]:
     yield from (Fault(key, fault) for key, fault in faults.items() if fault)
 
 
-def _folders(settings: Settings) -> Iterator[Fault]:
+def _store(settings: Settings) -> Iterator[Fault]:
+    try:
+        check_url(settings.store.url)
+    except ConfigError as error:
+        yield from error.faults
+        return
     if not settings.store.url.startswith("sqlite"):
         return
     path = sqlite_path(settings.store.url)

@@ -46,8 +46,9 @@ class Kind:
 class Draft:
     """The parts of a configuration as far as they could be read; None where a part has faults of its own.
 
-    `channel_types` has every channel there is by name, with what is known of its type. `types` are the names of
-    those that plugins bring. `shorthand` has the rules that `[notifications]` stands for, by key.
+    A rule is there without those of its keys that are `faulty`. `channel_types` has every channel there is by
+    name, with what is known of its type. `types` are the names of those that plugins bring. `shorthand` has the
+    rules that `[notifications]` stands for, by key.
     """
 
     server: Server | None
@@ -59,6 +60,7 @@ class Draft:
     channel_types: Mapping[str, Kind | None]
     types: Collection[str]
     rules: tuple[Rule | None, ...]
+    faulty: tuple[frozenset[str], ...]
     rule_channels: tuple[tuple[str, ...] | None, ...]
     shorthand: Mapping[str, Rule | None]
     recipients: Mapping[str, Recipient | None]
@@ -211,16 +213,15 @@ def _rules(draft: Draft, findings: Findings) -> None:
         if names is not None:
             _known_channels(names, draft.channel_types, findings.under("rules", index, "channels"))
     seen: dict[str, str] = {}
-    for index, rule in enumerate(draft.rules):
+    for index, (rule, faulty) in enumerate(zip(draft.rules, draft.faulty, strict=True)):
         if rule is None:
             continue
         at = findings.under("rules", index)
-        first = seen.setdefault(rule.name, at.path)
-        if first != at.path:
+        if "name" not in faulty and seen.setdefault(rule.name, at.path) != at.path:
             at.under("name").add("is the name of an earlier rule too")
-        _audience(rule, draft, at)
-        _grouping(rule, at)
-        _timers(rule, draft, at)
+        for keys, one_check in _OF_A_RULE:
+            if not faulty & keys:
+                one_check(rule, draft, at)
 
 
 def _audience(rule: Rule, draft: Draft, at: Findings) -> None:
@@ -272,7 +273,7 @@ def _known_channels(names: tuple[str, ...], known: Mapping[str, object], at: Fin
             at.under(index).add(f'there is no channel "{name}"; there are: {listed(known)}')
 
 
-def _grouping(rule: Rule, at: Findings) -> None:
+def _grouping(rule: Rule, draft: Draft, at: Findings) -> None:
     if rule.group_wait is not None and not rule.group_by:
         at.under("group_wait").add("needs group_by")
     if rule.group_by and rule.group_wait is None:
@@ -290,6 +291,14 @@ def _timers(rule: Rule, draft: Draft, at: Findings) -> None:
     asked = {_persons(draft)(person) for person in rule.to}
     for index, step in enumerate(rule.escalate):
         _escalation(step, asked, draft, at.under("escalate", index))
+
+
+_OF_A_RULE: Final[tuple[tuple[frozenset[str], Callable[[Rule, Draft, Findings], None]], ...]] = (
+    (frozenset({"channels", "to", "lists"}), _audience),
+    (frozenset({"group_by", "group_wait", "quiet_hours"}), _grouping),
+    (frozenset({"to", "remind", "escalate"}), _timers),
+)
+"""What must agree within a rule, and the keys that it looks at: a fault in another key changes nothing."""
 
 
 def _escalation(step: Escalation, asked: set[str], draft: Draft, at: Findings) -> None:

@@ -78,6 +78,12 @@ class Findings:
         return tuple(self._found)
 
     @property
+    def has_faults(self) -> bool:
+        """Is there a fault at this path, or further down?"""
+        down = (f"{self.path}.", f"{self.path}[")
+        return any(fault.pointer == self.path or fault.pointer.startswith(down) for fault in self._found)
+
+    @property
     def pointers(self) -> frozenset[str]:
         return frozenset(fault.pointer for fault in self._found)
 

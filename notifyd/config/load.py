@@ -158,7 +158,7 @@ class _Reader:
         recipients = self._each(Recipient, "recipients")
         auth, clients = self._auth()
         resume, forwarders = self._resume()
-        rules, shorthand = self._rules(), self._shorthand()
+        (rules, faulty), shorthand = self._rules(), self._shorthand()
         draft = Draft(
             server=sections["server"],
             auth=auth,
@@ -169,6 +169,7 @@ class _Reader:
             channel_types=self._kinds(channels),
             types=self._types,
             rules=rules,
+            faulty=faulty,
             rule_channels=self._rule_channels(),
             shorthand=shorthand,
             recipients=recipients,
@@ -187,7 +188,7 @@ class _Reader:
             **sections,
             channels=channels,
             recipients=recipients,
-            rules=(*rules, *shorthand.values()),
+            rules=(*filter(None, rules), *shorthand.values()),
             notifications={key: rule.channels for key, rule in shorthand.items()},
         )
 
@@ -290,12 +291,22 @@ class _Reader:
             if key in table
         }
 
-    def _rules(self) -> tuple[Any, ...]:
+    def _rules(self) -> tuple[tuple[Rule | None, ...], tuple[frozenset[str], ...]]:
+        """Each rule as far as it can be read, and which of its keys cannot."""
         rules, at = self._raw.get("rules", []), self._findings.under("rules")
         if not isinstance(rules, list):
             at.add(must_be("an array of tables, [[rules]]", rules))
-            return ()
-        return tuple(self._structurer.into(rule, Rule, at.under(index)) for index, rule in enumerate(rules))
+            return (), ()
+        read = [self._rule(rule, at.under(index)) for index, rule in enumerate(rules)]
+        return tuple(rule for rule, _ in read), tuple(faulty for _, faulty in read)
+
+    def _rule(self, table: object, at: Findings) -> tuple[Rule | None, frozenset[str]]:
+        rule: Rule | None = self._structurer.into(table, Rule, at)
+        if rule is not None or not isinstance(table, dict):
+            return rule, frozenset()
+        faulty = frozenset(key for key in (*table, *_NEEDED) if at.under(key).has_faults)
+        rest = {key: value for key, value in table.items() if key not in faulty}
+        return self._structurer.into({**_NEEDED, **rest}, Rule, Findings()), faulty
 
     def _rule_channels(self) -> tuple[Any, ...]:
         """Each rule's channels alone: they are checked even where the rule has a fault elsewhere."""
@@ -318,6 +329,9 @@ class _Reader:
             rules[key] = _shorthand_rule(key, found[1], channels) if found and usable else None
         return rules
 
+
+_NEEDED: Final[Mapping[str, Any]] = {"name": "another", "when": "true", "channels": []}
+"""What stands for the keys that a rule has to have, so that the rest of it can be checked without them."""
 
 _SHORTHAND: Final = re.compile(r"on_([A-Za-z0-9]+(?:_[A-Za-z0-9]+)*)")
 

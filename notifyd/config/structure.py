@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, Final, TypeVar, get_args
@@ -23,7 +24,7 @@ from notifyd.config.windows import Window
 from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
 from notifyd.wire import strict
-from notifyd.wire.strict import Hook, Members, Parse, Strict, StructureError
+from notifyd.wire.strict import Hook, Members, Parse, Steps, Strict, StructureError
 
 T = TypeVar("T")
 
@@ -135,6 +136,11 @@ class Structurer(Strict):
             raise whole from None
         raise StructureError(found) if found else whole
 
+    def refusals(self, cls: type[Any], given: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
+        with suppress(Exception):  # a converter raised
+            for key, error in _failed_validators(cls, given, partly=True):
+                yield (key,), self._hide(_reason(error))
+
 
 def options_of(cls: type[Any]) -> dict[str, attrs.Attribute[Any]]:
     """The keys that a table for `cls` may have."""
@@ -201,18 +207,25 @@ _SHOW: Final[Mapping[Any, Callable[[Any], str]]] = {
 # --- a record ---------------------------------------------------------------------------------------------
 
 
-def _failed_validators(cls: type[Any], given: Mapping[str, Any]) -> Iterator[tuple[str, Exception]]:
-    """The keys whose validators refuse, where attrs itself stops at the first."""
+def _failed_validators(
+    cls: type[Any], given: Mapping[str, Any], *, partly: bool = False
+) -> Iterator[tuple[str, Exception]]:
+    """The keys whose validators refuse, where attrs itself stops at the first.
+
+    With `partly`, those of what is given alone, as far as they can be asked without the rest.
+    """
     record = object.__new__(cls)
-    for attribute in attrs.fields(cls):
+    asked = [one for one in attrs.fields(cls) if one.name in given] if partly else attrs.fields(cls)
+    for attribute in asked:
         value = given[attribute.name] if attribute.name in given else _default(attribute, record)
         object.__setattr__(record, attribute.name, _converted(attribute, record, value))
-    for attribute in attrs.fields(cls):
+    for attribute in asked:
         try:
             if attribute.validator is not None:
                 attribute.validator(record, attribute, getattr(record, attribute.name))
         except Exception as error:  # noqa: BLE001 - a plugin's validator may raise anything; it becomes a fault
-            yield option_key(attribute), error
+            if not partly or isinstance(error, ValueError):
+                yield option_key(attribute), error
 
 
 def _default(attribute: attrs.Attribute[Any], record: object) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
-from typing import TypeAlias
+from typing import ParamSpec, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 import aiohttp
@@ -43,6 +43,9 @@ from notifyd.security.secrets import Keyring, Secret
 from notifyd.security.signing import SigningKeys
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Sessions: TypeAlias = Callable[..., aiohttp.ClientSession]
 """`open_session` with what holds for all of them."""
@@ -230,21 +233,25 @@ async def open_registry(
     guard = Guard(settings.egress.allow_private)
     keyring, actors = Keyring(settings.keys.seal), Actors(settings.auth.actors)
     # Compiling takes up to half a second, and a reload happens while the loop has requests to answer.
-    rules = await asyncio.to_thread(RuleBook.compile, settings.rules, discovered.rule_functions)
-    templates = await asyncio.to_thread(
+    faults: list[Fault] = []
+    rules = await _built(faults, RuleBook.compile, settings.rules, discovered.rule_functions)
+    templates = await _built(
+        faults,
         TemplateSet.load,
         discovered.template_sources,
         settings.templates.dirs,
         settings.templates.default_locale,
     )
-    for fault in templates.left_out:
+    for fault in templates.left_out if templates else ():
         log.error("a plugin's template is left out: %s", fault)
-    tls = await asyncio.to_thread(server_context, settings.server.tls)
+    tls = await _built(faults, server_context, settings.server.tls)
     ca = settings.egress.tls_ca
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
     signing = SigningKeys(settings.keys.sign)
     async with AsyncExitStack() as resources:
-        channels = await _open_channels(settings, _Means(sessions, clock, signing), resources)
+        channels = await _open_channels(settings, _Means(sessions, clock, signing), resources, faults)
+        if faults or rules is None or templates is None:
+            raise ConfigError(faults)
         tokens = await _open_tokens(settings.auth.jwt, sessions, resources, before)
         provider = await _open_provider(settings, sessions, resources)
         check_digests(settings.rules, channels, templates)
@@ -271,6 +278,15 @@ async def open_registry(
     )
 
 
+async def _built(faults: list[Fault], build: Callable[P, T], *given: P.args, **more: P.kwargs) -> T | None:
+    """What `build` makes on a thread; None where it has faults, which are added to `faults`."""
+    try:
+        return await asyncio.to_thread(build, *given, **more)
+    except ConfigError as error:
+        faults += error.faults
+        return None
+
+
 @frozen
 class _Means:
     """What channels are opened with."""
@@ -281,10 +297,10 @@ class _Means:
 
 
 async def _open_channels(
-    settings: Settings, means: _Means, resources: AsyncExitStack
+    settings: Settings, means: _Means, resources: AsyncExitStack, faults: list[Fault]
 ) -> dict[str, OpenChannel]:
+    """All channels that open. What is wrong with the others is added to `faults`."""
     opened = {RESUME_CHANNEL: await _open_callbacks(settings, means, resources)}
-    faults = []
     named = {f"channels.{name}": channel for name, channel in settings.channels.items()}
     named |= {f"resume.forwarders.{name}": one for name, one in settings.resume.forwarders.items()}
     for key, channel in named.items():
@@ -296,8 +312,6 @@ async def _open_channels(
             # A plugin may raise anything, SystemExit too; it is named and reported.
             detail = Redactor(secrets(settings)).text(str(error))
             faults.append(Fault(key, f"does not open: {type(error).__name__}: {detail}"))
-    if faults:
-        raise ConfigError(faults)
     return opened
 
 

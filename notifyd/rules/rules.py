@@ -261,6 +261,15 @@ def _compile(rule: Rule, functions: Mapping[str, Callable[..., Any]]) -> _Compil
     return _Compiled(rule, program, source.members, kind_of(rule.when), region if region.varies else None)
 
 
+def faults_of(when: str, functions: Mapping[str, Callable[..., Any]]) -> tuple[str, ...]:
+    """All that is wrong with an expression."""
+    try:
+        _compile(Rule("", when, ()), functions)
+    except _BadExpressionError as error:
+        return error.messages
+    return ()
+
+
 def _syntax_faults(when: str, text: str) -> list[str]:
     """One message per syntax fault, with the text at its place, from the library's report."""
     if deep := re.search(r"Recursion limit of \d+ exceeded", text):

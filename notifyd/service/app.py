@@ -10,10 +10,12 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from notifyd.approval.notices import NOTIFYD
 from notifyd.config.changes import changes
+from notifyd.config.lines import placed
 from notifyd.config.load import frozen_changes
 from notifyd.config.settings import Settings
 from notifyd.errors import ConfigError, StoreError
@@ -302,7 +304,7 @@ class App:
             fresh = await self._open(settings, discovered)
         except (ConfigError, StoreError) as error:
             self._metrics.reload_ok.set(0)
-            for fault in error.faults if isinstance(error, ConfigError) else [error]:
+            for fault in await asyncio.to_thread(_located, source, error):
                 log.error("%s is not reloaded: %s", source, fault)
             return False
         except Exception:
@@ -351,6 +353,14 @@ class App:
         node = self._current().settings.server.node
         audit_id = derived_id("audit", "", AuditName.CONFIG_RELOADED.value, node, now)
         return AuditRecord(audit_id, "", AuditName.CONFIG_RELOADED, now, NOTIFYD, correlation_id="")
+
+
+def _located(source: str, error: ConfigError | StoreError) -> list[str]:
+    """Each fault, with the line of the configuration that it is in."""
+    if not isinstance(error, ConfigError):
+        return [str(error)]
+    found = placed(Path(source), error.faults)
+    return [f"{fault} (line {line})" if line else str(fault) for line, fault in found]
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

@@ -151,6 +151,10 @@ class Strict(ABC):
         aliases = {attribute.name: attribute.alias or attribute.name for attribute in attrs.fields(cls)}
         return cls(**{aliases[name]: value for name, value in given.items()})
 
+    def refusals(self, cls: type[Any], given: Mapping[str, Any]) -> Iterable[tuple[Steps, str]]:
+        """What a record would refuse of the values that have no fault of their own, where others have."""
+        return ()
+
     # --- what they share
 
     def _register(self, leaves: Mapping[Any, Hook]) -> None:
@@ -224,17 +228,19 @@ class Strict(ABC):
         def structure(value: Any, _: Any) -> Any:
             if not isinstance(value, dict):
                 raise self._no_object(value)
-            gathered = _Gathered()
+            gathered, given = _Gathered(), dict[str, Any]()
             for name in value:
                 if name not in members and (message := self.unknown(name, members)):
                     gathered.refuse(name, message)
             for name, attribute in members.items():
                 if name in value:
-                    gathered.take(name, self.hook(attribute.type), value[name], attribute.type)
+                    if gathered.take(name, self.hook(attribute.type), value[name], attribute.type):
+                        given[attribute.name] = gathered.results[-1]
                 elif attribute.default is attrs.NOTHING:
                     gathered.refuse(name, "is required")
-            given = [attribute.name for name, attribute in members.items() if name in value]
-            return self.build(cls, dict(zip(given, gathered.done(), strict=True)))
+            if gathered.faults:
+                raise StructureError([*gathered.faults, *self.refusals(cls, given)])
+            return self.build(cls, given)
 
         return structure
 
@@ -284,20 +290,23 @@ class _Gathered:
     """Results of a value's parts, and the faults of those that gave none."""
 
     def __init__(self) -> None:
-        self._results: list[Any] = []
-        self._faults: list[tuple[Steps, str]] = []
+        self.results: list[Any] = []
+        self.faults: list[tuple[Steps, str]] = []
 
     def refuse(self, step: str, message: str) -> None:
-        self._faults.append(((step,), message))
+        self.faults.append(((step,), message))
 
-    def take(self, step: str | int, hook: Hook, value: object, kind: Any) -> None:
+    def take(self, step: str | int, hook: Hook, value: object, kind: Any) -> bool:
+        """Is there a result?"""
         try:
-            self._results.append(hook(value, kind))
+            self.results.append(hook(value, kind))
         except (ValueError, StructureError) as error:
-            self._faults.extend(((step, *steps), message) for steps, message in faults_of(error))
+            self.faults.extend(((step, *steps), message) for steps, message in faults_of(error))
+            return False
+        return True
 
     def done(self) -> list[Any]:
         """All results. Raises `StructureError` where any part had a fault."""
-        if self._faults:
-            raise StructureError(self._faults)
-        return self._results
+        if self.faults:
+            raise StructureError(self.faults)
+        return self.results

@@ -45,6 +45,10 @@ def write(path: Path, text: str) -> None:
     path.write_text(text)
 
 
+def config_lines(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
 def open_to_all(path: Path) -> None:
     path.chmod(0o777)
 
@@ -98,8 +102,56 @@ async def test_check_config_names_every_fault_with_file_and_path(config: Path) -
     result = await notifyd("check-config", "--config", config)
     assert (result.code, result.stdout) == (1, "")
     faults = result.stderr.splitlines()
-    assert any(line.startswith(f"{config}: channels.hook.type: no plugin brings") for line in faults)
-    assert any(line.startswith(f"{config}: serve: ") for line in faults)
+    assert any(line.startswith(f"{config}:11: channels.hook.type: no plugin brings") for line in faults)
+    assert any(line.startswith(f"{config}:19: serve: ") for line in faults)
+
+
+MANY_IN_ONE_TABLE: Final = """
+[channels.hook]
+type = "webhook"
+url = "nowhere"
+secret = 1
+[[rules]]
+name = "approvals"
+when = 'event.kind =='
+channels = ["hook", "nobody"]
+template = 3
+group_by = ["runId"]
+remind = ["1h",
+  "60m"]
+[[rules]]
+when = 'unknown'
+channels = ["hook"]
+"""
+
+
+async def test_all_faults_of_one_table_are_told_at_once_each_with_its_line(config: Path) -> None:
+    write(config, GOOD.partition("[channels.hook]")[0] + MANY_IN_ONE_TABLE)
+    result = await notifyd("check-config", "--config", config, "--json")
+    lines = config_lines(config)
+    assert {fault["pointer"]: lines[fault["line"] - 1] for fault in result.json["faults"]} == {
+        "channels.hook.url": 'url = "nowhere"',
+        "channels.hook.secret": "secret = 1",
+        "rules.approvals.when": "when = 'event.kind =='",
+        "rules.approvals.channels[1]": 'channels = ["hook", "nobody"]',
+        "rules.approvals.template": "template = 3",
+        "rules.approvals.group_by": 'group_by = ["runId"]',
+        "rules.approvals.remind[1]": '  "60m"]',
+        "rules[1].name": "[[rules]]",
+        "rules[1].when": "when = 'unknown'",
+    }
+    assert len(result.json["faults"]) == 9
+
+
+async def test_what_does_not_compile_and_what_does_not_open_is_told_at_once(config: Path) -> None:
+    wrong = GOOD.replace('event.kind == "pack.approval"', "no_such").replace("hook.acme.example", "10.0.0.1")
+    write(config, wrong + '[server.tls]\ncert = "missing.pem"\n')
+    result = await notifyd("check-config", "--config", config, "--json")
+    assert [fault["pointer"] for fault in result.json["faults"]] == [
+        "rules.approvals.when",
+        "server.tls.cert",
+        "channels.hook.url",
+    ]
 
 
 async def test_check_config_gives_faults_as_json(config: Path) -> None:
@@ -125,7 +177,7 @@ async def test_check_config_refuses_what_a_start_would_refuse(
     write(config, GOOD.replace(*change))
     result = await notifyd("check-config", "--config", config)
     assert result.code == 1
-    assert f"{config}: {pointer}: " in result.stderr
+    assert re.search(rf"^{config}:\d+: {pointer}: ", result.stderr, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
