@@ -1,7 +1,7 @@
 """The command line. A command's module is imported when the command is called, and no earlier.
 
 In: a command line. Out: text or JSON on standard output, and an exit code: 0 ok, 1 not ok, 2 wrong usage;
-of `serve` also 3: the store is corrupt or another program's, so that a second start would end likewise.
+of `serve` also 3: a second start would end likewise, by a fault of the configuration or a store that is corrupt.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
     "dead": Entry("dead:dead", "Look at dead effects and deliveries, and try one again."),
     "keys": Entry("keys:keys", "Show which rows need which key, and move them to the first."),
+    "reload": Entry("reload:reload", "Have the service of this machine read its configuration again."),
     "log-level": Entry("log_level:log_level", "Show or change what a running service logs."),
     "purge": Entry("upkeep:purge", "Remove what is older than the configuration keeps."),
     "export": Entry("upkeep:export", "Write all that a store has to a file."),

@@ -47,7 +47,7 @@ def serve(config_path: Path, log_level: str, abandon_sealed: bool) -> None:
     try:
         code = daemon.serve(config_path, LogLevel(log_level), abandon_sealed=abandon_sealed)
     except ConfigError as error:
-        raise config_failure(config_path, error) from None
+        raise Unusable(*config_failure(config_path, error).lines) from None
     except StoreUnusableError as error:
         raise Unusable(f"cannot start: {error}") from None
     except (NotifydError, OSError) as error:

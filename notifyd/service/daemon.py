@@ -10,7 +10,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from importlib.util import find_spec
@@ -21,11 +21,12 @@ from notifyd import __version__
 from notifyd.config.describe import secrets
 from notifyd.config.load import load
 from notifyd.config.settings import Settings
-from notifyd.errors import NotifydError
+from notifyd.errors import ConfigError, NotifydError
 from notifyd.levels import LogLevel, get_level, set_level
 from notifyd.metrics import Metrics
 from notifyd.registry.discovery import Discovered, discover
 from notifyd.registry.registry import Registry
+from notifyd.service import reloads
 from notifyd.service.app import App, running
 from notifyd.service.logs import Redaction, logging_to
 from notifyd.service.signals import signals_heard
@@ -63,12 +64,19 @@ def serve(path: Path, level: LogLevel, *, abandon_sealed: bool = False) -> int:
         daemon = Daemon(path, redaction, notifier, metrics)
         try:
             code = runner.run(daemon.run(abandon_sealed=abandon_sealed))
-        except BaseException:
+        except BaseException as error:
+            notifier.status(_cannot_start(error))
             daemon.end_soon()
             raise
         runner.run(_end_strays(code))
         daemon.end_threads()
     return code
+
+
+def _cannot_start(error: BaseException) -> str:
+    faults: Sequence[object] = error.faults if isinstance(error, ConfigError) else (error,)
+    more = f", and {len(faults) - 1} faults more" if len(faults) > 1 else ""
+    return f"Cannot start: {faults[0]}{more}"
 
 
 def _raise_descriptors() -> None:
@@ -229,12 +237,15 @@ class Daemon:
 
     async def _reloads(self, app: App, status: str) -> None:
         """Reload at each SIGHUP, one after the other; those that come during a reload are one more."""
+        record = reloads.Record(reloads.folder())
         while True:
             await self._reload.wait()
             self._reload.clear()
+            record.begin()
             self._notifier.reloading()
             taken = await self._reload_once(app)
             self._notifier.ready(status if taken else f"{status}; the last reload was refused, see the log")
+            record.end(taken=taken)  # last: whoever waits for it goes on once the manager knows
 
     async def _reload_once(self, app: App) -> bool:
         loading = asyncio.get_running_loop().run_in_executor(None, self._load)

@@ -53,6 +53,10 @@ class Notifier:
         """The service works; also the end of a reload."""
         self._tell(READY="1", STATUS=status)
 
+    def status(self, status: str) -> None:
+        """Only a word, shown by `systemctl status`, also of a service that has failed."""
+        self._tell(STATUS=status)
+
     def reloading(self) -> None:
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._tell(RELOADING="1", MONOTONIC_USEC=str(now), STATUS="Reloading the configuration")

@@ -243,7 +243,7 @@ async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None
     """No store is opened then, of whatever kind."""
     configure_in(tmp_path, '[servers]\n[channels.hook]\ntype = "pigeon"\n')
     code, said = await serve(tmp_path, free_port())
-    assert code == 1
+    assert code == 3  # its manager is not to try again
     lines = said.splitlines()
     path = tmp_path / "notifyd.toml"
     assert any(line.startswith(f"notifyd: {path}: servers: ") for line in lines)
@@ -358,23 +358,37 @@ class Told(list[dict[str, str]]):
         return sum(field in message for message in self) >= count
 
 
+async def test_systemd_is_told_why_a_start_has_failed(manager: socket.socket, tmp_path: Path) -> None:
+    write(tmp_path / "notifyd.toml", '[server]\nlisten = "nowhere"\nport = 1\n')
+    environ = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+    done = await notifyd("serve", "--config", str(tmp_path / "notifyd.toml"), environ=environ)
+    told = Told(manager)
+    assert told.have(1, "STATUS")
+    assert done.code == 3
+    assert told[-1]["STATUS"].startswith("Cannot start: ")
+    assert " faults more" in told[-1]["STATUS"]
+
+
 async def test_systemd_is_told_of_readiness_reloads_and_the_end(
     manager: socket.socket, tmp_path: Path
 ) -> None:
-    environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+    runtime = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    environ = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000", **runtime}
     async with daemon_process(tmp_path, "", environ=environ) as daemon:
         told = Told(manager)
         await until(lambda: told.have(1, "READY"))
         assert told[0]["STATUS"] == f"Listening on 127.0.0.1 port {daemon.port}"
         await until(lambda: told.have(3, "WATCHDOG"))
         before = time.monotonic_ns() // 1000
-        daemon.signal(signal.SIGHUP)
-        await until(lambda: told.have(2, "READY"))
+        taken = await notifyd("reload", environ=runtime)
+        assert (taken.code, taken.stdout) == (0, "reloaded\n")
+        assert told.have(2, "READY")  # before whoever waits is told
         (reloading,) = (message for message in told if "RELOADING" in message)
         assert before <= int(reloading["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
         write(daemon.config_path, "[")
-        daemon.signal(signal.SIGHUP)
-        await until(lambda: told.have(3, "READY"))
+        refused_reload = await notifyd("reload", environ=runtime)
+        assert (refused_reload.code, "was refused" in refused_reload.stderr) == (1, True)
+        assert told.have(3, "READY")
         refused = [message for message in told if "READY" in message][-1]
         assert "the last reload was refused" in refused["STATUS"]
         assert await daemon.stop() == 0
