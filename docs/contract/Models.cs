@@ -1434,9 +1434,13 @@ public sealed record Delivery
     [JsonPropertyName("endedAt")]
     public required DateTimeOffset? EndedAt { get; init; }
 
-    /// <summary>Why it is dead, or waits.</summary>
+    /// <summary>Why it is dead, or the fault of its last attempt.</summary>
     [JsonPropertyName("reason")]
     public required Reason? Reason { get; init; }
+
+    /// <summary>What holds it while it is pending, as far as the answering node can tell.</summary>
+    [JsonPropertyName("waitsFor")]
+    public required Wait? WaitsFor { get; init; }
 
     /// <summary>The delivery of the digest that tells of it.</summary>
     [JsonPropertyName("foldedInto")]
@@ -1490,6 +1494,22 @@ public enum AttemptOutcome
     [JsonStringEnumMemberName("sent")] Sent,
     [JsonStringEnumMemberName("transient")] Transient,
     [JsonStringEnumMemberName("permanent")] Permanent,
+}
+
+/// <summary>What an open delivery waits for: a closed set, used as the `why` label of `notifyd_held`.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<Wait>))]
+public enum Wait
+{
+    [JsonStringEnumMemberName("window")] Window,
+    [JsonStringEnumMemberName("retry")] Retry,
+    [JsonStringEnumMemberName("order")] Order,
+    [JsonStringEnumMemberName("breaker_open")] BreakerOpen,
+    [JsonStringEnumMemberName("rate_limit")] RateLimit,
+    [JsonStringEnumMemberName("concurrency")] Concurrency,
+    [JsonStringEnumMemberName("channel_missing")] ChannelMissing,
+    [JsonStringEnumMemberName("egress_refused")] EgressRefused,
+    [JsonStringEnumMemberName("secret_missing")] SecretMissing,
+    [JsonStringEnumMemberName("not_allowed")] NotAllowed,
 }
 
 /// <summary>Something notifyd has given up: an effect that an approval owes, or a delivery.</summary>

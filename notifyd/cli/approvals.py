@@ -35,7 +35,7 @@ def list_approvals(remote: Remote, as_json: bool, status: str | None, run: str |
     if as_json:
         print_json(items)
         return
-    columns = ("status", "requestedAt", "expiresAt", "runId", "approvalId")
+    columns = ("requestedAt", "status", "expiresAt", "runId", "approvalId")
     print_table(columns, ([item[name] for name in columns] for item in items))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import islice
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from notifyd.cli.common import json_option, print_json
 from notifyd.cli.output import print_table
-from notifyd.cli.remote import Remote, calling, remote_options
+from notifyd.cli.remote import Remote, calling, remote_options, whole_id
 from notifyd.client import DEAD
 
 
@@ -29,8 +30,12 @@ def list_dead(remote: Remote, as_json: bool, limit: int) -> None:
     if as_json:
         print_json(items)
         return
-    columns = ("what", "name", "runId", "approvalId", "endedAt", "reason", "fault", "id")
-    print_table(columns, ([item[name] for name in columns] for item in items))
+    print_table(("ended", "what", "about", "reason", "fault", "id"), map(_row, items))
+
+
+def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+    about = f"{item['runId']}/{item['approvalId']}" if item["runId"] else None
+    return item["endedAt"], f"{item['what']} {item['name']}", about, item["reason"], item["fault"], item["id"]
 
 
 @dead.command("retry")
@@ -39,9 +44,11 @@ def list_dead(remote: Remote, as_json: bool, limit: int) -> None:
 @click.argument("id_", metavar="ID")
 def retry_dead(remote: Remote, as_json: bool, id_: str) -> None:
     """Try the dead effect or delivery ID again."""
+    client = remote.operator()
     with calling(as_json):
-        answer = remote.operator().post(f"{DEAD}/{quote(id_, safe='')}/retry")
+        whole = whole_id(client, id_, [(DEAD, {})])
+        answer = client.post(f"{DEAD}/{quote(whole, safe='')}/retry")
     if as_json:
         print_json(answer.document)
     else:
-        click.echo(f"{id_} is tried again")
+        click.echo(f"{whole} is tried again")

@@ -11,9 +11,16 @@ import click
 from attrs import define, field
 
 from notifyd.cli.common import Failure, json_option, not_ok, print_json
-from notifyd.cli.output import print_members, print_table
-from notifyd.cli.remote import Remote, calling, remote_options
+from notifyd.cli.output import print_members, print_table, short_time
+from notifyd.cli.remote import Remote, calling, remote_options, whole_id
 from notifyd.client import CHANNELS, DELIVERIES, Client, RefusedError
+
+_TIMED = ("window", "retry")
+"""What a delivery waits for until a time that is known."""
+
+_DEAD_ONES = ((DELIVERIES, {"state": "dead"}),)
+_SOUGHT = (*_DEAD_ONES, (DELIVERIES, {"state": "pending"}), (DELIVERIES, {}))
+"""Where an id is sought that begins as was said, the likeliest first."""
 
 STATES = ("pending", "sending", "sent", "dead", "folded")
 
@@ -87,7 +94,7 @@ def list_deliveries(
     if as_json:
         print_json(items)
     else:
-        print_table(("state", "channel", "recipient", "about", "tries", "reason", "id"), map(_row, items))
+        print_table(("created", "state", "to", "about", "why", "id"), map(_row, items))
 
 
 def _found(client: Client, state: str | None, channel: str | None) -> Iterator[Any]:
@@ -99,8 +106,15 @@ def _row(item: dict[str, Any]) -> tuple[Any, ...]:
     about = f"{item['kind']} {item['action']}".strip()
     if item["runId"]:
         about += f" {item['runId']}/{item['approvalId']}"
-    names = ("state", "channel", "recipient")
-    return (*(item[name] for name in names), about, item["tries"], item["reason"], item["id"])
+    to = " ".join(filter(None, (item["channel"], item["recipient"])))
+    return item["createdAt"], item["state"], to, about, _why(item), item["id"]
+
+
+def _why(item: dict[str, Any]) -> str:
+    """What it waits for and, where that is known, until when; and the fault of its last attempt."""
+    waits, reason = item["waitsFor"], item["reason"]
+    until = f"{waits} until {short_time(item['nextAttemptAt'])}" if waits in _TIMED else waits
+    return ": ".join(filter(None, (until, reason if reason != waits else None)))
 
 
 @deliveries.command("show")
@@ -109,8 +123,9 @@ def _row(item: dict[str, Any]) -> tuple[Any, ...]:
 @click.argument("id_", metavar="ID")
 def show_delivery(remote: Remote, as_json: bool, id_: str) -> None:
     """Show one delivery with its attempts."""
+    client = remote.operator()
     with calling(as_json):
-        item = remote.operator().get(f"{DELIVERIES}/{quote(id_, safe='')}")
+        item = client.get(f"{DELIVERIES}/{quote(whole_id(client, id_, _SOUGHT), safe='')}")
     if as_json:
         print_json(item)
         return
@@ -135,7 +150,7 @@ def retry_deliveries(
     client, result = remote.operator(), Retried()
     with calling(as_json):
         if id_:
-            result.retried.append(_retry(client, id_))
+            result.retried.append(_retry(client, whole_id(client, id_, _DEAD_ONES)))
         else:
             _retry_dead(client, channel, result)
     if as_json:

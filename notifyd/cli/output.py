@@ -1,14 +1,25 @@
-"""Printing for people: a table on a terminal, lines of tab-separated values where another program reads."""
+"""Printing for people: a table on a terminal, lines of tab-separated values where another program reads.
+
+On a terminal derived ids are cut, as commands take their beginnings, and times short; in a pipe both are whole.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import click
 
 from notifyd.text import one_line
+
+ID_SHOWN: Final = 12
+"""How many characters of a derived id are shown: of a million ids hardly ever two begin with the same."""
+
+_DERIVED_ID: Final = re.compile(r"[0-9a-f]{64}").fullmatch
+_TIME: Final = re.compile(r"(\d{4})-(\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z").fullmatch
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -23,10 +34,31 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=box.SIMPLE_HEAD, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
+    for number, name in enumerate(columns):
+        short = all(_is_short(row[number]) for row in cells)
+        table.add_column(name, no_wrap=short, overflow="ellipsis" if short else "fold")
     for row in cells:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+        table.add_row(*(Text(_shown(cell)) for cell in row))
     Console().print(table)
+
+
+def _is_short(cell: str) -> bool:
+    return not cell or _shown(cell) != cell
+
+
+def _shown(cell: str) -> str:
+    """A derived id by its beginning, and a time as `short_time` has it."""
+    return cell[:ID_SHOWN] if _DERIVED_ID(cell) else short_time(cell)
+
+
+def short_time(text: str) -> str:
+    """A time, in UTC, to the second, or as a date where it is of another year; any other text as it is."""
+    found = _TIME(text)
+    if found is None:
+        return text
+    year, day, time, _ = found.groups()
+    return f"{day} {time}" if int(year) == datetime.now(UTC).year else f"{year}-{day}"
 
 
 def _text(cell: object) -> str:

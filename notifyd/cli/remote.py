@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property, update_wrapper
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
 
 TOKEN: Final = "NOTIFYD_TOKEN"  # noqa: S105 - the name of a variable
 SECRET: Final = "NOTIFYD_SECRET"  # noqa: S105 - the name of a variable
+
+LOOKED_THROUGH: Final = 1000
+"""How many of the newest items of a list are looked through for the one that is meant."""
+
+_BEGINNING: Final = re.compile(r"[0-9a-f]{4,63}").fullmatch
 
 
 class Remote:
@@ -153,6 +160,23 @@ def calling(as_json: bool) -> Iterator[None]:
         if as_json and error.answer.problem:
             print_json(error.answer.problem)
         raise refusal(error) from None
+
+
+def whole_id(client: Client, said: str, lists: Iterable[tuple[str, Mapping[str, str]]]) -> str:
+    """The id that begins as `said`, of the newest in the lists, each a path with its filter; else `said` itself.
+
+    Raises `Failure` where several begin so, and what calling raises.
+    """
+    if not _BEGINNING(said):
+        return said
+    for path, where in lists:
+        ids = {item["id"] for item in islice(client.items(path, **where), LOOKED_THROUGH)}
+        found = sorted(id_ for id_ in ids if id_.startswith(said))
+        if len(found) > 1:
+            raise Failure(f"several begin with {said}:", *found)
+        if found:
+            return str(found[0])
+    return said
 
 
 def refusal(error: RefusedError) -> Failure:

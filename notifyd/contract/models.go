@@ -622,6 +622,7 @@ type Delivery struct {
 	CreatedAt     time.Time  `json:"createdAt"`
 	EndedAt       *time.Time `json:"endedAt"`
 	Reason        *Reason    `json:"reason"`
+	WaitsFor      *Wait      `json:"waitsFor"`
 	FoldedInto    *string    `json:"foldedInto"`
 	CorrelationID string     `json:"correlationId"`
 }
@@ -655,6 +656,22 @@ const (
 	AttemptOutcomeSent      AttemptOutcome = "sent"
 	AttemptOutcomeTransient AttemptOutcome = "transient"
 	AttemptOutcomePermanent AttemptOutcome = "permanent"
+)
+
+// Wait: What an open delivery waits for: a closed set, used as the `why` label of `notifyd_held`.
+type Wait string
+
+const (
+	WaitWindow         Wait = "window"
+	WaitRetry          Wait = "retry"
+	WaitOrder          Wait = "order"
+	WaitBreakerOpen    Wait = "breaker_open"
+	WaitRateLimit      Wait = "rate_limit"
+	WaitConcurrency    Wait = "concurrency"
+	WaitChannelMissing Wait = "channel_missing"
+	WaitEgressRefused  Wait = "egress_refused"
+	WaitSecretMissing  Wait = "secret_missing"
+	WaitNotAllowed     Wait = "not_allowed"
 )
 
 // Dead: Something notifyd has given up: an effect that an approval owes, or a delivery.

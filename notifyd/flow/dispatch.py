@@ -49,7 +49,7 @@ from notifyd.model import (
 )
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import unwrap
-from notifyd.store import AttemptRecord, Store
+from notifyd.store import AttemptRecord, Store, waits_for
 
 log = logging.getLogger(__name__)
 
@@ -235,6 +235,21 @@ class Dispatcher:
     def snapshot(self, channel: str) -> LaneSnapshot:
         """How the lane of a configured channel stands now."""
         return self._lanes.get(channel, Lane(channel, channel)).snapshot(self._clock())
+
+    def wait_of(self, delivery: Delivery) -> Wait | None:
+        """What a delivery waits for, as far as this node can tell; None where it is being sent, or has ended."""
+        lane = self._lanes.get(delivery.lane, Lane(delivery.lane, delivery.channel))
+        if delivery.state is not State.PENDING or delivery.id in lane.running:
+            return None
+        if delivery.window is not None:
+            return Wait.WINDOW
+        if (barred := self._barred(lane)) is not None:
+            return barred
+        if self._current().channel(delivery.channel, delivery.channel_type) is None:
+            return Wait.CHANNEL_MISSING
+        if delivery.next_attempt_at > self._clock():
+            return waits_for(delivery.reason, delivery.tries)
+        return lane.holding(self._clock(), self._nodes())
 
     # -- the loop -----------------------------------------------------------------------------------------
 
@@ -528,10 +543,13 @@ class Dispatcher:
         return None if self._fault_of(lane) else self._current().channels[lane.channel]
 
     def _held_by(self, lane: Lane) -> Counter[Wait]:
-        blocked = None
-        if self._channel_of(lane) is None:
-            blocked = Wait.NOT_ALLOWED if lane.channel == RESUME_CHANNEL else Wait.CHANNEL_MISSING
-        return lane.held_by(blocked, self._clock(), self._nodes())
+        return lane.held_by(self._barred(lane), self._clock(), self._nodes())
+
+    def _barred(self, lane: Lane) -> Wait | None:
+        """Why nothing of a lane can go."""
+        if self._channel_of(lane) is not None:
+            return None
+        return Wait.NOT_ALLOWED if lane.channel == RESUME_CHANNEL else Wait.CHANNEL_MISSING
 
     def _fault_of(self, lane: Lane) -> str:
         """Why the configuration lets nothing of this lane go; "" where it does."""

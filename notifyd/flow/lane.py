@@ -320,10 +320,11 @@ class Lane:
             return Counter({blocked: self.backlog, Wait.WINDOW: windowed})
         held = Counter(self.waits)
         ready = max(0, self.backlog - len(self.running) - (held.total() - windowed))
-        held[self._holding(now, share)] += ready
+        held[self.holding(now, share)] += ready
         return held
 
-    def _holding(self, now: Instant, share: int) -> Wait:
+    def holding(self, now: Instant, share: int) -> Wait:
+        """What holds a delivery that is due."""
         if self.breaker.open:
             return Wait.BREAKER_OPEN
         full = self.bucket is not None and self.bucket.wait(now, share) > 0

@@ -11,7 +11,7 @@ from aiohttp import web
 from notifyd.approval.inputs import inputs_json
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
-from notifyd.model import Approval, Attempt, Decision, Delivery, Instant, State
+from notifyd.model import Approval, Attempt, Decision, Delivery, Instant, State, Wait
 from notifyd.registry.registry import Registry
 from notifyd.store import Store
 from notifyd.wire.codec import rfc3339
@@ -77,7 +77,8 @@ def _decision_json(decision: Decision) -> dict[str, Any]:
     }
 
 
-def delivery_json(delivery: Delivery, registry: Registry) -> dict[str, Any]:
+def delivery_json(delivery: Delivery, registry: Registry, waits: Wait | None) -> dict[str, Any]:
+    """`waits` is what it waits for: see `Dispatcher.wait_of`."""
     return {
         "id": delivery.id,
         "tenant": delivery.tenant,
@@ -96,6 +97,7 @@ def delivery_json(delivery: Delivery, registry: Registry) -> dict[str, Any]:
         "createdAt": rfc3339(delivery.created_at),
         "endedAt": _instant(delivery.ended_at),
         "reason": _reason(delivery, registry),
+        "waitsFor": waits.value if waits else None,
         "foldedInto": delivery.folded_into,
         "correlationId": delivery.correlation_id,
     }

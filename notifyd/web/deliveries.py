@@ -22,16 +22,18 @@ async def list_deliveries(request: web.Request) -> web.Response:
     listing = Listing.read(request, caller, {"state": choice_of(State), "channel": str})
     where = DeliveryFilter(listing.values.get("state"), listing.values.get("channel"))
     rows, after = await request.app[SERVICES].store.deliveries(listing.tenant, where, listing.page)
-    return listing.answer([delivery_json(row, caller.registry) for row in rows], after)
+    wait_of = request.app[SERVICES].dispatcher.wait_of
+    return listing.answer([delivery_json(row, caller.registry, wait_of(row)) for row in rows], after)
 
 
 @routes.get("/api/v1/deliveries/{id}")
 async def get_delivery(request: web.Request) -> web.Response:
     caller = authorize(request, Scope.READ)
-    found = await request.app[SERVICES].store.delivery(caller.only_tenant(), request.match_info["id"])
+    services = request.app[SERVICES]
+    found = await services.store.delivery(caller.only_tenant(), request.match_info["id"])
     if found is None:
         raise NotFoundError("no such delivery")
-    return json_answer(delivery_json(found, caller.registry))
+    return json_answer(delivery_json(found, caller.registry, services.dispatcher.wait_of(found)))
 
 
 @routes.post("/api/v1/deliveries/{id}/retry")
@@ -40,4 +42,4 @@ async def retry_delivery(request: web.Request) -> web.Response:
     caller = authorize(request, Scope.OPERATE)
     dispatcher = request.app[SERVICES].dispatcher
     revived = await dispatcher.retry(caller.only_tenant(), request.match_info["id"])
-    return json_answer(delivery_json(revived, caller.registry))
+    return json_answer(delivery_json(revived, caller.registry, dispatcher.wait_of(revived)))

@@ -15,7 +15,7 @@ from attrs import frozen
 from notifyd.errors import Reason
 from notifyd.flow.lane import BreakerState
 from notifyd.levels import LogLevel
-from notifyd.model import AttemptOutcome, AuditName, Level, Outcome, ResumeStatus, State, Status, Via
+from notifyd.model import AttemptOutcome, AuditName, Level, Outcome, ResumeStatus, State, Status, Via, Wait
 from notifyd.wire.events import Decision, InputKind, MessageWish, Step, Time
 
 
@@ -296,6 +296,7 @@ class Delivery:
     created_at: Time
     ended_at: Time | None
     reason: Reason | None
+    waits_for: Wait | None
     folded_into: str | None
     correlation_id: str
 

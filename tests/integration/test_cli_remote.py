@@ -289,8 +289,8 @@ async def test_approvals_list_shows_each_and_takes_filters(notifyd: Daemon) -> N
         await notifyd.ask(runId=run_id)
     result = await operate(notifyd, "approvals", "list", "--status", "pending", "--run", "run-2")
     head, row = (line.split("\t") for line in result.stdout.splitlines())
-    assert head == ["status", "requestedAt", "expiresAt", "runId", "approvalId"]
-    assert (row[0], row[3:]) == ("pending", ["run-2", "deploy-prod"])
+    assert head == ["requestedAt", "status", "expiresAt", "runId", "approvalId"]
+    assert (row[1], row[3:]) == ("pending", ["run-2", "deploy-prod"])
     assert len((await operate(notifyd, "approvals", "list", "--json")).json) == 2
     assert len((await operate(notifyd, "approvals", "list", "--limit", 1, "--json")).json) == 1
     assert (await operate(notifyd, "approvals", "list", "--status", "expired", "--json")).json == []
@@ -316,10 +316,14 @@ async def test_deliveries_list_shows_each_and_takes_filters(notifyd: Daemon) -> 
     ids = await dead(notifyd, 4)
     result = await operate(notifyd, "deliveries", "list", "--state", "dead", "--limit", 3)
     rows = [line.split("\t") for line in result.stdout.splitlines()]
-    assert rows[0] == ["state", "channel", "recipient", "about", "tries", "reason", "id"]
+    assert rows[0] == ["created", "state", "to", "about", "why", "id"]
     assert len(rows) == 4
-    assert rows[1][0:2] == ["dead", "inbox"]
-    assert rows[1][3] == "pack.approval requested run-1/deploy-prod"
+    assert rows[1][1:5] == [
+        "dead",
+        "inbox bob@acme.example",
+        "pack.approval requested run-1/deploy-prod",
+        "rejected",
+    ]
     assert {row[-1] for row in rows[1:]} <= set(ids)
     none = await operate(notifyd, "deliveries", "list", "--state", "sent", "--channel", "inbox", "--json")
     assert none.json == []
@@ -333,6 +337,7 @@ async def test_deliveries_show_has_the_attempts(notifyd: Daemon) -> None:
     shown = await operate(notifyd, "deliveries", "show", id_, "--json")
     assert shown.json["id"] == id_
     assert len(shown.json["attempts"]) == 1
+    assert (await operate(notifyd, "deliveries", "show", id_[:12], "--json")).json["id"] == id_
     missing = await operate(notifyd, "deliveries", "show", "0" * 64)
     assert missing.code == 1
     assert missing.stderr.startswith("notifyd: 404 not_found: ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ from notifyd.flow import dispatch, tally
 from notifyd.flow.lane import BREAKER_THRESHOLD
 from notifyd.metrics import Metrics
 from notifyd.model import RESUME_CHANNEL, SECOND, Wait
+from notifyd.store import DeliveryFilter, Page
 from notifyd.store.watched import STEPS
 from tests import events
 from tests.fakes import Channels, Gate
 from tests.flows import RULES, Flow, flow
-from tests.waiting import until
+from tests.waiting import until, until_async
 
 TASKS = """
 [channels.team]
@@ -41,14 +43,16 @@ async def tasks_done(way: Flow, count: int) -> None:
 
 
 async def holds(way: Flow, why: Wait, count: int, channel: str = "team") -> None:
-    """Wait until so many are said to wait for that, and nothing for anything else."""
+    """Wait until so many are said to wait for that, by the metric and by each delivery, and none for else."""
 
-    def told() -> bool:
+    async def told() -> bool:
         way.app._dispatcher.wake()
         found = {one: way.metric("notifyd_held", channel=channel, why=one.value) for one in Wait}
-        return found == dict.fromkeys(Wait, 0.0) | {why: count}
+        rows, _ = await way.store.deliveries("acme", DeliveryFilter(channel=channel), Page())
+        each = Counter(filter(None, map(way.app._dispatcher.wait_of, rows)))
+        return found == dict.fromkeys(Wait, 0.0) | {why: count} and each == {why: count}
 
-    await until(told)
+    await until_async(told)
 
 
 async def test_every_series_of_a_channel_and_of_the_store_begins_at_zero(tmp_path: Path) -> None:

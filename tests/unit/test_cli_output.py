@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -36,6 +38,25 @@ def test_on_a_terminal_a_table_has_a_head_and_shows_text_as_it_is(
     assert "\x1b[31m" not in shown
     # Folded, and nothing of it lost.
     assert "".join(shown.split()).endswith("0123456789" * 8)
+
+
+def test_on_a_terminal_of_80_columns_ids_are_cut_and_times_short_and_in_a_pipe_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    id_, at, long_ago = "0123456789abcdef" * 4, f"{now:%Y-%m-%dT%H:%M:%S}.123456Z", "1999-12-31T23:59:59Z"
+    columns = ("created", "ended", "about", "why", "id")
+    rows = [(at, long_ago, "pack.approval requested run-0042/deploy-production", "retry: timeout", id_)]
+    print_table(columns, rows)
+    assert capsys.readouterr().out.splitlines()[1].split("\t") == list(rows[0])
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    print_table(columns, rows)
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, shown)) <= 80
+    (row,) = (line for line in shown if id_[:12] in line)
+    assert row.split()[:3] == [f"{now:%m-%d}", f"{now:%H:%M:%S}", "1999-12-31"]
+    assert row.split()[-1] == id_[:12]
 
 
 def test_members_are_shown_one_a_line_and_nested_ones_by_their_path(
