@@ -1720,6 +1720,50 @@ public sealed record ChannelPage
     public required string? NextCursor { get; init; }
 }
 
+/// <summary>A policy's hold of a run. `messages` and `labels` are those of the event that moved it last.</summary>
+public sealed record Incident
+{
+    [JsonPropertyName("tenant")]
+    public required string Tenant { get; init; }
+
+    [JsonPropertyName("runId")]
+    public required string RunId { get; init; }
+
+    [JsonPropertyName("approvalId")]
+    public required string ApprovalId { get; init; }
+
+    [JsonPropertyName("policyId")]
+    public required string PolicyId { get; init; }
+
+    [JsonPropertyName("open")]
+    public required bool Open { get; init; }
+
+    [JsonPropertyName("openedAt")]
+    public required DateTimeOffset? OpenedAt { get; init; }
+
+    [JsonPropertyName("closedAt")]
+    public required DateTimeOffset? ClosedAt { get; init; }
+
+    [JsonPropertyName("occurredAt")]
+    public required DateTimeOffset OccurredAt { get; init; }
+
+    [JsonPropertyName("messages")]
+    public required IReadOnlyList<string> Messages { get; init; }
+
+    [JsonPropertyName("labels")]
+    public required IReadOnlyDictionary<string, string> Labels { get; init; }
+}
+
+/// <summary>Incidents, newest first; `nextCursor` goes on with the list, null at its end.</summary>
+public sealed record IncidentPage
+{
+    [JsonPropertyName("items")]
+    public required IReadOnlyList<Incident> Items { get; init; }
+
+    [JsonPropertyName("nextCursor")]
+    public required string? NextCursor { get; init; }
+}
+
 /// <summary>The test message was taken.</summary>
 public sealed record ChannelTest
 {

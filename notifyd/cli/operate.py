@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import click
@@ -12,14 +12,14 @@ from attrs import define, field
 
 from notifyd.cli.common import Failure, json_option, not_ok, print_json
 from notifyd.cli.output import print_members, print_table, short_time
-from notifyd.cli.remote import Remote, calling, remote_options, whole_id
+from notifyd.cli.remote import Lists, Remote, calling, remote_options, whole_id
 from notifyd.client import CHANNELS, DELIVERIES, Client, RefusedError
 
 _TIMED = ("window", "retry")
 """What a delivery waits for until a time that is known."""
 
-_DEAD_ONES = ((DELIVERIES, {"state": "dead"}),)
-_SOUGHT = (*_DEAD_ONES, (DELIVERIES, {"state": "pending"}), (DELIVERIES, {}))
+_DEAD_ONES: Final[Lists] = ((DELIVERIES, {"state": "dead"}),)
+_SOUGHT: Final[Lists] = (*_DEAD_ONES, (DELIVERIES, {"state": "pending"}), (DELIVERIES, {}))
 """Where an id is sought that begins as was said, the likeliest first."""
 
 STATES = ("pending", "sending", "sent", "dead", "folded")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, update_wrapper
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import click
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TOKEN: Final = "NOTIFYD_TOKEN"  # noqa: S105 - the name of a variable
 SECRET: Final = "NOTIFYD_SECRET"  # noqa: S105 - the name of a variable
+
+Lists: TypeAlias = Sequence[tuple[str, Mapping[str, str]]]
+"""Lists of a service, each by its path with a filter."""
 
 LOOKED_THROUGH: Final = 1000
 """How many of the newest items of a list are looked through for the one that is meant."""
@@ -162,8 +165,8 @@ def calling(as_json: bool) -> Iterator[None]:
         raise refusal(error) from None
 
 
-def whole_id(client: Client, said: str, lists: Iterable[tuple[str, Mapping[str, str]]]) -> str:
-    """The id that begins as `said`, of the newest in the lists, each a path with its filter; else `said` itself.
+def whole_id(client: Client, said: str, lists: Lists) -> str:
+    """The id that begins as `said`, of the newest in the lists; else `said` itself.
 
     Raises `Failure` where several begin so, and what calling raises.
     """

@@ -791,6 +791,26 @@ type ChannelPage struct {
 	NextCursor *string   `json:"nextCursor"`
 }
 
+// Incident: A policy's hold of a run. `messages` and `labels` are those of the event that moved it last.
+type Incident struct {
+	Tenant     string            `json:"tenant"`
+	RunID      string            `json:"runId"`
+	ApprovalID string            `json:"approvalId"`
+	PolicyID   string            `json:"policyId"`
+	Open       bool              `json:"open"`
+	OpenedAt   *time.Time        `json:"openedAt"`
+	ClosedAt   *time.Time        `json:"closedAt"`
+	OccurredAt time.Time         `json:"occurredAt"`
+	Messages   []string          `json:"messages"`
+	Labels     map[string]string `json:"labels"`
+}
+
+// IncidentPage: Incidents, newest first; `nextCursor` goes on with the list, null at its end.
+type IncidentPage struct {
+	Items      []Incident `json:"items"`
+	NextCursor *string    `json:"nextCursor"`
+}
+
 // ChannelTest: The test message was taken.
 type ChannelTest struct {
 	Status     string  `json:"status"`

@@ -76,6 +76,7 @@ __all__ = [
     "CommitObserver",
     "DeliveryFilter",
     "EffectCounts",
+    "IncidentFilter",
     "Job",
     "LaneBacklog",
     "LegalHold",
@@ -297,6 +298,12 @@ class DeliveryFilter:
 @frozen
 class ApprovalFilter:
     status: Status | None = None
+    run_id: str | None = None
+
+
+@frozen
+class IncidentFilter:
+    open: bool | None = None
     run_id: str | None = None
 
 
@@ -553,6 +560,12 @@ class Store(Upkeep, Protocol):
     async def outstanding(self) -> dict[str, int]:
         """Pending approvals by tenant."""
         ...
+
+    # -- incidents ----------------------------------------------------------------------------------------
+
+    async def incidents(
+        self, tenant: str, where: IncidentFilter, page: Page
+    ) -> tuple[list[Incident], int | None]: ...
 
     # -- the ledger ---------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from notifyd.web import (
     channels,
     dead,
     deliveries,
+    incidents,
     ingest,
     keys,
     log_level,
@@ -84,7 +85,20 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     app[INTAKE] = Intake()
     app[BODY_TIMEOUT] = body_timeout
     app[READINESS] = Readiness(services.ready, services.draining)
-    for resource in (ingest, approvals, deliveries, dead, channels, purge, keys, log_level, ops, pages, mine):
+    for resource in (
+        ingest,
+        approvals,
+        incidents,
+        deliveries,
+        dead,
+        channels,
+        purge,
+        keys,
+        log_level,
+        ops,
+        pages,
+        mine,
+    ):
         app.add_routes(map(_expecting, resource.routes))
 
     for declared in app.router.resources():

@@ -42,8 +42,8 @@ def approval_json(
         "requiredGrants": approval.required_grants,
         "requestedBy": approval.requested_by,
         "requestedAt": rfc3339(approval.requested_at),
-        "expiresAt": _instant(approval.expires_at),
-        "endedAt": _instant(approval.ended_at),
+        "expiresAt": instant_json(approval.expires_at),
+        "endedAt": instant_json(approval.ended_at),
         "endedBy": approval.ended_by,
         "approvals": progress(approval),
         "decisions": [_decision_json(one) for one in (*superseded, *approval.decisions)],
@@ -95,7 +95,7 @@ def delivery_json(delivery: Delivery, registry: Registry, waits: Wait | None) ->
         "tries": delivery.tries,
         "nextAttemptAt": rfc3339(delivery.next_attempt_at) if delivery.state.open else None,
         "createdAt": rfc3339(delivery.created_at),
-        "endedAt": _instant(delivery.ended_at),
+        "endedAt": instant_json(delivery.ended_at),
         "reason": _reason(delivery, registry),
         "waitsFor": waits.value if waits else None,
         "foldedInto": delivery.folded_into,
@@ -144,5 +144,5 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def _instant(instant: Instant | None) -> str | None:
+def instant_json(instant: Instant | None) -> str | None:
     return None if instant is None else rfc3339(instant)

@@ -301,6 +301,22 @@ class Delivery:
     correlation_id: str
 
 
+@frozen(kw_only=True)
+class Incident:
+    """A policy's hold of a run. `messages` and `labels` are those of the event that moved it last."""
+
+    tenant: str
+    run_id: str
+    approval_id: str
+    policy_id: str
+    open: bool
+    opened_at: Time | None
+    closed_at: Time | None
+    occurred_at: Time
+    messages: tuple[str, ...]
+    labels: Mapping[str, str]
+
+
 class DeadKind(StrEnum):
     EFFECT = "effect"
     DELIVERY = "delivery"
@@ -387,6 +403,14 @@ class ApprovalPage:
     """Approvals; `nextCursor` goes on with the list, null at its end."""
 
     items: tuple[Approval, ...]
+    next_cursor: str | None
+
+
+@frozen
+class IncidentPage:
+    """Incidents, newest first; `nextCursor` goes on with the list, null at its end."""
+
+    items: tuple[Incident, ...]
     next_cursor: str | None
 
 

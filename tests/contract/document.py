@@ -49,6 +49,7 @@ RECORDS: Final[tuple[type[Any], ...]] = (
         answers.SealedAuditPage,
         answers.ChannelPage,
     ),
+    *(answers.Incident, answers.IncidentPage),
     *(answers.ChannelTest, answers.PurgeAnswer, answers.SealKeyList, answers.ResealAnswer, answers.Health),
     *(answers.LogLevelAnswer, answers.KeySet, answers.Problem, answers.Notification),
 )

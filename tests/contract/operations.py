@@ -235,6 +235,17 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="get",
+        path="/api/v1/incidents",
+        id="listIncidents",
+        tag="incidents",
+        summary="List what policies hold, or held, newest first",
+        scope=Scope.READ,
+        query=(Query("open", "`true`: what is held still; `false`: what is released."), _RUN),
+        paged=True,
+        answers=_page("IncidentPage"),
+    ),
+    Operation(
+        method="get",
         path="/api/v1/deliveries",
         id="listDeliveries",
         tag="deliveries",

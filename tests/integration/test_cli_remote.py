@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from notifyd.errors import PermanentError
+from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.command import Result
 from tests.daemon import CONFIG, SECRETS, TOKENS, Daemon
@@ -310,6 +311,20 @@ async def test_approvals_show_has_the_decisions_and_the_history(notifyd: Daemon)
     assert [one["comment"] for one in as_json["decisions"]] == ["looks right"]
     missing = await operate(notifyd, "approvals", "show", "nobody", "asked")
     assert (missing.code, "not_found" in missing.stderr) == (1, True)
+
+
+async def test_incidents_list_shows_each_of_the_callers_tenant_and_takes_filters(notifyd: Daemon) -> None:
+    for run_id in ("run-1", "run-2"):
+        held = events.load("hold-en") | {"runId": run_id, "eventId": run_id}
+        held["occurredAt"] = rfc3339(notifyd.clock())
+        assert (await notifyd.signed("/notifications/pack-approvals", held)).status == 202
+    result = await operate(notifyd, "incidents", "list", "--run", "run-2")
+    head, row = (line.split("\t") for line in result.stdout.splitlines())
+    assert head == ["opened", "closed", "policy", "about", "messages"]
+    assert row[1:4] == ["", held["policy"]["id"], f"run-2/{held['approvalId']}"]
+    assert len((await operate(notifyd, "incidents", "list", "--open", "--json")).json) == 2
+    assert (await operate(notifyd, "incidents", "list", "--closed", "--json")).json == []
+    assert (await notifyd.get("/api/v1/incidents", "outsider")).json["items"] == []
 
 
 async def test_deliveries_list_shows_each_and_takes_filters(notifyd: Daemon) -> None:

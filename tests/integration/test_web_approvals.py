@@ -91,11 +91,14 @@ async def test_another_tenants_approval_is_not_found(notifyd: Daemon) -> None:
 
 
 async def test_a_caller_with_several_tenants_must_name_one(notifyd: Daemon) -> None:
-    for path in (PACK, ONE, "/api/v1/deliveries", "/api/v1/audit"):
+    for path in (PACK, ONE, "/api/v1/deliveries", "/api/v1/incidents", "/api/v1/audit"):
         assert problem(await notifyd.get(path, "operator")) == (403, "tenant_mismatch")
 
 
-@pytest.mark.parametrize("path", [PACK, ONE, "/api/v1/deliveries", "/api/v1/deliveries/x", "/api/v1/audit"])
+@pytest.mark.parametrize(
+    "path",
+    [PACK, ONE, "/api/v1/deliveries", "/api/v1/deliveries/x", "/api/v1/incidents", "/api/v1/audit"],
+)
 async def test_reading_takes_a_token_with_the_scope(notifyd: Daemon, path: str) -> None:
     assert problem(await notifyd.get(path, None)) == (401, "unauthenticated")
     assert problem(await notifyd.get(path, "task-runner")) == (403, "scope_missing")

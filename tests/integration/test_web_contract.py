@@ -124,6 +124,9 @@ async def test_an_approval_from_request_to_callback_keeps_the_contract(
     assert shown["decisions"]
     assert shown["history"]
     check("listApprovals", await notifyd.get(f"{PACK}?limit=1"), 200)
+    await notifyd.signed(PACK, events.load("hold-en") | {"occurredAt": document["occurredAt"]})
+    (held,) = check("listIncidents", await notifyd.get("/api/v1/incidents?open=true"), 200).json["items"]
+    assert (held["open"], held["closedAt"]) == (True, None)
     ledger = check("listDeliveries", await notifyd.get("/api/v1/deliveries"), 200).json["items"]
     assert any(delivery["attempts"] for delivery in ledger)
     check("getDelivery", await notifyd.get(f"/api/v1/deliveries/{ledger[0]['id']}"), 200)

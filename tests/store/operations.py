@@ -10,6 +10,7 @@ from notifyd.store import (
     AuditFilter,
     CollectionName,
     DeliveryFilter,
+    IncidentFilter,
     Job,
     LegalHold,
     Page,
@@ -83,6 +84,7 @@ async def every_operation(store: Store) -> None:
     for state in (None, State.DEAD):
         await store.deliveries(TENANT, DeliveryFilter(state), Page(5, 2**60))
     await store.approvals(TENANT, ApprovalFilter(), Page(5))
+    await store.incidents(TENANT, IncidentFilter(), Page(5))
     await store.write_audit([audit_record()])
     await store.audit(TENANT, AuditFilter("run-1"), Page(5))
     await store.audit(TENANT, AuditFilter(), Page(5))

@@ -10,7 +10,16 @@ from attrs import evolve
 
 from notifyd.errors import StoreError
 from notifyd.model import SECOND, Approval, Event, IncidentKey, Outcome, Status
-from notifyd.store import Advance, Append, ApprovalFilter, AuditFilter, Page, Store, append_as_is
+from notifyd.store import (
+    Advance,
+    Append,
+    ApprovalFilter,
+    AuditFilter,
+    IncidentFilter,
+    Page,
+    Store,
+    append_as_is,
+)
 from tests.store.conftest import Reopen
 from tests.store.makers import (
     HOUR,
@@ -198,6 +207,27 @@ async def test_a_hold_is_kept_apart_from_the_approval_and_seen_by_the_next_event
     await store.append(Append(event("e2"), key, close))
     await store.append(Append(event("e3"), key, close))
     assert seen == [incident(), closed]
+
+
+async def test_incidents_are_listed_newest_first_by_state_and_by_run(store: Store) -> None:
+    held = [incident(run_id=f"run-{number}", open=number != 1) for number in range(4)]
+    for number, one in enumerate(held):
+        await open_incident(store, one, f"hold-{number}")
+    await open_incident(store, incident(tenant="globex"), "elsewhere")
+
+    async def listed(**where: Any) -> list[str]:
+        runs, after = list[str](), None
+        while True:
+            page, after = await store.incidents(TENANT, IncidentFilter(**where), Page(2, after))
+            runs += [one.run_id for one in page]
+            if after is None:
+                return runs
+
+    assert await listed() == ["run-3", "run-2", "run-1", "run-0"]
+    assert await listed(open=True) == ["run-3", "run-2", "run-0"]
+    assert await listed(open=False) == ["run-1"]
+    assert await listed(run_id="run-2") == ["run-2"]
+    assert await listed(run_id="run-2", open=False) == []
     assert await store.approval(approval().key) is None
 
 

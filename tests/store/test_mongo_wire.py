@@ -11,7 +11,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from notifyd.config.settings import StoreDriver
 from notifyd.model import State, Status
-from notifyd.store import ApprovalFilter, AuditFilter, DeliveryFilter, Page, Store
+from notifyd.store import ApprovalFilter, AuditFilter, DeliveryFilter, IncidentFilter, Page, Store
 from notifyd.store.mongo import driver as driver_module
 from notifyd.store.mongo import open_mongo
 from notifyd.store.mongo.schema import INDEXES
@@ -110,6 +110,8 @@ async def every_list(store: Store) -> None:
         await store.approvals(TENANT, ApprovalFilter(status, run_id), page)
     for run_id, approval_id in product((None, "run-1"), (None, "deploy")):
         await store.audit(TENANT, AuditFilter(run_id, approval_id), page)
+    for is_open, run_id in product((None, True, False), (None, "run-1")):
+        await store.incidents(TENANT, IncidentFilter(is_open, run_id), page)
     await store.with_dead_effects(TENANT, page)
 
 
@@ -123,7 +125,7 @@ async def test_every_list_names_the_index_that_has_its_order_and_ends_in_time(
     wire.sent.clear()
     await every_list(store)
     asked = wire.named(frozenset({"find"}))
-    assert len(asked) == 12 + 12 + 4 + 1 + 1  # one looks how far it may go
+    assert len(asked) == 12 + 12 + 4 + 6 + 1 + 1  # one looks how far it may go
     for query in asked:
         assert 0 < query["maxTimeMS"] <= 20_000
         (index,) = (i for i in INDEXES if (i.collection, i.name) == (query["find"], query["hint"]))

@@ -26,6 +26,7 @@ from notifyd.web import (
     channels,
     dead,
     deliveries,
+    incidents,
     ingest,
     keys,
     log_level,
@@ -141,8 +142,20 @@ def test_the_texts_are_of_members_that_are_there_and_tell_of_everything_that_com
 
 
 def served() -> Iterator[tuple[str, str]]:
-    resources = (approvals, channels, dead, deliveries, ingest, keys, log_level, ops, pages, mine, purge)
-    for module in resources:
+    for module in (
+        approvals,
+        channels,
+        dead,
+        deliveries,
+        incidents,
+        ingest,
+        keys,
+        log_level,
+        ops,
+        pages,
+        mine,
+        purge,
+    ):
         for route in module.routes:
             assert isinstance(route, RouteDef)
             path = re.sub(r"_(\w)(?=[^/]*\})", lambda found: found[1].upper(), route.path)

@@ -35,6 +35,7 @@ from notifyd.web import (
     channels,
     dead,
     deliveries,
+    incidents,
     ingest,
     keys,
     log_level,
@@ -274,7 +275,19 @@ def test_the_metrics_are_all_there_with_their_labels() -> None:
 
 
 def endpoints() -> Iterator[str]:
-    for module in (approvals, channels, dead, deliveries, ingest, keys, log_level, ops, pages, purge):
+    for module in (
+        approvals,
+        channels,
+        dead,
+        deliveries,
+        incidents,
+        ingest,
+        keys,
+        log_level,
+        ops,
+        pages,
+        purge,
+    ):
         for route in module.routes:
             assert isinstance(route, RouteDef)
             yield re.sub(r"\{(\w+)\}", lambda match: f"{{{camel(match[1])}}}", route.path)

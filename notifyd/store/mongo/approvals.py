@@ -19,7 +19,7 @@ from notifyd.model import (
     ResumeStatus,
     Status,
 )
-from notifyd.store import ApprovalFilter, EffectCounts, Page, Subject
+from notifyd.store import ApprovalFilter, EffectCounts, IncidentFilter, Page, Subject
 from notifyd.store.mongo import reading
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import document_of
@@ -181,3 +181,14 @@ async def search(
     hint = "by_status" if where.run_id is None else "key"
     found, after = await newest_first(base.approvals, terms, page, hint)
     return reading.some(base, Approval, found), after
+
+
+async def incidents(
+    base: Base, tenant: str, where: IncidentFilter, page: Page
+) -> tuple[list[Incident], int | None]:
+    states = [True, False] if where.open is None else [where.open]
+    terms = {"tenant": tenant, "run_id": where.run_id, "open": {"$in": states}}
+    # A run's incidents are not in the order of their positions: they are sorted.
+    hint = "listed" if where.run_id is None else "key"
+    found, after = await newest_first(base.incidents, terms, page, hint)
+    return reading.some(base, Incident, found), after

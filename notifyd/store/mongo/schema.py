@@ -72,6 +72,8 @@ TIMED: Final = _partial(
     "pack_approvals", "timed", {"status": "pending", "timer_at": {"$gte": 0}}, "status", "timer_at"
 )
 
+INCIDENTS: Final = _index("incidents", "listed", "tenant", "open", "position")
+
 AGES: Final = (
     _index("events", "by_age", "received_at", "_id"),
     _partial("pack_approvals", "by_age", {"ended_at": {"$gt": 0}}, "ended_at", "_id"),
@@ -97,6 +99,7 @@ INDEXES: Final = (
     TIMED,
     DECISIONS,
     _unique("incidents", *_APPROVAL, "policy_id"),
+    INCIDENTS,
     _unique("deliveries", "tenant", "id"),
     _index("deliveries", "by_state", "tenant", "state", "position"),
     LISTED,
@@ -252,6 +255,11 @@ async def _twelfth(connection: Connection) -> None:
     await create_indexes(connection, AUDIT_SEALS)
 
 
+async def _thirteenth(connection: Connection) -> None:
+    """Incidents are listed."""
+    await create_indexes(connection, [INCIDENTS])
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -265,6 +273,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _tenth,
     _eleventh,
     _twelfth,
+    _thirteenth,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

@@ -24,6 +24,7 @@ from notifyd.model import (
     Decision,
     Delivery,
     Event,
+    Incident,
     Instant,
     State,
 )
@@ -38,6 +39,7 @@ from notifyd.store import (
     CommitObserver,
     DeliveryFilter,
     EffectCounts,
+    IncidentFilter,
     Job,
     LaneBacklog,
     Page,
@@ -269,6 +271,13 @@ class MongoStore:
 
     async def outstanding(self) -> dict[str, int]:
         return await self._run(approval_steps.outstanding(self._base))
+
+    # -- incidents ----------------------------------------------------------------------------------------
+
+    async def incidents(
+        self, tenant: str, where: IncidentFilter, page: Page
+    ) -> tuple[list[Incident], int | None]:
+        return await self._list(lambda: approval_steps.incidents(self._base, tenant, where, page))
 
     # -- the ledger ---------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from notifyd.model import (
     ResumeStatus,
     Status,
 )
-from notifyd.store import ApprovalFilter, EffectCounts, Page, parted
+from notifyd.store import ApprovalFilter, EffectCounts, IncidentFilter, Page, parted
 from notifyd.store.sqlite import rows
 from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.paging import Source, newest_first
@@ -77,6 +77,8 @@ _DEAD: Final = Source(rows.APPROVALS, "approvals_dead_effects", "dead_effects > 
 
 _FIND_INCIDENT: Final = sql(rows.INCIDENTS.select, "WHERE", _BY_KEY, "AND policy_id = ?")
 _SAVE_INCIDENT: Final = rows.upsert("incidents", rows.INCIDENT, _INCIDENT_KEY)
+_INCIDENTS: Final = Source(rows.INCIDENTS, "incidents_listed")
+_INCIDENTS_OF_RUN: Final = Source(rows.INCIDENTS, "incidents_key")
 _RESTORE_INCIDENT: Final = rows.insert_if_new("incidents", rows.INCIDENT)
 
 
@@ -212,3 +214,18 @@ def search(db: Database, tenant: str, where: ApprovalFilter, page: Page) -> tupl
     statuses = tuple(Status) if where.status is None else (where.status,)
     streams = ({"tenant": tenant, "status": status.value} for status in statuses)
     return newest_first(db, _LISTED, streams, page)
+
+
+def incidents(
+    db: Database, tenant: str, where: IncidentFilter, page: Page
+) -> tuple[list[Incident], int | None]:
+    states = (True, False) if where.open is None else (where.open,)
+    if where.run_id is not None:
+        # A run's incidents are not in the order of their rowids: these are sorted.
+        stream = {
+            "tenant": tenant,
+            "run_id": where.run_id,
+            **({} if where.open is None else {"open": where.open}),
+        }
+        return newest_first(db, _INCIDENTS_OF_RUN, [stream], page)
+    return newest_first(db, _INCIDENTS, ({"tenant": tenant, "open": state} for state in states), page)

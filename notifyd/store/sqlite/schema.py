@@ -246,6 +246,8 @@ CREATE TABLE audit_seals (
 CREATE UNIQUE INDEX audit_seals_key ON audit_seals (tenant, number);
 """
 
+_EIGHTEENTH: Final = "CREATE INDEX incidents_listed ON incidents (tenant, open);"
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -264,6 +266,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _FIFTEENTH,
     _SIXTEENTH,
     _SEVENTEENTH,
+    _EIGHTEENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

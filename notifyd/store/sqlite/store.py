@@ -26,6 +26,7 @@ from notifyd.model import (
     Decision,
     Delivery,
     Event,
+    Incident,
     Instant,
 )
 from notifyd.store import (
@@ -39,6 +40,7 @@ from notifyd.store import (
     CommitObserver,
     DeliveryFilter,
     EffectCounts,
+    IncidentFilter,
     Job,
     LaneBacklog,
     Page,
@@ -306,6 +308,13 @@ class SqliteStore:
 
     async def outstanding(self) -> dict[str, int]:
         return await self._survey(approval_steps.outstanding)
+
+    # -- incidents ----------------------------------------------------------------------------------------
+
+    async def incidents(
+        self, tenant: str, where: IncidentFilter, page: Page
+    ) -> tuple[list[Incident], int | None]:
+        return await self._list(lambda db: approval_steps.incidents(db, tenant, where, page))
 
     # -- the ledger ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,42 @@
+"""`notifyd incidents`: what policies hold, as a running service knows of it."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import click
+
+from notifyd.cli.common import json_option, print_json
+from notifyd.cli.output import print_table
+from notifyd.cli.remote import Remote, calling, remote_options
+from notifyd.client import INCIDENTS
+
+
+@click.group()
+def incidents() -> None:
+    """Look at what policies hold."""
+
+
+@incidents.command("list")
+@remote_options
+@json_option
+@click.option("--open/--closed", "is_open", default=None, help="Only those that are open, or closed.")
+@click.option("--run", help="Only those of this run.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+def list_incidents(remote: Remote, as_json: bool, is_open: bool | None, run: str | None, limit: int) -> None:
+    """List incidents, newest first."""
+    asked = {} if is_open is None else {"open": str(is_open).lower()}
+    if run:
+        asked["runId"] = run
+    with calling(as_json):
+        items = list(islice(remote.operator().items(INCIDENTS, **asked), limit))
+    if as_json:
+        print_json(items)
+    else:
+        print_table(("opened", "closed", "policy", "about", "messages"), map(_row, items))
+
+
+def _row(item: dict[str, Any]) -> tuple[Any, ...]:
+    about = f"{item['runId']}/{item['approvalId']}"
+    return item["openedAt"], item["closedAt"], item["policyId"], about, "; ".join(item["messages"])
