@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import http.cookies
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -38,7 +39,8 @@ class Asked:
 class OpenIdProvider:
     """`claims` are those of its ID tokens beside the usual; None leaves one out. `sign` writes a token.
 
-    `status` is what its token endpoint answers; `held` keeps all its endpoints from answering.
+    `status` is what its token endpoint answers; `held` keeps all its endpoints from answering. `issued` are all
+    the codes and ID tokens that it has given out.
     """
 
     url: str = ""
@@ -48,6 +50,7 @@ class OpenIdProvider:
     status: int = 200
     codes: dict[str, Asked] = field(factory=dict)
     paths: list[str] = field(factory=list)
+    issued: list[str] = field(factory=list)
     held: asyncio.Event = field(factory=asyncio.Event)
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
@@ -77,7 +80,8 @@ class OpenIdProvider:
         assert (asked["client_id"], asked["response_type"], asked["tenant"]) == (CLIENT, "code", "acme")
         assert asked["code_challenge_method"] == "S256"
         assert "openid" in asked["scope"].split()
-        code = f"code-{len(self.codes)}"
+        code = f"code-{secrets.token_hex(16)}"
+        self.issued.append(code)
         self.codes[code] = Asked(asked, email)
         return f"{asked['redirect_uri']}?code={code}&state={asked['state']}"
 
@@ -87,7 +91,10 @@ class OpenIdProvider:
         basic = base64.b64encode(b"notifyd:the+client%27s+secret+of+the+provider").decode()
         named = headers.get("Authorization") == f"Basic {basic}" or form.get("client_secret") == SECRET
         if self.status != 200:
-            return web.json_response({"error": "server_error"}, status=self.status)
+            echoed = f"{headers.get('Authorization')} {form}"  # as careless ones do
+            return web.json_response(
+                {"error": "server_error", "error_description": echoed}, status=self.status
+            )
         if asked is None or not named or not self._same_browser(asked.parameters, form):
             return web.json_response({"error": "invalid_grant"}, status=400)
         said = {
@@ -101,7 +108,8 @@ class OpenIdProvider:
             "email_verified": True,
         } | self.claims
         claims = {name: value for name, value in said.items() if value is not None}
-        return web.json_response({"id_token": self.sign(claims), "access_token": "x", "token_type": "Bearer"})
+        self.issued.append(self.sign(claims))
+        return web.json_response({"id_token": self.issued[-1], "access_token": "x", "token_type": "Bearer"})
 
     @staticmethod
     def _same_browser(asked: Mapping[str, str], form: Mapping[str, str]) -> bool:
