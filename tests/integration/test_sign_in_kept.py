@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from notifyd.security.sign_in import SignedIn, open_draft, open_sealed
 from tests.daemon import CALLBACK, Answer, daemon
 from tests.integration.test_sign_in import (
     MALLORY,
@@ -119,6 +120,20 @@ async def test_cookies_fit_one_header_whatever_the_ids(place: Place) -> None:
     await place.notifyd.ask(runId="r" * 200, approvalId="a" * 200)
     path = await place.notifyd.link()
     assert text_area(await place.sign_in(path, comment=text)) == text
+
+
+async def test_no_cookie_holds_anything_that_the_provider_has_issued(place: Place) -> None:
+    await place.notifyd.ask()
+    path = await place.notifyd.link()
+    await place.sign_in(path, comment="as we said")
+    keyring, now = place.notifyd.app.registry().keyring, place.notifyd.clock()
+    sealed = {name: cookie.value for (name, _), cookie in place.browser.cookies.items()}
+    signed_in = open_sealed(keyring, SignedIn, sealed["__Secure-notifyd-signed-in"], now)
+    draft = open_draft(keyring, path.removeprefix("/approvals/"), sealed["__Secure-notifyd-draft-0"])
+    assert (signed_in and signed_in.name, draft.comment) == (ALICE, "as we said")
+    assert len(sealed) == 2
+    (code, token) = place.provider.issued
+    assert not [one for one in (code, *token.split(".")) if one in f"{signed_in}{draft}"]
 
 
 # --- who may take back, and break the glass ----------------------------------------------------------------

@@ -367,3 +367,19 @@ def test_every_page_is_reached_from_the_index() -> None:
         (ROOT / "docs" / href).resolve() for href in links(ROOT / "docs" / "index.md") if "://" not in href
     }
     assert set((ROOT / "docs").glob("**/*.md")) - {ROOT / "docs" / "index.md"} <= reached
+
+
+def test_each_promise_of_the_page_on_security_names_tests_that_exist() -> None:
+    tables = re.findall(r"^\|.+\| shown by \|\n\|[-|]+\|\n((?:\|.+\n)+)", page("security"), re.MULTILINE)
+    promises = [line for table in tables for line in table.splitlines()]
+    assert len(promises) == sum(line.startswith("| ") for line in page("security").splitlines()) - len(tables)
+    for promise in promises:
+        named = re.findall(r"`(\w+\.py)::(\w+)`", promise.rpartition(" | ")[2])
+        assert named, promise
+        assert [one for one in named if not defined(*one)] == []
+
+
+def defined(file: str, name: str) -> bool:
+    """Is there a test of that name in a file of that name?"""
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob(file))
+    return any(f"def {name}(" in text for text in texts)
