@@ -25,6 +25,10 @@ _OTHERS: Final = re.compile(r"[^0-9A-Za-z]+")
 _JSON_ESCAPE: Final = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _QUOTED_PRINTABLE: Final = re.compile(r"=([0-9A-Fa-f]{2})|=\r?\n")
 _SPACES: Final = re.compile(r"\s+")
+_OCTAL: Final = re.compile(r"\\([0-3][0-7]{2})")
+_BYTES: Final = re.compile(r"(?<![0-9])[0-9]{1,3}(?:[\s,;]{1,3}[0-9]{1,3}){7,}")
+_NUMBER: Final = re.compile(r"[0-9]+")
+_BETWEEN_HEX: Final = re.compile(r"(?<=[0-9A-Fa-f]{2})(?:[:.-]|[,;]?0x|[,;])(?=[0-9A-Fa-f]{2})")
 _BASE64: Final = re.compile(r"[0-9A-Za-z+/]{12,}")
 _HEX: Final = re.compile(r"[0-9A-Fa-f]{12,}")
 _URLSAFE: Final = str.maketrans("-_", "+/")
@@ -78,9 +82,12 @@ def _decoded(text: str) -> Iterator[str]:
     yield _without_escapes(text)
     if "=" in text:
         yield _QUOTED_PRINTABLE.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", text)
+    if "\\" in text:
+        yield _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+    yield " ".join(map(_of_numbers, _BYTES.findall(text)))
     # A long text is broken into lines, wherever that is.
     joined = _SPACES.sub("", text)
-    yield " ".join(_text(bytes.fromhex(part)) for part in _hex_in(joined))
+    yield " ".join(_text(bytes.fromhex(part)) for part in _hex_in(_BETWEEN_HEX.sub("", joined)))
     yield " ".join(_text(base64.b64decode(part)) for part in _base64_in(joined))
 
 
@@ -91,6 +98,11 @@ def _without_escapes(text: str) -> str:
     if "&" in text:
         text = html.unescape(text)
     return _JSON_ESCAPE.sub(_unescape, text) if "\\" in text else text
+
+
+def _of_numbers(text: str) -> str:
+    """What a list of bytes in decimal, as some languages print one, spells."""
+    return "".join(chr(int(number)) for number in _NUMBER.findall(text))
 
 
 def _hex_in(text: str) -> Iterator[str]:

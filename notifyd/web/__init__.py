@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeAlias, cast
 
-from aiohttp import HttpVersion10, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.web_exceptions import HTTPException
 
 from notifyd import correlation
@@ -155,6 +155,7 @@ async def serving(
         await runner.cleanup()
 
 
+_VERSIONS: Final = (HttpVersion10, HttpVersion11)
 _Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -163,7 +164,7 @@ def _answering(handler: _Handler) -> _Handler:
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         try:
-            if request.version < HttpVersion10 or request.method == hdrs.METH_CONNECT:
+            if request.version not in _VERSIONS or request.method == hdrs.METH_CONNECT:
                 connection_of(request).shut()
                 raise web.HTTPBadRequest
             return await handler(request)

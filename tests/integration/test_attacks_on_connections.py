@@ -87,6 +87,7 @@ BROKEN = {
     "a header without a colon": b"GET / HTTP/1.1\r\nHost: x\r\nsecret-link\r\n\r\n",
     "a method nobody knows": b"SECRET-LINK / HTTP/1.1\r\nHost: x\r\n\r\n",
     "another version": b"GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+    "a version of another wire": b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n",
     "two lengths": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
     "a length that is none": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: secret-link\r\n\r\n",
     "two types": b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: a/b\r\nContent-Type: c/d\r\n\r\n",

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -929,6 +930,25 @@ async def test_a_form_that_was_open_too_long_is_refused_and_keeps_its_comment(no
     again = parsed(answer).hidden | {"confirmed": "1", "decision": "approved"}
     assert (await submit(notifyd, path, again)).status == 303
     assert await status(notifyd, asked) == "approved"
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["decision=rejected", "decision=approved", "csrf=x", "confirmed=1", "comment=%ff", "comment=%ED%A0%80"],
+)
+async def test_a_form_with_a_field_twice_or_that_is_no_text_decides_nothing(
+    notifyd: Daemon, more: str
+) -> None:
+    asked = await notifyd.ask()
+    path = await notifyd.link()
+    form = {
+        "csrf": parsed(await look(notifyd, path)).hidden["csrf"],
+        "decision": "approved",
+        "confirmed": "1",
+    }
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    answer = await notifyd.call("POST", path, data=f"{urlencode(form)}&{more}", headers=kind)
+    assert (answer.status, await status(notifyd, asked)) == (400, "pending")
 
 
 FOREIGN = {

@@ -39,6 +39,12 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "base64, percent": lambda text: quote(base64.b64encode(text.encode()), safe=""),
     "hexadecimal": lambda text: text.encode().hex(),
     "hexadecimal, one digit before": lambda text: "0x0" + text.encode().hex().upper(),
+    "hexadecimal, in pairs": lambda text: text.encode().hex(":"),
+    "hexadecimal, as a list": lambda text: ", ".join(f"0x{byte:02X}" for byte in text.encode()),
+    "a list of bytes": lambda text: json.dumps({"type": "Buffer", "data": list(text.encode())}),
+    "bytes as Go prints them": lambda text: str(list(text.encode())).replace(",", ""),
+    "octal": lambda text: "".join(f"\\{byte:03o}" for byte in text.encode()),
+    "base64 as a list of bytes": lambda text: str(list(base64.b64encode(text.encode()))),
     "quoted-printable": lambda text: (
         quopri.encodestring(text.encode(), quotetabs=True).decode().replace("3", "=33")
     ),

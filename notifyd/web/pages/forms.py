@@ -43,8 +43,8 @@ class Alert:
     inputs: frozenset[str] = frozenset()
 
 
-async def read_fields(request: web.Request, most: int) -> Mapping[str, list[str]]:
-    """The form's fields, `most` at most.
+async def read_fields(request: web.Request, most: int, several: str = "") -> Mapping[str, list[str]]:
+    """The form's fields, `most` at most, each there once but for the one named `several`.
 
     Raises `UnsupportedMediaError`, `MalformedError`, and as `read_body` does.
     """
@@ -52,9 +52,12 @@ async def read_fields(request: web.Request, most: int) -> Mapping[str, list[str]
         raise UnsupportedMediaError(f"send {_FORM}")
     body = await read_body(request, request.app[SERVICES].current().settings.server.max_body)
     try:
-        return parse_qs(body.decode(), keep_blank_values=True, max_num_fields=most)
+        fields = parse_qs(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=most)
     except ValueError:
         raise MalformedError("the form is not readable") from None
+    if any(len(values) > 1 for name, values in fields.items() if name != several):
+        raise MalformedError("the form has a field twice")  # which of them its sender has seen is unknown
+    return fields
 
 
 def inputs_of(error: InvalidError) -> frozenset[str]:

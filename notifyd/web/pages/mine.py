@@ -119,7 +119,7 @@ class _Form:
 
 async def _read_form(request: web.Request) -> _Form:
     """Raises as `read_fields` does."""
-    fields = await read_fields(request, _FIELDS)
+    fields = await read_fields(request, _FIELDS, several="item")
     csrf_, decision, comment = (fields.get(name, [""])[0] for name in ("csrf", "decision", "comment"))
     items = tuple(dict.fromkeys(fields.get("item", ())))
     return _Form(csrf_, decision, comment, items, confirmed="confirmed" in fields, back="back" in fields)
