@@ -420,7 +420,7 @@ async def test_a_deputy_has_a_link_of_their_own_and_decides_as_themselves_for_th
     asked = await covered.ask(requiredApprovals=2)
     path = await covered.link(BRUNO)
     (message,) = (one for one in covered.inbox.messages if one.recipient == BRUNO)
-    assert "You stand in for alice@acme.example. The link is personal" in message.body
+    assert "You stand in for alice@acme.example. The links are personal" in message.body
     page = await look(covered, path)
     assert "You stand in for alice@acme.example." in page.text
     assert "It is recorded as bruno@acme.example" in page.text
