@@ -59,6 +59,9 @@ def load() -> Callable[[], None]:
     """Import what commands and the daemon import, and give what runs the one that `sys.argv` names."""
     import uvloop  # noqa: F401 - as the daemon does
 
+    import notifyd.cli.doctor_network
+    import notifyd.cli.doctor_store
+    import notifyd.cli.trial
     import notifyd.service.daemon
     import notifyd.store.mongo
     import notifyd.store.sqlite  # noqa: F401 - as the store's opening does

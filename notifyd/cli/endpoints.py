@@ -14,6 +14,7 @@ from notifyd.config.settings import ChannelSettings, Settings
 from notifyd.config.structure import options_of
 from notifyd.post import exact_url, http_url
 from notifyd.security.secrets import Secret
+from notifyd.trust import CaFile
 
 _MAIL_PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
 _NATS_PORTS: Final = {"ws": 80, "wss": 443}
@@ -23,7 +24,8 @@ _NATS_PORTS: Final = {"ws": 80, "wss": 443}
 class Endpoint:
     """`key` is the option that names it. `tls` is "tls" from the first byte on, "starttls" later on, or "none".
 
-    `url` is there where the call is HTTP and passes the egress guard. It may hold a secret.
+    `url` is there where the call is HTTP and passes the egress guard. It may hold a secret. `ca` are authorities
+    that are trusted beside those of the configuration.
     """
 
     key: str
@@ -31,6 +33,7 @@ class Endpoint:
     port: int
     tls: str
     url: Secret | None = None
+    ca: CaFile | None = None
 
 
 def endpoints(settings: Settings) -> Iterator[Endpoint]:
@@ -81,7 +84,8 @@ def _by_url(key: str, text: str) -> Endpoint:
 def _of_mail(at: str, config: Any) -> Iterator[Endpoint]:
     host, tls = getattr(config, "host", None), getattr(config, "tls", None)
     if isinstance(host, str) and tls in _MAIL_PORTS:
-        yield Endpoint(f"{at}.host", host, getattr(config, "port", None) or _MAIL_PORTS[tls], tls)
+        port = getattr(config, "port", None) or _MAIL_PORTS[tls]
+        yield Endpoint(f"{at}.host", host, port, tls, ca=getattr(config, "tls_ca", None))
 
 
 def _of_nats(key: str, server: Secret) -> Endpoint:

@@ -13,15 +13,15 @@ import tomli
 
 from notifyd.config.placeholders import named_files
 from notifyd.config.settings import Settings
-from notifyd.errors import Fault
 from notifyd.store.open import sqlite_path
 from notifyd.trust import CaFile
 
 
-def exposed(path: Path, settings: Settings) -> Iterator[Fault]:
+def exposed(path: Path, settings: Settings | None) -> Iterator[Path]:
     """Each file by which whoever may write it decides what the service does, and which anybody may write.
 
-    A folder is one of them: its files can be replaced, but for one with the sticky bit.
+    A folder is one of them: its files can be replaced, but for one with the sticky bit. Without `settings` only
+    what the text of the configuration at `path` names is known.
     """
     for file in dict.fromkeys(_files(path, settings)):
         try:
@@ -30,15 +30,22 @@ def exposed(path: Path, settings: Settings) -> Iterator[Fault]:
             continue  # what needs it has told of it, or it is made later
         replaceable = not (stat.S_ISDIR(mode) and mode & stat.S_ISVTX)
         if mode & stat.S_IWOTH and replaceable:
-            yield Fault(str(file), f"anybody may write it: chmod o-w {file}")
+            yield file
 
 
-def _files(path: Path, settings: Settings) -> Iterator[Path]:
-    document = tomli.loads(path.read_text())
-    for file in (path, *named_files(document, os.environ, path.parent), *_of_settings(settings)):
+def _files(path: Path, settings: Settings | None) -> Iterator[Path]:
+    named = named_files(_document(path), os.environ, path.parent)
+    for file in (path, *named, *(_of_settings(settings) if settings else ())):
         yield from (file.parent, file)
-    for folder in settings.templates.dirs:
+    for folder in settings.templates.dirs if settings else ():
         yield from (folder, *folder.rglob("*"))
+
+
+def _document(path: Path) -> object:
+    try:
+        return tomli.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # which loading tells of
 
 
 def _of_settings(settings: Settings) -> Iterator[Path]:

@@ -31,8 +31,13 @@ from notifyd.store.open import check_url, sqlite_path
 class Trial:
     """A configuration that a service can run with: what can hardly be meant in it, and what it does without."""
 
-    warnings: tuple[Fault, ...]
+    doubts: tuple[Fault, ...]
+    exposed: tuple[Fault, ...]
     left_out: tuple[Fault, ...]
+
+    @property
+    def warnings(self) -> tuple[Fault, ...]:
+        return self.doubts + self.exposed
 
 
 async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Trial:
@@ -48,7 +53,10 @@ async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Tri
     await registry.aclose()
     if faults := [*_templates(settings, registry.templates), *_rules(settings), *faults]:
         raise ConfigError(faults)
-    return Trial((*doubts(settings), *exposed(path, settings)), registry.templates.left_out)
+    writable = (
+        Fault(str(file), f"anybody may write it: chmod o-w {file}") for file in exposed(path, settings)
+    )
+    return Trial(tuple(doubts(settings)), tuple(writable), registry.templates.left_out)
 
 
 def when_faults(path: Path, discovered: Discovered) -> list[Fault]:

@@ -55,22 +55,30 @@ class Revealed:
         return message
 
 
-def named_files(value: object, environ: Mapping[str, str], base: Path) -> Iterator[Path]:
+def named_files(document: object, environ: Mapping[str, str], base: Path) -> Iterator[Path]:
     """The files that the placeholders in a document's strings name, whether they are there or not."""
+    yield from (base / name for name in _named(document, "file"))
+    folder = environ.get("CREDENTIALS_DIRECTORY")
+    if folder:
+        yield from (Path(folder) / name for name in named_credentials(document))
+
+
+def named_credentials(document: object) -> Iterator[str]:
+    """The credentials that the placeholders in a document's strings name."""
+    return _named(document, "cred")
+
+
+def _named(value: object, kind: str) -> Iterator[str]:
     match value:
         case str():
-            for found in _PLACEHOLDER.finditer(value):
-                kind, _, name = (found[2] or "").partition(":")
-                if kind == "file":
-                    yield base / name
-                elif kind == "cred" and environ.get("CREDENTIALS_DIRECTORY"):
-                    yield Path(environ["CREDENTIALS_DIRECTORY"]) / name
+            parts = ((found[2] or "").partition(":") for found in _PLACEHOLDER.finditer(value))
+            yield from (name for word, _, name in parts if word == kind)
         case dict():
             for item in value.values():
-                yield from named_files(item, environ, base)
+                yield from _named(item, kind)
         case list():
             for item in value:
-                yield from named_files(item, environ, base)
+                yield from _named(item, kind)
 
 
 @frozen

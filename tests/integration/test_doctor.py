@@ -12,7 +12,7 @@ from notifyd.model import State
 from notifyd.service.app import wall_clock
 from notifyd.store import CollectionName
 from notifyd.store.sqlite import open_sqlite
-from tests.command import notifyd
+from tests.forked import notifyd
 from tests.process import configure, daemon_process, environ_of
 from tests.spoiling import Spoiler
 from tests.store.makers import delivery
