@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import audit_reader
 from tests.daemon import TOKENS, Daemon, daemon
 from tests.forked import notifyd as run
 from tests.integration.test_own_signatures import OLD, config
@@ -117,6 +118,11 @@ async def test_a_trail_that_nobody_touched_is_verified_with_the_service_s_own_ke
             [],
         )
         assert result.json["signedTo"] == result.json["seals"]
+        exported = (await run("audit", "export", environ=operating(notifyd))).stdout.splitlines()
+        jwks = (await notifyd.get("/.well-known/notifyd/jwks.json", None)).json
+        assert audit_reader.check(exported, jwks) == 2
+        with pytest.raises(ValueError, match="not what was sealed"):
+            audit_reader.check([line.replace("ci@acme", "mallory@acme") for line in exported], jwks)
         kept = result.json["head"]
         again = await run("audit", "verify", "--head", kept, environ=operating(notifyd))
         assert (again.code, kept in again.stdout) == (0, True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from notifyd.metrics import Metrics
 from notifyd.model import AuditSeal
 from notifyd.security.secrets import Secret
 from notifyd.store import Aged, CollectionName, Store
+from notifyd.store.sqlite import rows
+from notifyd.store.sqlite.files import open_writer
+from notifyd.store.sqlite.schema import MIGRATIONS, migrate
 from notifyd.wire.audit import audit_json
 from notifyd.wire.chain import ChainCheck
 from tests.fakes import sqlite
@@ -178,6 +182,19 @@ async def test_another_node_that_was_first_is_given_way_to(bench: Bench) -> None
     assert not await bench.sealing._chains.seal(TENANT, records)
     check, faults = await bench.check()
     assert (check.seals, faults) == (1, [])
+
+
+async def test_what_an_older_version_has_written_is_sealed(tmp_path: Path) -> None:
+    path, record = tmp_path / "notifyd.db", audit_record("old")
+    with closing(open_writer(path)) as db:
+        migrate(db, path, MIGRATIONS[:16])
+        db.execute(rows.insert("audit", rows.AUDIT), rows.audit_row(record))
+    store = await sqlite(tmp_path, TurnableClock())
+    bench = Bench.over(store)
+    assert await bench.sealing.sweep() == 1
+    check, faults = await bench.check()
+    assert (check.records, faults) == (1, [])
+    await store.aclose()
 
 
 async def test_a_restored_audit_trail_begins_a_chain_anew(bench: Bench) -> None:

@@ -34,9 +34,13 @@ _NEXT: Final = sql(_SEAL, "AND number > ? ORDER BY number LIMIT 1")
 _INSERT: Final = rows.insert_if_new("audit_seals", ("tenant", "number", "envelope"))
 _DROP: Final = "DELETE FROM audit_seals WHERE tenant = ? AND number < ?"
 
-_IF_UNSEALED: Final = "WHERE tenant = ? AND at = ? AND id = ? AND seal = 0"
-_IS_UNSEALED: Final = sql("SELECT 1 FROM audit INDEXED BY audit_id", _IF_UNSEALED)
-_MARK: Final = sql("UPDATE audit INDEXED BY audit_id SET seal = ?", _IF_UNSEALED)
+_MARK: Final = (
+    "UPDATE audit INDEXED BY audit_id SET seal = ? WHERE tenant = ? AND at = ? AND id = ? AND seal = 0"
+)
+
+
+class NotUnsealedError(Exception):
+    """Some of the records are sealed already, or gone: the step is undone."""
 
 
 def unsealed_tenants(db: Connection) -> list[str]:
@@ -71,12 +75,12 @@ def strays(db: Database, tenant: str, limit: int) -> list[AuditRecord]:
 
 
 def add(db: Connection, seal: AuditSeal, records: Sequence[AuditRecord]) -> bool:
-    if not all(db.execute(_IS_UNSEALED, (one.tenant, one.at, one.id)).fetchone() for one in records):
-        return False
+    """Raises `NotUnsealedError`."""
     if not db.execute(_INSERT, (seal.tenant, seal.number, seal.envelope)).rowcount:
         return False
     for one in records:
-        db.execute(_MARK, (seal.number, one.tenant, one.at, one.id))
+        if not db.execute(_MARK, (seal.number, one.tenant, one.at, one.id)).rowcount:
+            raise NotUnsealedError
     return True
 
 

@@ -369,7 +369,10 @@ class SqliteStore:
         return await self._list(lambda db: seal_steps.strays(db, tenant, limit))
 
     async def add_audit_seal(self, seal: AuditSeal, records: Sequence[AuditRecord]) -> bool:
-        return await self._writer.submit(lambda db: seal_steps.add(db, seal, records))
+        try:
+            return await self._writer.submit(lambda db: seal_steps.add(db, seal, records))
+        except seal_steps.NotUnsealedError:
+            return False
 
     async def drop_audit_seals(self, tenant: str, before: int) -> None:
         await self._writer.submit(lambda db: seal_steps.drop(db, tenant, before))
