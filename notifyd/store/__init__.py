@@ -40,6 +40,7 @@ from notifyd.model import (
 )
 from notifyd.store.upkeep import (
     SEALED,
+    SEALS,
     Aged,
     CollectionName,
     Job,
@@ -64,6 +65,7 @@ __all__ = [
     "PAGE_LOOKS",
     "PLAN_LEASE",
     "SEALED",
+    "SEALS",
     "WINDOW_AHEAD",
     "Advance",
     "Aged",

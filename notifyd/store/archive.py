@@ -2,8 +2,9 @@
 
 The first line is the header, of a fixed length, so that it can be brought up to date in place: where the export
 stands, how many rows there are, and under which keys of `keys.seal` how many of them are sealed. Every other
-line is `{"collection": ..., "row": {...}}`, a record with its members in camelCase. What is sealed stays so;
-a message that the store keeps in clear is sealed here, since a file travels.
+line is `{"collection": ..., "row": {...}}`, a record with its members in camelCase; the seals over the audit trail
+stand behind it, in its collection. What is sealed stays so; a message that the store keeps in clear is sealed
+here, since a file travels.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ import orjson
 from attrs import evolve, field, frozen
 
 from notifyd.errors import ArchiveError, InvalidError, SealError
-from notifyd.model import Approval, AuditRecord, Delivery, Incident, Instant
+from notifyd.model import Approval, AuditRecord, AuditSeal, Delivery, Incident, Instant
 from notifyd.security.secrets import Keyring, sealed_under
 from notifyd.store import CollectionName, SealKeys, Stored, StoredEvent, Upkeep
 from notifyd.wire.records import structure, wire_name
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 HEADER_BYTES: Final = 4096
 _BATCH: Final = 500
 _LABEL: Final = "export-message"
@@ -232,7 +233,7 @@ def _read_header(file: IO[bytes], path: Path) -> Header:
         header = structure(orjson.loads(file.read(HEADER_BYTES)), Header)
     except (orjson.JSONDecodeError, InvalidError):
         raise ArchiveError(f"{path}: does not begin as an export of notifyd does") from None
-    if header.notifyd_export not in (1, FORMAT):
+    if header.notifyd_export not in range(1, FORMAT + 1):
         raise ArchiveError(
             f"{path}: has format {header.notifyd_export}, and this notifyd reads up to {FORMAT}"
         )
@@ -261,7 +262,9 @@ def _row(line: bytes, where: str, keyring: Keyring) -> tuple[CollectionName, Sto
     try:
         document = orjson.loads(line)
         collection = CollectionName(document["collection"])
-        row = cast(Stored, structure(_upgraded(document["row"]), _RECORDS[collection], "/row"))
+        given = _upgraded(document["row"])
+        record = AuditSeal if "envelope" in given else _RECORDS[collection]
+        row = cast(Stored, structure(given, record, "/row"))
         if isinstance(row, Delivery) and not row.sealed:
             row = evolve(row, message=keyring.open(_LABEL, row.message).decode())
     except (InvalidError, SealError) as error:
@@ -272,7 +275,10 @@ def _row(line: bytes, where: str, keyring: Keyring) -> tuple[CollectionName, Sto
 
 
 def _upgraded(row: dict[str, Any]) -> dict[str, Any]:
-    """A row as format 2 has it. In format 1 approvals and incidents had the events that they had been through."""
+    """A row as formats from 2 on have it.
+
+    In format 1 approvals and incidents had the events that they had been through.
+    """
     applied = row.pop("applied", None)
     if applied and "round" in row:
         heard = (done.get("occurredAt", 0) for done in applied if done["round"] == row["round"])

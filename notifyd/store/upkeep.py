@@ -33,7 +33,7 @@ class StoredEvent:
     planned: bool
 
 
-Stored: TypeAlias = StoredEvent | Approval | Incident | Delivery | AuditRecord
+Stored: TypeAlias = StoredEvent | Approval | Incident | Delivery | AuditRecord | AuditSeal
 
 
 @frozen
@@ -105,6 +105,10 @@ class Place:
 
 SEALED: Final = (CollectionName.APPROVALS, CollectionName.DELIVERIES)
 """The collections with sealed texts: an approval's resume token, a delivery's message."""
+
+
+SEALS: Final = "seals:"
+"""What the place in a dump of the audit trail begins with, where the seals over it come."""
 
 
 @frozen
@@ -248,12 +252,15 @@ class Upkeep(Protocol):
         """Up to `limit` rows from `after` on, oldest first, and where to go on, None at the end.
 
         Leases stay behind: a delivery comes as one that nobody holds. An approval comes with the decisions of all
-        its rounds. Raises ValueError as `purge` does.
+        its rounds. Behind the audit records come the seals over them. Raises ValueError as `purge` does.
         """
         ...
 
     async def restore(self, rows: Sequence[Stored]) -> int:
-        """Insert the rows that are not there yet, in this order; answers how many. What is there stays."""
+        """Insert the rows that are not there yet, in this order; answers how many. What is there stays.
+
+        A seal that is new is over those of its records that are there.
+        """
         ...
 
     async def seal_keys(self) -> SealKeys:

@@ -70,7 +70,8 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     """Over SQLite: what a store does for them is shown of each kind above, and in its contract."""
-    store = await sqlite(tmp_path, TurnableClock())
+    (folder := tmp_path / "bench").mkdir()
+    store = await sqlite(folder, TurnableClock())
     yield Bench.over(store)
     await store.aclose()
 
@@ -197,11 +198,25 @@ async def test_what_an_older_version_has_written_is_sealed(tmp_path: Path) -> No
     await store.aclose()
 
 
-async def test_a_restored_audit_trail_begins_a_chain_anew(bench: Bench) -> None:
-    await bench.write("a", "b")
+async def test_a_chain_moves_to_another_store_with_what_age_has_removed_from_it(
+    bench: Bench, store: Store
+) -> None:
+    await bench.write("old")
     await bench.sealing.sweep()
-    rows, _ = await bench.store.dump(CollectionName.AUDIT, "", 9)
-    bench.clock.now += 3 * DAY
+    bench.clock.now += 2 * DAY
+    await bench.write("b", "a", "c")
+    await bench.write("x", tenant="")
+    await bench.sealing.sweep()
     await bench.retention.sweep()
-    assert await bench.store.restore(rows) == 2
-    assert [one.id for one in await bench.store.unsealed_audit(TENANT, 9)] == ["a", "b"]
+    await bench.write("unsealed")
+    after: str | None = ""
+    while after is not None:
+        rows, after = await bench.store.dump(CollectionName.AUDIT, after, 2)
+        assert await store.restore(rows) == len(rows)
+        assert await store.restore(rows) == 0
+    moved = Bench.over(store)
+    assert await store.tenants_with_unsealed_audit() == [TENANT]
+    assert await moved.sealing.sweep() == 1
+    (mine, wrong), (untenanted, none) = await moved.check(), await moved.check("")
+    assert (mine.seals, mine.records, mine.purged, wrong) == (4, 4, 1, [])
+    assert (untenanted.seals, untenanted.records, none) == (1, 1, [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from notifyd.model import Approval, Delivery, State, Status
+from notifyd.model import Approval, AuditSeal, Delivery, State, Status
 from notifyd.store import (
     ApprovalFilter,
     CollectionName,
@@ -105,6 +105,8 @@ RECORDS: list[Stored] = [
     delivery("d3", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE),
     audit_record("a1"),
     audit_record("a2", tenant="", run_id=None, approval_id=None),
+    AuditSeal(TENANT, 1, '{"payload": "anything"}'),
+    AuditSeal("", 1, "{}"),
 ]
 
 

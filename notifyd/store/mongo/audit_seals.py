@@ -13,6 +13,7 @@ from notifyd.store import SealedAudit
 from notifyd.store.mongo import reading
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.driver import Document, Filter
+from notifyd.wire.audit import read_seal
 
 
 async def unsealed_tenants(base: Base) -> list[str]:
@@ -70,6 +71,19 @@ async def _add(base: Base, seal: AuditSeal, records: Sequence[AuditRecord]) -> b
     (new,) = await base.audit_seals.insert_missing([document], "tenant", "number")
     if new and records:
         await base.audit.update_many(free, {"$set": {"seal": seal.number}}, hint="key")
+    return new
+
+
+async def restore(base: Base, seal: AuditSeal) -> bool:
+    """Insert a seal, over those of its records that are there; False where its number is taken."""
+    return await base.transact(partial(_restore, seal=seal))
+
+
+async def _restore(base: Base, seal: AuditSeal) -> bool:
+    new = await _add(base, seal, ())
+    under = {"tenant": seal.tenant, "id": {"$in": [one.id for one in read_seal(seal).records]}, "seal": None}
+    if new:
+        await base.audit.update_many(under, {"$set": {"seal": seal.number}}, hint="key")
     return new
 
 

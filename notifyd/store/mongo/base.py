@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 from weakref import WeakValueDictionary
 
 from attrs import define, evolve, field, frozen
+from bson import ObjectId
 
 from notifyd.model import SECOND, Clock, Instant
 from notifyd.store.aside import SetAside
@@ -50,6 +51,17 @@ class Positions:
     def next(self) -> int:
         self._last = max(self._last + (1 << _SALT_BITS), self.clock() << _SALT_BITS | self._salt)
         return self._last
+
+
+@define(eq=False)
+class Ids:
+    """The `_id`s of rows that are restored, always above this node's last: the driver's own count wraps round."""
+
+    _last: int = 0
+
+    def next(self) -> ObjectId:
+        self._last = max(self._last + 1, int.from_bytes(ObjectId().binary, "big"))
+        return ObjectId(self._last.to_bytes(12, "big"))
 
 
 @define(eq=False)
@@ -113,6 +125,7 @@ class Base:
     clock: Clock
     server_clock: ServerClock
     positions: Positions
+    ids: Ids
     events: Collection
     approvals: Collection
     decisions: Collection
@@ -147,6 +160,7 @@ class Base:
             clock=clock,
             server_clock=ServerClock(connection.hello, clock, skew),
             positions=Positions(clock),
+            ids=Ids(),
             events=collection("events"),
             approvals=collection("pack_approvals"),
             decisions=collection("decisions"),

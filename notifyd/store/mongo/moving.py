@@ -11,9 +11,9 @@ from attrs import evolve
 from bson import ObjectId
 
 from notifyd.errors import StoreError, UndecodableRowError
-from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, State
-from notifyd.store import CollectionName, Stored, StoredEvent, parted
-from notifyd.store.mongo import approvals, deliveries, reading, windows
+from notifyd.model import Approval, AuditRecord, AuditSeal, Delivery, Event, Incident, State
+from notifyd.store import SEALS, CollectionName, Stored, StoredEvent, parted
+from notifyd.store.mongo import approvals, audit_seals, deliveries, reading, windows
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import DUPLICATE, Document
@@ -32,13 +32,23 @@ async def dump(
     base: Base, collection: CollectionName, after: str, limit: int
 ) -> tuple[list[Stored], str | None]:
     """Documents that do not decode are left out."""
+    if after.startswith(SEALS):
+        return await _seals(base, after.removeprefix(SEALS), limit)
     where = {"_id": {"$gt": object_id(after or FIRST)}}
     found = await reading.collection_of(base, collection).find(where, sort=[("_id", 1)], limit=limit)
     rows = []
     for document in found:
         with suppress(UndecodableRowError):
             rows.append(await _whole(base, _record(base, collection, document)))
-    return rows, str(found[-1]["_id"]) if len(found) == limit else None
+    end = SEALS if collection is CollectionName.AUDIT else None
+    return rows, str(found[-1]["_id"]) if len(found) == limit else end
+
+
+async def _seals(base: Base, after: str, limit: int) -> tuple[list[Stored], str | None]:
+    where = {"_id": {"$gt": object_id(after or FIRST)}}
+    found = await base.audit_seals.find(where, sort=[("_id", 1)], limit=limit)
+    seals: list[Stored] = [AuditSeal(one["tenant"], one["number"], one["envelope"]) for one in found]
+    return seals, f"{SEALS}{found[-1]['_id']}" if len(found) == limit else None
 
 
 async def _whole(base: Base, row: Stored) -> Stored:
@@ -74,17 +84,20 @@ async def restore(base: Base, given: Sequence[Stored]) -> int:
     inserted = 0
     documents: dict[CollectionName, list[Document]] = {}
     for row in given:
+        if isinstance(row, AuditSeal):
+            continue  # behind its records
         if isinstance(row, Approval) and row.round > 1:
             inserted += await base.transact(partial(_restore_approval, approval=row))
             continue
         name, document = _document(base, row)
-        documents.setdefault(name, []).append({"_id": ObjectId(), **document})
+        documents.setdefault(name, []).append({"_id": base.ids.next(), **document})
     for name, batch in documents.items():
         faults = await reading.collection_of(base, name).insert_many(batch)
         if unforeseen := set(faults.values()) - {DUPLICATE}:
             raise StoreError(f"MongoDB database {base.connection.name}: insert refused (codes {unforeseen})")
         inserted += len(batch) - len(faults)
-    return inserted
+    seals = [row for row in given if isinstance(row, AuditSeal)]
+    return inserted + sum([await audit_seals.restore(base, seal) for seal in seals])
 
 
 async def _restore_approval(base: Base, approval: Approval) -> bool:
@@ -97,7 +110,9 @@ async def _restore_approval(base: Base, approval: Approval) -> bool:
     return new
 
 
-def _document(base: Base, row: Stored) -> tuple[CollectionName, Document]:
+def _document(
+    base: Base, row: StoredEvent | Approval | Incident | Delivery | AuditRecord
+) -> tuple[CollectionName, Document]:
     match row:
         case StoredEvent():
             return CollectionName.EVENTS, _event(base, row)

@@ -12,6 +12,7 @@ from notifyd.store import SealedAudit
 from notifyd.store.sqlite import rows
 from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.rows import sql
+from notifyd.wire.audit import read_seal
 
 _TENANTS: Final = "SELECT DISTINCT tenant FROM audit INDEXED BY"
 _UNSEALED_TENANTS: Final = sql(_TENANTS, "audit_sealed WHERE seal = 0")
@@ -82,6 +83,14 @@ def add(db: Connection, seal: AuditSeal, records: Sequence[AuditRecord]) -> bool
         if not db.execute(_MARK, (seal.number, one.tenant, one.at, one.id)).rowcount:
             raise NotUnsealedError
     return True
+
+
+def restore(db: Connection, seal: AuditSeal) -> bool:
+    """Insert a seal, over those of its records that are there; False where its number is taken."""
+    new = add(db, seal, ())
+    for one in read_seal(seal).records if new else ():
+        db.execute(_MARK, (seal.number, seal.tenant, one.at, one.id))
+    return new
 
 
 def drop(db: Connection, tenant: str, before: int) -> None:

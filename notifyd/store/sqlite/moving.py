@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from attrs import evolve
 
-from notifyd.model import Approval, AuditRecord, Delivery, Event, Incident, State
-from notifyd.store import CollectionName, Stored, StoredEvent
-from notifyd.store.sqlite import approvals, audit, deliveries, events, rows
+from notifyd.model import Approval, AuditRecord, AuditSeal, Delivery, Event, Incident, State
+from notifyd.store import SEALS, CollectionName, Stored, StoredEvent
+from notifyd.store.sqlite import approvals, audit, audit_seals, deliveries, events, rows
 from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.rows import sql
 
@@ -24,6 +24,9 @@ def _unleased(delivery: Delivery) -> Delivery:
     return evolve(delivery, state=state, lease_owner=None, lease_until=0)
 
 
+_SEALS: Final = sql(
+    "SELECT rowid, tenant, number, envelope FROM audit_seals WHERE rowid > ? ORDER BY rowid LIMIT ?"
+)
 _UNPLANNED: Final = "SELECT EXISTS (SELECT 1 FROM planning WHERE event = ?)"
 _SUPERSEDED: Final = sql(
     rows.DECISIONS.select_by("decisions_superseded"), "WHERE approval = ? ORDER BY decisions.rowid"
@@ -38,12 +41,20 @@ def count(db: Connection, collection: CollectionName) -> int:
 
 def dump(db: Database, collection: CollectionName, after: str, limit: int) -> tuple[list[Stored], str | None]:
     """Rows that do not decode are left out."""
+    if after.startswith(SEALS):
+        return _seals(db, after.removeprefix(SEALS), limit)
     kind = rows.KINDS[collection]
     number = f"{collection}.rowid"
     query = sql(kind.select, f"WHERE {number} > ? ORDER BY {number} LIMIT ?")
     found = db.execute(query, (int(after) if after else _BEFORE_ALL, limit)).fetchall()
     stored = [_stored(db, row[0], record) for row in found for record in rows.some(db, kind, [row])]
-    return stored, str(found[-1][0]) if len(found) == limit else None
+    end = SEALS if collection is CollectionName.AUDIT else None
+    return stored, str(found[-1][0]) if len(found) == limit else end
+
+
+def _seals(db: Connection, after: str, limit: int) -> tuple[list[Stored], str | None]:
+    found = db.execute(_SEALS, (int(after or 0), limit)).fetchall()
+    return [AuditSeal(*row[1:]) for row in found], f"{SEALS}{found[-1][0]}" if len(found) == limit else None
 
 
 def _stored(db: Database, number: int, record: Any) -> Stored:
@@ -77,3 +88,5 @@ def _restore(db: Connection, row: Stored) -> bool:
             return deliveries.insert_row(db, 0, row)
         case AuditRecord():
             return audit.restore(db, row)
+        case AuditSeal():
+            return audit_seals.restore(db, row)
