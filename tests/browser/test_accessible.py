@@ -119,6 +119,16 @@ async def right_to_left(notifyd: Daemon) -> str:
     return await notifyd.link()
 
 
+async def listed(notifyd: Daemon) -> str:
+    """A list of what is selected, what is decided on its own page, and what has changed."""
+    await pending(notifyd)
+    await notifyd.ask(runId="run-changed")
+    await notifyd.ask(runId="run-changed", planHash="sha256:" + "b" * 64)
+    await notifyd.link(number=2)
+    message = next(one for one in notifyd.inbox.messages if one.recipient == "alice@acme.example")
+    return message.actions[-1].url.removeprefix("https://notifyd.acme.example")
+
+
 async def forged(notifyd: Daemon) -> str:
     return (await pending(notifyd))[:-4] + "AAAA"
 
@@ -138,6 +148,7 @@ STATES: Final[list[Callable[[Daemon], Awaitable[str]]]] = [
         own_request,
         view_only,
         right_to_left,
+        listed,
         forged,
         home,
     )
@@ -170,3 +181,16 @@ async def test_axe_finds_nothing_on_the_page_that_asks_again(notifyd: Daemon, vi
 async def view_of_a_plain_request(notifyd: Daemon) -> str:
     await notifyd.ask()
     return await notifyd.link()
+
+
+async def test_a_list_is_decided_by_the_keyboard_and_axe_finds_nothing_on_the_way(
+    notifyd: Daemon, visit: Visit
+) -> None:
+    page = await visit(notifyd.url + await listed(notifyd))
+    await page.get_by_role("checkbox").first.press("Space")
+    await page.get_by_role("button", name="Approve", exact=True).press("Enter")
+    await page.get_by_role("button", name="Yes, approve").wait_for()
+    assert await complaints(page) == []
+    await page.get_by_role("button", name="Yes, approve").press("Enter")
+    await page.get_by_text("your approval is recorded").wait_for()
+    assert await complaints(page) == []

@@ -72,7 +72,7 @@ async def send(notifyd: Daemon, path: str, *, chosen: Sequence[str] | None = Non
 
 
 def results(answer: Answer) -> list[str]:
-    found = re.search(r'<ul class="results" role="alert">(.*?)</ul>', answer.text)
+    found = re.search(r'<ul class="results">(.*?)</ul>', answer.text)
     return [re.sub("<[^>]*>", "", one) for one in re.findall("<li.*?</li>", found[1])] if found else []
 
 

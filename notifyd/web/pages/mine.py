@@ -6,7 +6,8 @@ its own page. What more is needed for than a choice is decided there: inputs, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from typing import Any, Final
@@ -51,6 +52,8 @@ SHOWN: Final = 50
 
 _FIELDS: Final = SHOWN + 10
 _NEVER: Final = float("inf")
+_TURN: Final = 20
+"""How many approvals are looked at before requests of others go in between."""
 
 routes = web.RouteTableDef()
 
@@ -127,7 +130,7 @@ async def _read_form(request: web.Request) -> _Form:
 
 @frozen
 class _Visit:
-    """One request to one person's list. `items` are all that the person can decide, soonest end first.
+    """One request to one person's list. `views` are all that the person can decide, soonest end first.
 
     `hidden` says that there is more for who has signed in, and `whole` that all that waits was looked through.
     """
@@ -141,7 +144,7 @@ class _Visit:
     cookies: Cookies
     now: int
     signed_in: str | None
-    items: Sequence[Item]
+    views: Sequence[View]
     hidden: bool
     whole: bool
 
@@ -255,11 +258,11 @@ class _Visit:
     ) -> web.Response:
         undo = self.registry.settings.approvals.undo
         return list_page(
-            self.items[:SHOWN],
+            [self._item(view) for view in self.views[:SHOWN]],
             self.reader,
             person=self.mine.recipient,
             form=self._issue(),
-            more=len(self.items) - SHOWN,
+            more=len(self.views) - SHOWN,
             whole=self.whole,
             hidden=self.hidden,
             signed_in=self.signed_in,
@@ -270,6 +273,14 @@ class _Visit:
             status=status,
             now=self.now,
             undo_time=undo,
+        )
+
+    def _item(self, view: View) -> Item:
+        return Item(
+            view,
+            self._path(view.link),
+            approvable=view.opens_at is None and is_decided_here(view, Choice.APPROVED, self.registry),
+            rejectable=is_decided_here(view, Choice.REJECTED, self.registry),
         )
 
     def _selected(self, tokens: Iterable[str]) -> list[list[Any]]:
@@ -323,13 +334,24 @@ async def _visit(request: web.Request) -> _Visit:
     cookies, reader = Cookies(request, registry), reader_of(request, registry, mine.recipient)
     signed_in = cookies.signed_in(mine, now)
     asked, whole = await asked_of(mine, registry, services.store, now)
-    views = [view for one in asked if (view := _view(one, registry, now, signed_in)) is not None]
+    views = [view async for view in _views(asked, registry, now, signed_in)]
     return _Visit(
         *(request, services, registry, mine, token, reader, cookies, now, signed_in),
-        items=sorted(_items(views, registry), key=_urgency),
+        views=sorted((view for view in views if view.standing is Standing.OPEN), key=_urgency),
         hidden=any(view.lacks_sign_in for view in views),
         whole=whole,
     )
+
+
+async def _views(
+    asked: Iterable[Asked], registry: Registry, now: int, signed_in: str | None
+) -> AsyncIterator[View]:
+    for number, one in enumerate(asked):
+        if number % _TURN == 0:
+            await asyncio.sleep(0)  # others' requests go in between
+        view = _view(one, registry, now, signed_in)
+        if view is not None:
+            yield view
 
 
 def _view(asked: Asked, registry: Registry, now: int, signed_in: str | None) -> View | None:
@@ -340,19 +362,8 @@ def _view(asked: Asked, registry: Registry, now: int, signed_in: str | None) -> 
     return next(chain(decides, unproved), None)
 
 
-def _items(views: Iterable[View], registry: Registry) -> Iterator[Item]:
-    for view in views:
-        if view.standing is Standing.OPEN:
-            yield Item(
-                view,
-                registry.links.seal(view.link),
-                approvable=view.opens_at is None and is_decided_here(view, Choice.APPROVED, registry),
-                rejectable=is_decided_here(view, Choice.REJECTED, registry),
-            )
-
-
-def _urgency(item: Item) -> tuple[float, int]:
-    approval = item.view.approval
+def _urgency(view: View) -> tuple[float, int]:
+    approval = view.approval
     return _NEVER if approval.expires_at is None else approval.expires_at, approval.requested_at
 
 
