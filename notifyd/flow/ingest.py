@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -42,7 +43,7 @@ from notifyd.registry.egress import callback_fault
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.security.names import name_fault
-from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret
+from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret, spellings
 from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
 from notifyd.store import Advance, Append, Appended, Store, append_as_is
 from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
@@ -55,6 +56,9 @@ from notifyd.wire.events import (
     PackPolicyReleased,
 )
 from notifyd.wire.meaning import faults_together
+
+_WRITTEN_ALIKE: Final = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
+"""A text that JSON, addresses and forms write as it is."""
 
 _ENDS: Final = frozenset({Outcome.ENDED, Outcome.EXPIRED})
 
@@ -116,7 +120,7 @@ class Ingest:
         check_members(event, document, registry)
         _check_callback(event, registry)
         content = canonical(document)
-        _check_token(event, content)
+        _check_token(event, content, correlation_id)
         identity = registry.keyring.identify(EVENT_CONTENT, content)
         row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
         subject, advance = _subject(event, registry, now, row)
@@ -320,11 +324,13 @@ def _inputs(event: PackEvent) -> tuple[Input, ...]:
     )
 
 
-def _check_token(event: PackEvent, content: bytes) -> None:
+def _check_token(event: PackEvent, content: bytes, correlation_id: str) -> None:
     """The token is sealed at rest, so it may not stand where it would be kept as it is."""
     token = _searched_token(event)
     if token is None or event.resume is None:
         return
+    if token in correlation_id:
+        raise InvalidError([Fault("/resume/token", "must not stand in the correlation id, which is told")])
     url = event.resume.callback_url
     if content.count(_in_json(token)) == 1 and "%" not in url:
         return  # it stands in the canonical text once: as itself
@@ -354,6 +360,11 @@ def _searched_token(event: PackEvent) -> str | None:
     """The sender's token, a secret that no config names. One too short to search for would shred ids and texts."""
     token = event.resume.token.reveal() if event.resume else ""
     return token if len(token) >= MIN_SEARCHED else None
+
+
+def _spelled(token: str) -> Sequence[str]:
+    """`token` as the sender may have written it elsewhere, in an address perhaps: the longest first."""
+    return (token,) if _WRITTEN_ALIKE(token) else sorted(spellings(token), key=len, reverse=True)
 
 
 def _in_json(text: str) -> bytes:
@@ -435,8 +446,9 @@ def _pack_body(
     if isinstance(event, PackApprovalRequested) and event.expires_at is None:
         meaning["expiresAt"] = rfc3339(_expiry(event, registry))  # the reader is told when it is too late
     body, token = canonical(seen | meaning), _searched_token(event)
-    if token is not None and _in_json(token) in body:
-        body = canonical(_without_token(seen, token) | meaning)
+    spelled = _spelled(token) if token is not None else ()
+    if any(_in_json(one) in body for one in spelled):
+        body = canonical(_without_token(seen, spelled) | meaning)
     return body.decode()
 
 
@@ -455,19 +467,19 @@ def _cloud_body(
     return canonical(redactor.tree(document) | meaning).decode()
 
 
-def _without_token(seen: Mapping[str, Any], token: str) -> dict[str, Any]:
-    hidden = {name: _without(value, token) for name, value in seen.items()}
+def _without_token(seen: Mapping[str, Any], spelled: Sequence[str]) -> dict[str, Any]:
+    hidden = {name: _without(value, spelled) for name, value in seen.items()}
     # The contract's own names mean what they mean, whatever the token is.
-    return {_without(n, token) if n.startswith("x-") else n: v for n, v in hidden.items()}
+    return {_without(n, spelled) if n.startswith("x-") else n: v for n, v in hidden.items()}
 
 
-def _without(value: Any, secret: str) -> Any:
+def _without(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, str):
-        return value.replace(secret, HIDDEN)
+        return reduce(lambda text, secret: text.replace(secret, HIDDEN), secrets, value)
     if isinstance(value, Mapping):
-        return {_without(k, secret): _without(v, secret) for k, v in value.items()}
+        return {_without(k, secrets): _without(v, secrets) for k, v in value.items()}
     if isinstance(value, list):
-        return [_without(v, secret) for v in value]
+        return [_without(v, secrets) for v in value]
     return value
 
 

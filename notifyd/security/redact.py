@@ -128,12 +128,12 @@ _RULES: Final[tuple[tuple[str, re.Pattern[str], str | Callable[[re.Match[str]], 
 )
 
 
-def _spellings(value: str) -> set[str]:
+def spellings(value: str) -> set[str]:
     """A value as it is, and as JSON, a URL and a form write it."""
     in_json = (json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
     in_urls = (quote(value, safe, errors="replace") for safe in ("", "/"))
-    spellings = {value, *in_json, *in_urls, quote_plus(value, errors="replace"), value.removeprefix(PREFIX)}
-    return {spelling for spelling in spellings if len(spelling) >= MIN_SEARCHED}
+    found = {value, *in_json, *in_urls, quote_plus(value, errors="replace"), value.removeprefix(PREFIX)}
+    return {spelling for spelling in found if len(spelling) >= MIN_SEARCHED}
 
 
 def _parts(value: str) -> list[str]:
@@ -156,9 +156,9 @@ class Redactor:
 
     def __init__(self, values: Iterable[Secret] = ()) -> None:
         self._secrets = tuple(value.reveal() for value in values)
-        spellings = {spelling for value in self._secrets for spelling in _spellings(value)}
+        known = {spelling for value in self._secrets for spelling in spellings(value)}
         # The longest first, so that a secret that begins with another is hidden whole.
-        self._values = tuple(sorted(spellings, key=lambda value: (-len(value), value)))
+        self._values = tuple(sorted(known, key=lambda value: (-len(value), value)))
         self._in_json = tuple(_as_json(value)[1:-1] for value in self._values)
         self._pattern = re.compile("|".join(map(re.escape, self._values))) if self._values else None
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import orjson
 import pytest
@@ -228,6 +229,30 @@ async def test_the_token_is_nowhere_on_disk_wherever_the_event_repeats_it(tmp_pa
         (message,) = await way.messages(1)
         assert token not in repr(message)
     assert token.encode() not in stored_bytes(tmp_path)
+
+
+async def test_a_token_that_the_event_repeats_as_an_address_or_a_form_writes_it_is_not_kept(
+    tmp_path: Path,
+) -> None:
+    token = "rt+3yQ8/Jv1n=Tz5kWc7p\u00fc"
+    written = {quote(token), quote(token, safe=""), quote_plus(token), json.dumps(token)[1:-1]}
+    async with flow(tmp_path) as way:
+        await way.ask(
+            resume={"callbackUrl": "https://runner.acme.example/r", "token": token},
+            links=[{"rel": "run", "href": f"https://runner.acme.example/r?t={quote(token, safe='')}"}],
+            parameters={"said": sorted(written)},
+        )
+        (message,) = await way.messages(1)
+        assert [one for one in written if one in repr(message)] == []
+    assert [one for one in written if one.encode() in stored_bytes(tmp_path)] == []
+
+
+async def test_a_token_for_a_correlation_id_is_refused(tmp_path: Path) -> None:
+    async with flow(tmp_path, start=False) as way:
+        with pytest.raises(InvalidError) as caught:
+            await way.post(way.requested(), correlation_id=f"run/{TOKEN.reveal()}")
+        assert [fault.pointer for fault in caught.value.faults] == ["/resume/token"]
+        assert TOKEN.reveal().encode() not in stored_bytes(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -507,6 +507,16 @@ async def test_an_answer_that_names_another_issuer_is_refused(place: Place) -> N
     assert signed_out(await place.come_back(f"{back}&iss=https%3A%2F%2Fevil.example", path))
 
 
+@pytest.mark.parametrize("more", ["iss=x&iss=y", "error=a&error=b", "code=x", "x=1&x=2"])
+async def test_an_answer_with_a_parameter_twice_is_refused(place: Place, more: str) -> None:
+    await place.notifyd.ask()
+    path = await place.notifyd.link()
+    back = place.provider.sign_in(await place.begin(path), ALICE)
+    asked = len(place.provider.paths)
+    assert signed_out(await place.come_back(f"{back}&{more}", path))
+    assert len(place.provider.paths) == asked
+
+
 async def test_neither_code_nor_secret_nor_link_is_logged(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:

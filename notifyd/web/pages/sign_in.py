@@ -65,6 +65,8 @@ async def get_signed_in(request: web.Request) -> web.Response:
 async def _end(request: web.Request, registry: Registry, begun: Begun, now: Instant) -> SignedIn:
     """Who the provider says it is. Raises `UnauthenticatedError`, `UnavailableError`."""
     provider, code = provider_of(registry), _one(request, "code")
+    if len(request.query) > len(set(request.query)):  # RFC 6749, 3.1: who reads the other one reads otherwise
+        raise UnauthenticatedError("a parameter of the answer is there twice")
     if (error := _one(request, "error")) in _NOT_NOW:
         raise UnavailableError(f"the provider says {error}")
     if not code or error:
