@@ -127,6 +127,13 @@ class Metrics:
         self.template_fallbacks = counter(
             "notifyd_template_fallbacks_total", "Messages rendered with another template than wished for"
         )
+        self.reactions = counter(
+            "notifyd_reactions_total",
+            "Answers to messages that channels handed in, by what became of them",
+            "outcome",
+        )
+        for outcome in ("recorded", "asked", "refused", "unknown"):
+            self.reactions.labels(outcome)
         self.refused = counter("notifyd_auth_refused_total", "Calls refused, by the problem's code", "code")
         self.connections = gauge("notifyd_connections", "Open connections of callers")
         self.connections_refused = counter(

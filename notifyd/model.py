@@ -143,6 +143,7 @@ class Via(StrEnum):
     SIGN_IN = "sign-in"  # by a link, its recipient signed in
     JWT = "jwt"
     CLIENT = "client"
+    CHANNEL = "channel"  # by an answer to a message, at the address that its actor has there
 
 
 @frozen
@@ -404,12 +405,26 @@ class Action:
 
 
 @frozen
+class Button:
+    """What a reader can press to decide, on a channel that takes answers. `label` is plain text in their language.
+
+    `action` is `approved` or `rejected`. `ref` is 32 characters of `0-9 a-f`, which name the message and so the
+    approval, its round and its plan.
+    """
+
+    label: str
+    action: str
+    ref: str
+
+
+@frozen
 class Message:
     """What a channel is given to send, rendered and fixed: the same bytes and the same id at every retry.
 
     `title` is one line of plain text, `body` plain text with newlines, `html` a whole HTML document or None,
     `recipient` the address for a personal channel (None: the channel's own audience), `event` the redacted
-    event that rules saw. `id` is the delivery's id and is the receiver's key against repeats.
+    event that rules saw. `id` is the delivery's id and is the receiver's key against repeats. `buttons` are there
+    only on a channel that takes answers, where the message's reader can decide without the page.
     """
 
     id: str
@@ -422,6 +437,7 @@ class Message:
     html: str | None = None
     recipient: str | None = None
     event: Mapping[str, Any] = field(factory=dict)
+    buttons: tuple[Button, ...] = ()
 
 
 @frozen
@@ -534,6 +550,7 @@ class Delivery:
     window: str | None = None  # held in this window until `next_attempt_at`; see `flow/storm.py`
     window_start: Instant = 0
     budget: str | None = None  # the throttle budget it has spent from
+    answer_ref: str | None = None  # by which a person's answer to it names it; None where it takes none
 
     @property
     def approval_key(self) -> ApprovalKey | None:

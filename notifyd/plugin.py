@@ -8,17 +8,18 @@ awaits the plain objects they gave.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import aiohttp
 import pluggy
-from attrs import frozen
+from attrs import field, frozen
 
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.hosts import ascii_host
 from notifyd.mailbox import Mailbox, mailbox
-from notifyd.model import SECOND, Action, Clock, Field, Level, Message, Receipt
+from notifyd.model import SECOND, Action, Button, Clock, Field, Level, Message, Receipt
 from notifyd.post import Answer, check_response, hide, http_url, post
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
@@ -30,19 +31,28 @@ __all__ = [
     "SECOND",
     "Action",
     "Answer",
+    "Button",
     "CaFile",
     "Channel",
     "ChannelContext",
     "ChannelType",
     "Field",
+    "InboundRequest",
+    "InboundResponse",
+    "Inbox",
     "Level",
+    "Listening",
     "Mailbox",
     "Message",
     "PermanentError",
+    "Reaction",
+    "ReactionReply",
     "Reason",
     "Receipt",
+    "Receiving",
     "RuleFunction",
     "Secret",
+    "State",
     "TemplateSource",
     "TransientError",
     "ascii_host",
@@ -65,8 +75,9 @@ __all__ = [
     "units",
 ]
 
-API_VERSION: Final = 1
-"""The major version of this module. A plugin may state the one it is written for as `notifyd_api = 1`."""
+API_VERSION: Final = 2
+"""The newest version of this module: 2 has answers, `State` and addresses. A plugin may state the one it is
+written for as `notifyd_api = 2`; those for version 1 go on working."""
 
 
 @runtime_checkable
@@ -85,6 +96,127 @@ class Channel(Protocol):
     async def aclose(self) -> None: ...
 
 
+class State(Protocol):
+    """What a channel keeps over a restart, such as a cursor or an OAuth token: a few texts by name, sealed at
+    rest.
+
+    A name has 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, a value 16 KiB of UTF-8 at most, else ValueError.
+    Raises `TransientError` where the store does not answer, and while the service has not started. All nodes that
+    share a store share it.
+    """
+
+    async def get(self, name: str) -> str | None: ...
+
+    async def set(self, name: str, value: str) -> None: ...
+
+    async def delete(self, name: str) -> None: ...
+
+
+_STATE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_STATE_SIZE: Final = 16 * 1024
+
+
+def check_state(name: str, value: str = "") -> None:
+    """Raises ValueError for what no `State` keeps."""
+    if not _STATE_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of a state: 1 to 64 of A-Z a-z 0-9 . _ -")
+    if len(value.encode()) > _STATE_SIZE:
+        raise ValueError(f"the state {name!r} is larger than 16 KiB")
+
+
+class MemoryState:
+    """A `State` that is gone with the process: what a context has outside of the service."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, str] = {}
+
+    async def get(self, name: str) -> str | None:
+        check_state(name)
+        return self._kept.get(name)
+
+    async def set(self, name: str, value: str) -> None:
+        check_state(name, value)
+        self._kept[name] = value
+
+    async def delete(self, name: str) -> None:
+        check_state(name)
+        self._kept.pop(name, None)
+
+
+@frozen
+class Reaction:
+    """What somebody did with a message at their vendor's: pressed one of its buttons, or replied to it.
+
+    `actor_ref` is who, as the vendor knows them: the daemon looks for the person who has it among their
+    `addresses` in `[recipients]`, so a channel must have it from the vendor and not from the message. `action` and
+    `ref` are those of the `Button`; `text` is what they wrote, as the reason.
+    """
+
+    actor_ref: str
+    action: str
+    ref: str
+    text: str = ""
+
+
+@frozen
+class ReactionReply:
+    """What the daemon says to a `Reaction`: `text`, plain and in their language, is for the one who reacted.
+
+    `recorded` says that it counts. `asks_reason` says that it would with a `text`: ask for it, and hand the same
+    reaction in again with it.
+    """
+
+    text: str
+    recorded: bool = False
+    asks_reason: bool = False
+
+
+Inbox: TypeAlias = Callable[[Reaction], Awaitable[ReactionReply]]
+"""Where a channel hands in a reaction: who it is and what they may do is checked there. The same one may be handed
+in again, and changes nothing. Raises `TransientError` where it cannot be recorded now: hand it in again later."""
+
+
+@frozen
+class InboundRequest:
+    """A vendor's POST to `/channels/NAME/inbound`. `query` is as it was sent; `headers` have names in lower case.
+
+    Anybody can send one: nothing may be done before the vendor's own proof, a signature or a secret, has held.
+    """
+
+    headers: Mapping[str, str]
+    query: str
+    body: bytes
+    inbox: Inbox
+
+
+@frozen
+class InboundResponse:
+    """What the vendor is answered: 16 KiB at most, as text, JSON or XML."""
+
+    status: int = 200
+    body: str = ""
+    content_type: str = "text/plain"
+
+
+@runtime_checkable
+class Listening(Protocol):
+    """A channel that is told of reactions by a connection of its own, so that nobody has to reach the daemon.
+
+    `listen` is called on one node at a time and goes on for ever: where it ends or raises it is called again,
+    later each time. It is cancelled when the service stops, the configuration changes or another node takes over,
+    and then ends at once.
+    """
+
+    async def listen(self, inbox: Inbox) -> None: ...
+
+
+@runtime_checkable
+class Receiving(Protocol):
+    """A channel whose vendor calls the daemon. `receive` has the channel's `timeout`."""
+
+    async def receive(self, request: InboundRequest) -> InboundResponse: ...
+
+
 @frozen
 class ChannelContext:
     """What a channel is opened with. It never sees the store, the config or another channel.
@@ -99,6 +231,7 @@ class ChannelContext:
     logger: logging.Logger
     clock: Clock
     signatures: Callable[[str, int, bytes], Sequence[str]] = lambda _id, _timestamp, _body: ()
+    state: State = field(factory=MemoryState)
 
 
 @frozen
@@ -114,7 +247,9 @@ class ChannelType:
     "1/s"; None for none. `own_body(config)` gives a media type, such as `application/json`, where all that a
     channel with this config sends is `message.body`, in a form that only the rule's template knows; else None.
     Such a body goes as the template wrote it, and no digest of notifyd's own goes there. `for_programs` says that
-    programs read it and not people, who are spared what they know already.
+    programs read it and not people, who are spared what they know already. `answers` says that people can decide
+    by its messages, always or with some configs: then these have `buttons`, the channel is `Listening` or
+    `Receiving`, and a rule's `to` names whose reactions count, over a channel that is not personal too.
     """
 
     name: str
@@ -125,6 +260,7 @@ class ChannelType:
     own_body: Callable[[Any], str | None] | None = None
     for_programs: bool = False
     addressed: bool = False
+    answers: bool | Callable[[Any], bool] = False
 
 
 @frozen

@@ -1,8 +1,9 @@
 """The second door, for the tests of plugins: real receivers, a sample message, and the conformance kit.
 
 A test module subclasses `HttpConformance` (one that posts through the context's session),
-`NetworkConformance` (one that speaks to a server in another way) or `ChannelConformance` (any other), names
-its channel type and says how a config is made; pytest, with pytest-asyncio, then runs every test of the kit.
+`NetworkConformance` (one that speaks to a server in another way) or `ChannelConformance` (any other), and
+`AnsweringConformance` beside it where people can answer its messages; it names its channel type and says how a
+config is made. pytest, with pytest-asyncio, then runs every test of the kit.
 
     class TestPager(HttpConformance):
         channel_type = PAGER
@@ -13,7 +14,13 @@ its channel type and says how a config is made; pytest, with pytest-asyncio, the
 
 from __future__ import annotations
 
-from notifyd.testkit.conformance import ChannelConformance, HttpConformance, NetworkConformance, Verdict
+from notifyd.testkit.answering import AnsweringConformance
+from notifyd.testkit.conformance import (
+    ChannelConformance,
+    HttpConformance,
+    NetworkConformance,
+    Verdict,
+)
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
 from notifyd.testkit.receivers import Received, Receiver, RecordedResponse, Reply, Sink
 from notifyd.testkit.samples import HOSTILE, LINK, NOW, opened, sample_message
@@ -22,6 +29,7 @@ __all__ = [
     "HOSTILE",
     "LINK",
     "NOW",
+    "AnsweringConformance",
     "ChannelConformance",
     "HttpConformance",
     "NetworkConformance",

@@ -1037,6 +1037,7 @@ public enum Via
     [JsonStringEnumMemberName("sign-in")] SignIn,
     [JsonStringEnumMemberName("jwt")] Jwt,
     [JsonStringEnumMemberName("client")] Client,
+    [JsonStringEnumMemberName("channel")] Channel,
 }
 
 /// <summary>A DSSE envelope around an in-toto Statement in base64; `receipt.md` tells its fields.</summary>

@@ -45,6 +45,10 @@ Canonical: TypeAlias = Callable[[str], str]
 """Gives the one name of an actor for any of its names; see `notifyd.security.actors`."""
 
 
+COMMENT_LIMIT: Final = 2000
+"""Characters that a person may write with a decision."""
+
+
 @frozen
 class Ballot:
     """A decision as it comes in. `actor` is canonical; `round` is the one it names, None where it names none.

@@ -40,6 +40,7 @@ class Kind:
     name: str
     personal: bool
     addressed: bool
+    answers: bool
 
 
 @frozen
@@ -235,18 +236,19 @@ def _audience(rule: Rule, draft: Draft, at: Findings) -> None:
         return  # what a type would have told is not known
     personal = [name for name, kind in zip(rule.channels, types, strict=True) if kind and kind.personal]
     _addresses(rule.to, types, draft, at.under("to"))
-    for key in ("to", "lists"):
-        if getattr(rule, key) and not personal:
+    answering = any(kind and kind.answers for kind in types)
+    for key, usable in (("to", personal or answering), ("lists", personal)):
+        if getattr(rule, key) and not usable:
             at.under(key).add("needs a channel that reaches named people, such as email")
     if personal and not rule.to and not rule.lists:
         at.under("to").add(f'is required, or lists: the channel "{personal[0]}" reaches named people only')
 
 
 def _addresses(people: Sequence[str], kinds: Iterable[Kind | None], draft: Draft, at: Findings) -> None:
-    """Can each of `people` be reached over one of the personal channels among `kinds`?"""
-    ways = [kind for kind in kinds if kind and kind.personal]
+    """Can each of `people` be reached over one of the personal channels among `kinds`, or answer over another?"""
+    ways = [kind for kind in kinds if kind and (kind.personal or kind.answers)]
     needed = sorted({kind.name for kind in ways})
-    if not ways or not all(kind.addressed for kind in ways):
+    if not ways or any(kind.personal and not kind.addressed for kind in ways):
         return
     canonical = _persons(draft)
     known = {canonical(name): one.addresses for name, one in draft.recipients.items() if one}
@@ -314,7 +316,7 @@ def _escalation(step: Escalation, asked: set[str], draft: Draft, at: Findings) -
         return  # what a type would have told is not known
     personal = [name for name, kind in zip(step.channels, types, strict=True) if kind and kind.personal]
     _addresses(step.to, types, draft, at.under("to"))
-    if step.to and not personal:
+    if step.to and not personal and not any(kind and kind.answers for kind in types):
         at.under("to").add("needs a channel that reaches named people, such as email")
     if personal and not step.to:
         at.under("to").add(f'is required: the channel "{personal[0]}" reaches named people only')
@@ -384,7 +386,7 @@ def _breakglass(draft: Draft, findings: Findings) -> None:
         at.under(index).add("is named twice")
     types = draft.channel_types.values()
     if None not in types:
-        _addresses(to, types, draft, at)
+        _addresses(to, [kind for kind in types if kind and kind.personal], draft, at)
     if to and None not in types and not any(kind and kind.personal for kind in types):
         at.add("needs a channel that reaches named people, such as email")
 

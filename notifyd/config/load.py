@@ -244,14 +244,19 @@ class _Reader:
     def _kind(self, name: str, channel: ChannelSettings | None) -> Kind | None:
         """What is known of a channel's type, also where its options have faults of their own."""
         kind = self._type_of(self._table("channels")[name], self._types)
-        if kind is None or (channel is None and callable(kind.personal)):
+        if kind is None:
             return None
+        depends = callable(kind.personal) or callable(kind.answers)
+        if channel is None:
+            return (
+                None if depends else Kind(kind.name, bool(kind.personal), kind.addressed, bool(kind.answers))
+            )
         try:
-            personal = channel.personal if channel else bool(kind.personal)
+            return Kind(kind.name, channel.personal, kind.addressed, channel.answers)
         except Exception as error:  # noqa: BLE001 - whatever a plugin's own function does
-            self._findings.under("channels", name).add(f"its type's personal raises {type(error).__name__}")
+            fault = f"its type's personal or answers raises {type(error).__name__}"
+            self._findings.under("channels", name).add(fault)
             return None
-        return Kind(kind.name, personal, kind.addressed)
 
     @staticmethod
     def _type_of(table: object, types: Mapping[str, ChannelType]) -> ChannelType | None:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
@@ -244,8 +244,15 @@ class ChannelSettings:
     @property
     def personal(self) -> bool:
         """Does each of its messages reach one named person?"""
-        kind = self.type.personal
-        return bool(kind(self.config)) if callable(kind) else kind
+        return self._holds(self.type.personal)
+
+    @property
+    def answers(self) -> bool:
+        """Can people decide by its messages?"""
+        return self._holds(self.type.answers)
+
+    def _holds(self, told: bool | Callable[[Any], bool]) -> bool:
+        return bool(told(self.config)) if callable(told) else told
 
 
 @frozen

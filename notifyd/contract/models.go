@@ -425,10 +425,11 @@ const (
 type Via string
 
 const (
-	ViaLink   Via = "link"
-	ViaSignIn Via = "sign-in"
-	ViaJwt    Via = "jwt"
-	ViaClient Via = "client"
+	ViaLink    Via = "link"
+	ViaSignIn  Via = "sign-in"
+	ViaJwt     Via = "jwt"
+	ViaClient  Via = "client"
+	ViaChannel Via = "channel"
 )
 
 // ReceiptEnvelope: A DSSE envelope around an in-toto Statement in base64; `receipt.md` tells its fields.

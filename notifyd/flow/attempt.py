@@ -71,7 +71,7 @@ async def attempt(channel: OpenChannel, message: Message, clock: Clock, redactor
     at, started = clock(), time.perf_counter()
     verdict = await _verdict(channel, message)
     duration_ms = round((time.perf_counter() - started) * 1000, 3)
-    return _result(verdict, at, duration_ms, _Discretion(redactor, carried_in(message)), channel.name)
+    return _result(verdict, at, duration_ms, Discretion(redactor, carried_in(message)), channel.name)
 
 
 _LINK: Final = re.compile("/approvals/(?:[a-z]{1,20}/)?([0-9A-Za-z_.~-]{16,})")
@@ -95,7 +95,7 @@ def _resume_token(body: str) -> str | None:
 
 
 @frozen
-class _Discretion:
+class Discretion:
     """Keeps what a channel says without what it was told: a receiver may answer with anything that it was sent."""
 
     redactor: Redactor
@@ -190,9 +190,7 @@ def sending(frame: FrameType) -> str | None:
     return str(frame.f_locals["channel"].name) if frame.f_code is _call.__code__ else None
 
 
-def _result(
-    verdict: object, at: Instant, duration_ms: float, discretion: _Discretion, channel: str
-) -> Result:
+def _result(verdict: object, at: Instant, duration_ms: float, discretion: Discretion, channel: str) -> Result:
     """A channel's verdict as it can be kept. Nothing in it is trusted to have the type it should have."""
     if isinstance(verdict, BaseException) and not isinstance(verdict, TransientError | PermanentError):
         discretion.log(channel, verdict)

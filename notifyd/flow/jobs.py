@@ -10,7 +10,7 @@ from typing import Final
 
 from notifyd.errors import JobTakenError, StoreError
 from notifyd.model import SECOND, Clock, Instant
-from notifyd.store import Job, Store
+from notifyd.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class JobLease:
     `lease` is how long it is taken for, and renewed for, in microseconds.
     """
 
-    def __init__(self, job: Job, store: Store, lease: Callable[[], Instant], clock: Clock) -> None:
+    def __init__(self, job: str, store: Store, lease: Callable[[], Instant], clock: Clock) -> None:
         self._job = job
         self._store = store
         self._lease = lease
@@ -67,7 +67,7 @@ class JobLease:
         )
         if not turn.mine:
             why = f"node {turn.node!r} has it" if turn.node else "this host's clock is not the database's"
-            raise JobTakenError(f"the job {self._job.value!r} is not done here: {why}", retry_after=_RETRY)
+            raise JobTakenError(f"the job '{self._job}' is not done here: {why}", retry_after=_RETRY)
         self._renewed = now
 
     async def _give_back(self) -> None:
@@ -75,4 +75,4 @@ class JobLease:
         try:
             await self._store.end_job(self._job, done_at)
         except StoreError as error:
-            log.warning("the lease of the job %r ends by itself: %s", self._job.value, error)
+            log.warning("the lease of the job '%s' ends by itself: %s", self._job, error)

@@ -25,6 +25,7 @@ from notifyd.flow.audience import (
     told_already,
     told_of_override,
 )
+from notifyd.flow.buttons import answer_ref, buttons_of
 from notifyd.flow.mine import asks_for_sign_in
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
@@ -250,7 +251,8 @@ def make_message(
         media_type=registry.own_body(entry.channel, entry.channel_type),
     )
     address = entry.recipient and registry.address(entry.recipient, entry.channel_type)
-    return rendered.message(entry.delivery_id, address, seen)
+    message = rendered.message(entry.delivery_id, address, seen)
+    return evolve(message, buttons=buttons_of(event, entry, seen, registry))
 
 
 def _signs_in(event: Event, entry: PlanEntry, registry: Registry) -> bool:
@@ -284,6 +286,9 @@ def _delivery(
         run_id=event.run_id,
         approval_id=event.approval_id,
         seq=event.version,
+        answer_ref=answer_ref(event, entry)
+        if registry.takes_answers(entry.channel, entry.channel_type)
+        else None,
     )
 
 

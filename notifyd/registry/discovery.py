@@ -317,8 +317,8 @@ def _wrong_version(plugin: object) -> str | None:
         return f"notifyd_api raises {_said(error)}"
     if type(version) is not int:
         return f"notifyd_api must be an integer, such as {API_VERSION}, not {_described(version)}"
-    if version != API_VERSION:
-        return f"is written for version {version} of notifyd.plugin, and this notifyd has {API_VERSION}"
+    if not 1 <= version <= API_VERSION:
+        return f"is written for version {version} of notifyd.plugin, and this notifyd has 1 to {API_VERSION}"
     return None
 
 
@@ -452,12 +452,12 @@ def _check_channel_type(item: ChannelType) -> None:
 
 
 def _check_reach(item: ChannelType, where: str) -> None:
-    if not isinstance(item.personal, bool) and not callable(item.personal):
-        raise TypeError(f"{where}personal must be a bool or callable, not {_described(item.personal)}")
-    for name in ("for_programs", "addressed"):
+    for name in ("personal", "answers", "for_programs", "addressed"):
         value: object = getattr(item, name)
-        if not isinstance(value, bool):
-            raise TypeError(f"{where}{name} must be a bool, not {_described(value)}")
+        by_config = name in ("personal", "answers")
+        if not isinstance(value, bool) and not (by_config and callable(value)):
+            wanted = "a bool or callable" if by_config else "a bool"
+            raise TypeError(f"{where}{name} must be {wanted}, not {_described(value)}")
 
 
 def _matches(pattern: re.Pattern[str], name: object) -> bool:

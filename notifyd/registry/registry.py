@@ -22,7 +22,7 @@ from notifyd.config.load import secrets
 from notifyd.config.settings import ChannelSettings, Jwt, Proof, Rate, Recipient, Rule, Settings
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import RESUME_CHANNEL, SECOND, Approval, Clock, Instant
-from notifyd.plugin import Channel, ChannelContext
+from notifyd.plugin import Channel, ChannelContext, Listening, Receiving
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
 from notifyd.registry.digests import CHANNEL_TEST, DIGEST, check_digests, own_digest
@@ -30,6 +30,7 @@ from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, open_session
 from notifyd.registry.provider import Provider
 from notifyd.registry.published import Published
+from notifyd.registry.state import States
 from notifyd.registry.tls import ServerContext, server_context
 from notifyd.registry.tokens import Tokens
 from notifyd.render.render import TemplateSet
@@ -52,6 +53,9 @@ Sessions: TypeAlias = Callable[..., aiohttp.ClientSession]
 
 _CALLBACK_CONCURRENCY = 4
 _CALLBACK_TIMEOUT = 10.0
+
+_LISTENING = 2
+"""Connections that a channel which takes answers has for them."""
 
 _OPEN_TIMEOUT = 30.0
 _CLOSE_TIMEOUT = 5.0
@@ -76,6 +80,7 @@ class OpenChannel:
     own_body: str | None = None
     for_programs: bool = False
     addressed: bool = False
+    answers: bool = False
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
 
@@ -100,6 +105,7 @@ class Registry:
     tokens: Tokens
     provider: Provider | None  # where approvers sign in
     signing: SigningKeys
+    states: States
     _resources: AsyncExitStack = field(repr=False)
 
     def channel(self, name: str, type_: str) -> OpenChannel | None:
@@ -111,6 +117,11 @@ class Registry:
         """Is a message for this channel written as HTML too? One that is gone may take it when it is back."""
         found = self.channel(channel, type_)
         return found is None or found.personal
+
+    def takes_answers(self, channel: str, type_: str) -> bool:
+        """Can its readers decide by what they answer there?"""
+        found = self.channel(channel, type_)
+        return found is not None and found.answers
 
     def lane_fault(self, lane: str) -> str | None:
         """Why nothing may be sent by this lane now, None where it may: a callback's origin has to be allowed."""
@@ -173,6 +184,11 @@ class Registry:
         """Can a person be sent a message over a personal channel?"""
         return not channel.addressed or channel.type in self.recipient(name).addresses
 
+    def person_at(self, channel_type: str, address: str) -> str | None:
+        """Whose address it is on channels of that type, by their canonical name."""
+        found = (name for name, one in self.recipients.items() if one.addresses.get(channel_type) == address)
+        return next(found, None)
+
     def deputy_of(self, name: str, at: Instant) -> str | None:
         """Who stands in for a person at that time; a deputy's own deputy does not."""
         deputy = self.recipient(name).deputy
@@ -230,7 +246,7 @@ async def open_registry(
 
     Raises `ConfigError`, and then leaves nothing open.
     """
-    guard = Guard(settings.egress.allow_private)
+    guard, states = Guard(settings.egress.allow_private), before.states if before else States()
     keyring, actors = Keyring(settings.keys.seal), Actors(settings.auth.actors)
     # Compiling takes up to half a second, and a reload happens while the loop has requests to answer.
     faults: list[Fault] = []
@@ -249,7 +265,8 @@ async def open_registry(
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
     signing = SigningKeys(settings.keys.sign)
     async with AsyncExitStack() as resources:
-        channels = await _open_channels(settings, _Means(sessions, clock, signing), resources, faults)
+        means = _Means(sessions, clock, signing, keyring, states)
+        channels = await _open_channels(settings, means, resources, faults)
         if faults or rules is None or templates is None:
             raise ConfigError(faults)
         tokens = await _open_tokens(settings.auth.jwt, sessions, resources, before)
@@ -274,6 +291,7 @@ async def open_registry(
         tokens=tokens,
         provider=provider,
         signing=signing,
+        states=states,
         resources=kept,
     )
 
@@ -294,6 +312,8 @@ class _Means:
     sessions: Sessions
     clock: Clock
     signing: SigningKeys
+    keyring: Keyring
+    states: States
 
 
 async def _open_channels(
@@ -319,10 +339,12 @@ async def _open_channel(settings: ChannelSettings, means: _Means, resources: Asy
     # A session of its own for each channel: a lane that hangs uses up no neighbour's connections.
     timeout = settings.timeout / SECOND
     session = await resources.enter_async_context(
-        means.sessions(limit=settings.concurrency, timeout=timeout + 1)  # the attempt's own comes first
+        # The attempt's own timeout comes first. Listening and answering take connections beside those of sending.
+        means.sessions(limit=settings.concurrency + _LISTENING * settings.answers, timeout=timeout + 1)
     )
     logger = logging.getLogger(f"notifyd.channel.{settings.name}")
-    context = ChannelContext(settings.name, session, logger, means.clock, means.signing.signatures)
+    state = means.states.of(settings.name, means.keyring)
+    context = ChannelContext(settings.name, session, logger, means.clock, means.signing.signatures, state)
     opened = settings.type.open(settings.config, context)
     if inspect.isawaitable(opened):
         async with asyncio.timeout(_OPEN_TIMEOUT):
@@ -330,6 +352,10 @@ async def _open_channel(settings: ChannelSettings, means: _Means, resources: Asy
     if not isinstance(opened, Channel):
         raise TypeError(f"open gives {type(opened).__name__}, which lacks send or aclose")
     resources.push_async_callback(_close_channel, settings.name, opened)
+    if settings.answers and not isinstance(opened, Listening | Receiving):
+        raise TypeError(
+            f"open gives {type(opened).__name__}, whose type answers and which lacks listen and receive"
+        )
     return OpenChannel(
         settings.name,
         settings.type.name,
@@ -341,6 +367,7 @@ async def _open_channel(settings: ChannelSettings, means: _Means, resources: Asy
         settings.type.own_body(settings.config) if settings.type.own_body else None,
         settings.type.for_programs,
         settings.type.addressed,
+        settings.answers,
     )
 
 

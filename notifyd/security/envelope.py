@@ -9,10 +9,10 @@ from operator import attrgetter
 from typing import Any, Final
 
 import orjson
-from attrs import fields
+from attrs import asdict, fields
 
 from notifyd.errors import SealError
-from notifyd.model import Action, Field, Level, Message
+from notifyd.model import Action, Button, Field, Level, Message
 from notifyd.security.secrets import Keyring
 
 _LABEL = "message"
@@ -34,6 +34,10 @@ def _plain(message: Message) -> dict[str, Any]:
         {"name": one.name, "value": one.value, "lead": one.lead, "at": one.at} for one in message.fields
     ]
     flat["actions"] = [{"label": one.label, "url": one.url} for one in message.actions]
+    # A notifyd that knows no buttons reads all other messages: two versions run while one is replaced.
+    del flat["buttons"]
+    if message.buttons:
+        flat["buttons"] = [asdict(one) for one in message.buttons]
     return flat
 
 
@@ -55,6 +59,7 @@ def unwrap(text: str, keyring: Keyring, *, sealed: bool) -> Message:
         data["level"] = Level(data["level"])
         data["fields"] = tuple(Field(**one) for one in data["fields"])
         data["actions"] = tuple(Action(**one) for one in data["actions"])
+        data["buttons"] = tuple(Button(**one) for one in data.get("buttons", ()))
         return Message(**data)
     except (ValueError, TypeError, KeyError) as error:
         raise SealError("the message was stored by another version") from error

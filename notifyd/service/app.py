@@ -25,10 +25,12 @@ from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
+from notifyd.flow.listen import Listeners
 from notifyd.flow.memory import Memory, Share
 from notifyd.flow.nodes import BEAT, Nodes
 from notifyd.flow.plan import Planner, rendered_again
 from notifyd.flow.queues import PlanningQueue
+from notifyd.flow.react import Reactions
 from notifyd.flow.remind import Timers
 from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects, callback_ended
@@ -135,6 +137,7 @@ class App:
         self._metrics = metrics
         metrics.name_steps(STEPS)
         self._clock = clock
+        current().states.store = self._store  # those of later configurations are the same
         self._draining = False
         self._closing: set[asyncio.Task[None]] = set()
         self.address: tuple[str, int] = ("", 0)
@@ -182,10 +185,14 @@ class App:
             store=self._store, settings=lambda: self._current().settings, clock=self._clock
         )
         self._heartbeat = Heartbeat(current=self._current, ready=self._store.probe, clock=self._clock)
+        decisions = Decisions(**counted, effect_queue=self._effects)
+        reactions = Reactions(**counted, decide=decisions.decide)
+        self._listeners = Listeners(**shared, inbox=reactions.inbox)
         self._services = Services(
             **counted,
             ingest=Ingest(**counted, **planning, admission=admission),
-            decisions=Decisions(**counted, effect_queue=self._effects),
+            decisions=decisions,
+            reactions=reactions,
             effects=self._effects,
             dispatcher=self._dispatcher,
             retention=self._retention,
@@ -228,6 +235,7 @@ class App:
             ),
         ):
             resources.push_async_callback(_cancelled, self._supervised(name, step))
+        await self._listeners.adjust()
         await self._listen(resources, listener)
 
     async def _listen(self, resources: AsyncExitStack, listener: socket.socket | None) -> None:
@@ -253,7 +261,7 @@ class App:
         """Refuse what is new, let attempts under way end, and give the rest back."""
         self._draining = True
         self._watches.wake_all()
-        await self._dispatcher.drain(_DRAIN)
+        await asyncio.gather(self._listeners.aclose(), self._dispatcher.drain(_DRAIN))
         if self._closing:
             await asyncio.wait(self._closing, timeout=_LAST_WORDS)
 
@@ -316,6 +324,7 @@ class App:
         old = self._current.swap(fresh)
         self._note_config()
         self._dispatcher.wake()
+        await self._listeners.adjust()
         task = asyncio.create_task(self._close_after_use(old))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)

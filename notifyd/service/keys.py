@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 
-from notifyd.errors import ConfigError, Fault
+from attrs import evolve
+
+from notifyd.errors import ConfigError, Fault, SealError
 from notifyd.flow.reseal import key_uses
+from notifyd.registry.state import CHANNEL_STATE
 from notifyd.security.secrets import Keyring, sealed_under
-from notifyd.store import CollectionName, SealKeys, Store
+from notifyd.store import SealKeys, Store
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,7 @@ async def agree_on_keys(store: Store, keyring: Keyring, *, abandon: bool = False
             raise ConfigError([Fault("keys.seal", _refusal(key, rows)) for key, rows in lacking.items()])
         for key, rows in lacking.items():
             log.warning("keys.seal lacks key %s: never sent are %s", key, _told(rows))
+    await _renew_channel_states(store, keyring)
     keyring.adopt_identity_keys(noted.identity_keys)
     # What does not open here stays: its key may come back.
     fresh = SealKeys(ids, {**noted.identity_keys, **keyring.keep_identity_keys()})
@@ -37,18 +43,32 @@ def _sealed_by(keys: SealKeys) -> dict[str, str]:
     return {kid: sealed_under(text) for kid, text in keys.identity_keys.items()}
 
 
-async def _lacking(store: Store, ids: frozenset[str]) -> dict[str, Mapping[CollectionName, int]]:
+async def _renew_channel_states(store: Store, keyring: Keyring) -> None:
+    """Seal what channels keep under the first key: there is little of it, and the others are free of it at once.
+
+    What does not open is left, and what was changed meanwhile is as its channel wrote it.
+    """
+    for state in await store.channel_states():
+        if sealed_under(state.sealed) != keyring.sealing_id:
+            with suppress(SealError):
+                anew = keyring.seal(CHANNEL_STATE, keyring.open(CHANNEL_STATE, state.sealed))
+                await store.keep_channel_state(evolve(state, sealed=anew), before=state.sealed)
+
+
+async def _lacking(store: Store, ids: frozenset[str]) -> dict[str, Mapping[str, int]]:
     """The needed rows of each key that is not among `ids`."""
-    uses = await key_uses(store)
-    return {key: use.needed for key, use in sorted(uses.items()) if use.needed and key not in ids}
+    uses: dict[str, Counter[str]] = {key: Counter(use.needed) for key, use in (await key_uses(store)).items()}
+    for state in await store.channel_states():
+        uses.setdefault(sealed_under(state.sealed), Counter())["channel states"] += 1
+    return {key: needed for key, needed in sorted(uses.items()) if needed and key and key not in ids}
 
 
-def _refusal(key: str, rows: Mapping[CollectionName, int]) -> str:
+def _refusal(key: str, rows: Mapping[str, int]) -> str:
     return (
         f"lacks the key {key}, which rows need ({_told(rows)}): put it back, behind the others, and move them by "
         "'notifyd keys reseal', or give them up by a start with --abandon-sealed"
     )
 
 
-def _told(rows: Mapping[CollectionName, int]) -> str:
+def _told(rows: Mapping[str, int]) -> str:
     return ", ".join(f"{collection}: {count}" for collection, count in rows.items())

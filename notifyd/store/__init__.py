@@ -42,6 +42,7 @@ from notifyd.store.upkeep import (
     SEALED,
     SEALS,
     Aged,
+    ChannelState,
     CollectionName,
     Job,
     LegalHold,
@@ -74,6 +75,7 @@ __all__ = [
     "ApprovalFilter",
     "AttemptRecord",
     "AuditFilter",
+    "ChannelState",
     "CollectionName",
     "CommitObserver",
     "DeliveryFilter",
@@ -601,6 +603,20 @@ class Store(Upkeep, Protocol):
     async def dead_letters(self) -> dict[str, int]:
         """Dead deliveries by channel."""
         ...
+
+    async def answered(self, ref: str) -> Delivery | None:
+        """The delivery, of whichever tenant, whose `answer_ref` it is."""
+        ...
+
+    # -- what channels keep -------------------------------------------------------------------------------
+
+    async def channel_state(self, channel: str, name: str) -> ChannelState | None: ...
+
+    async def keep_channel_state(self, state: ChannelState, before: str | None = None) -> bool:
+        """Write it over whatever is there; with `before`, only where that is still the sealed text, else False."""
+        ...
+
+    async def drop_channel_state(self, channel: str, name: str) -> None: ...
 
     # -- audit --------------------------------------------------------------------------------------------
 

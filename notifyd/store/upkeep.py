@@ -126,6 +126,15 @@ class SealedRow:
 
 
 @frozen
+class ChannelState:
+    """What a channel keeps under a name of its own: a sealed text, a compact JWE."""
+
+    channel: str
+    name: str
+    sealed: str
+
+
+@frozen
 class SealKeys:
     """The keys of `keys.seal`, by their ids, that rows may be sealed under; None where they were never noted.
 
@@ -196,16 +205,17 @@ class Upkeep(Protocol):
         ...
 
     async def claim_job(
-        self, job: Job, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
+        self, job: str, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
     ) -> Turn:
-        """Lease `job` to this node until then, or renew its lease, unless another node has it.
+        """Lease `job`, one of `Job` or any other name, to this node until then, or renew its lease, unless another
+        node has it.
 
         Nor is it leased where it was done at `unless_done_since` or later. A store that one process owns gives it
         always; one that nodes share gives nothing to a node whose clock is off.
         """
         ...
 
-    async def end_job(self, job: Job, done_at: Instant | None = None) -> None:
+    async def end_job(self, job: str, done_at: Instant | None = None) -> None:
         """Give the lease back, if this node has it. `done_at` is when the job was done, None where it was not."""
         ...
 
@@ -269,6 +279,10 @@ class Upkeep(Protocol):
 
     async def note_seal_keys(self, keys: SealKeys) -> None:
         """Remember these, and no others, as the keys that rows may be sealed under."""
+        ...
+
+    async def channel_states(self) -> list[ChannelState]:
+        """All that is kept for channels: few, and small."""
         ...
 
     async def sealed_rows(

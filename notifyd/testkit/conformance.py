@@ -24,10 +24,12 @@ from notifyd.plugin import (
     Channel,
     ChannelType,
     Field,
+    Listening,
     Message,
     PermanentError,
     Reason,
     Receipt,
+    Receiving,
     TransientError,
 )
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
@@ -45,7 +47,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9-]*")
 _COMMON: Final = frozenset({"type", "rate_limit", "concurrency", "timeout"})
 
 
-def _demand(condition: object, complaint: str) -> None:
+def demand(condition: object, complaint: str) -> None:
     if not condition:
         pytest.fail(complaint, pytrace=False)
 
@@ -58,7 +60,7 @@ def _unblocked(channel: Channel) -> AbstractContextManager[object]:
     return blockbuster_ctx(sys.modules[type(channel).__module__])
 
 
-async def _send(channel: Channel, message: Message) -> Receipt:
+async def send_once(channel: Channel, message: Message) -> Receipt:
     with _unblocked(channel):
         return await _attempt(channel, message)
 
@@ -101,15 +103,13 @@ class ChannelConformance:
 
     async def test_its_type_has_the_documented_shape(self) -> None:
         kind = self.channel_type
-        _demand(
+        demand(
             _NAME.fullmatch(kind.name), f"the type's name {kind.name!r} is not lower-case words with hyphens"
         )
-        _demand(attrs.has(kind.config), "config is not an attrs class")
+        demand(attrs.has(kind.config), "config is not an attrs class")
         taken = _COMMON & {attribute.name for attribute in attrs.fields(kind.config)}
-        _demand(not taken, f"every channel has these options already: {', '.join(sorted(taken))}")
-        _demand(
-            kind.rate_limit is None or _RATE.fullmatch(kind.rate_limit), "rate_limit is not such as '1/s'"
-        )
+        demand(not taken, f"every channel has these options already: {', '.join(sorted(taken))}")
+        demand(kind.rate_limit is None or _RATE.fullmatch(kind.rate_limit), "rate_limit is not such as '1/s'")
 
     async def test_its_config_is_frozen(self) -> None:
         async with self.receiver() as receiver:
@@ -119,25 +119,36 @@ class ChannelConformance:
 
     async def test_it_opens_as_a_channel(self) -> None:
         async with self.at_work() as (_, channel):
-            _demand(isinstance(channel, Channel), "open gave an object without send and aclose")
-            _demand(inspect.iscoroutinefunction(channel.send), "send is not an async function")
-            _demand(inspect.iscoroutinefunction(channel.aclose), "aclose is not an async function")
+            demand(isinstance(channel, Channel), "open gave an object without send and aclose")
+            demand(inspect.iscoroutinefunction(channel.send), "send is not an async function")
+            demand(inspect.iscoroutinefunction(channel.aclose), "aclose is not an async function")
+        answers, hears = self._answers(), isinstance(channel, Listening | Receiving)
+        demand(hears or not answers, "its type answers, and the channel has neither listen nor receive")
+        demand(
+            answers or not hears,
+            "the channel has listen or receive, and its type does not answer with this config",
+        )
+
+    def _answers(self) -> bool:
+        """Does the type say that people can answer, with this config?"""
+        told = self.channel_type.answers
+        return bool(told(self.config("http://127.0.0.1:9"))) if callable(told) else told
 
     async def test_it_takes_a_message_and_gives_a_receipt(self) -> None:
         async with self.at_work() as (receiver, channel):
-            receipt = await _send(channel, self.message)
-        _demand(isinstance(receipt, Receipt), f"send gave {type(receipt).__name__}, not a Receipt")
-        _demand(len(receiver.received) == 1, f"{len(receiver.received)} things were sent for one message")
+            receipt = await send_once(channel, self.message)
+        demand(isinstance(receipt, Receipt), f"send gave {type(receipt).__name__}, not a Receipt")
+        demand(len(receiver.received) == 1, f"{len(receiver.received)} things were sent for one message")
         text = self.readable(receiver.received[0])
-        _demand(self.message.title in text, "the title does not reach the reader")
+        demand(self.message.title in text, "the title does not reach the reader")
 
     async def test_the_same_message_is_sent_as_the_same_bytes(self) -> None:
         async with self.receiver() as receiver:
             for clock in (lambda: NOW, lambda: NOW + 3600 * SECOND):
                 async with opened(self.channel_type, self.config(receiver.url), clock=clock) as channel:
-                    await _send(channel, self.message)
+                    await send_once(channel, self.message)
         first, again = (received.body for received in receiver.received)
-        _demand(
+        demand(
             first == again,
             "two sends of one message differ: what is sent may depend on it and the config only",
         )
@@ -151,8 +162,8 @@ class ChannelConformance:
                 message = evolve(
                     self.message, title=told, body=told, fields=fields, actions=actions, locale=text
                 )
-                await _send(channel, message)
-                _demand(word in self.readable(receiver.received[-1]), f"this text does not arrive: {told!r}")
+                await send_once(channel, message)
+                demand(word in self.readable(receiver.received[-1]), f"this text does not arrive: {told!r}")
 
     async def test_a_message_may_be_empty_or_huge(self) -> None:
         words = "word & <tag> " * 200
@@ -166,7 +177,7 @@ class ChannelConformance:
         )
         async with self.at_work() as (receiver, channel):
             for message in (empty, huge):
-                await _send(channel, message)
+                await send_once(channel, message)
                 self.readable(receiver.received[-1])
 
     async def test_sends_at_once_do_not_mix(self) -> None:
@@ -178,11 +189,11 @@ class ChannelConformance:
                 )
         texts = [self.readable(received) for received in receiver.received]
         found = sorted(w for w in words for text in texts if w in text)
-        _demand(found == words, "messages sent at the same time were lost or mixed")
+        demand(found == words, "messages sent at the same time were lost or mixed")
 
     async def test_it_may_be_closed_twice(self) -> None:
         async with self.at_work() as (_, channel):
-            await _send(channel, self.message)
+            await send_once(channel, self.message)
             await channel.aclose()
             await channel.aclose()
 
@@ -192,10 +203,10 @@ class ChannelConformance:
                 config = self.config(receiver.url)
                 receiver.reply = evolve(receiver.reply, body=Received.echo)
                 async with opened(self.channel_type, config) as channel:
-                    shown = [repr(config), repr(channel), str(await _send(channel, self.message))]
+                    shown = [repr(config), repr(channel), str(await send_once(channel, self.message))]
         for text in (*shown, *lines):
-            _demand(not leaks(text, config), f"a secret is shown in {text!r}")
-            _demand(LINK not in text, f"a link that decides is shown in {text!r}")
+            demand(not leaks(text, config), f"a secret is shown in {text!r}")
+            demand(LINK not in text, f"a link that decides is shown in {text!r}")
 
 
 @pytest.mark.asyncio
@@ -208,7 +219,7 @@ class NetworkConformance(ChannelConformance):
     async def attempt(self, channel: Channel) -> DeliveryError | None:
         """The verdict on one send; any other exception than the two documented ones fails the test."""
         try:
-            await _send(channel, self.message)
+            await send_once(channel, self.message)
         except (TransientError, PermanentError) as error:
             return error
         except Exception as error:
@@ -222,20 +233,20 @@ class NetworkConformance(ChannelConformance):
                 receiver.reply = Reply(status, "said")
                 error = await self.attempt(channel)
                 given = None if error is None else type(error)
-                _demand(given is verdict, f"{status} must lead to {verdict}, and led to {given}: {error}")
+                demand(given is verdict, f"{status} must lead to {verdict}, and led to {given}: {error}")
 
     async def test_an_unreachable_receiver_is_transient(self) -> None:
         async with self.receiver() as receiver:
             config = self.config(receiver.url)
         async with opened(self.channel_type, config) as channel:
             error = await self.attempt(channel)
-        _demand(isinstance(error, TransientError), f"a refused connection led to {error!r}")
+        demand(isinstance(error, TransientError), f"a refused connection led to {error!r}")
 
     async def test_a_receiver_that_hangs_up_is_transient(self) -> None:
         async with self.at_work() as (receiver, channel):
             receiver.hangs_up = True
             error = await self.attempt(channel)
-        _demand(isinstance(error, TransientError), f"a connection cut before the answer led to {error!r}")
+        demand(isinstance(error, TransientError), f"a connection cut before the answer led to {error!r}")
 
     async def test_a_send_that_is_cancelled_ends_at_once(self) -> None:
         async with self.at_work() as (receiver, channel):
@@ -244,7 +255,7 @@ class NetworkConformance(ChannelConformance):
             await asyncio.wait_for(receiver.arrived.wait(), PATIENCE)
             task.cancel()
             await asyncio.wait({task}, timeout=PATIENCE)
-            _demand(
+            demand(
                 task.cancelled(), "send swallowed its cancellation, or went on: the lane cannot time it out"
             )
 
@@ -257,9 +268,9 @@ class NetworkConformance(ChannelConformance):
             async with opened(self.channel_type, config) as channel:  # the receiver is gone
                 shown.append(all_of(await self.attempt(channel) or AssertionError()))
         for text in (*shown, *lines):
-            _demand(not leaks(text, config), f"a secret is shown in {text!r}")
+            demand(not leaks(text, config), f"a secret is shown in {text!r}")
         for line in lines:
-            _demand(LINK not in line, f"a link that decides is logged: {line!r}")
+            demand(LINK not in line, f"a link that decides is logged: {line!r}")
 
     async def _failures(self, receiver: Receiver, channel: Channel) -> AsyncIterator[str]:
         """All that can be seen of each failure of a receiver that prints every request into its answer."""
@@ -301,15 +312,15 @@ class HttpConformance(NetworkConformance):
         async with self.at_work() as (receiver, channel):
             receiver.reply = self.throttled
             error = await self.attempt(channel)
-        _demand(isinstance(error, TransientError), f"being asked to wait led to {error!r}")
-        _demand(getattr(error, "retry_after", None) == 7.0, "the seconds asked for are not in retry_after")
+        demand(isinstance(error, TransientError), f"being asked to wait led to {error!r}")
+        demand(getattr(error, "retry_after", None) == 7.0, "the seconds asked for are not in retry_after")
 
     async def test_a_redirect_is_not_followed(self) -> None:
         async with self.at_work() as (receiver, channel):
             receiver.reply = Reply(307, "", {"Location": receiver.url + "/elsewhere"})
             error = await self.attempt(channel)
-        _demand(isinstance(error, PermanentError), f"a redirect led to {error!r}")
-        _demand(len(receiver.received) == 1, "a redirect was followed to where nobody configured it")
+        demand(isinstance(error, PermanentError), f"a redirect led to {error!r}")
+        demand(len(receiver.received) == 1, "a redirect was followed to where nobody configured it")
 
     async def test_an_answer_that_never_comes_is_transient(self) -> None:
         async with self.receiver() as receiver:
@@ -317,14 +328,14 @@ class HttpConformance(NetworkConformance):
             http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.2))
             async with opened(self.channel_type, self.config(receiver.url), http=http) as channel:
                 error = await self.attempt(channel)
-        _demand(isinstance(error, TransientError), f"a session's timeout led to {error!r}")
-        _demand(error is not None and error.reason is Reason.TIMEOUT, "its reason is not `timeout`")
+        demand(isinstance(error, TransientError), f"a session's timeout led to {error!r}")
+        demand(error is not None and error.reason is Reason.TIMEOUT, "its reason is not `timeout`")
 
     async def test_of_a_long_answer_only_the_beginning_is_kept(self) -> None:
         async with self.at_work() as (receiver, channel):
             receiver.reply = Reply(400, "x" * 1_000_000)
             error = await self.attempt(channel)
-        _demand(
+        demand(
             error is not None and len(all_of(error)) < 20_000,
             "a receiver can make an error as long as it likes",
         )

@@ -11,6 +11,7 @@ from attrs import frozen
 from notifyd.flow.decide import Decisions
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.ingest import Ingest
+from notifyd.flow.react import Reactions
 from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects
 from notifyd.flow.retention import Retention
@@ -32,6 +33,7 @@ class Services:
     store: Store
     ingest: Ingest
     decisions: Decisions
+    reactions: Reactions
     effects: Effects
     dispatcher: Dispatcher
     retention: Retention

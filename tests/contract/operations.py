@@ -482,6 +482,27 @@ OPERATIONS: Final = (
         guarded=False,
     ),
     Operation(
+        method="post",
+        path="/channels/{name}/inbound",
+        id="postInbound",
+        tag="operations",
+        summary="Tell a channel what its vendor has to tell",
+        text="For the vendor of a channel that takes answers, whose own proof the channel looks for: a signature "
+        "or a secret. What is sent and answered is the vendor's.",
+        body={"*/*": ""},
+        answers={200: Answer("Taken.", {TEXT: "", JSON: ""})},
+        refusals=(
+            *(
+                errors.NotFoundError,
+                errors.MalformedError,
+                errors.TooLargeError,
+                errors.UnsupportedMediaError,
+            ),
+            *(problems.SlowBodyError, errors.ChannelFailedError),
+        ),
+        guarded=False,
+    ),
+    Operation(
         method="get",
         path="/healthz",
         id="getHealth",

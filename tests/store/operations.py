@@ -8,6 +8,7 @@ from notifyd.store import (
     Aged,
     ApprovalFilter,
     AuditFilter,
+    ChannelState,
     CollectionName,
     DeliveryFilter,
     IncidentFilter,
@@ -100,6 +101,12 @@ async def every_operation(store: Store) -> None:
         done = await store.purge(aged, 1, dry_run=True)
         await store.purge(aged, 1, done.after or "")
         await store.restore((await store.dump(collection, "", 5))[0])
+    await store.answered("0" * 32)
+    await store.keep_channel_state(ChannelState("team", "offset", "a.b.c"))
+    await store.keep_channel_state(ChannelState("team", "offset", "d.e.f"), before="a.b.c")
+    await store.channel_state("team", "offset")
+    await store.channel_states()
+    await store.drop_channel_state("team", "offset")
     await store.claim_job(Job.RETENTION, NOW, NOW + MINUTE)
     await store.end_job(Job.RETENTION, NOW)
     await store.beat(NOW, NOW + MINUTE)

@@ -44,6 +44,7 @@ ENVIRON: Final = {
     "AUDIT_HOOK_SECRET": SIGNING_SECRET,
     "HOOK_URL": "https://hook.example/",
     "HOOK_SECRET": SIGNING_SECRET,
+    "TELEGRAM_BOT_TOKEN": "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
     "OPERATOR_TOKEN_HASH": "sha256:" + "0" * 64,
     "SMTP_PASSWORD": "a password",
     "OIDC_CLIENT_SECRET": "a secret",

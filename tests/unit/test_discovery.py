@@ -444,10 +444,10 @@ def test_a_rule_function_that_two_plugins_bring_is_refused(site: Site) -> None:
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        (2, "is written for version 2 of notifyd.plugin, and this notifyd has 1"),
-        (0, "is written for version 0 of notifyd.plugin, and this notifyd has 1"),
-        ('"1"', "notifyd_api must be an integer, such as 1, not a value of type str"),
-        (True, "notifyd_api must be an integer, such as 1, not a value of type bool"),
+        (3, "is written for version 3 of notifyd.plugin, and this notifyd has 1 to 2"),
+        (0, "is written for version 0 of notifyd.plugin, and this notifyd has 1 to 2"),
+        ('"1"', "notifyd_api must be an integer, such as 2, not a value of type str"),
+        (True, "notifyd_api must be an integer, such as 2, not a value of type bool"),
     ],
 )
 def test_a_plugin_for_another_version_of_the_interface_is_refused(

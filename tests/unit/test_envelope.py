@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import orjson
 import pytest
+from attrs import evolve
 
 from notifyd.errors import SealError
-from notifyd.model import Action, Field, Level, Message
+from notifyd.model import Action, Button, Field, Level, Message
 from notifyd.security.envelope import unwrap, wrap
 from notifyd.security.secrets import Keyring
 
@@ -29,6 +30,12 @@ MESSAGE = Message(
 @pytest.mark.parametrize("message", [MESSAGE, Message(id="d2", title="", body="")])
 def test_a_message_comes_out_as_it_was_put_in(message: Message, sealed: bool) -> None:
     assert unwrap(wrap(message, KEYRING, sealed=sealed), KEYRING, sealed=sealed) == message
+
+
+def test_a_message_with_buttons_keeps_them_and_one_without_is_as_an_older_notifyd_reads_it() -> None:
+    pressed = evolve(MESSAGE, buttons=(Button("Approve", "approved", "0" * 32),))
+    assert unwrap(wrap(pressed, KEYRING, sealed=True), KEYRING, sealed=True) == pressed
+    assert "buttons" not in orjson.loads(wrap(MESSAGE, KEYRING, sealed=False))
 
 
 def test_a_sealed_message_shows_nothing_and_a_plain_one_is_json() -> None:

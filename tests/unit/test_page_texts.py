@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import notifyd.web.pages
+from notifyd.flow.standing import Standing
 from notifyd.web.pages.texts import TEXTS
-from notifyd.web.pages.view import Standing
 
 FOLDER = Path(notifyd.web.pages.__file__).parent
 

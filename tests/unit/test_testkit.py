@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -16,15 +17,19 @@ from blockbuster import BlockingError
 from notifyd.plugin import (
     ChannelContext,
     ChannelType,
+    InboundRequest,
+    InboundResponse,
+    Inbox,
     Message,
     PermanentError,
+    Reaction,
     Receipt,
     Secret,
     TransientError,
     check_response,
     post,
 )
-from notifyd.testing import HttpConformance
+from notifyd.testing import AnsweringConformance, HttpConformance
 
 
 @attrs.frozen
@@ -261,3 +266,110 @@ async def test_sends_at_once_leave_nothing_patched_behind() -> None:
     before = time.sleep
     await TestGood().test_sends_at_once_do_not_mix()
     assert time.sleep is before
+
+
+# --- answers ------------------------------------------------------------------------------------------------
+
+
+class Answering(Good):
+    """The smallest channel that conforms and hears answers by both ways."""
+
+    proof = "the-vendors-proof"
+
+    def payload(self, message: Message) -> bytes:
+        lines = json.loads(super().payload(message))["lines"]
+        return json.dumps({"lines": [*lines, *(f"{b.label} {b.ref}" for b in message.buttons)]}).encode()
+
+    async def listen(self, inbox: Inbox) -> None:
+        while True:
+            await post(self.context.http, self.config.url, b"{}")
+
+    async def receive(self, request: InboundRequest) -> InboundResponse:
+        return InboundResponse(200 if request.headers.get("proof") == self.proof else 401)
+
+
+class AnsweringKit(Kit, AnsweringConformance):
+    pass
+
+
+class Dumb(Answering):
+    payload = Good.payload
+
+
+class Nameless(Answering):
+    def payload(self, message: Message) -> bytes:
+        return json.dumps(
+            {"lines": [message.title, message.body, *(b.label for b in message.buttons)]}
+        ).encode()
+
+
+class Repeats(Answering):
+    """Names in one message what another had."""
+
+    def payload(self, message: Message) -> bytes:
+        self.before = getattr(self, "before", []) + [f"{b.label} {b.ref}" for b in message.buttons]
+        return json.dumps({"lines": [message.title, message.body, *self.before]}).encode()
+
+
+class Clings(Answering):
+    async def listen(self, inbox: Inbox) -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().listen(inbox)
+                return
+            return
+
+
+class Believes(Answering):
+    async def receive(self, request: InboundRequest) -> InboundResponse:
+        return InboundResponse()
+
+
+class HandsIn(Answering):
+    async def receive(self, request: InboundRequest) -> InboundResponse:
+        await request.inbox(Reaction("U1", "approved", "0" * 32))
+        return InboundResponse(401)
+
+
+class Crashes(Answering):
+    async def listen(self, inbox: Inbox) -> None:
+        raise KeyError("update_id")
+
+
+class Shows(Answering):
+    async def listen(self, inbox: Inbox) -> None:
+        raise TransientError(f"cannot reach {self.config.url.reveal()}")
+
+
+BUTTON = AnsweringConformance.test_a_button_reaches_the_reader_with_what_names_the_message
+CANCELLED = AnsweringConformance.test_listening_that_is_cancelled_ends_at_once
+NOBODY = AnsweringConformance.test_listening_to_nobody_ends_with_an_error_and_shows_no_secret
+PROOF = AnsweringConformance.test_a_call_without_the_vendors_proof_is_refused_and_hands_in_nothing
+OPENS = AnsweringConformance.test_it_opens_as_a_channel
+
+
+@pytest.mark.parametrize("test", [BUTTON, CANCELLED, NOBODY, PROOF, OPENS])
+async def test_a_channel_that_hears_answers_as_it_should_passes(test: Any) -> None:
+    await test(AnsweringKit(ChannelType("good", Config, Answering, answers=True)))
+
+
+@pytest.mark.parametrize(
+    ("channel", "answers", "test", "complaint"),
+    [
+        (Dumb, True, BUTTON, "the button 'Walrus' does not reach the reader"),
+        (Nameless, True, BUTTON, "does not name the message"),
+        (Repeats, True, BUTTON, "names one that had some"),
+        (Clings, True, CANCELLED, "listen swallowed its cancellation"),
+        (Believes, True, PROOF, "200 for a call that proves nothing"),
+        (HandsIn, True, PROOF, "handed in that nobody did"),
+        (Crashes, True, NOBODY, "listen raised KeyError"),
+        (Shows, True, NOBODY, "a secret is shown"),
+        (Good, True, OPENS, "has neither listen nor receive"),
+        (Answering, False, OPENS, "its type does not answer"),
+    ],
+)
+async def test_a_channel_that_hears_answers_badly_is_named(
+    channel: type[Good], answers: bool, test: Any, complaint: str
+) -> None:
+    with pytest.raises((pytest.fail.Exception, AssertionError), match=complaint):
+        await test(AnsweringKit(ChannelType("bad", Config, channel, answers=answers)))

@@ -134,6 +134,7 @@ class Base:
     timers: Collection
     nodes: Collection
     jobs: Collection
+    channel_state: Collection
     audit: Collection
     audit_seals: Collection
     new_events: Inserter
@@ -169,6 +170,7 @@ class Base:
             timers=collection("timers"),
             nodes=collection("nodes"),
             jobs=collection("jobs"),
+            channel_state=collection("channel_state"),
             audit=collection("audit"),
             audit_seals=collection("audit_seals"),
             new_events=inserter("events"),

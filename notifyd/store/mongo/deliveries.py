@@ -259,6 +259,10 @@ async def find(base: Base, tenant: str, delivery_id: str) -> Delivery | None:
     return reading.one(base, Delivery, await base.deliveries.find_one(by_id(tenant, delivery_id)))
 
 
+async def answered(base: Base, ref: str) -> Delivery | None:
+    return reading.one(base, Delivery, await base.deliveries.find_one({"answer_ref": ref}))
+
+
 async def search(
     base: Base, tenant: str, where: DeliveryFilter, page: Page
 ) -> tuple[list[Delivery], int | None]:

@@ -11,12 +11,12 @@ from typing import Any
 from pymongo.errors import DuplicateKeyError
 
 from notifyd.model import Instant
-from notifyd.store import Job, Turn
+from notifyd.store import Turn
 from notifyd.store.mongo.base import LEASE_CEILING, Base
 
 
 async def claim(
-    base: Base, job: Job, now: Instant, until: Instant, unless_done_since: Instant | None
+    base: Base, job: str, now: Instant, until: Instant, unless_done_since: Instant | None
 ) -> Turn:
     if not await base.server_clock.trusted():
         return Turn(mine=False)
@@ -27,7 +27,7 @@ async def claim(
         {"leased_until": {"$gt": at + LEASE_CEILING}},
         {"leased_until": {"$not": {"$gte": 0}}},  # no time at all
     ]
-    where: dict[str, Any] = {"_id": job.value, "$or": free}
+    where: dict[str, Any] = {"_id": str(job), "$or": free}
     if unless_done_since is not None:
         where["done_at"] = {"$not": {"$gte": base.server_clock.by_server(unless_done_since)}}
     lease = {"node": base.node, "life": base.life, "leased_until": base.server_clock.lease_end(until)}
@@ -38,19 +38,18 @@ async def claim(
     return Turn(mine=True, node=base.node)
 
 
-async def _taken(base: Base, job: Job) -> Turn:
-    found = await base.jobs.find_one({"_id": job.value})
+async def _taken(base: Base, job: str) -> Turn:
+    found = await base.jobs.find_one({"_id": str(job)})
     return Turn(mine=False, node="" if found is None else str(found.get("node", "")))
 
 
-async def end(base: Base, job: Job, done_at: Instant | None) -> None:
+async def end(base: Base, job: str, done_at: Instant | None) -> None:
     change: dict[str, Any] = {"leased_until": 0}
     if done_at is not None:
         change["done_at"] = base.server_clock.by_server(done_at)
-    await base.jobs.update_one({"_id": job.value, "life": base.life}, {"$set": change})
+    await base.jobs.update_one({"_id": str(job), "life": base.life}, {"$set": change})
 
 
 async def void(base: Base) -> None:
     """End the leases of this node's earlier life."""
-    for job in Job:
-        await base.jobs.update_one({"_id": job.value, "node": base.node}, {"$set": {"leased_until": 0}})
+    await base.jobs.update_many({"node": base.node}, {"$set": {"leased_until": 0}})

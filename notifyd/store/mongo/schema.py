@@ -87,6 +87,8 @@ AUDIT_SEALS: Final = (
     _unique("audit_seals", "tenant", "number"),
 )
 
+ANSWERED: Final = _partial("deliveries", "answered", {"answer_ref": {"$gt": ""}}, "answer_ref")
+
 FORGOTTEN: Final = _index("nodes", "ttl", "forgotten_at", expireAfterSeconds=0)
 
 INDEXES: Final = (
@@ -111,6 +113,7 @@ INDEXES: Final = (
     _partial("deliveries", "ahead", HELD, "window_start"),
     _partial("deliveries", "budget", {"budget": {"$gt": ""}}, "tenant", "budget", "created_at"),
     _partial("deliveries", "dead", {"state": "dead"}, "state", "channel"),
+    ANSWERED,
     _unique("audit", "tenant", "id"),
     _index("audit", "by_tenant", "tenant", "position"),
     _index("audit", "by_run", "tenant", "run_id", "position"),
@@ -260,6 +263,11 @@ async def _thirteenth(connection: Connection) -> None:
     await create_indexes(connection, [INCIDENTS])
 
 
+async def _fourteenth(connection: Connection) -> None:
+    """Deliveries are found by what people's answers call them."""
+    await create_indexes(connection, [ANSWERED])
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -274,6 +282,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _eleventh,
     _twelfth,
     _thirteenth,
+    _fourteenth,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

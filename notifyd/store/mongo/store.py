@@ -35,12 +35,12 @@ from notifyd.store import (
     ApprovalFilter,
     AttemptRecord,
     AuditFilter,
+    ChannelState,
     CollectionName,
     CommitObserver,
     DeliveryFilter,
     EffectCounts,
     IncidentFilter,
-    Job,
     LaneBacklog,
     Page,
     PlanFixed,
@@ -60,6 +60,7 @@ from notifyd.store.aside import SetAside
 from notifyd.store.mongo import approvals as approval_steps
 from notifyd.store.mongo import audit as audit_steps
 from notifyd.store.mongo import audit_seals as seal_steps
+from notifyd.store.mongo import channel_state as state_steps
 from notifyd.store.mongo import deliveries as delivery_steps
 from notifyd.store.mongo import digests, reading
 from notifyd.store.mongo import events as event_steps
@@ -305,6 +306,23 @@ class MongoStore:
     async def dead_letters(self) -> dict[str, int]:
         return await self._run(delivery_steps.dead_letters(self._base))
 
+    async def answered(self, ref: str) -> Delivery | None:
+        return await self._run(delivery_steps.answered(self._base, ref))
+
+    # -- what channels keep -------------------------------------------------------------------------------
+
+    async def channel_state(self, channel: str, name: str) -> ChannelState | None:
+        return await self._run(state_steps.find(self._base, channel, name))
+
+    async def keep_channel_state(self, state: ChannelState, before: str | None = None) -> bool:
+        return await self._run(state_steps.keep(self._base, state, before))
+
+    async def drop_channel_state(self, channel: str, name: str) -> None:
+        await self._run(state_steps.drop(self._base, channel, name))
+
+    async def channel_states(self) -> list[ChannelState]:
+        return await self._run(state_steps.every(self._base))
+
     # -- audit --------------------------------------------------------------------------------------------
 
     async def write_audit(self, records: Sequence[AuditRecord]) -> None:
@@ -345,11 +363,11 @@ class MongoStore:
         return await self._run(retention_steps.purge(self._base, aged, limit, after, dry_run=dry_run))
 
     async def claim_job(
-        self, job: Job, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
+        self, job: str, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
     ) -> Turn:
         return await self._run(job_steps.claim(self._base, job, now, until, unless_done_since))
 
-    async def end_job(self, job: Job, done_at: Instant | None = None) -> None:
+    async def end_job(self, job: str, done_at: Instant | None = None) -> None:
         await self._run(job_steps.end(self._base, job, done_at))
 
     async def count(self, collection: CollectionName) -> int:

@@ -36,6 +36,7 @@ from notifyd.store.sqlite.rows import has_key, sql
 from notifyd.store.turns import Flow, in_turn, to_ask
 
 _BY_ID: Final = sql(rows.DELIVERIES.select, "WHERE", has_key("deliveries", "?1", "?2"))
+_ANSWERED: Final = sql(rows.DELIVERIES.select, "WHERE answer_ref = ?")
 _LISTED: Final = Source(rows.DELIVERIES, "deliveries_listed", rest=(NO_MESSAGE,))
 NEXT_CHANNEL: Final = """
 SELECT rowid, channel FROM deliveries WHERE tenant = ? AND channel > ?
@@ -380,6 +381,10 @@ def waits(db: Database, now: Instant) -> list[Waits]:
 
 def find(db: Database, tenant: str, delivery_id: str) -> Delivery | None:
     return rows.one(db, rows.DELIVERIES, db.execute(_BY_ID, (tenant, delivery_id)).fetchone())
+
+
+def answered(db: Database, ref: str) -> Delivery | None:
+    return rows.one(db, rows.DELIVERIES, db.execute(_ANSWERED, (ref,)).fetchone())
 
 
 def search(db: Database, tenant: str, where: DeliveryFilter, page: Page) -> tuple[list[Delivery], int | None]:

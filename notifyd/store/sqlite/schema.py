@@ -248,6 +248,14 @@ CREATE UNIQUE INDEX audit_seals_key ON audit_seals (tenant, number);
 
 _EIGHTEENTH: Final = "CREATE INDEX incidents_listed ON incidents (tenant, open);"
 
+_NINETEENTH: Final = """
+ALTER TABLE deliveries ADD COLUMN answer_ref TEXT;  -- NULL where it takes no answers
+CREATE INDEX deliveries_answered ON deliveries (answer_ref) WHERE answer_ref IS NOT NULL;
+CREATE TABLE channel_state (
+    channel TEXT NOT NULL, name TEXT NOT NULL, sealed TEXT NOT NULL, PRIMARY KEY (channel, name)
+) WITHOUT ROWID;
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -267,6 +275,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _SIXTEENTH,
     _SEVENTEENTH,
     _EIGHTEENTH,
+    _NINETEENTH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

@@ -36,12 +36,12 @@ from notifyd.store import (
     ApprovalFilter,
     AttemptRecord,
     AuditFilter,
+    ChannelState,
     CollectionName,
     CommitObserver,
     DeliveryFilter,
     EffectCounts,
     IncidentFilter,
-    Job,
     LaneBacklog,
     Page,
     PlanFixed,
@@ -62,6 +62,7 @@ from notifyd.store.sqlite import approvals as approval_steps
 from notifyd.store.sqlite import aside as aside_steps
 from notifyd.store.sqlite import audit as audit_steps
 from notifyd.store.sqlite import audit_seals as seal_steps
+from notifyd.store.sqlite import channel_state as state_steps
 from notifyd.store.sqlite import deliveries as delivery_steps
 from notifyd.store.sqlite import events as event_steps
 from notifyd.store.sqlite import moving as moving_steps
@@ -343,6 +344,23 @@ class SqliteStore:
     async def dead_letters(self) -> dict[str, int]:
         return await self._survey(delivery_steps.dead_letters)
 
+    async def answered(self, ref: str) -> Delivery | None:
+        return await self._read(lambda db: delivery_steps.answered(db, ref))
+
+    # -- what channels keep -------------------------------------------------------------------------------
+
+    async def channel_state(self, channel: str, name: str) -> ChannelState | None:
+        return await self._read(lambda db: state_steps.find(db, channel, name))
+
+    async def keep_channel_state(self, state: ChannelState, before: str | None = None) -> bool:
+        return await self._writer.submit(lambda db: state_steps.keep(db, state, before))
+
+    async def drop_channel_state(self, channel: str, name: str) -> None:
+        await self._writer.submit(lambda db: state_steps.drop(db, channel, name))
+
+    async def channel_states(self) -> list[ChannelState]:
+        return await self._survey(state_steps.every)
+
     # -- audit --------------------------------------------------------------------------------------------
 
     async def write_audit(self, records: Sequence[AuditRecord]) -> None:
@@ -395,12 +413,12 @@ class SqliteStore:
         return Purged(done, removed, seconds, None if ended else found[done - 1].mark)
 
     async def claim_job(
-        self, job: Job, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
+        self, job: str, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
     ) -> Turn:
         del job, now, until, unless_done_since
         return Turn(mine=True)  # one process owns the file
 
-    async def end_job(self, job: Job, done_at: Instant | None = None) -> None:
+    async def end_job(self, job: str, done_at: Instant | None = None) -> None:
         del job, done_at
 
     async def count(self, collection: CollectionName) -> int:

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from attrs import evolve, frozen
 
 from notifyd import correlation
-from notifyd.approval.ballots import Ballot, cast, check_ballot
+from notifyd.approval.ballots import COMMENT_LIMIT, Ballot, cast, check_ballot
 from notifyd.approval.inputs import MAX_INPUTS
 from notifyd.config.settings import LinkMode
 from notifyd.errors import (
@@ -24,6 +24,7 @@ from notifyd.errors import (
     UnavailableError,
 )
 from notifyd.flow.reasons import needs_reason
+from notifyd.flow.standing import Right, Standing, View, look
 from notifyd.model import Approval, Choice, Decision, Delivery
 from notifyd.registry.provider import SIGNED_IN
 from notifyd.registry.registry import Registry
@@ -36,10 +37,9 @@ from notifyd.web.pages import csrf
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.fields import form_fields, sent_fields, values_of
 from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, ballot_by, inputs_of, read_fields
-from notifyd.web.pages.html import COMMENT_LIMIT, approval_page, confirm_page, message_page
+from notifyd.web.pages.html import approval_page, confirm_page, message_page
 from notifyd.web.pages.reader import Reader, reader_of
 from notifyd.web.pages.sign_in import OUTCOME, Outcome, get_signed_in, leave_to_sign_in, see_other
-from notifyd.web.pages.view import Right, Standing, View, look
 from notifyd.web.problems import LinkExpiredError, Problem, SignInOverError
 from notifyd.web.services import SERVICES, Services
 

@@ -20,12 +20,12 @@ from notifyd.errors import (
     UnsupportedMediaError,
     WindowClosedError,
 )
+from notifyd.flow.standing import Right
 from notifyd.model import Choice
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 from notifyd.text import clean
 from notifyd.web.body import read_body
-from notifyd.web.pages.view import Right
 from notifyd.web.services import SERVICES
 
 SIGN_IN: Final = "sign-in"

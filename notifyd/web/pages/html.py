@@ -18,18 +18,16 @@ from aiohttp import web
 from markupsafe import Markup
 
 from notifyd import correlation
+from notifyd.approval.ballots import COMMENT_LIMIT
 from notifyd.approval.inputs import settled
 from notifyd.approval.quorum import progress
 from notifyd.errors import Reason
+from notifyd.flow.standing import Standing, View
 from notifyd.model import SECOND, Approval, Choice, Decision, Instant, ResumeStatus, Status
 from notifyd.text import clean, fit, one_line
 from notifyd.web.pages.fields import FormField
 from notifyd.web.pages.reader import Reader
-from notifyd.web.pages.view import Standing, View
 from notifyd.wire.codec import rfc3339
-
-COMMENT_LIMIT: Final = 2000
-"""Characters an approver's comment may have."""
 
 _TITLE_LIMIT: Final = 200
 _MINUTE: Final = 60 * SECOND

@@ -15,7 +15,7 @@ from typing import Any, Final
 from aiohttp import web
 from attrs import evolve, frozen
 
-from notifyd.approval.ballots import Ballot, cast, check_ballot
+from notifyd.approval.ballots import COMMENT_LIMIT, Ballot, cast, check_ballot
 from notifyd.config.settings import LinkMode
 from notifyd.errors import (
     ConflictError,
@@ -28,6 +28,7 @@ from notifyd.errors import (
 )
 from notifyd.flow.mine import Asked, asked_of
 from notifyd.flow.reasons import needs_reason
+from notifyd.flow.standing import Standing, View, look
 from notifyd.model import Choice
 from notifyd.registry.registry import Registry
 from notifyd.security.links import MINE, Link, MineLink
@@ -37,11 +38,9 @@ from notifyd.web import problems
 from notifyd.web.pages import csrf
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, ballot_by, read_fields
-from notifyd.web.pages.html import COMMENT_LIMIT
 from notifyd.web.pages.mine_html import Item, Result, confirm_list_page, list_page
 from notifyd.web.pages.reader import Reader, reader_of
 from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in
-from notifyd.web.pages.view import Standing, View, look
 from notifyd.web.problems import LinkExpiredError
 from notifyd.web.services import SERVICES, Services
 

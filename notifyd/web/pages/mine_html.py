@@ -8,11 +8,12 @@ from typing import Any, Final
 from aiohttp import web
 from attrs import frozen
 
+from notifyd.approval.ballots import COMMENT_LIMIT
 from notifyd.approval.quorum import progress
+from notifyd.flow.standing import View
 from notifyd.model import SECOND, Approval, Choice, Instant
-from notifyd.web.pages.html import COMMENT_LIMIT, ENVIRONMENT, effect_of, ends_of, heading_of, page_of
+from notifyd.web.pages.html import ENVIRONMENT, effect_of, ends_of, heading_of, page_of
 from notifyd.web.pages.reader import Reader
-from notifyd.web.pages.view import View
 
 _LIST: Final = ENVIRONMENT.get_template("mine.html")
 _CONFIRM: Final = ENVIRONMENT.get_template("mine_confirm.html")

@@ -9,12 +9,23 @@ from typing import Any
 import pytest
 from aioresponses import aioresponses
 from attrs import evolve
-from notifyd_telegram import TelegramConfig, notifyd_channel_types, payload
+from notifyd_telegram import Answers, TelegramConfig, notifyd_channel_types, payload
 
-from notifyd.plugin import Action, Field, Message, PermanentError, Reason, Secret, TransientError, units
+from notifyd.plugin import (
+    Action,
+    Button,
+    Field,
+    Message,
+    PermanentError,
+    Reason,
+    Secret,
+    TransientError,
+    units,
+)
 from notifyd.testing import (
     HOSTILE,
     LINK,
+    AnsweringConformance,
     HttpConformance,
     Received,
     RecordedResponse,
@@ -62,6 +73,52 @@ class TestTelegram(HttpConformance):
 
     def readable(self, received: Received) -> str:
         return Reader(json.loads(received.body)["text"]).text
+
+
+class TestPolling(TestTelegram, AnsweringConformance):
+    def config(self, url: str) -> TelegramConfig:
+        return evolve(super().config(url), answers=Answers.POLL)
+
+    def readable(self, received: Received) -> str:
+        return super().readable(received) + "".join(labels(json.loads(received.body)))
+
+
+class TestCalled(AnsweringConformance):
+    channel_type = TELEGRAM
+
+    def config(self, url: str) -> TelegramConfig:
+        shared = TelegramConfig(bot_token=Secret(TOKEN), chat_id=CHAT, api_url=Secret(url))
+        return evolve(shared, answers=Answers.WEBHOOK, webhook_secret=Secret("a-secret-token"))
+
+    def readable(self, received: Received) -> str:
+        body = json.loads(received.body)
+        return Reader(body["text"]).text + "".join(labels(body))
+
+
+def labels(body: dict[str, Any]) -> list[str]:
+    """What stands on the buttons."""
+    keyboard = body.get("reply_markup", {}).get("inline_keyboard", [])
+    return [button["text"] for row in keyboard for button in row]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"answers": Answers.WEBHOOK}, "go together"),
+        ({"webhook_secret": Secret("s")}, "go together"),
+        ({"answers": Answers.WEBHOOK, "webhook_secret": Secret("two words")}, "not a secret token"),
+    ],
+)
+def test_a_webhook_has_a_secret_that_telegram_takes(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        TelegramConfig(bot_token=Secret(TOKEN), **options)
+
+
+def test_what_a_button_hands_back_is_short_and_holds_no_link() -> None:
+    body = accepted(sample_message(buttons=(Button("Approve", "approved", "f" * 32),)))
+    (first, second) = body["reply_markup"]["inline_keyboard"]
+    assert first == [{"text": "Approve", "callback_data": "a:" + "f" * 32}]
+    assert second == [{"text": "Review and decide", "url": LINK}]
 
 
 def accepted(message: Message) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a link's page shows, from the link, the approval and the configuration. Pure."""
+"""What the reader of a link may do, and where its approval stands for them, by the configuration. Pure."""
 
 from __future__ import annotations
 
