@@ -76,6 +76,7 @@ class PlanEntry:
     template: str
     locale: str
     on_behalf_of: str | None = None  # the person for whom `recipient` stands in
+    edits: str | None = None  # the id of the delivery whose message is changed, where this sends no other
 
 
 @frozen
@@ -442,10 +443,15 @@ class Message:
 
 @frozen
 class Receipt:
-    """A channel's word that the message was taken. `detail` is a short note for the ledger, never a secret."""
+    """A channel's word that the message was taken. `detail` is a short note for the ledger, never a secret.
+
+    `ref` is what the vendor calls what was sent, of at most 500 printable characters: a channel that can change it
+    is given it back.
+    """
 
     detail: str = ""
     status: int | None = None
+    ref: str = ""
 
 
 class State(StrEnum):
@@ -498,7 +504,7 @@ class AttemptOutcome(StrEnum):
 class Attempt:
     """One try: when it began, how long it took in milliseconds, and how it ended.
 
-    `excerpt` is a redacted, bounded piece of what the receiver answered.
+    `excerpt` is a redacted, bounded piece of what the receiver answered, and `ref` what it calls what was sent.
     """
 
     at: Instant
@@ -508,6 +514,7 @@ class Attempt:
     status: int | None = None
     detail: str = ""
     excerpt: str = ""
+    ref: str = ""
 
 
 @frozen
@@ -550,13 +557,19 @@ class Delivery:
     window: str | None = None  # held in this window until `next_attempt_at`; see `flow/storm.py`
     window_start: Instant = 0
     budget: str | None = None  # the throttle budget it has spent from
-    answer_ref: str | None = None  # by which a person's answer to it names it; None where it takes none
+    answer_ref: str | None = None  # by which answers name it, where it takes any or can be changed later
+    edits: str | None = None  # the id of the delivery whose message it changes to its own
 
     @property
     def approval_key(self) -> ApprovalKey | None:
         if self.run_id is None or self.approval_id is None:
             return None
         return ApprovalKey(self.tenant, self.run_id, self.approval_id)
+
+    @property
+    def sent_ref(self) -> str:
+        """What the vendor calls the message that was sent, "" where none was or nobody knows."""
+        return next((one.ref for one in reversed(self.attempts) if one.ref), "")
 
 
 # --- audit -------------------------------------------------------------------------------------------------

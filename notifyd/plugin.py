@@ -36,6 +36,7 @@ __all__ = [
     "Channel",
     "ChannelContext",
     "ChannelType",
+    "Editing",
     "Field",
     "InboundRequest",
     "InboundResponse",
@@ -208,6 +209,17 @@ class Listening(Protocol):
     """
 
     async def listen(self, inbox: Inbox) -> None: ...
+
+
+@runtime_checkable
+class Editing(Protocol):
+    """A channel that can change what it has sent: `ref` is that of the receipt, `message` what is to stand there.
+
+    When an approval ends, each of its messages is changed to tell the end, without buttons. It is a delivery like
+    any: one attempt, tried again by the daemon, perhaps twice. Raises as `send` does.
+    """
+
+    async def edit(self, ref: str, message: Message) -> Receipt: ...
 
 
 @runtime_checkable

@@ -2,8 +2,9 @@
 
 A test module subclasses `HttpConformance` (one that posts through the context's session),
 `NetworkConformance` (one that speaks to a server in another way) or `ChannelConformance` (any other), and
-`AnsweringConformance` beside it where people can answer its messages; it names its channel type and says how a
-config is made. pytest, with pytest-asyncio, then runs every test of the kit.
+`AnsweringConformance` or `EditingConformance` beside it where people can answer its messages, or it can change
+them; it names its channel type and says how a config is made. pytest, with pytest-asyncio, then runs every test of
+the kit.
 
     class TestPager(HttpConformance):
         channel_type = PAGER
@@ -14,7 +15,7 @@ config is made. pytest, with pytest-asyncio, then runs every test of the kit.
 
 from __future__ import annotations
 
-from notifyd.testkit.answering import AnsweringConformance
+from notifyd.testkit.answering import AnsweringConformance, EditingConformance
 from notifyd.testkit.conformance import (
     ChannelConformance,
     HttpConformance,
@@ -31,6 +32,7 @@ __all__ = [
     "NOW",
     "AnsweringConformance",
     "ChannelConformance",
+    "EditingConformance",
     "HttpConformance",
     "NetworkConformance",
     "Received",

@@ -99,6 +99,16 @@ class BotApi:
         self.sent.append(message)
         return {"message_id": message["message_id"], "chat": {"id": body["chat_id"]}, "text": body["text"]}
 
+    async def _editMessageText(self, body: dict[str, Any]) -> Any:  # noqa: N802 - a method's own name
+        found = [one for one in self.sent if one["message_id"] == body["message_id"]]
+        if not found or found[0]["chat_id"] != body["chat_id"]:
+            return "message to edit not found"
+        if (body["text"], body.get("reply_markup")) == (found[0]["text"], found[0].get("reply_markup")):
+            return "message is not modified: specified new message content and reply markup are the same"
+        found[0].pop("reply_markup", None)
+        found[0].update(body)
+        return True
+
     async def _answerCallbackQuery(self, body: dict[str, Any]) -> Any:  # noqa: N802 - a method's own name
         if len(body.get("text", "")) > ALERT:
             return "MESSAGE_TOO_LONG"

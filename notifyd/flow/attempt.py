@@ -33,6 +33,7 @@ from notifyd.model import (
     State,
     carries_ends,
 )
+from notifyd.plugin import Editing
 from notifyd.post import EXCERPT_LIMIT
 from notifyd.registry.registry import OpenChannel, is_ours
 from notifyd.security.redact import Redactor
@@ -44,6 +45,7 @@ from notifyd.wire.codec import derived_id
 log = logging.getLogger(__name__)
 
 _DETAIL_LIMIT: Final = 300
+_REF_LIMIT: Final = 500
 
 _TRACE_LIMIT: Final = 20_000
 """Longer exceptions are not looked through for secrets, and logged without what they say."""
@@ -66,10 +68,15 @@ class Result:
     retry_after: float | None = None
 
 
-async def attempt(channel: OpenChannel, message: Message, clock: Clock, redactor: Redactor) -> Result:
-    """Send once. Never raises but for the cancellation of the caller, whatever the channel does."""
+async def attempt(
+    channel: OpenChannel, message: Message, clock: Clock, redactor: Redactor, *, edits: str | None = None
+) -> Result:
+    """Send once, or put `message` in the place of what the vendor calls `edits`.
+
+    Never raises but for the cancellation of the caller, whatever the channel does.
+    """
     at, started = clock(), time.perf_counter()
-    verdict = await _verdict(channel, message)
+    verdict = await _verdict(channel, message, edits)
     duration_ms = round((time.perf_counter() - started) * 1000, 3)
     return _result(verdict, at, duration_ms, Discretion(redactor, carried_in(message)), channel.name)
 
@@ -121,13 +128,13 @@ class Discretion:
             log.error("channel %s raised %s at\n%s", channel, type(error).__name__, frames)
 
 
-async def _verdict(channel: OpenChannel, message: Message) -> object:
+async def _verdict(channel: OpenChannel, message: Message, edits: str | None) -> object:
     """What the channel makes of the message. Its time is bounded, even where it is deaf to a cancellation."""
     if len(channel.strays) >= _MAX_STRAYS:
         detail = f"{_MAX_STRAYS} earlier attempts have not ended, though they were cancelled"
         return TransientError(detail, reason=Reason.CHANNEL_FAULT)
     # In a task of its own, because a coroutine that is awaited ends when it likes.
-    task = asyncio.create_task(_call(channel, message))
+    task = asyncio.create_task(_call(channel, message, edits))
     try:
         await _ended(task, channel.timeout)
     finally:
@@ -170,9 +177,11 @@ async def _stop(task: asyncio.Task[object], channel: OpenChannel) -> None:
             task.add_done_callback(channel.strays.discard)
 
 
-async def _call(channel: OpenChannel, message: Message) -> object:
-    """What `send` gives or raises, as a verdict. Raises nothing but the cancellation by `_stop`."""
+async def _call(channel: OpenChannel, message: Message, edits: str | None) -> object:
+    """What `send` or `edit` gives or raises, as a verdict. Raises nothing but the cancellation by `_stop`."""
     try:
+        if edits is not None and isinstance(channel.channel, Editing):
+            return await channel.channel.edit(edits, message)
         return await channel.channel.send(message)
     except (TransientError, PermanentError) as error:
         return error
@@ -213,8 +222,20 @@ def _result(verdict: object, at: Instant, duration_ms: float, discretion: Discre
         status=status if type(status) is int and 0 <= status < 1000 else None,
         detail=discretion.text(getattr(verdict, "detail", ""), _DETAIL_LIMIT),
         excerpt=discretion.text(getattr(verdict, "excerpt", ""), EXCERPT_LIMIT),
+        ref=_ref(getattr(verdict, "ref", ""), discretion),
     )
     return Result(made, _seconds(getattr(verdict, "retry_after", None)))
+
+
+def _ref(given: object, discretion: Discretion) -> str:
+    """What the vendor calls it, as it is: cut or redacted it would name something else."""
+    kept = discretion.text(given, _REF_LIMIT)
+    return kept if kept == given and kept.isprintable() else ""
+
+
+def nothing_to_change(at: Instant) -> Result:
+    """An edit of what was never sent, or by a channel that cannot change it any more: nothing is left to do."""
+    return Result(Attempt(at, 0.0, AttemptOutcome.SENT, detail="there is nothing to change"))
 
 
 def _outcome(verdict: Receipt | TransientError | PermanentError) -> AttemptOutcome:

@@ -22,8 +22,9 @@ from notifyd.errors import (
     SealError,
     StoppingError,
     StoreError,
+    UndecodableRowError,
 )
-from notifyd.flow.attempt import attempt, conclude, too_old
+from notifyd.flow.attempt import Result, attempt, conclude, nothing_to_change, too_old
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
 from notifyd.flow.leases import Leases
 from notifyd.flow.memory import KEPT, Memory, Share
@@ -445,7 +446,10 @@ class Dispatcher:
 
     async def _send(self, lane: Lane, delivery: Delivery, message: Message, channel: OpenChannel) -> None:
         registry = self._current()
-        result = await attempt(channel, message, self._clock, registry.redactor)
+        if delivery.edits is None:
+            result = await attempt(channel, message, self._clock, registry.redactor)
+        else:
+            result = await self._edit(delivery.tenant, delivery.edits, message, channel)
         lane.judge(result.attempt, self._clock())
         tell_attempt(lane, delivery.id, result.attempt, self._clock())
         if result.attempt.reason is Reason.EGRESS_REFUSED:
@@ -454,6 +458,17 @@ class Dispatcher:
             return
         record = conclude(delivery, result, registry.settings.dispatch, self._clock(), self._randomness)
         await self._record(lane, record)
+
+    async def _edit(self, tenant: str, edits: str, message: Message, channel: OpenChannel) -> Result:
+        """Change what another delivery has sent: it is over by now, since this one comes after it."""
+        try:
+            sent = await self._patiently(lambda: self._store.delivery(tenant, edits))
+        except UndecodableRowError:
+            sent = None
+        ref = sent.sent_ref if sent else ""
+        if not (ref and channel.edits):
+            return nothing_to_change(self._clock())
+        return await attempt(channel, message, self._clock, self._current().redactor, edits=ref)
 
     async def _still_ours(self, lane: Lane, job: Job, channel: OpenChannel) -> bool:
         """Is the row leased for the time of an attempt? Where its renewal is overdue, only the store can tell."""

@@ -42,6 +42,7 @@ from notifyd.model import (
     Message,
     PlanEntry,
     State,
+    Status,
 )
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import wrap
@@ -59,6 +60,8 @@ _TURN: Final = 0.001
 _PAUSE: Final = 0.5
 """Seconds between tries while the store fails."""
 _DEFAULT_TEMPLATES: Final = {APPROVAL_KIND: "pack-approval", POLICY_KIND: "pack-policy"}
+_TELLING: Final = frozenset({"acknowledged", "updated", "expired"})
+_ENDS: Final = frozenset(status.value for status in Status if status.ended)
 _GENERIC_TEMPLATE: Final = "event"
 
 
@@ -92,6 +95,27 @@ def make_plan(
     for entry in entries:
         first.setdefault((entry.channel, entry.recipient) if override else entry.delivery_id, entry)
     return tuple(first.values())
+
+
+def is_end(event: Event, seen: Mapping[str, Any]) -> bool:
+    """Does it tell that its approval is over?"""
+    return event.kind == APPROVAL_KIND and event.action in _TELLING and seen.get("status") in _ENDS
+
+
+def edits_of(
+    event: Event, seen: Mapping[str, Any], copies: Sequence[Delivery], registry: Registry
+) -> tuple[PlanEntry, ...]:
+    """One entry for each of an approval's messages, sent or on its way, that its channel can change to the end."""
+    entries = []
+    for copy in copies:
+        channel = registry.channel(copy.channel, copy.channel_type)
+        if channel is not None and channel.edits and (copy.state.open or copy.state is State.SENT):
+            rule = registry.rule(copy.rule) or Rule(copy.rule, when="true", channels=(copy.channel,))
+            reader = Reader(copy.recipient, personal=copy.recipient is not None)
+            entry = _entry(event, seen, rule, channel, reader, registry)
+            own = derived_id("edit", event.tenant, event.key, copy.id)
+            entries.append(evolve(entry, delivery_id=own, edits=copy.id))
+    return tuple(entries)
 
 
 def _matched_audience(
@@ -266,6 +290,7 @@ def _signs_in(event: Event, entry: PlanEntry, registry: Registry) -> bool:
 def _delivery(
     event: Event, entry: PlanEntry, text: str, sealed: bool, registry: Registry, now: int
 ) -> Delivery:
+    again = registry.comes_back_to(entry.channel, entry.channel_type)
     return Delivery(
         id=entry.delivery_id,
         tenant=event.tenant,
@@ -286,9 +311,8 @@ def _delivery(
         run_id=event.run_id,
         approval_id=event.approval_id,
         seq=event.version,
-        answer_ref=answer_ref(event, entry)
-        if registry.takes_answers(entry.channel, entry.channel_type)
-        else None,
+        answer_ref=None if entry.edits or not again else answer_ref(event, entry),
+        edits=entry.edits,
     )
 
 
@@ -411,7 +435,8 @@ class Planner:
 
     async def _planned(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         plan = event.plan
-        always = event.kind == APPROVAL_KIND and registry.settings.approvals.breakglass_to
+        edited = [name for name, channel in registry.channels.items() if channel.edits]
+        always = event.kind == APPROVAL_KIND and (registry.settings.approvals.breakglass_to or edited)
         if plan is None and not (always or registry.rules.concern(event.kind)):
             return Planned(event, (), ())
         seen = view(event)
@@ -420,6 +445,8 @@ class Planner:
             for name in matches.errors:
                 self._metrics.rule_errors.labels(name).inc()
             plan = make_plan(event, seen, matches.rules, registry)
+            if edited and is_end(event, seen) and event.approval_key is not None:
+                plan += edits_of(event, seen, await self._store.copies(event.approval_key), registry)
             wish = _wishes(seen).get("template")
             log.debug(
                 "event %s: the rules %s make %d deliveries",
@@ -475,7 +502,7 @@ class Planner:
     ) -> Delivery:
         """`row` as it is, or deferred to the end of a window where its rule's storm control says so."""
         rule, now = registry.rule(entry.rule), row.created_at
-        if rule is None or is_override(event, seen) or is_timed(event):
+        if rule is None or entry.edits or is_override(event, seen) or is_timed(event):
             return row
         throttled = rule.throttle if not is_request(event.kind, event.action) else None
         if throttled:
@@ -493,7 +520,7 @@ class Planner:
 
     async def _count(self, new: Sequence[Delivery]) -> None:
         # What is deferred is queued when its window closes: as itself, or as a part of its digest.
-        queued = (row for row in new if row.window is None and row.state is State.PENDING)
+        queued = (row for row in new if not row.edits and row.window is None and row.state is State.PENDING)
         self._metrics.approvals_queued.inc(sum(row.kind == APPROVAL_KIND for row in queued))
         await self._tell_of_dead([row for row in new if row.state is State.DEAD])
 

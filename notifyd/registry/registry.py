@@ -22,7 +22,7 @@ from notifyd.config.load import secrets
 from notifyd.config.settings import ChannelSettings, Jwt, Proof, Rate, Recipient, Rule, Settings
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import RESUME_CHANNEL, SECOND, Approval, Clock, Instant
-from notifyd.plugin import Channel, ChannelContext, Listening, Receiving
+from notifyd.plugin import Channel, ChannelContext, Editing, Listening, Receiving
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
 from notifyd.registry.digests import CHANNEL_TEST, DIGEST, check_digests, own_digest
@@ -81,6 +81,7 @@ class OpenChannel:
     for_programs: bool = False
     addressed: bool = False
     answers: bool = False
+    edits: bool = False
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
 
@@ -122,6 +123,11 @@ class Registry:
         """Can its readers decide by what they answer there?"""
         found = self.channel(channel, type_)
         return found is not None and found.answers
+
+    def comes_back_to(self, channel: str, type_: str) -> bool:
+        """May a message sent there be answered, or changed, later on?"""
+        found = self.channel(channel, type_)
+        return found is not None and (found.answers or found.edits)
 
     def lane_fault(self, lane: str) -> str | None:
         """Why nothing may be sent by this lane now, None where it may: a callback's origin has to be allowed."""
@@ -368,6 +374,7 @@ async def _open_channel(settings: ChannelSettings, means: _Means, resources: Asy
         settings.type.for_programs,
         settings.type.addressed,
         settings.answers,
+        isinstance(opened, Editing),
     )
 
 

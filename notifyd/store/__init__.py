@@ -61,6 +61,7 @@ from notifyd.store.upkeep import (
 
 __all__ = [
     "MAX_ATTEMPTS_KEPT",
+    "MAX_COPIES",
     "NO_MESSAGE",
     "PAGE_BYTES",
     "PAGE_LOOKS",
@@ -332,6 +333,9 @@ class Window:
 
 WINDOW_AHEAD = 60 * SECOND
 """How much later than now a window may have begun, by another node's clock."""
+
+MAX_COPIES: Final = 200
+"""How many messages of an approval are told of at once."""
 
 MAX_ATTEMPTS_KEPT = 20
 """How many of a delivery's attempts a row keeps: the newest."""
@@ -606,6 +610,10 @@ class Store(Upkeep, Protocol):
 
     async def answered(self, ref: str) -> Delivery | None:
         """The delivery, of whichever tenant, whose `answer_ref` it is."""
+        ...
+
+    async def copies(self, key: ApprovalKey) -> list[Delivery]:
+        """The messages about an approval that have an `answer_ref`: the newest `MAX_COPIES`, newest first."""
         ...
 
     # -- what channels keep -------------------------------------------------------------------------------

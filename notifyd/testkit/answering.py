@@ -1,4 +1,4 @@
-"""The part of the conformance kit for channels whose messages people can answer."""
+"""The parts of the conformance kit for channels that people answer, or that change what they sent."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from attrs import evolve
 
 from notifyd.plugin import (
     Button,
+    Editing,
     InboundRequest,
     InboundResponse,
     Listening,
+    Message,
     PermanentError,
     Reaction,
     ReactionReply,
+    Receipt,
     Receiving,
     TransientError,
 )
 from notifyd.testkit.conformance import PATIENCE, ChannelConformance, demand, send_once
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
+from notifyd.testkit.receivers import Reply
 from notifyd.testkit.samples import opened
 
 
@@ -89,6 +93,50 @@ class AnsweringConformance(ChannelConformance):
                 demand(
                     400 <= answer.status < 500, f"{answer.status} for a call that proves nothing: {body!r}"
                 )
+
+
+@pytest.mark.asyncio
+class EditingConformance(ChannelConformance):
+    """What must be true of a channel that can change what it has sent, beside what is true of any."""
+
+    accepted: ClassVar[Reply] = Reply()
+    """The vendor's answer to a message that it takes, as documented, and to a change."""
+
+    async def test_a_receipt_names_what_was_sent_and_that_is_what_is_changed(self) -> None:
+        told = evolve(self.message, id="f" * 64, title="Walrus", body="The end.", buttons=())
+        async with self.at_work() as (receiver, channel):
+            receiver.reply = self.accepted
+            demand(isinstance(channel, Editing), "the channel has no edit")
+            receipt = await send_once(channel, self.message)
+            demand(receipt.ref, "the receipt has no ref: what was sent could not be changed")
+            if isinstance(channel, Editing):
+                for _ in range(2):
+                    await _changed(channel, receipt.ref, told)
+        demand(len(receiver.received) == 3, "a change is not one request")
+        sent, changed, again = receiver.received
+        demand(
+            changed.body == again.body,
+            "two changes of one message differ: what is sent may depend on it only",
+        )
+        demand(told.title in self.readable(changed), "the change does not reach the reader")
+        demand(
+            (changed.method, changed.path, changed.body) != (sent.method, sent.path, sent.body),
+            "it sends anew",
+        )
+
+    async def test_a_vendor_that_is_away_can_be_asked_to_change_it_later(self) -> None:
+        async with self.at_work() as (receiver, channel):
+            receiver.reply = self.accepted
+            receipt = await send_once(channel, self.message)
+            receiver.hangs_up = True
+            if isinstance(channel, Editing):
+                with pytest.raises(TransientError):
+                    await _changed(channel, receipt.ref, self.message)
+
+
+async def _changed(channel: Editing, ref: str, message: Message) -> Receipt:
+    async with asyncio.timeout(PATIENCE):
+        return await channel.edit(ref, message)
 
 
 REF: Final = "0123456789abcdef0123456789abcdef"

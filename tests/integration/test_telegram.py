@@ -79,6 +79,9 @@ async def test_a_tap_is_polled_decides_and_the_callback_is_sent(telegram: BotApi
             approval = await ended(notifyd, document)
             heard = await told(telegram, 1)
             (callback,) = await until(lambda: sink.received)
+            await until(lambda: "callback_data" not in str(asked))  # the message itself tells the end
+            assert len(telegram.sent) == 1
+            assert "approved" in asked["text"]
     assert (approval["status"], approval["decisions"][0]["actor"]) == ("approved", "alice@acme.example")
     assert approval["decisions"][0]["via"] == "channel"
     assert (heard["text"], heard["show_alert"]) == (REPLIES["en"]["approved"], False)

@@ -102,6 +102,7 @@ async def every_operation(store: Store) -> None:
         await store.purge(aged, 1, done.after or "")
         await store.restore((await store.dump(collection, "", 5))[0])
     await store.answered("0" * 32)
+    await store.copies(approval().key)
     await store.keep_channel_state(ChannelState("team", "offset", "a.b.c"))
     await store.keep_channel_state(ChannelState("team", "offset", "d.e.f"), before="a.b.c")
     await store.channel_state("team", "offset")

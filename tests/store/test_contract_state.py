@@ -1,10 +1,10 @@
-"""What any store keeps for channels, and that a message is found by what its answers call it."""
+"""What any store keeps for channels, and how it finds messages that are answered or changed later."""
 
 from __future__ import annotations
 
 from notifyd.store import ChannelState, Store
 from tests.store.conftest import Reopen
-from tests.store.makers import delivery, insert
+from tests.store.makers import approval, delivery, insert
 
 
 async def test_what_a_channel_keeps_is_there_after_a_restart_and_under_its_own_name_only(
@@ -46,3 +46,13 @@ async def test_a_message_is_found_by_what_its_answers_call_it_whosever_it_is(sto
     assert found is not None
     assert (found.tenant, found.id, found.answer_ref) == ("globex", "d2", "b" * 32)
     assert await store.answered("c" * 32) is None
+
+
+async def test_the_messages_of_an_approval_that_can_be_changed_are_told_newest_first(store: Store) -> None:
+    key = approval(run_id="r1").key
+    of = {"run_id": key.run_id, "approval_id": key.approval_id}
+    await insert(store, delivery("d1", answer_ref="1" * 32, **of), delivery("plain", **of))
+    await insert(store, delivery("d2", answer_ref="2" * 32, **of), delivery("edit", edits="d1", **of))
+    await insert(store, delivery("other", answer_ref="3" * 32, **of | {"run_id": "r2"}))
+    await insert(store, delivery("theirs", tenant="globex", answer_ref="4" * 32, **of))
+    assert [one.id for one in await store.copies(key)] == ["d2", "d1"]

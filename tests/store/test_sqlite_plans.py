@@ -159,6 +159,8 @@ def sealing(db: Database) -> None:
 
 
 HOT: dict[str, tuple[Query, set[str]]] = {
+    "answered": (lambda db: deliveries.answered(db, "0" * 32), {"deliveries_answered"}),
+    "copies": (lambda db: deliveries.copies(db, approval().key), {"deliveries_copies"}),
     "append": (
         lambda db: events.append(db, 1, append_of(event(), opening(approval()))),
         {"approvals_key"},

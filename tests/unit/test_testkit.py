@@ -12,6 +12,7 @@ from typing import Any, ClassVar, cast
 import aiohttp
 import attrs
 import pytest
+from attrs import evolve
 from blockbuster import BlockingError
 
 from notifyd.plugin import (
@@ -29,7 +30,7 @@ from notifyd.plugin import (
     check_response,
     post,
 )
-from notifyd.testing import AnsweringConformance, HttpConformance
+from notifyd.testing import AnsweringConformance, EditingConformance, HttpConformance
 
 
 @attrs.frozen
@@ -373,3 +374,66 @@ async def test_a_channel_that_hears_answers_badly_is_named(
 ) -> None:
     with pytest.raises((pytest.fail.Exception, AssertionError), match=complaint):
         await test(AnsweringKit(ChannelType("bad", Config, channel, answers=answers)))
+
+
+class Editing(Good):
+    """The smallest channel that conforms and changes what it sent."""
+
+    async def send(self, message: Message) -> Receipt:
+        await super().send(message)
+        return Receipt(ref="note-7")
+
+    async def edit(self, ref: str, message: Message) -> Receipt:
+        body = json.dumps({"ref": ref, "line": message.title}).encode()
+        answer = await post(self.context.http, self.config.url, body)
+        return check_response(answer.status, answer.headers, now=self.context.clock())
+
+
+class EditingKit(Kit, EditingConformance):
+    pass
+
+
+class Unnamed(Editing):
+    send = Good.send
+
+
+class Anew(Editing):
+    async def edit(self, ref: str, message: Message) -> Receipt:
+        return await Good.send(self, evolve(message, title="Approval needed: Deploy to production"))
+
+
+class Empties(Editing):
+    async def edit(self, ref: str, message: Message) -> Receipt:
+        await post(self.context.http, self.config.url, b"{}")
+        return Receipt()
+
+
+class GivesUp(Editing):
+    async def edit(self, ref: str, message: Message) -> Receipt:
+        with contextlib.suppress(TransientError):
+            return await super().edit(ref, message)
+        return Receipt()
+
+
+CHANGED = EditingConformance.test_a_receipt_names_what_was_sent_and_that_is_what_is_changed
+LATER = EditingConformance.test_a_vendor_that_is_away_can_be_asked_to_change_it_later
+
+
+@pytest.mark.parametrize("test", [CHANGED, LATER])
+async def test_a_channel_that_changes_what_it_sent_passes(test: Any) -> None:
+    await test(EditingKit(ChannelType("good", Config, Editing)))
+
+
+@pytest.mark.parametrize(
+    ("channel", "test", "complaint"),
+    [
+        (Good, CHANGED, "the channel has no edit"),
+        (Unnamed, CHANGED, "the receipt has no ref"),
+        (Anew, CHANGED, "the change does not reach the reader"),
+        (Empties, CHANGED, "the change does not reach the reader"),
+        (GivesUp, LATER, "DID NOT RAISE"),
+    ],
+)
+async def test_a_channel_that_changes_badly_is_named(channel: type[Good], test: Any, complaint: str) -> None:
+    with pytest.raises(pytest.fail.Exception, match=complaint):
+        await test(EditingKit(ChannelType("bad", Config, channel)))

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from attrs import evolve
+from attrs import asdict, evolve
 
 from notifyd.errors import Reason
-from notifyd.model import Delivery, Instant, State, Wait
+from notifyd.model import ApprovalKey, Delivery, Instant, State, Wait
 from notifyd.store import (
     MAX_ATTEMPTS_KEPT,
+    MAX_COPIES,
     NO_MESSAGE,
     AttemptRecord,
     CollectionName,
@@ -261,6 +262,12 @@ async def find(base: Base, tenant: str, delivery_id: str) -> Delivery | None:
 
 async def answered(base: Base, ref: str) -> Delivery | None:
     return reading.one(base, Delivery, await base.deliveries.find_one({"answer_ref": ref}))
+
+
+async def copies(base: Base, key: ApprovalKey) -> list[Delivery]:
+    where = {**asdict(key), "answer_ref": {"$gt": ""}}
+    found = await base.deliveries.find(where, sort=[("position", -1)], limit=MAX_COPIES)
+    return reading.some(base, Delivery, found)
 
 
 async def search(

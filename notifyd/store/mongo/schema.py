@@ -89,6 +89,8 @@ AUDIT_SEALS: Final = (
 
 ANSWERED: Final = _partial("deliveries", "answered", {"answer_ref": {"$gt": ""}}, "answer_ref")
 
+COPIES: Final = _partial("deliveries", "copies", {"answer_ref": {"$gt": ""}}, *_APPROVAL, "position")
+
 FORGOTTEN: Final = _index("nodes", "ttl", "forgotten_at", expireAfterSeconds=0)
 
 INDEXES: Final = (
@@ -114,6 +116,7 @@ INDEXES: Final = (
     _partial("deliveries", "budget", {"budget": {"$gt": ""}}, "tenant", "budget", "created_at"),
     _partial("deliveries", "dead", {"state": "dead"}, "state", "channel"),
     ANSWERED,
+    COPIES,
     _unique("audit", "tenant", "id"),
     _index("audit", "by_tenant", "tenant", "position"),
     _index("audit", "by_run", "tenant", "run_id", "position"),
@@ -268,6 +271,11 @@ async def _fourteenth(connection: Connection) -> None:
     await create_indexes(connection, [ANSWERED])
 
 
+async def _fifteenth(connection: Connection) -> None:
+    """The messages of an approval are found that can be changed later."""
+    await create_indexes(connection, [COPIES])
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -283,6 +291,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _twelfth,
     _thirteenth,
     _fourteenth,
+    _fifteenth,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

@@ -309,6 +309,9 @@ class MongoStore:
     async def answered(self, ref: str) -> Delivery | None:
         return await self._run(delivery_steps.answered(self._base, ref))
 
+    async def copies(self, key: ApprovalKey) -> list[Delivery]:
+        return await self._run(delivery_steps.copies(self._base, key))
+
     # -- what channels keep -------------------------------------------------------------------------------
 
     async def channel_state(self, channel: str, name: str) -> ChannelState | None:

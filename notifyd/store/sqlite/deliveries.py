@@ -17,9 +17,10 @@ import orjson
 from attrs import evolve
 
 from notifyd.errors import UndecodableRowError
-from notifyd.model import Attempt, Delivery, Instant, State, Wait
+from notifyd.model import ApprovalKey, Attempt, Delivery, Instant, State, Wait
 from notifyd.store import (
     MAX_ATTEMPTS_KEPT,
+    MAX_COPIES,
     NO_MESSAGE,
     AttemptRecord,
     CollectionName,
@@ -37,6 +38,11 @@ from notifyd.store.turns import Flow, in_turn, to_ask
 
 _BY_ID: Final = sql(rows.DELIVERIES.select, "WHERE", has_key("deliveries", "?1", "?2"))
 _ANSWERED: Final = sql(rows.DELIVERIES.select, "WHERE answer_ref = ?")
+COPIES: Final = sql(
+    rows.DELIVERIES.select_by("deliveries_copies"),
+    "WHERE tenant = ? AND run_id = ? AND approval_id = ? AND answer_ref IS NOT NULL",
+    "ORDER BY deliveries.rowid DESC LIMIT ?",
+)
 _LISTED: Final = Source(rows.DELIVERIES, "deliveries_listed", rest=(NO_MESSAGE,))
 NEXT_CHANNEL: Final = """
 SELECT rowid, channel FROM deliveries WHERE tenant = ? AND channel > ?
@@ -385,6 +391,11 @@ def find(db: Database, tenant: str, delivery_id: str) -> Delivery | None:
 
 def answered(db: Database, ref: str) -> Delivery | None:
     return rows.one(db, rows.DELIVERIES, db.execute(_ANSWERED, (ref,)).fetchone())
+
+
+def copies(db: Database, key: ApprovalKey) -> list[Delivery]:
+    terms = (key.tenant, key.run_id, key.approval_id, MAX_COPIES)
+    return rows.some(db, rows.DELIVERIES, db.execute(COPIES, terms))
 
 
 def search(db: Database, tenant: str, where: DeliveryFilter, page: Page) -> tuple[list[Delivery], int | None]:

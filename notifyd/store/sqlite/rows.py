@@ -62,6 +62,7 @@ DELIVERY: Final = (
     "sealed", "correlation_id", "created_at", "next_attempt_at", "deadline", "run_id", "approval_id", "seq",
     "state", "tries", "attempts", "ended_at", "reason", "lease_owner", "lease_until", "fencing_token",
     "folded_into", "window", "window_start", "budget", "answer_ref",
+    "edits",
 )  # fmt: skip
 AUDIT: Final = (
     "tenant", "id", "name", "at", "actor", "correlation_id", "run_id", "approval_id", "data",
@@ -181,7 +182,7 @@ def delivery_row(d: Delivery) -> Row:
         int(d.sealed), d.correlation_id, d.created_at, d.next_attempt_at, d.deadline, d.run_id, d.approval_id,
         d.seq, d.state.value, d.tries, _many(d.attempts), d.ended_at, value_of(d.reason), d.lease_owner,
         d.lease_until, d.fencing_token, d.folded_into, d.window, d.window_start, d.budget,
-        d.answer_ref,
+        d.answer_ref, d.edits,
     )  # fmt: skip
 
 

@@ -256,6 +256,11 @@ CREATE TABLE channel_state (
 ) WITHOUT ROWID;
 """
 
+_TWENTIETH: Final = """
+ALTER TABLE deliveries ADD COLUMN edits TEXT;
+CREATE INDEX deliveries_copies ON deliveries (tenant, run_id, approval_id) WHERE answer_ref IS NOT NULL;
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -276,6 +281,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _SEVENTEENTH,
     _EIGHTEENTH,
     _NINETEENTH,
+    _TWENTIETH,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

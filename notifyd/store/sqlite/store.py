@@ -347,6 +347,9 @@ class SqliteStore:
     async def answered(self, ref: str) -> Delivery | None:
         return await self._read(lambda db: delivery_steps.answered(db, ref))
 
+    async def copies(self, key: ApprovalKey) -> list[Delivery]:
+        return await self._read(lambda db: delivery_steps.copies(db, key))
+
     # -- what channels keep -------------------------------------------------------------------------------
 
     async def channel_state(self, channel: str, name: str) -> ChannelState | None:

@@ -1,6 +1,7 @@
 """The `telegram` channel: one `sendMessage` of the Bot API, and, where it is asked for, what people answer.
 
-Vendor's rules: https://core.telegram.org/bots/api#responseparameters (`retry_after`, seconds),
+Vendor's rules: https://core.telegram.org/bots/api#editmessagetext,
+https://core.telegram.org/bots/api#responseparameters (`retry_after`, seconds),
 https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this (20 a minute to one group;
 to one person it is one a second).
 """
@@ -8,6 +9,7 @@ to one person it is one a second).
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from notifyd.plugin import (
@@ -32,6 +34,11 @@ from notifyd_telegram.payload import payload
 
 __all__ = ["Answers", "TelegramChannel", "TelegramConfig", "notifyd_channel_types", "payload"]
 
+_NUMBER = re.compile(r'"result"\s*:\s*\{\s*"message_id"\s*:\s*([0-9]+)')
+"""Where the number of a message stands in the answer, whose end may be cut off."""
+_OF = "/"
+_UNCHANGED = "message is not modified"
+
 
 class TelegramChannel:
     def __init__(self, config: TelegramConfig, context: ChannelContext) -> None:
@@ -39,14 +46,31 @@ class TelegramChannel:
         self._context = context
 
     async def send(self, message: Message) -> Receipt:
-        body = json.dumps(payload(message, self._chat_of(message))).encode()
-        answer = await post(self._context.http, self._config.method_url("sendMessage"), body)
-        text = hide(answer.text, [self._config.bot_token])
+        chat = self._chat_of(message)
+        answer = await self._call("sendMessage", payload(message, chat))
+        number = _NUMBER.search(answer.text)
+        receipt = self._checked(answer)
+        return Receipt(status=receipt.status, ref=f"{chat}{_OF}{number[1]}" if number else "")
+
+    async def edit(self, ref: str, message: Message) -> Receipt:
+        """Put `message` in the place of the one that was sent. One that says so already is as it should be."""
+        chat, _, number = ref.rpartition(_OF)
+        if not is_chat(chat) or not number.isdecimal():
+            raise PermanentError("this names no message of Telegram's", reason=Reason.NOT_FOUND)
+        answer = await self._call("editMessageText", payload(message, chat) | {"message_id": int(number)})
+        if _UNCHANGED in str(answer.json.get("description", "")):
+            return Receipt("it says so already", status=answer.status)
+        return self._checked(answer)
+
+    async def _call(self, method: str, body: dict[str, Any]) -> Answer:
+        return await post(self._context.http, self._config.method_url(method), json.dumps(body).encode())
+
+    def _checked(self, answer: Answer) -> Receipt:
         error = answer.json
         return check_response(
             _status(answer),
             answer.headers,
-            text,
+            hide(answer.text, [self._config.bot_token]),
             now=self._context.clock(),
             retry_after=_wait(error),
             said=str(error.get("description", "")),

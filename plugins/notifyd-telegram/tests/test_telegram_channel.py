@@ -26,6 +26,7 @@ from notifyd.testing import (
     HOSTILE,
     LINK,
     AnsweringConformance,
+    EditingConformance,
     HttpConformance,
     Received,
     RecordedResponse,
@@ -75,7 +76,9 @@ class TestTelegram(HttpConformance):
         return Reader(json.loads(received.body)["text"]).text
 
 
-class TestPolling(TestTelegram, AnsweringConformance):
+class TestPolling(TestTelegram, AnsweringConformance, EditingConformance):
+    accepted = Reply(200, json.dumps({"ok": True, "result": {"message_id": 7, "text": "x" * 9000}}))
+
     def config(self, url: str) -> TelegramConfig:
         return evolve(super().config(url), answers=Answers.POLL)
 
@@ -119,6 +122,24 @@ def test_what_a_button_hands_back_is_short_and_holds_no_link() -> None:
     (first, second) = body["reply_markup"]["inline_keyboard"]
     assert first == [{"text": "Approve", "callback_data": "a:" + "f" * 32}]
     assert second == [{"text": "Review and decide", "url": LINK}]
+
+
+@pytest.mark.parametrize("ref", ["", "7", "-1001/", "-1001/x", "?/7"])
+async def test_what_names_no_message_is_not_changed(ref: str) -> None:
+    async with opened(TELEGRAM, TelegramConfig(bot_token=Secret(TOKEN), chat_id=CHAT)) as channel:
+        with pytest.raises(PermanentError, match="names no message"):
+            await channel.edit(ref, sample_message())  # type: ignore[attr-defined]
+
+
+async def test_a_message_that_says_so_already_is_as_it_should_be() -> None:
+    said = "Bad Request: message is not modified: specified new message content is exactly the same"
+    url = URL.replace("sendMessage", "editMessageText")
+    with aioresponses() as recorded:
+        refusal = {"ok": False, "error_code": 400, "description": said}
+        recorded.post(url, status=400, payload=refusal, response_class=RecordedResponse)
+        async with opened(TELEGRAM, TelegramConfig(bot_token=Secret(TOKEN), chat_id=CHAT)) as channel:
+            receipt = await channel.edit(f"{CHAT}/7", sample_message())  # type: ignore[attr-defined]
+    assert receipt.detail == "it says so already"
 
 
 def accepted(message: Message) -> dict[str, Any]:

@@ -1,0 +1,163 @@
+"""What was sent tells the end of its approval, where its channel can change it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from notifyd.model import Delivery, Message, State
+from notifyd.plugin import ChannelContext, ChannelType, PermanentError, Receipt, TransientError
+from tests import events
+from tests.fakes import Channels, NoOptions
+from tests.flows import Flow, flow
+from tests.waiting import until
+
+TEXT = """
+[resume]
+allowed_origins = ["https://runner.acme.example"]
+
+[dispatch]
+backoff = "1ms..2ms"
+
+[channels.board]
+type = "board"
+
+[[rules]]
+name = "approvals"
+when = 'event.kind == "pack.approval" && event.action == "requested"'
+channels = ["board"]
+"""
+
+
+@define(eq=False)
+class Board:
+    """A channel whose messages can be changed. `edits` has each change with what it was of."""
+
+    sent: list[Message] = field(factory=list)
+    edits: list[tuple[str, Message]] = field(factory=list)
+    refs: bool = True
+    fault: Exception | None = None
+    edit_faults: list[Exception] = field(factory=list)
+    gate: asyncio.Event = field(factory=asyncio.Event)
+
+    async def send(self, message: Message) -> Receipt:
+        await self.gate.wait()
+        if self.fault is not None:
+            raise self.fault
+        self.sent.append(message)
+        return Receipt(ref=f"note-{len(self.sent)}" if self.refs else "")
+
+    async def edit(self, ref: str, message: Message) -> Receipt:
+        if self.edit_faults:
+            raise self.edit_faults.pop(0)
+        self.edits.append((ref, message))
+        return Receipt()
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+def boarded(folder: Path, board: Board, text: str = TEXT) -> Any:
+    channels = Channels()
+
+    def opened(_config: NoOptions, _context: ChannelContext) -> Board:
+        return board
+
+    channels.more["board"] = ChannelType("board", NoOptions, opened)
+    board.gate.set()
+    return flow(folder, text, channels=channels)
+
+
+async def edits_in(way: Flow, count: int = 1) -> list[Delivery]:
+    """The deliveries that change others, once there are so many and they have ended."""
+
+    def ended(rows: list[Delivery]) -> list[Delivery]:
+        return [row for row in rows if row.edits and not row.state.open]
+
+    async with asyncio.timeout(30):
+        while len(found := ended(await way.deliveries())) < count:  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0.01)
+    return found
+
+
+async def test_the_end_takes_the_place_of_what_was_sent(tmp_path: Path) -> None:
+    board = Board()
+    async with boarded(tmp_path, board) as way:
+        document = await way.ask(requiredApprovals=2)
+        await until(lambda: board.sent)
+        await way.decide(document)
+        await way.sweep()
+        await way.decide(document, actor="bruno@acme.example")
+        (row,) = await edits_in(way)
+        (ref, message) = board.edits[0]
+        first = next(one for one in await way.deliveries() if not one.edits)
+    assert (ref, row.edits, row.state) == ("note-1", first.id, State.SENT)
+    assert first.sent_ref == "note-1"
+    assert message.event["status"] == "approved"
+    assert message.title != board.sent[0].title
+    assert message.buttons == ()
+    assert len(board.sent) == 1
+
+
+@pytest.mark.parametrize("end", ["updated", "expired"])
+async def test_every_way_to_end_is_told_there(tmp_path: Path, end: str) -> None:
+    board = Board()
+    async with boarded(tmp_path, board) as way:
+        await way.ask()
+        await until(lambda: board.sent)
+        if end == "updated":
+            await way.post(events.updated("cancelled", at=way.clock()))
+        else:
+            way.clock.turn(8 * 86_400)
+        await way.sweep()
+        await edits_in(way)
+    assert board.edits[0][1].event["status"] == ("cancelled" if end == "updated" else "expired")
+
+
+async def test_what_is_still_on_its_way_at_the_end_is_changed_after_it_was_sent(tmp_path: Path) -> None:
+    board = Board()
+    async with boarded(tmp_path, board) as way:
+        board.gate.clear()
+        document = await way.ask()
+        await way.decide(document)
+        await way.sweep()
+        assert board.edits == []
+        board.gate.set()
+        await until(lambda: board.sent)
+        way.turn(60)
+        await edits_in(way)
+    assert [ref for ref, _ in board.edits] == ["note-1"]
+
+
+@pytest.mark.parametrize("why", ["dead", "no ref"])
+async def test_where_there_is_nothing_to_change_nothing_is_done(tmp_path: Path, why: str) -> None:
+    board = Board(refs=False) if why == "no ref" else Board(fault=PermanentError("no such room"))
+    async with boarded(tmp_path, board) as way:
+        document = await way.ask()
+        await way.ended(1)
+        await way.decide(document)
+        await way.sweep()
+        if why == "dead":
+            assert [row.edits for row in await way.deliveries() if row.edits] == []
+        else:
+            (row,) = await edits_in(way)
+            assert row.attempts[0].detail == "there is nothing to change"
+    assert board.edits == []
+
+
+async def test_a_change_that_fails_is_tried_again(tmp_path: Path) -> None:
+    board = Board(edit_faults=[TransientError("away"), TransientError("still away")])
+    async with boarded(tmp_path, board) as way:
+        document = await way.ask()
+        await until(lambda: board.sent)
+        await way.decide(document)
+        for _ in range(2):
+            await until(lambda: len(board.edit_faults) < 2)
+            way.turn(60)
+        await until(lambda: board.edits or way.turn(60))
+        (row,) = await edits_in(way)
+    assert (row.state, len(row.attempts)) == (State.SENT, 3)
