@@ -6,7 +6,9 @@ import inspect
 import json
 import types
 from collections.abc import Mapping
+from datetime import date
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final, Union, get_args, get_origin
 
@@ -16,7 +18,8 @@ from attrs import evolve, frozen
 from notifyd.config.describe import bare, plain
 from notifyd.config.settings import COMMON_OPTIONS, ChannelSettings, Rate
 from notifyd.config.structure import options_of
-from notifyd.config.units import Duration, Size
+from notifyd.config.units import Backoff, Duration, KeySource, Listen, Moment, SealKey, Size
+from notifyd.config.windows import Window
 from notifyd.plugin import ChannelType
 from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
@@ -34,9 +37,13 @@ class Option:
 def options(channel_type: ChannelType) -> list[Option]:
     """The type's own options, then those that every channel has."""
     own, every = options_of(channel_type.config), options_of(ChannelSettings)
-    found = [_option(name, one) for name, one in own.items()]
-    found += [_option(name, every[name]) for name in COMMON_OPTIONS]
+    found = described({**own, **{name: every[name] for name in COMMON_OPTIONS}})
     return [_limited(one, channel_type) for one in found]
+
+
+def described(attributes: Mapping[str, attrs.Attribute[Any]]) -> list[Option]:
+    """Options as they are declared, in words, by their keys."""
+    return [_option(name, one) for name, one in attributes.items()]
 
 
 def _limited(option: Option, channel_type: ChannelType) -> Option:
@@ -82,6 +89,15 @@ _KINDS: Final[Mapping[Any, str]] = {
     Path: "a path",
     CaFile: "the path of a PEM file",
     Rate: "a rate, such as 1/s",
+    Backoff: "two durations, such as 1s..15m",
+    Listen: "host:port",
+    IPv4Network: "a network, such as 10.0.0.0/8",
+    IPv6Network: "a network, such as 10.0.0.0/8",
+    KeySource: "an https address, or a path",
+    SealKey: "32 bytes in base64, kept secret",
+    Moment: "a time, such as 2h, or 30m before expiry",
+    Window: "hours, such as Mon-Thu 09:00-16:00 Europe/Zurich",
+    date: "a date",
 }
 
 
@@ -92,11 +108,13 @@ def kind_of(kind: Any) -> str:
         return _KINDS[kind]
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        return " or ".join(kind_of(one) for one in inner if one is not type(None))
+        return " or ".join(dict.fromkeys(kind_of(one) for one in inner if one is not type(None)))
     if origin is tuple:
         return f"a list: {kind_of(inner[0])}"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return f"a table: {kind_of(inner[1])}"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of " + ", ".join(f'"{one.value}"' for one in kind)
+    if isinstance(kind, type) and attrs.has(kind):
+        return "a table of its own"
     return str(getattr(kind, "__name__", kind))

@@ -6,16 +6,19 @@ import json
 from enum import StrEnum
 from typing import Any
 
+import attrs
 import pytest
 from attrs import field, frozen
 from click.testing import CliRunner
 
 from notifyd.cli.check import plugins
+from notifyd.config import settings
 from notifyd.config.settings import COMMON_OPTIONS
 from notifyd.config.structure import options_of
 from notifyd.plugin import CaFile, ChannelType, Secret
 from notifyd.registry.discovery import discover
 from notifyd.registry.options import Option, about, options
+from tests import option_pages
 from tests.channel_pages import FOLDER, pages
 
 
@@ -88,3 +91,23 @@ def test_without_a_type_the_plugins_are_listed() -> None:
     result = shown()
     assert result.exit_code == 0
     assert "notifyd-slack" in result.output
+
+
+# --- the tables of docs/configuration.md ----------------------------------------------------------------------
+
+
+def test_the_tables_of_the_page_on_configuration_are_as_make_contract_writes_them() -> None:
+    assert option_pages.PAGE.read_text(encoding="utf-8").endswith("\n\n" + option_pages.written())
+
+
+def test_every_option_that_a_file_may_hold_is_in_the_tables() -> None:
+    """Each record of the settings has a table, but for those that a channel's type fills in."""
+    told = set(option_pages.sections().values())
+    records = {one for one in vars(settings).values() if isinstance(one, type) and attrs.has(one)}
+    ours = {one for one in records if one.__module__ == settings.__name__}
+    assert ours - told == {settings.Settings, settings.ChannelSettings}
+
+
+def test_no_table_shows_the_name_of_a_class() -> None:
+    kinds = [line.split(" | ")[1] for line in option_pages.written().splitlines() if line.startswith("| `")]
+    assert [kind for kind in kinds if kind[0].isupper()] == []
