@@ -296,7 +296,7 @@ class Run:
             ended = all(item["state"] in ("dead", "sent") for item in items)
             return items if ended and len(items) == DELIVERIES else None
 
-        items = await until_async(all_ended, 30)
+        items = await until_async(all_ended, 90)
         assert {item["state"] for item in items if item["channel"] not in ("mail", "post")} == {"dead"}
         assert {item["state"] for item in items if item["channel"] == "post"} == {"sent"}
         one = f"{PACK}/{event['runId']}/{event['approvalId']}"
