@@ -35,6 +35,9 @@ _SOON: Final = timedelta(days=14)
 """A certificate that ends within this has to be renewed by now."""
 
 
+_OWN: Final = ("", "-wal", "-shm", ".lock")
+"""What the names of a database's files end with: a copy beside them may be anybody's."""
+
 _ANY: Final = 1 << 30
 """More descriptors than anything needs."""
 
@@ -132,7 +135,8 @@ def _owners(settings: Settings, service: Unit | None) -> Iterator[Finding]:
         return
     path = sqlite_path(settings.store.url)
     user = _user(service)
-    there = [one for one in (path.parent, *sorted(path.parent.glob(f"{path.name}*"))) if one.exists()]
+    files = (path.parent, *(path.with_name(f"{path.name}{suffix}") for suffix in _OWN))
+    there = [one for one in files if one.exists()]
     wanted = user.pw_uid if user else there[0].stat().st_uid if there else 0
     for one in there:
         owner = one.stat().st_uid

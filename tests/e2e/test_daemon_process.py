@@ -246,8 +246,8 @@ async def test_every_fault_of_the_configuration_is_named(tmp_path: Path) -> None
     assert code == 3  # its manager is not to try again
     lines = said.splitlines()
     path = tmp_path / "notifyd.toml"
-    assert any(line.startswith(f"notifyd: {path}: servers: ") for line in lines)
-    assert any(line.startswith(f"notifyd: {path}: channels.hook.type: ") for line in lines)
+    assert any(line.startswith(f"notifyd: {path}:1: servers: ") for line in lines)
+    assert any(line.startswith(f"notifyd: {path}:3: channels.hook.type: ") for line in lines)
 
 
 def configure_in(folder: Path, config: str) -> None:
@@ -560,7 +560,7 @@ async def test_a_start_without_the_key_of_waiting_callbacks_gives_them_up_only_w
         await daemon.stop()
         daemon.environ = {"NOTIFYD_SEAL_KEY": base64.b64encode(b"another key, of 32 bytes as well").decode()}
         await daemon.launch()
-        assert await daemon.wait() == 1
+        assert await daemon.wait() == 3
         said = daemon.stderr.decode()
         assert f"keys.seal: lacks the key {key_id(base64.b64decode(SEAL_KEY))}, which rows need" in said
         assert "deliveries: 3" in said

@@ -256,6 +256,14 @@ async def test_what_is_broken_is_named(broken: str, installation: Installation) 
     assert {found for found, _ in wrong} <= {check, "config", "disk"}, wrong
 
 
+async def test_a_database_of_another_user_is_named_with_each_of_its_files(installation: Installation) -> None:
+    (installation.folder / "notifyd.db.copy").touch()
+    installation.change("notifyd.service", f"User={USER}", "User=nobody")
+    named = {detail.split()[0] for check, detail in await installation.wrong() if check == "owners"}
+    assert {str(installation.folder), str(installation.folder / "notifyd.db")} <= named
+    assert str(installation.folder / "notifyd.db.copy") not in named
+
+
 async def test_few_descriptors_are_told_of(installation: Installation) -> None:
     installation.change("notifyd.service", "LimitNOFILE=65536", "LimitNOFILE=256:512")
     (found,) = (one for one in await installation.examined() if one.check == "descriptors")
