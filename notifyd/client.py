@@ -26,6 +26,7 @@ DEAD: Final = "/api/v1/dead"
 DELIVERIES: Final = "/api/v1/deliveries"
 CHANNELS: Final = "/api/v1/channels"
 INCIDENTS: Final = "/api/v1/incidents"
+SILENCES: Final = "/api/v1/silences"
 AUDIT: Final = "/api/v1/audit"
 AUDIT_SEALS: Final = "/api/v1/audit/seals"
 KEY_SET: Final = "/.well-known/notifyd/jwks.json"
@@ -161,6 +162,10 @@ class Client:
     def post(self, path: str, body: bytes = b"", content_type: str = "application/json") -> Answer:
         """What POST answers, if it is success. Raises `UnreachableError`, `RefusedError`."""
         return self._succeed_with("POST", path, body, content_type)
+
+    def delete(self, path: str) -> Answer:
+        """What DELETE answers, if it is success. Raises `UnreachableError`, `RefusedError`."""
+        return self._succeed_with("DELETE", path, b"", "")
 
     def _succeed(self, method: str, path: str) -> Any:
         return self._succeed_with(method, path, b"", "").document

@@ -180,6 +180,12 @@ class NoSigningKeyError(ConflictError):
     code = "no_signing_key"
 
 
+class TooManySilencesError(ConflictError):
+    """A tenant has as many silences as it may have that are not over."""
+
+    code = "too_many_silences"
+
+
 class NotRetryableError(ConflictError):
     """A delivery that is not dead, or has no message and can be given none, cannot be retried by hand."""
 

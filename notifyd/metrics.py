@@ -87,6 +87,7 @@ class Metrics:
             "channel",
         )
         self.held = gauge("notifyd_held", "Deliveries that wait, by why they do", "channel", "why")
+        self.silences = gauge("notifyd_silences", "Silences in force, of all tenants")
         self.unplanned = gauge("notifyd_unplanned_events", "Accepted events that this node has yet to plan")
         self.ready = gauge("notifyd_ready", "1 where /readyz would answer 200")
         self.http_requests = counter(

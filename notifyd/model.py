@@ -469,6 +469,7 @@ class State(StrEnum):
 class Wait(StrEnum):
     """What an open delivery waits for: a closed set, used as the `why` label of `notifyd_held`."""
 
+    SILENCE = "silence"  # the end of an operator's silence
     WINDOW = "window"  # the end of a digest's, a throttle's or the quiet hours' window
     RETRY = "retry"  # its next attempt
     ORDER = "order"  # an earlier message of its approval
@@ -479,6 +480,17 @@ class Wait(StrEnum):
     EGRESS_REFUSED = "egress_refused"
     SECRET_MISSING = "secret_missing"  # nosec B105 # noqa: S105 - a reason
     NOT_ALLOWED = "not_allowed"  # the origin of a callback is in `resume.allowed_origins` no more
+
+
+SILENCED: Final = "silence:"
+"""What the key of a window begins with in which a silence holds deliveries; its id and a colon follow."""
+
+HELD_IN_WINDOWS: Final = (Wait.WINDOW, Wait.SILENCE)
+
+
+def wait_in(window: str) -> Wait:
+    """What a delivery that is held in a window of this key waits for."""
+    return Wait.SILENCE if window.startswith(SILENCED) else Wait.WINDOW
 
 
 LEGAL_MOVES: Final[Mapping[State, frozenset[State]]] = {
@@ -572,6 +584,43 @@ class Delivery:
         return next((one.ref for one in reversed(self.attempts) if one.ref), "")
 
 
+# --- silences ----------------------------------------------------------------------------------------------
+
+
+class SilenceState(StrEnum):
+    TO_COME = "to_come"
+    IN_FORCE = "in_force"
+    OVER = "over"
+
+
+@frozen
+class Silence:
+    """What events that meet `predicate`, CEL over `event`, set off is held from `starts_at` to `ends_at`.
+
+    `approvals`: what is about an approval, too. `ended_at` and `ended_by` are of one that was ended early.
+    """
+
+    tenant: str
+    id: str
+    predicate: str
+    reason: str
+    author: str
+    created_at: Instant
+    starts_at: Instant
+    ends_at: Instant
+    approvals: bool
+    ended_at: Instant | None = None
+    ended_by: str | None = None
+
+    def state(self, now: Instant) -> SilenceState:
+        if self.ended_at is not None or self.ends_at <= now:
+            return SilenceState.OVER
+        return SilenceState.IN_FORCE if self.starts_at <= now else SilenceState.TO_COME
+
+    def in_force(self, now: Instant) -> bool:
+        return self.state(now) is SilenceState.IN_FORCE
+
+
 # --- audit -------------------------------------------------------------------------------------------------
 
 
@@ -589,6 +638,8 @@ class AuditName(StrEnum):
     RESUME_DELIVERED = "resume.delivered"
     RESUME_DEAD = "resume.dead"
     AUTH_REFUSED = "auth.refused"
+    SILENCE_ADDED = "silence.added"
+    SILENCE_ENDED = "silence.ended"
     CONFIG_RELOADED = "config.reloaded"
 
 

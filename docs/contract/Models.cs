@@ -1375,6 +1375,8 @@ public enum AuditName
     [JsonStringEnumMemberName("resume.delivered")] ResumeDelivered,
     [JsonStringEnumMemberName("resume.dead")] ResumeDead,
     [JsonStringEnumMemberName("auth.refused")] AuthRefused,
+    [JsonStringEnumMemberName("silence.added")] SilenceAdded,
+    [JsonStringEnumMemberName("silence.ended")] SilenceEnded,
     [JsonStringEnumMemberName("config.reloaded")] ConfigReloaded,
 }
 
@@ -1501,6 +1503,7 @@ public enum AttemptOutcome
 [JsonConverter(typeof(JsonStringEnumConverter<Wait>))]
 public enum Wait
 {
+    [JsonStringEnumMemberName("silence")] Silence,
     [JsonStringEnumMemberName("window")] Window,
     [JsonStringEnumMemberName("retry")] Retry,
     [JsonStringEnumMemberName("order")] Order,
@@ -1760,6 +1763,91 @@ public sealed record IncidentPage
 {
     [JsonPropertyName("items")]
     public required IReadOnlyList<Incident> Items { get; init; }
+
+    [JsonPropertyName("nextCursor")]
+    public required string? NextCursor { get; init; }
+}
+
+/// <summary>What to hold back, until when, and why.</summary>
+public sealed record SilenceRequest
+{
+    /// <summary>CEL over `event`, as a rule's `when`: compiled and bounded in cost as that is.</summary>
+    [JsonPropertyName("when")]
+    public required string When { get; init; }
+
+    /// <summary>Why, for those who read it later: 1 to 500 characters.</summary>
+    [JsonPropertyName("reason")]
+    public required string Reason { get; init; }
+
+    /// <summary>After `startsAt`, and within 366 days: an RFC 3339 time.</summary>
+    [JsonPropertyName("endsAt")]
+    public required string EndsAt { get; init; }
+
+    /// <summary>An RFC 3339 time; at once, where it is left out or over.</summary>
+    [JsonPropertyName("startsAt")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? StartsAt { get; init; }
+
+    /// <summary>Hold what is about an approval too; else all of that is told as ever.</summary>
+    [JsonPropertyName("approvals")]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public bool? Approvals { get; init; }
+}
+
+/// <summary>What an operator holds back for a time. `endedAt` and `endedBy` are there where it was ended early.</summary>
+public sealed record Silence
+{
+    [JsonPropertyName("id")]
+    public required string Id { get; init; }
+
+    [JsonPropertyName("tenant")]
+    public required string Tenant { get; init; }
+
+    [JsonPropertyName("when")]
+    public required string When { get; init; }
+
+    [JsonPropertyName("reason")]
+    public required string Reason { get; init; }
+
+    [JsonPropertyName("author")]
+    public required string Author { get; init; }
+
+    [JsonPropertyName("approvals")]
+    public required bool Approvals { get; init; }
+
+    [JsonPropertyName("state")]
+    public required SilenceState State { get; init; }
+
+    [JsonPropertyName("createdAt")]
+    public required DateTimeOffset CreatedAt { get; init; }
+
+    [JsonPropertyName("startsAt")]
+    public required DateTimeOffset StartsAt { get; init; }
+
+    [JsonPropertyName("endsAt")]
+    public required DateTimeOffset EndsAt { get; init; }
+
+    [JsonPropertyName("endedAt")]
+    public required DateTimeOffset? EndedAt { get; init; }
+
+    [JsonPropertyName("endedBy")]
+    public required string? EndedBy { get; init; }
+}
+
+/// <summary>One of these values; more may follow.</summary>
+[JsonConverter(typeof(JsonStringEnumConverter<SilenceState>))]
+public enum SilenceState
+{
+    [JsonStringEnumMemberName("to_come")] ToCome,
+    [JsonStringEnumMemberName("in_force")] InForce,
+    [JsonStringEnumMemberName("over")] Over,
+}
+
+/// <summary>Silences, newest first; `nextCursor` goes on with the list, null at its end.</summary>
+public sealed record SilencePage
+{
+    [JsonPropertyName("items")]
+    public required IReadOnlyList<Silence> Items { get; init; }
 
     [JsonPropertyName("nextCursor")]
     public required string? NextCursor { get; init; }

@@ -601,6 +601,8 @@ const (
 	AuditNameResumeDelivered          AuditName = "resume.delivered"
 	AuditNameResumeDead               AuditName = "resume.dead"
 	AuditNameAuthRefused              AuditName = "auth.refused"
+	AuditNameSilenceAdded             AuditName = "silence.added"
+	AuditNameSilenceEnded             AuditName = "silence.ended"
 	AuditNameConfigReloaded           AuditName = "config.reloaded"
 )
 
@@ -663,6 +665,7 @@ const (
 type Wait string
 
 const (
+	WaitSilence        Wait = "silence"
 	WaitWindow         Wait = "window"
 	WaitRetry          Wait = "retry"
 	WaitOrder          Wait = "order"
@@ -810,6 +813,47 @@ type Incident struct {
 type IncidentPage struct {
 	Items      []Incident `json:"items"`
 	NextCursor *string    `json:"nextCursor"`
+}
+
+// SilenceRequest: What to hold back, until when, and why.
+type SilenceRequest struct {
+	When      string  `json:"when"`
+	Reason    string  `json:"reason"`
+	EndsAt    string  `json:"endsAt"`
+	StartsAt  *string `json:"startsAt,omitempty"`
+	Approvals *bool   `json:"approvals,omitempty"`
+}
+
+// Silence: What an operator holds back for a time. `endedAt` and `endedBy` are there where it was ended
+// early.
+type Silence struct {
+	ID        string       `json:"id"`
+	Tenant    string       `json:"tenant"`
+	When      string       `json:"when"`
+	Reason    string       `json:"reason"`
+	Author    string       `json:"author"`
+	Approvals bool         `json:"approvals"`
+	State     SilenceState `json:"state"`
+	CreatedAt time.Time    `json:"createdAt"`
+	StartsAt  time.Time    `json:"startsAt"`
+	EndsAt    time.Time    `json:"endsAt"`
+	EndedAt   *time.Time   `json:"endedAt"`
+	EndedBy   *string      `json:"endedBy"`
+}
+
+// SilenceState: One of these values; more may follow.
+type SilenceState string
+
+const (
+	SilenceStateToCome  SilenceState = "to_come"
+	SilenceStateInForce SilenceState = "in_force"
+	SilenceStateOver    SilenceState = "over"
+)
+
+// SilencePage: Silences, newest first; `nextCursor` goes on with the list, null at its end.
+type SilencePage struct {
+	Items      []Silence `json:"items"`
+	NextCursor *string   `json:"nextCursor"`
 }
 
 // ChannelTest: The test message was taken.

@@ -49,6 +49,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "audit": Entry("audit:audit", "Look at the audit trail."),
     "approvals": Entry("approvals:approvals", "Look at approvals."),
     "incidents": Entry("incidents:incidents", "Look at what policies hold."),
+    "silence": Entry("silence:silence", "Hold notifications back for a time."),
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
     "dead": Entry("dead:dead", "Look at dead effects and deliveries, and try one again."),
     "keys": Entry("keys:keys", "Show which rows need which key, and move them to the first."),

@@ -47,6 +47,7 @@ from notifyd.model import (
     State,
     Wait,
     carries_ends,
+    wait_in,
 )
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import unwrap
@@ -243,7 +244,7 @@ class Dispatcher:
         if delivery.state is not State.PENDING or delivery.id in lane.running:
             return None
         if delivery.window is not None:
-            return Wait.WINDOW
+            return wait_in(delivery.window)
         if (barred := self._barred(lane)) is not None:
             return barred
         if self._current().channel(delivery.channel, delivery.channel_type) is None:

@@ -18,7 +18,7 @@ from notifyd.config.settings import Backoff, Rate
 from notifyd.errors import Reason
 from notifyd.flow.memory import Share, delivery_size
 from notifyd.flow.waiting import Waiting
-from notifyd.model import SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message, Wait
+from notifyd.model import HELD_IN_WINDOWS, SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message, Wait
 
 BREAKER_THRESHOLD: Final = 5
 """Consecutive transient failures that open a lane's breaker."""
@@ -315,11 +315,11 @@ class Lane:
 
         What neither the store nor a limit holds is waiting for those before it.
         """
-        windowed = self.waits.get(Wait.WINDOW, 0)
+        windowed = {why: self.waits.get(why, 0) for why in HELD_IN_WINDOWS}
         if blocked is not None:
-            return Counter({blocked: self.backlog, Wait.WINDOW: windowed})
+            return Counter({blocked: self.backlog, **windowed})
         held = Counter(self.waits)
-        ready = max(0, self.backlog - len(self.running) - (held.total() - windowed))
+        ready = max(0, self.backlog - len(self.running) - (held.total() - sum(windowed.values())))
         held[self.holding(now, share)] += ready
         return held
 

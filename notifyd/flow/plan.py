@@ -28,7 +28,8 @@ from notifyd.flow.audience import (
 from notifyd.flow.buttons import answer_ref, buttons_of
 from notifyd.flow.mine import asks_for_sign_in
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
-from notifyd.flow.storm import Budgets, budget_key, deferral_of, is_request
+from notifyd.flow.silences import Silences, silence_deferral
+from notifyd.flow.storm import Budgets, Deferral, budget_key, deferral_of, is_request
 from notifyd.flow.timed import is_timed, timed_audience
 from notifyd.levels import Complaint
 from notifyd.metrics import Metrics
@@ -330,6 +331,7 @@ class Planner:
         planning_queue: PlanningQueue,
         dispatch_queue: DispatchQueue,
         budgets: Budgets,
+        silences: Silences,
         metrics: Metrics,
         clock: Clock,
         node: str,
@@ -339,6 +341,7 @@ class Planner:
         self._planning_queue = planning_queue
         self._dispatch_queue = dispatch_queue
         self._budgets = budgets
+        self._silences = silences
         self._metrics = metrics
         self._clock = clock
         self._node = node
@@ -484,6 +487,7 @@ class Planner:
         ready: dict[str, Ready],
     ) -> tuple[Delivery, ...]:
         rows = []
+        silence = None if is_override(event, seen) else self._silences.holding(event, seen)
         for entry in plan:
             try:
                 made = make_ready(event, entry, seen, registry, now)
@@ -491,7 +495,10 @@ class Planner:
                 log.error("delivery %s cannot be rendered: %s", entry.delivery_id, error)
                 rows.append(_stillborn(event, entry, registry, now))
                 continue
-            row = await self._deferred(made.delivery, entry, event, seen, registry)
+            if silence is not None:
+                row = _held(made.delivery, silence_deferral(silence, entry, event), registry)
+            else:
+                row = await self._deferred(made.delivery, entry, event, seen, registry)
             if row.window is None:
                 ready[row.id] = Ready(row, made.message)
             rows.append(row)
@@ -510,10 +517,7 @@ class Planner:
             await self._budgets.load(event.tenant, row.budget or "", throttled, now)
         deferral = deferral_of(rule, entry, event, seen, self._budgets, now)
         if deferral is not None:
-            until, deadline = deferral.closes_at, deferral.closes_at + registry.settings.dispatch.max_age
-            return evolve(
-                row, window=deferral.key, window_start=now, next_attempt_at=until, deadline=deadline
-            )
+            return _held(row, deferral, registry)
         if row.budget is not None:
             self._budgets.spend(row.budget, now)
         return row
@@ -530,6 +534,18 @@ class Planner:
             self._metrics.dead_letters.labels(row.channel).inc()
         if rows:
             await self._store.write_audit([unrendered(row, row.created_at) for row in rows])
+
+
+def _held(row: Delivery, deferral: Deferral, registry: Registry) -> Delivery:
+    """`row`, held in a window. Holding back takes none of its time."""
+    until = deferral.closes_at
+    return evolve(
+        row,
+        window=deferral.key,
+        window_start=row.created_at,
+        next_attempt_at=until,
+        deadline=until + registry.settings.dispatch.max_age,
+    )
 
 
 def _with(planned: Sequence[Planned], queued: Sequence[Delivery]) -> list[Planned]:

@@ -36,6 +36,7 @@ from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
 from notifyd.flow.seal import AuditSealing
+from notifyd.flow.silences import Silences
 from notifyd.flow.storm import Budgets
 from notifyd.flow.watch import LOOK, Watches
 from notifyd.levels import Complaint
@@ -168,7 +169,10 @@ class App:
             deliveries=self._dispatcher.waiting,
             seconds_for=self._dispatcher.seconds_for,
         )
-        self._planner = Planner(**counted, **planning, **sending, budgets=budgets, node=node)
+        self._silences = Silences(**counted)
+        self._planner = Planner(
+            **counted, **planning, **sending, budgets=budgets, silences=self._silences, node=node
+        )
         self._digests = Digests(**counted, **sending, budgets=budgets)
         self._effects = Effects(**counted, **planning, **sending)
         self._expiry = Expiry(
@@ -198,6 +202,7 @@ class App:
             retention=self._retention,
             reseal=Reseal(store=self._store, current=self._current),
             watches=self._watches,
+            silences=self._silences,
             ready=self._store.probe,
             draining=lambda: self._draining,
         )
@@ -214,6 +219,7 @@ class App:
         await self._nodes.beat()
         await resources.enter_async_context(Watchdog(self._current, self._metrics))
         await self._count()
+        await self._silences.refresh()
         await self._dispatcher.open()
         for name, step in (
             ("sign of life", self._sweep(self._nodes.beat, again=False, every=BEAT)),
@@ -222,6 +228,7 @@ class App:
             ("plan", self._planner.run()),
             ("effects", self._effects.run()),
             ("planning sweep", self._sweep(self._planner.sweep)),
+            ("silences", self._sweep(self._silences.refresh, again=False)),
             ("digest sweep", self._sweep(self._digests.sweep)),
             ("effects sweep", self._sweep(self._effects.sweep, again=False)),
             ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),

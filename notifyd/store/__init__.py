@@ -34,6 +34,7 @@ from notifyd.model import (
     Outcome,
     PlanEntry,
     ResumeStatus,
+    Silence,
     State,
     Status,
     Wait,
@@ -509,6 +510,28 @@ class Store(Upkeep, Protocol):
 
     async def postpone(self, window: Window, closes_at: Instant) -> None:
         """Hold the window's rows until `closes_at`; what comes meanwhile joins them."""
+        ...
+
+    async def close_windows(self, tenant: str, first: str, last: str, at: Instant) -> None:
+        """The windows whose keys are from `first` on and below `last` close at `at`, if they were to later."""
+        ...
+
+    # -- silences -----------------------------------------------------------------------------------------
+
+    async def add_silence(self, silence: Silence, record: AuditRecord, forget: Instant) -> None:
+        """Insert it with its line of the audit trail, and forget those of all that ended before `forget`."""
+        ...
+
+    async def end_silence(
+        self, tenant: str, silence_id: str, at: Instant, record: AuditRecord
+    ) -> Silence | None:
+        """End one that is not over, with a line of the audit trail, by that line's actor; how it is then."""
+        ...
+
+    async def silences(self, tenant: str, page: Page) -> tuple[list[Silence], int | None]: ...
+
+    async def live_silences(self, now: Instant) -> list[Silence]:
+        """Those of all tenants that were to end after `now`, oldest first, also where they were ended early."""
         ...
 
     # -- approvals ----------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ _SHOWN: Final = 200
 DECISIONS: Final = "decisions"
 """The decisions of earlier rounds, which are no table of their own to those who look at one."""
 
+SILENCES: Final = "silences"
+
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     CollectionName.EVENTS: ("tenant", "key"),
     CollectionName.APPROVALS: ("tenant", "run_id", "approval_id"),
@@ -37,6 +39,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     CollectionName.INCIDENTS: ("tenant", "run_id", "approval_id", "policy_id"),
     CollectionName.DELIVERIES: ("tenant", "id"),
     CollectionName.AUDIT: ("tenant", "id"),
+    SILENCES: ("tenant", "id"),
 }
 """By table: the members that a row is known by."""
 

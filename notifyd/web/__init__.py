@@ -31,6 +31,7 @@ from notifyd.web import (
     pages,
     problems,
     purge,
+    silences,
 )
 from notifyd.web.addresses import CURRENT_GATE, CurrentGate
 from notifyd.web.body import BODY_TIMEOUT, INTAKE, Intake
@@ -96,6 +97,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
         channels,
         inbound,
         purge,
+        silences,
         keys,
         log_level,
         ops,

@@ -117,6 +117,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.WindowClosedError: Meaning(409, "Not an hour to approve in"),
     errors.InputsDifferError: Meaning(409, "Somebody has filled in something else"),
     errors.NoSigningKeyError: Meaning(409, "There is no key to sign with"),
+    errors.TooManySilencesError: Meaning(409, "There are too many silences"),
     errors.NotRetryableError: Meaning(409, "The delivery cannot be retried"),
     SignInOverError: Meaning(400, "The sign-in is over"),
     LinkExpiredError: Meaning(410, "The link has expired"),

@@ -15,6 +15,7 @@ from notifyd.flow.react import Reactions
 from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects
 from notifyd.flow.retention import Retention
+from notifyd.flow.silences import Silences
 from notifyd.flow.watch import Watches
 from notifyd.metrics import Metrics
 from notifyd.model import Clock
@@ -39,6 +40,7 @@ class Services:
     retention: Retention
     reseal: Reseal
     watches: Watches
+    silences: Silences
     metrics: Metrics
     clock: Clock
     ready: Callable[[], Awaitable[None]]

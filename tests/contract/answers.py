@@ -15,7 +15,18 @@ from attrs import frozen
 from notifyd.errors import Reason
 from notifyd.flow.lane import BreakerState
 from notifyd.levels import LogLevel
-from notifyd.model import AttemptOutcome, AuditName, Level, Outcome, ResumeStatus, State, Status, Via, Wait
+from notifyd.model import (
+    AttemptOutcome,
+    AuditName,
+    Level,
+    Outcome,
+    ResumeStatus,
+    SilenceState,
+    State,
+    Status,
+    Via,
+    Wait,
+)
 from notifyd.wire.events import Decision, InputKind, MessageWish, Step, Time
 
 
@@ -317,6 +328,24 @@ class Incident:
     labels: Mapping[str, str]
 
 
+@frozen(kw_only=True)
+class Silence:
+    """What an operator holds back for a time. `endedAt` and `endedBy` are there where it was ended early."""
+
+    id: str
+    tenant: str
+    when: str
+    reason: str
+    author: str
+    approvals: bool
+    state: SilenceState
+    created_at: Time
+    starts_at: Time
+    ends_at: Time
+    ended_at: Time | None
+    ended_by: str | None
+
+
 class DeadKind(StrEnum):
     EFFECT = "effect"
     DELIVERY = "delivery"
@@ -411,6 +440,14 @@ class IncidentPage:
     """Incidents, newest first; `nextCursor` goes on with the list, null at its end."""
 
     items: tuple[Incident, ...]
+    next_cursor: str | None
+
+
+@frozen
+class SilencePage:
+    """Silences, newest first; `nextCursor` goes on with the list, null at its end."""
+
+    items: tuple[Silence, ...]
     next_cursor: str | None
 
 

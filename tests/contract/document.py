@@ -19,6 +19,7 @@ from notifyd.web.keys import ResealRequest
 from notifyd.web.lists import DEFAULT_LIMIT, MAX_LIMIT
 from notifyd.web.log_level import LogLevelRequest
 from notifyd.web.purge import PurgeRequest
+from notifyd.web.silences import SilenceRequest
 from notifyd.wire import codec
 from notifyd.wire.events import MAX_BATCH, PACK_EVENTS, AckRequest, CloudEvent
 from tests.contract import answers
@@ -49,7 +50,7 @@ RECORDS: Final[tuple[type[Any], ...]] = (
         answers.SealedAuditPage,
         answers.ChannelPage,
     ),
-    *(answers.Incident, answers.IncidentPage),
+    *(answers.Incident, answers.IncidentPage, SilenceRequest, answers.Silence, answers.SilencePage),
     *(answers.ChannelTest, answers.PurgeAnswer, answers.SealKeyList, answers.ResealAnswer, answers.Health),
     *(answers.LogLevelAnswer, answers.KeySet, answers.Problem, answers.Notification),
 )

@@ -246,6 +246,42 @@ OPERATIONS: Final = (
     ),
     Operation(
         method="get",
+        path="/api/v1/silences",
+        id="listSilences",
+        tag="silences",
+        summary="List silences, newest first",
+        scope=Scope.READ,
+        paged=True,
+        answers=_page("SilencePage"),
+    ),
+    Operation(
+        method="post",
+        path="/api/v1/silences",
+        id="addSilence",
+        tag="silences",
+        summary="Hold notifications back for a time",
+        text=(
+            "What events that meet `when` set off is held until the silence ends, and told then. Other nodes hold"
+            " it within two seconds."
+        ),
+        scope=Scope.OPERATE,
+        body={JSON: "SilenceRequest"},
+        answers={200: Answer("The silence.", {JSON: "Silence"})},
+        refusals=(*_BODY, *_STORE, errors.TooManySilencesError),
+    ),
+    Operation(
+        method="delete",
+        path="/api/v1/silences/{id}",
+        id="endSilence",
+        tag="silences",
+        summary="End a silence now, and tell what it held",
+        text="One that is over stays as it is.",
+        scope=Scope.OPERATE,
+        answers={200: Answer("The silence as it is then.", {JSON: "Silence"})},
+        refusals=(errors.NotFoundError, *_ROW),
+    ),
+    Operation(
+        method="get",
         path="/api/v1/deliveries",
         id="listDeliveries",
         tag="deliveries",

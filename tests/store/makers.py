@@ -27,6 +27,7 @@ from notifyd.model import (
     Instant,
     Outcome,
     PlanEntry,
+    Silence,
     State,
     Status,
     Via,
@@ -198,6 +199,21 @@ def retried(given: Delivery, next_attempt_at: Instant, **changes: Any) -> Attemp
     """The record of an attempt that will be repeated."""
     record = AttemptRecord(given, attempt(), State.PENDING, next_attempt_at, None, Reason.SERVER_ERROR)
     return evolve(record, **changes)
+
+
+def silence(id_: str = "s1", **changes: Any) -> Silence:
+    given = Silence(
+        tenant=TENANT,
+        id=id_,
+        predicate="true",
+        reason="maintenance",
+        author="alice@acme.example",
+        created_at=NOW,
+        starts_at=NOW,
+        ends_at=NOW + HOUR,
+        approvals=True,
+    )
+    return evolve(given, **changes)
 
 
 def audit_record(record_id: str = "a1", **changes: Any) -> AuditRecord:

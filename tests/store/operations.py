@@ -38,6 +38,7 @@ from tests.store.makers import (
     open_incident,
     opening,
     planned,
+    silence,
 )
 
 
@@ -65,6 +66,12 @@ async def every_operation(store: Store) -> None:
     await store.fold(window, delivery("digest"), {"w1"})
     await store.fold(window, delivery("digest"), None)
     await store.let_go(window)
+    await store.close_windows(TENANT, "a", "z", NOW)
+    held_back = silence()
+    await store.add_silence(held_back, audit_record("added"), NOW)
+    await store.live_silences(NOW)
+    await store.silences(TENANT, Page(5))
+    await store.end_silence(TENANT, held_back.id, NOW, audit_record("ended"))
     await store.due_approvals(NOW, 5)
     await store.owing_approvals(NOW, 5)
     await store.timed_approvals(NOW, 5)

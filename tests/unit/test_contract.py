@@ -35,6 +35,7 @@ from notifyd.web import (
     pages,
     problems,
     purge,
+    silences,
 )
 from notifyd.web.auth import Signature
 from notifyd.web.pages import mine
@@ -56,6 +57,7 @@ PARSERS: Final[dict[str, Callable[[Any], Any]]] = {
     "CloudEvent": wire.parse_cloud_event,
     "AckRequest": wire.parse_ack,
     "TrialRequest": lambda read: structure(read, channels.TrialRequest),
+    "SilenceRequest": lambda read: structure(read, silences.SilenceRequest),
     "PurgeRequest": lambda read: structure(read, purge.PurgeRequest),
     "ResealRequest": lambda read: structure(read, keys.ResealRequest),
     "LogLevelRequest": lambda read: structure(read, log_level.LogLevelRequest),
@@ -157,6 +159,7 @@ def served() -> Iterator[tuple[str, str]]:
         pages,
         mine,
         purge,
+        silences,
     ):
         for route in module.routes:
             assert isinstance(route, RouteDef)
@@ -324,6 +327,8 @@ REFUSED: Final[list[tuple[str, Any]]] = [
     *(("CloudEvent", changed(CLOUD, ext=value)) for value in NO_EXTENSIONS),
     *(("CloudEvent", changed(CLOUD, tenant=value)) for value in ("", "..", 1)),
     ("TrialRequest", {"recipient": 1}),
+    ("SilenceRequest", {"when": "true", "reason": "r"}),
+    ("SilenceRequest", {"when": "true", "reason": "r", "endsAt": "2026-11-04T10:00:00Z", "approvals": 1}),
     ("TrialRequest", {"to": "x"}),
     ("PurgeRequest", {"dryRun": "yes"}),
     ("PurgeRequest", {"dryRun": None}),
@@ -352,6 +357,7 @@ TAKEN: Final[list[tuple[str, Any]]] = [
     ("CloudEvent", changed(CLOUD, data={"a": [1.5]}, ext=-(2**31), other=True, more="x")),
     ("CloudEvent", changed(CLOUD, subject=None, time=None, tenant=None, ext=None)),
     ("TrialRequest", {}),
+    ("SilenceRequest", {"when": "true", "reason": "r", "endsAt": "2026-11-04T10:00:00Z"}),
     ("PurgeRequest", {"dryRun": True, "cursor": None, "x-why": 1}),
     ("ResealRequest", {"cursor": "abc"}),
     ("LogLevelRequest", {"level": "debug"}),

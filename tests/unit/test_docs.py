@@ -43,6 +43,7 @@ from notifyd.web import (
     pages,
     problems,
     purge,
+    silences,
 )
 from notifyd.wire import events as wire
 from tests.unit.test_conf_file import CA, ENVIRON, SIGNING_SECRET
@@ -287,6 +288,7 @@ def endpoints() -> Iterator[str]:
         ops,
         pages,
         purge,
+        silences,
     ):
         for route in module.routes:
             assert isinstance(route, RouteDef)

@@ -137,6 +137,7 @@ class Base:
     channel_state: Collection
     audit: Collection
     audit_seals: Collection
+    silences: Collection
     new_events: Inserter
     new_deliveries: Inserter
     new_audit: Inserter
@@ -173,6 +174,7 @@ class Base:
             channel_state=collection("channel_state"),
             audit=collection("audit"),
             audit_seals=collection("audit_seals"),
+            silences=collection("silences"),
             new_events=inserter("events"),
             new_deliveries=inserter("deliveries"),
             new_audit=inserter("audit"),
@@ -206,6 +208,7 @@ class Base:
             timers=self.timers.within(session),
             audit=self.audit.within(session),
             audit_seals=self.audit_seals.within(session),
+            silences=self.silences.within(session),
         )
 
     async def settled(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from attrs import asdict, evolve
 
 from notifyd.errors import Reason
-from notifyd.model import ApprovalKey, Delivery, Instant, State, Wait
+from notifyd.model import SILENCED, ApprovalKey, Delivery, Instant, State, Wait
 from notifyd.store import (
     MAX_ATTEMPTS_KEPT,
     MAX_COPIES,
@@ -45,6 +45,12 @@ CHANGED: Final[Mapping[str, Callable[[Any], bool]]] = {
 
 _BACKLOG: Final = ("lane", "channel", "tenant")
 """What the backlog is counted by."""
+
+_KEYS_OF: Final[Mapping[Wait, Document]] = {
+    Wait.WINDOW: {"$gt": "", "$lt": SILENCED},  # every other key is a derived id, in hex
+    Wait.SILENCE: {"$gte": SILENCED},
+}
+"""Which windows hold a delivery for what, by their keys."""
 
 _NO_LEASE: Final[Mapping[str, Any]] = {"lease_owner": None, "lease_until": 0}
 
@@ -234,13 +240,16 @@ async def waits(base: Base, now: Instant) -> list[Waits]:
     later = await base.deliveries.aggregate(
         {"$match": ahead}, {"$group": {"_id": {name: f"${name}" for name in by}, "count": count}}, hint=QUEUE
     )
-    windowed = await base.deliveries.aggregate(
-        {"$match": reading.without(HELD, aside)},
-        {"$group": {"_id": {"lane": "$lane", "channel": "$channel"}, "count": count}},
-    )
+    windowed = {
+        why: await base.deliveries.aggregate(
+            {"$match": reading.without({**HELD, "window": keys}, aside)},
+            {"$group": {"_id": {"lane": "$lane", "channel": "$channel"}, "count": count}},
+        )
+        for why, keys in _KEYS_OF.items()
+    }
     return [
         *(_waits(one, waits_for(one["_id"].get("reason"), one["_id"].get("tries"))) for one in later),
-        *(_waits(one, Wait.WINDOW) for one in windowed),
+        *(_waits(one, why) for why, found in windowed.items() for one in found),
     ]
 
 

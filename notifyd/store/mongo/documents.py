@@ -21,7 +21,7 @@ import attrs
 import orjson
 from cattrs import Converter
 
-from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident
+from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident, Silence
 from notifyd.store.decode import Decoder
 from notifyd.store.mongo.driver import Document
 
@@ -52,7 +52,9 @@ _OBJECTS: Final[Mapping[type[Any], tuple[str, ...]]] = {
 """The members that are a JSON object as text."""
 
 
-def document_of(record: Event | Approval | Decision | Incident | Delivery | AuditRecord) -> Document:
+def document_of(
+    record: Event | Approval | Decision | Incident | Delivery | AuditRecord | Silence,
+) -> Document:
     document: Document = _CONVERTER.unstructure(record)
     if isinstance(record, Approval):
         document |= {"effects_due_at": record.effects_due_at, "dead_effects": len(record.dead_effects)}

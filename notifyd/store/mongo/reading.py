@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
 
 from notifyd.errors import UndecodableRowError
-from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident
+from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident, Silence
 from notifyd.store import CollectionName
-from notifyd.store.aside import DECISIONS, KEYS, LOOKED_AT
+from notifyd.store.aside import DECISIONS, KEYS, LOOKED_AT, SILENCES
 from notifyd.store.decode import DecodeError
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import record_of
@@ -25,6 +25,7 @@ _NAMES: Final[Mapping[type[Any], str]] = {
     Incident: CollectionName.INCIDENTS,
     Delivery: CollectionName.DELIVERIES,
     AuditRecord: CollectionName.AUDIT,
+    Silence: SILENCES,
 }
 
 
@@ -88,6 +89,7 @@ def collection_of(base: Base, name: str) -> Collection:
         CollectionName.INCIDENTS: base.incidents,
         CollectionName.DELIVERIES: base.deliveries,
         CollectionName.AUDIT: base.audit,
+        SILENCES: base.silences,
     }[name]
 
 

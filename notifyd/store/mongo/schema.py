@@ -74,6 +74,12 @@ TIMED: Final = _partial(
 
 INCIDENTS: Final = _index("incidents", "listed", "tenant", "open", "position")
 
+SILENCES: Final = (
+    _unique("silences", "tenant", "id"),
+    _index("silences", "listed", "tenant", "position"),
+    _index("silences", "live", "ends_at"),
+)
+
 AGES: Final = (
     _index("events", "by_age", "received_at", "_id"),
     _partial("pack_approvals", "by_age", {"ended_at": {"$gt": 0}}, "ended_at", "_id"),
@@ -104,6 +110,7 @@ INDEXES: Final = (
     DECISIONS,
     _unique("incidents", *_APPROVAL, "policy_id"),
     INCIDENTS,
+    *SILENCES,
     _unique("deliveries", "tenant", "id"),
     _index("deliveries", "by_state", "tenant", "state", "position"),
     LISTED,
@@ -276,6 +283,11 @@ async def _fifteenth(connection: Connection) -> None:
     await create_indexes(connection, [COPIES])
 
 
+async def _sixteenth(connection: Connection) -> None:
+    """Operators may hold notifications back for a time."""
+    await create_indexes(connection, SILENCES)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -292,6 +304,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _thirteenth,
     _fourteenth,
     _fifteenth,
+    _sixteenth,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

@@ -26,6 +26,7 @@ from notifyd.model import (
     Event,
     Incident,
     Instant,
+    Silence,
     State,
 )
 from notifyd.store import (
@@ -69,6 +70,7 @@ from notifyd.store.mongo import moving as moving_steps
 from notifyd.store.mongo import nodes as node_steps
 from notifyd.store.mongo import retention as retention_steps
 from notifyd.store.mongo import sealed as sealed_steps
+from notifyd.store.mongo import silences as silence_steps
 from notifyd.store.mongo import windows as window_steps
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
@@ -223,6 +225,25 @@ class MongoStore:
 
     async def postpone(self, window: Window, closes_at: Instant) -> None:
         await self._run(window_steps.postpone(self._base, window, closes_at))
+
+    async def close_windows(self, tenant: str, first: str, last: str, at: Instant) -> None:
+        await self._run(silence_steps.close_windows(self._base, tenant, first, last, at))
+
+    # -- silences -----------------------------------------------------------------------------------------
+
+    async def add_silence(self, silence: Silence, record: AuditRecord, forget: Instant) -> None:
+        await self._run(silence_steps.add(self._base, silence, record, forget))
+
+    async def end_silence(
+        self, tenant: str, silence_id: str, at: Instant, record: AuditRecord
+    ) -> Silence | None:
+        return await self._run(silence_steps.end(self._base, tenant, silence_id, at, record))
+
+    async def silences(self, tenant: str, page: Page) -> tuple[list[Silence], int | None]:
+        return await self._list(lambda: silence_steps.search(self._base, tenant, page))
+
+    async def live_silences(self, now: Instant) -> list[Silence]:
+        return await self._run(silence_steps.live(self._base, now))
 
     # -- approvals ----------------------------------------------------------------------------------------
 

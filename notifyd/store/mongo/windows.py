@@ -149,6 +149,14 @@ async def let_go(base: Base, window: Window, now: Instant) -> int:
     return await base.deliveries.update_many(_held(base, window), {"$set": freed | queued})
 
 
+async def bring_forward(base: Base, where: Filter, at: Instant) -> None:
+    """The windows that meet `where` close at `at`, if they were to close later."""
+    earlier = {"closes_at": at, "ends": _ends(at)}
+    await base.timers.update_many({**where, "closes_at": {"$gt": at}}, {"$set": earlier})
+    later = {**where, "next_attempt_at": {"$gt": at}}
+    await base.deliveries.update_many(later, {"$set": {"next_attempt_at": at}})
+
+
 async def postpone(base: Base, window: Window, closes_at: Instant) -> None:
     """Hold until `closes_at`. The rows' deadlines move along, so that holding back takes none of their time."""
     later = {"closes_at": closes_at, "ends": _ends(closes_at)}

@@ -17,7 +17,7 @@ import orjson
 from attrs import evolve
 
 from notifyd.errors import UndecodableRowError
-from notifyd.model import ApprovalKey, Attempt, Delivery, Instant, State, Wait
+from notifyd.model import SILENCED, ApprovalKey, Attempt, Delivery, Instant, State, wait_in
 from notifyd.store import (
     MAX_ATTEMPTS_KEPT,
     MAX_COPIES,
@@ -132,14 +132,14 @@ BACKLOG: Final = sql(
     "GROUP BY lane, tenant) AS every JOIN deliveries ON deliveries.rowid = oldest",
 )
 WAITS: Final = sql(
-    "SELECT lane, channel, 0 AS windowed, reason, tries, count(*) FROM deliveries INDEXED BY deliveries_due",
+    "SELECT lane, channel, NULL AS window, reason, tries, count(*) FROM deliveries INDEXED BY deliveries_due",
     "WHERE due_at > :now AND",
     NOT_ASIDE,
     "GROUP BY lane, channel, reason, tries",
-    "UNION ALL SELECT lane, channel, 1, NULL, 0, count(*) FROM deliveries INDEXED BY deliveries_window",
+    "UNION ALL SELECT lane, channel, min(window), NULL, 0, count(*) FROM deliveries INDEXED BY deliveries_window",
     "WHERE window IS NOT NULL AND",
     NOT_ASIDE,
-    "GROUP BY lane, channel",
+    f"GROUP BY lane, channel, window GLOB '{SILENCED}*'",
 )
 _OF_LANE: Final = sql(
     rows.DELIVERIES.select,
@@ -376,8 +376,8 @@ def backlog(db: Database) -> list[LaneBacklog]:
 def waits(db: Database, now: Instant) -> list[Waits]:
     found = db.execute(WAITS, {"now": now, "aside": rows.undecodable(db, CollectionName.DELIVERIES)})
     return [
-        Waits(lane, channel, Wait.WINDOW if windowed else waits_for(reason, tries), count)
-        for lane, channel, windowed, reason, tries, count in found
+        Waits(lane, channel, waits_for(reason, tries) if window is None else wait_in(str(window)), count)
+        for lane, channel, window, reason, tries, count in found
         if type(lane) is str and type(channel) is str
     ]
 

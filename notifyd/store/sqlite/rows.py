@@ -26,6 +26,7 @@ from notifyd.model import (
     Incident,
     Instant,
     PlanEntry,
+    Silence,
 )
 from notifyd.store import CollectionName, aside
 from notifyd.store.decode import DecodeError, Decoder, json_of
@@ -66,6 +67,10 @@ DELIVERY: Final = (
 )  # fmt: skip
 AUDIT: Final = (
     "tenant", "id", "name", "at", "actor", "correlation_id", "run_id", "approval_id", "data",
+)  # fmt: skip
+SILENCE: Final = (
+    "tenant", "id", "predicate", "reason", "author", "created_at", "starts_at", "ends_at", "approvals",
+    "ended_at", "ended_by",
 )  # fmt: skip
 
 _KEYS: Final = {"events": "key", "deliveries": "id"}
@@ -206,6 +211,16 @@ def audit_row(a: AuditRecord) -> Row:
     )  # fmt: skip
 
 
+# --- silences ----------------------------------------------------------------------------------------------
+
+
+def silence_row(s: Silence) -> Row:
+    return (
+        s.tenant, s.id, s.predicate, s.reason, s.author, s.created_at, s.starts_at, s.ends_at, int(s.approvals),
+        s.ended_at, s.ended_by,
+    )  # fmt: skip
+
+
 # --- reading -----------------------------------------------------------------------------------------------
 
 
@@ -324,8 +339,9 @@ DECISIONS: Final = _Decisions(
     objects=(),
 )
 AUDITS: Final = _kind(CollectionName.AUDIT, AuditRecord, AUDIT)
+SILENCES: Final = _kind(aside.SILENCES, Silence, SILENCE)
 KINDS: Final[Mapping[str, Kind[Any]]] = {
-    one.table: one for one in (EVENTS, APPROVALS, DECISIONS, INCIDENTS, DELIVERIES, AUDITS)
+    one.table: one for one in (EVENTS, APPROVALS, DECISIONS, INCIDENTS, DELIVERIES, AUDITS, SILENCES)
 }
 
 

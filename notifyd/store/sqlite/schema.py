@@ -261,6 +261,18 @@ ALTER TABLE deliveries ADD COLUMN edits TEXT;
 CREATE INDEX deliveries_copies ON deliveries (tenant, run_id, approval_id) WHERE answer_ref IS NOT NULL;
 """
 
+_TWENTY_FIRST: Final = """
+CREATE TABLE silences (
+    rowid INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL, id TEXT NOT NULL, predicate TEXT NOT NULL, reason TEXT NOT NULL, author TEXT NOT NULL,
+    created_at INTEGER NOT NULL, starts_at INTEGER NOT NULL, ends_at INTEGER NOT NULL,
+    approvals INTEGER NOT NULL, ended_at INTEGER, ended_by TEXT
+);
+CREATE UNIQUE INDEX silences_id ON silences (tenant, id);
+CREATE INDEX silences_listed ON silences (tenant);
+CREATE INDEX silences_live ON silences (ends_at);
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -282,6 +294,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _EIGHTEENTH,
     _NINETEENTH,
     _TWENTIETH,
+    _TWENTY_FIRST,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

@@ -28,6 +28,7 @@ from notifyd.model import (
     Event,
     Incident,
     Instant,
+    Silence,
 )
 from notifyd.store import (
     Aged,
@@ -68,6 +69,7 @@ from notifyd.store.sqlite import events as event_steps
 from notifyd.store.sqlite import moving as moving_steps
 from notifyd.store.sqlite import retention as retention_steps
 from notifyd.store.sqlite import sealed as sealed_steps
+from notifyd.store.sqlite import silences as silence_steps
 from notifyd.store.sqlite import windows as window_steps
 from notifyd.store.sqlite.files import (
     Database,
@@ -252,6 +254,9 @@ class SqliteStore:
     async def postpone(self, window: Window, closes_at: Instant) -> None:
         await self._change_window(lambda db: window_steps.postpone(db, window, closes_at))
 
+    async def close_windows(self, tenant: str, first: str, last: str, at: Instant) -> None:
+        await self._change_window(lambda db: silence_steps.close_windows(db, tenant, first, last, at))
+
     async def _change_window(self, step: Callable[[Database], int]) -> int:
         """Repeat a step that changes some of a window's rows until there are no more; how many it was."""
         total = 0
@@ -260,6 +265,22 @@ class SqliteStore:
             total += changed
             if changed < window_steps.AT_ONCE:
                 return total
+
+    # -- silences -----------------------------------------------------------------------------------------
+
+    async def add_silence(self, silence: Silence, record: AuditRecord, forget: Instant) -> None:
+        await self._writer.submit(lambda db: silence_steps.add(db, silence, record, forget))
+
+    async def end_silence(
+        self, tenant: str, silence_id: str, at: Instant, record: AuditRecord
+    ) -> Silence | None:
+        return await self._writer.submit(lambda db: silence_steps.end(db, tenant, silence_id, at, record))
+
+    async def silences(self, tenant: str, page: Page) -> tuple[list[Silence], int | None]:
+        return await self._list(lambda db: silence_steps.search(db, tenant, page))
+
+    async def live_silences(self, now: Instant) -> list[Silence]:
+        return await self._read(lambda db: silence_steps.live(db, now))
 
     # -- approvals ----------------------------------------------------------------------------------------
 
