@@ -321,6 +321,34 @@ async def test_a_store_that_fails_between_two_decisions_loses_neither_the_first_
     assert [await status(notifyd, one) for one in asked] == ["approved", "pending"]
 
 
+async def test_a_store_that_fails_after_the_decisions_does_not_have_the_page_say_they_were_not_recorded(
+    notifyd: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = await ask(notifyd, "a", 1)
+    path = await list_of(notifyd)
+    services = notifyd.app._services
+    list_really, decide_really = services.store.approvals, services.decisions.decide
+    down = False
+
+    async def decides(ballot: Any) -> bytes:
+        nonlocal down
+        answer = await decide_really(ballot)
+        down = True
+        return answer
+
+    async def lists(*given: Any) -> Any:
+        if down:
+            raise StoreError("no")
+        return await list_really(*given)
+
+    monkeypatch.setattr(services.decisions, "decide", decides)
+    monkeypatch.setattr(services.store, "approvals", lists)
+    told = await send(notifyd, path, confirmed="1")
+    assert (told.status, results(told)) == (200, ["Deploy a: your approval is recorded"])
+    assert titles(told) == []
+    assert await status(notifyd, asked) == "approved"
+
+
 async def test_what_needs_a_reason_or_an_input_is_decided_on_its_own_page(notifyd: Daemon) -> None:
     replicas = {"name": "replicas", "label": "Replicas", "type": "number", "required": True}
     filled = await ask(notifyd, "inputs", 1, inputs=[replicas])
