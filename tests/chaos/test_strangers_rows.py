@@ -63,7 +63,7 @@ STRANGERS: Final[list[tuple[CollectionName, dict[str, str], str, Any]]] = [
     (INCIDENTS, {"approval_id": "held"}, "opened_at", "soon"),
     (AUDIT, {"id": "line"}, "name", "of_the_future"),
 ]
-MET: Final = {"deliveries": 3, "events": 1, "approvals": 2}
+MET: Final = {"deliveries": 3, "events": 1, "approvals": 2, "audit": 1}
 """What a daemon meets by itself."""
 
 ASKED: Final = (
@@ -199,7 +199,7 @@ async def test_a_strangers_row_in_every_table_ends_no_daemon_and_holds_up_nothin
                 assert (status, problem["code"]) == (500, "undecodable_row")
                 assert named in problem["detail"]
                 assert "of_the_future" not in problem["detail"]
-            await met(daemon, MET | {"deliveries": 4, "audit": 1})
+            await met(daemon, MET | {"deliveries": 4})
             told = [line["message"] for line in daemon.logs[first:] if line["level"] == "error"]
             assert len(told) == len(set(told)) == 8
             assert all(line.startswith("set aside: ") for line in told)

@@ -17,6 +17,7 @@ from notifyd.store import (
     AuditFilter,
     CollectionName,
     DeliveryFilter,
+    IncidentFilter,
     LegalHold,
     Page,
     Window,
@@ -133,6 +134,10 @@ LISTS: dict[str, tuple[Query, str]] = {
         f"approvals by {status} of a run": (search_approvals(status, "run-1"), "approvals_key")
         for status in (None, *Status)
     },
+    "incidents": (
+        lambda db: approvals.incidents(db, TENANT, IncidentFilter(), Page(after=9)),
+        "incidents_listed",
+    ),
     "audit": (search_audit(None, None), "audit_by_tenant"),
     "audit of a run": (search_audit("run-1", None), "audit_by_run"),
     "audit of an approval": (search_audit("run-1", "deploy"), "audit_by_run"),
