@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from notifyd.errors import RenderError
+from notifyd.errors import Fault, RenderError
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, SECOND, Level, Message, Status
+from notifyd.render.bounds import TooMuchError
 from notifyd.render.locales import parse_locale, tag_of
-from notifyd.render.render import Digest, DigestItem, TemplateSet
+from notifyd.render.render import Digest, DigestItem, Rendered, TemplateSet
 
 _REQUEST: Final[Mapping[str, Any]] = {
     "kind": APPROVAL_KIND,
@@ -138,6 +139,20 @@ def missing(templates: TemplateSet, wished: tuple[str, ...] = ()) -> list[str]:
     ]
 
 
+def costly(templates: TemplateSet) -> Iterator[Fault]:
+    """The templates that ask for more than a message may cost over an example, each by its first."""
+    for name in templates.names:
+        samples = (
+            _rendered(templates, name, locale, example, event)
+            for locale in templates.locales(name)
+            for example, event in _examples(name).items()
+        )
+        failed = (one for one in samples if isinstance(one, RenderError))
+        error = next((one for one in failed if isinstance(one.__cause__, TooMuchError)), None)
+        if error is not None:
+            yield Fault(f"{error.template}:{error.line}", f"costs too much: {error.__cause__}")
+
+
 def _locales(templates: TemplateSet, wished: tuple[str, ...]) -> list[str]:
     written = {tag for name in templates.names for tag in templates.locales(name)}
     read = {tag_of(locale) for wish in wished if (locale := parse_locale(wish)) is not None}
@@ -165,11 +180,26 @@ def _sample(
     link: str,
     mine: str,
 ) -> Sample:
+    rendered = _rendered(templates, name, locale, example, event, link, mine)
+    if isinstance(rendered, RenderError):
+        return Sample(name, locale, example, None, rendered.detail)
+    return Sample(name, locale, example, rendered.message("", None, event))
+
+
+def _rendered(
+    templates: TemplateSet,
+    name: str,
+    locale: str,
+    example: str,
+    event: Mapping[str, Any],
+    link: str | None = None,
+    mine: str | None = None,
+) -> Rendered | RenderError:
     asked = event.get("action") == "requested" or event.get("status") == Status.PENDING
     digest = _DIGEST if example == "digest" else None
     approval = event.get("kind") == APPROVAL_KIND
     try:
-        rendered = templates.render(
+        return templates.render(
             name,
             locale,
             event=event,
@@ -179,5 +209,4 @@ def _sample(
             digest=digest,
         )
     except RenderError as error:
-        return Sample(name, locale, example, None, error.detail)
-    return Sample(name, locale, example, rendered.message("", None, event))
+        return error

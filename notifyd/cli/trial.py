@@ -56,7 +56,8 @@ async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Tri
     writable = (
         Fault(str(file), f"anybody may write it: chmod o-w {file}") for file in exposed(path, settings)
     )
-    return Trial(tuple(doubts(settings)), tuple(writable), registry.templates.left_out)
+    doubted = (*doubts(settings), *samples.costly(registry.templates))
+    return Trial(doubted, tuple(writable), registry.templates.left_out)
 
 
 def when_faults(path: Path, discovered: Discovered) -> list[Fault]:

@@ -7,8 +7,7 @@ reach is what `render` is given, and nothing else: no secret is ever among it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import GeneratorType
 from typing import Any, Final, cast
@@ -21,6 +20,7 @@ from jinja2.runtime import Context
 from notifyd.errors import ConfigError, Fault, RenderError
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, Action, Field, Instant, Level, Message
 from notifyd.plugin import TemplateSource
+from notifyd.render.bounds import METER, Meter, concat
 from notifyd.render.data import data_fault
 from notifyd.render.locales import fallbacks, formats_for, parse_locale, tag_of
 from notifyd.render.sandbox import Fact, Facts, cut, line
@@ -30,9 +30,6 @@ from notifyd.text import clean, one_line
 TITLE_LIMIT: Final = 250
 BODY_LIMIT: Final = 20_000
 HTML_LIMIT: Final = 400_000
-CHUNKS_LIMIT: Final = 10_000
-"""How many pieces of text a block may print, so that no loop in a template goes on for ever."""
-
 DIGEST_LISTED: Final = 12
 """How many of a digest's items are named, each with its link: every channel has room for so many. The rest are
 counted."""
@@ -382,7 +379,7 @@ def _printed_by(template: Template, variables: Mapping[str, Any], position: int)
         return iter(())
 
     context.blocks["body"] = [block, *context.blocks.get("body", ())]
-    _bounded(template.root_render_func(context))
+    concat(template.root_render_func(context))
     return found[-1] if found else (template.name or "", 0)
 
 
@@ -410,24 +407,22 @@ def _context(template: Template, variables: Mapping[str, Any]) -> Context:
 
 def _capture(name: str, printed: dict[str, str]) -> Callable[[Context], Iterator[str]]:
     def block(context: Context) -> Iterator[str]:
-        printed[name] = _bounded(context.blocks[name][1](context))
+        printed[name] = concat(context.blocks[name][1](context))
         return iter(())
 
     return block
 
 
 def _run(template: Template, context: Context, locale: str) -> str:
+    metered = METER.set(Meter())
     try:
-        return _bounded(template.root_render_func(context))
+        return concat(template.root_render_func(context))
     except Exception as error:
         where, number = _place(error, template)
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise RenderError(where, number, locale, reason) from error
-
-
-def _bounded(chunks: Iterable[str]) -> str:
-    """Stops a template that prints without end."""
-    return "".join(islice(chunks, CHUNKS_LIMIT))
+    finally:
+        METER.reset(metered)
 
 
 def _place(error: BaseException, template: Template) -> tuple[str, int]:

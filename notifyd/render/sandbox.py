@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from attrs import frozen
-from jinja2 import BaseLoader, BytecodeCache, ChainableUndefined, Undefined, pass_context
+from jinja2 import BaseLoader, BytecodeCache, ChainableUndefined, Undefined, nodes, pass_context
 from jinja2.filters import do_dictsort
 from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
 
 from notifyd.model import Instant
+from notifyd.render import bounds
 from notifyd.render.locales import Formats, WrittenTime, plural_category
 from notifyd.text import fit, one_line
 
@@ -83,10 +84,26 @@ for _name, _zero in (("int", 0), ("float", 0.0)):
     setattr(Missing, f"__{_name}__", lambda _value, zero=_zero: zero)
 
 
-class Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's immutable sandbox, with nothing random, nothing that reads, and lookups that suit events."""
+class _Namespace(Namespace):
+    """Prints as nothing of what it holds, which may be itself."""
 
-    def __init__(self, loader: BaseLoader, compiled: BytecodeCache | None = None) -> None:
+    def __repr__(self) -> str:
+        return "namespace"
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja's immutable sandbox, with nothing random, nothing that reads, lookups that suit events, and bounds."""
+
+    intercepted_binops = bounds.METERED_OPERATORS
+    concat = staticmethod(bounds.concat)
+
+    def __init__(
+        self,
+        loader: BaseLoader,
+        compiled: BytecodeCache | None = None,
+        built_in: Callable[[str], bool] = lambda _name: False,
+    ) -> None:
+        self._built_in = built_in
         super().__init__(
             loader=loader,
             bytecode_cache=compiled,
@@ -99,10 +116,26 @@ class Sandbox(ImmutableSandboxedEnvironment):
             auto_reload=False,
         )
         # `dict` and `range` as usual; without `lipsum`, which is random.
-        self.globals = {"range": _range, "namespace": Namespace, "cycler": Cycler, "joiner": Joiner}
-        del self.filters["random"]
-        self.filters |= FILTERS
+        self.globals = {"range": _range, "namespace": _Namespace, "cycler": Cycler, "joiner": Joiner}
+        self.filters = bounds.with_bounds(FILTERS, self.filters)
+        self.tests["in"] = bounds.bounded_test(self.tests["in"])
+        self.policies["json.dumps_function"] = bounds.dumps
         self.policies["json.dumps_kwargs"] = {"sort_keys": True, "ensure_ascii": False}
+
+    def _generate(self, source: nodes.Template, name: str | None, *args: Any, **kwargs: Any) -> str:
+        transformer = bounds.Plain() if self._built_in(name or "") else bounds.Bounding()
+        return super()._generate(transformer.visit(source), name, *args, **kwargs)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        bounds.check_attribute(obj, attr)
+        return super().is_safe_attribute(obj, attr, value)
+
+    def wrap_str_format(self, value: Any) -> None:
+        """Nothing to wrap: there is no such method here."""
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        bounds.before_operator(operator, left, right)
+        return bounds.sized(super().call_binop(context, operator, left, right))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """An event's member before a method of the same name: `event.labels.items` may be a label."""
@@ -120,15 +153,23 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
         """`field`, which most calls are, needs no checks."""
+        kwargs.pop("_block_vars", None)  # what Jinja passes to functions that want its context: none does
+        kwargs.pop("_loop_vars", None)
         if type(__obj) is Facts:
-            kwargs.pop("_block_vars", None)  # what Jinja passes to functions that want its context
-            kwargs.pop("_loop_vars", None)
             return __obj(*args, **kwargs)
-        return super().call(__context, __obj, *args, **kwargs)
+        bounds.spend(1 + bounds.weight((args, kwargs)) // bounds.UNITS_PER_STEP)
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str):
+            bounds.before_method(__obj.__name__, owner, *args, **kwargs)
+        elif type(__obj) is LoopContext:
+            args = tuple(map(bounds.rounds, args))
+        return bounds.sized(super().call(__context, __obj, *args, **kwargs))
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         quick = type(obj) is dict and type(argument) is str and not hasattr(dict, argument)
         value = obj.get(argument) if quick else super().getitem(obj, argument)
+        if value is None or type(value) is Missing:
+            bounds.spend()  # the filters that take a path can be given a long one
         return self.undefined(obj=obj, name=argument) if value is None else value
 
 
@@ -141,11 +182,13 @@ def _range(*args: int) -> range:
 
 def _finalize(value: Any) -> Any:
     """What an expression prints as: JSON's words for null (nothing), true and false."""
+    if isinstance(value, str):
+        return value if len(value) < LINE_LIMIT else bounds.sized(value)
     if value is None:
         return ""
     if value is True or value is False:
         return "true" if value else "false"
-    return value
+    return bounds.sized(value)
 
 
 # --- fields ------------------------------------------------------------------------------------------------

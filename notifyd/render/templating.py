@@ -142,7 +142,7 @@ def _broke(file: TemplateFile) -> Fault:
 
 def _compile(files: Mapping[str, TemplateFile]) -> tuple[Library, dict[str, list[Fault]]]:
     """All of them compiled, but for those that something is wrong with, and what that is, by their keys."""
-    environment = Sandbox(_Files(files), _COMPILED)
+    environment = Sandbox(_Files(files), _COMPILED, lambda key: files[key].source == BUILT_IN)
     library = Library(environment, {}, {})
     wrong: dict[str, list[Fault]] = {}
     for file in files.values():

@@ -329,6 +329,21 @@ async def test_a_bad_template_of_an_installed_package_is_named_and_fails_no_conf
     assert f"a plugin's template is left out: {fault['pointer']}" in result.stderr
 
 
+async def test_check_config_warns_of_a_template_that_costs_too_much(config: Path, tmp_path: Path) -> None:
+    nested = "{% for a in range(1000) %}" * 3 + "{% endfor %}" * 3
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    write(
+        folder / "slow.en.txt",
+        f"{{% block title %}}t{{% endblock %}}{{% block body %}}\n{nested}{{% endblock %}}",
+    )
+    write(config, GOOD + f'[templates]\ndirs = ["{folder}"]\n')
+    result = await notifyd("check-config", "--config", config)
+    assert result.code == 0
+    assert "slow.en.txt:2" in result.stderr
+    assert "costs too much: takes more than 200,000 steps" in result.stderr
+
+
 # --- plugins ------------------------------------------------------------------------------------------------
 
 

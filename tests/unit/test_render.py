@@ -363,9 +363,7 @@ def test_mail_that_no_program_would_show_is_left_out(tmp_path: Path) -> None:
     assert templates.render("thing", "en", event={"x": "y" * 500_000}).html is None
 
 
-def test_loops_are_bounded(tmp_path: Path) -> None:
-    endless = "{% for a in range(1000) %}{% for b in range(1000) %}{{ a }}{% endfor %}{% endfor %}"
-    assert len(render_text(tmp_path, endless).body) <= BODY_LIMIT
+def test_ranges_are_bounded(tmp_path: Path) -> None:
     with pytest.raises(RenderError, match="at most 1000"):
         render_text(tmp_path, "{% for a in range(1001) %}{% endfor %}")
 
