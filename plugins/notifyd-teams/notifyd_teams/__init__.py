@@ -3,8 +3,9 @@
 Vendor's rules, below https://learn.microsoft.com:
 `/microsoftteams/platform/webhooks-and-connectors/how-to/connectors-using` (the request; 4 requests in a second
 and 60 in 30 seconds; a connector may report a fault with status 200),
-`/connectors/teams` (28 KB in all), `/adaptive-cards/schema-explorer/text-run` (a run's text is no Markdown, so
-nothing needs escaping), `/microsoftteams/platform/task-modules-and-cards/cards/cards-reference` (six actions).
+`/connectors/teams` (28 KB in all), `/adaptive-cards/schema-explorer/text-run` (a run's text is no Markdown),
+`/adaptive-cards/authoring-cards/text-features` (what looks like `{{DATE(…)}}` is shown as a date),
+`/microsoftteams/platform/task-modules-and-cards/cards/cards-reference` (six actions).
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ _COLOURS: Final = {
     Level.WARNING: "warning",
     Level.ERROR: "attention",
 }
+_FUNCTION: Final = re.compile(r"(?<=\{)(?=\{(?:DATE|TIME)\()", re.IGNORECASE)
+"""Between the braces that begin one of the two functions of a card."""
 _INNER_STATUS: Final = re.compile(r"endpoint returned HTTP error ([0-9]{3})")
 
 
@@ -149,7 +152,7 @@ def _links(actions: Sequence[Action]) -> Iterator[dict[str, Any]]:
     shown = leading(titled, LISTED_ROOM, lambda one: units(one[0]) + units(one[1]) + _LINK_OVERHEAD)
     for title, url in shown:
         opening = {"type": "Action.OpenUrl", "url": url}
-        yield _runs({"type": "TextRun", "text": f"• {title}", "selectAction": opening}, spacing="small")
+        yield _runs({**_run(f"• {title}"), "selectAction": opening}, spacing="small")
     if left := len(actions) - len(shown):
         yield _runs(_run(f"{ELLIPSIS} (+{left})"), spacing="small")
 
@@ -172,7 +175,12 @@ def _run(text: str, **style: str) -> dict[str, Any]:
 
 
 def _runs(*runs: dict[str, Any], **style: str) -> dict[str, Any]:
-    return {"type": "RichTextBlock", "inlines": list(runs), **style}
+    return {"type": "RichTextBlock", "inlines": [part for run in runs for part in _parts(run)], **style}
+
+
+def _parts(run: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The run, in two where its text would be taken for a function: a function lies in one run."""
+    return ({**run, "text": text} for text in _FUNCTION.split(run["text"]))
 
 
 def _actions(message: Message) -> list[dict[str, Any]]:

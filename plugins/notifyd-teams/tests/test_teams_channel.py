@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 from aioresponses import aioresponses
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from notifyd_teams import SIZE_LIMIT, TeamsConfig, notifyd_channel_types, payload
 
 from notifyd.plugin import (
@@ -18,6 +21,8 @@ from notifyd.plugin import (
     Reason,
     Secret,
     TransientError,
+    clean,
+    one_line,
     units,
 )
 from notifyd.testing import HOSTILE, LINK, HttpConformance, RecordedResponse, opened, sample_message
@@ -78,6 +83,49 @@ def test_hostile_text_is_only_ever_the_text_of_a_run(text: str) -> None:
     fields, actions = (Field(text, text),), (Action(text, LINK),)
     card = accepted(sample_message(title=text, body=text, fields=fields, actions=actions))
     assert {run["type"] for block in card["body"] for run in block["inlines"]} == {"TextRun"}
+
+
+FUNCTION = re.compile(
+    r"\{\{(DATE|TIME)\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)(, ?(COMPACT|LONG|SHORT))?\)\}\}",
+    re.IGNORECASE,
+)
+"""What a card shows as something else, by Microsoft's page on text features. Markdown is of TextBlock alone."""
+
+pieces = st.sampled_from(
+    [
+        *"{}()[]*_~`<>#-:/@ \n",
+        *(
+            "{{",
+            "}}",
+            "{{DATE(",
+            "{{TIME(2026-11-04T09:30:00Z)}}",
+            "{{date(2026-11-04T09:30:00+01:00, SHORT)}}",
+        ),
+        *(
+            "2026-11-04T09:30:00Z",
+            "**bold**",
+            "[Approve](https://evil.example)",
+            "<at>alice</at>",
+            "a",
+            "漢字",
+        ),
+    ]
+)
+texts = st.lists(pieces, max_size=5).map("".join)
+names = st.lists(pieces, max_size=2).map("".join).filter(lambda name: len(name) <= 80)
+
+
+@settings(max_examples=60, deadline=None)
+@given(title=texts, body=texts, name=names, value=texts)
+@example("{{DATE(2026-11-04T09:30:00Z, LONG)}}", "{{{DATE(2026-11-04T09:30:00Z)}}", "{{TIME(", "x")
+def test_text_arrives_as_it_was_written(title: str, body: str, name: str, value: str) -> None:
+    message = sample_message(title=title, body=body, fields=(Field(name, value),))
+    card = accepted(message)
+    written = [line for line in clean(body).split("\n") if line.strip()]
+    assert lines(card) == [one_line(title) or "…", *written, f"{one_line(name)}: {one_line(value)}"]
+    runs = [run for block in card["body"] for run in block["inlines"]]
+    assert not any(FUNCTION.search(run["text"]) or "selectAction" in run for run in runs)
+    assert [action["url"] for action in card["actions"]] == [LINK]
 
 
 @pytest.mark.parametrize("word", ["fish & chips ", "漢字 ", "👩‍👩‍👧 ", "\n"])
