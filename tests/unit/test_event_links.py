@@ -79,6 +79,7 @@ def test_messages_have_the_first_links_after_the_one_to_the_page() -> None:
     assert rendered.actions[0].url == LINK
     assert rendered.html is not None
     assert RUN["href"] in Page(rendered.html).values("href")
+    assert rendered.html.count('class="link"') == 3, "only these are light where the page is dark"
 
 
 def test_what_other_events_call_links_is_their_own() -> None:

@@ -529,6 +529,13 @@ def test_mail_is_fit_for_dark_mode_and_names_its_language() -> None:
     assert "@media (prefers-color-scheme:dark)" in html
 
 
+def test_a_long_word_makes_no_part_of_a_mail_wider_than_a_phone() -> None:
+    html = render("requested-en").html or ""
+    card = re.search(r'<table[^>]*class="card"[^>]*>', html)
+    assert card is not None
+    assert "word-break:break-word" in card[0], "all that the card holds inherits it"
+
+
 def test_mail_has_one_button_and_the_plan_in_monospace() -> None:
     html = render("requested-en", can_decide=True).html or ""
     assert html.count("<a ") == 1
