@@ -584,7 +584,9 @@ async def test_a_reload_that_fails_leaves_the_very_same_objects_in_place(tmp_pat
         assert way.metric("notifyd_config_last_reload_successful") == 0
         await task_done(way)
         await way.ended(1)
-        assert len(channels.opened) == 1
+        (_, standing), *tried = channels.opened
+        assert not standing.closed
+        assert all(one.closed for _, one in tried)
         way.clock.turn(60)
         assert await way.reload(TASKS)
         assert way.current() is not before
