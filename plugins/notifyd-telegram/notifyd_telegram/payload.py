@@ -7,6 +7,7 @@ https://core.telegram.org/bots/api#inlinekeyboardbutton (link buttons, and those
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -24,6 +25,14 @@ LABEL_LIMIT: Final = 64
 LISTED_LABEL_LIMIT: Final = 180
 
 _MARKS: Final = {Level.INFO: "ℹ️", Level.SUCCESS: "✅", Level.WARNING: "⚠️", Level.ERROR: "❌"}
+_ENTITY: Final = re.compile(
+    r"https?://[\w-]+(?:\.[\w-]+)+(?::[0-9]+)?(?:[/?#][\w./?&=%+~#:@!*,;$-]*)?"
+    r"|(?<!\w)(?P<mark>[@#$]|(?<![/<>])/)(?=\w)"
+)
+"""An address, which stays as it is, or what begins a mention, a hashtag, a cashtag or a command: clients make
+links of them (https://core.telegram.org/bots/api#messageentity), and a mention rings."""
+_JOINER: Final = "\u2060"
+"""Not seen, and no part of a name: none of these can be escaped."""
 
 _LETTERS: Final = {"approved": "a", "rejected": "r"}
 
@@ -34,6 +43,11 @@ def callback_data(action: str, ref: str) -> str:
 
 
 def escape(text: str) -> str:
+    """Text that Telegram shows as it is written: no tag, and nobody is mentioned. Addresses stay links."""
+    return _entities(_ENTITY.sub(lambda found: found[0] + (_JOINER if found["mark"] else ""), text))
+
+
+def _entities(text: str) -> str:
     """Text inside Telegram's HTML, which knows these three entities and the quotation mark."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
 
@@ -89,7 +103,7 @@ def _links(actions: tuple[Action, ...]) -> tuple[str, int]:
         used += units(label) + 3
         if used > LINKS_ROOM:
             break
-        lines.append(f'• <a href="{escape(one_line(action.url))}">{label}</a>')
+        lines.append(f'• <a href="{_entities(one_line(action.url))}">{label}</a>')
     if len(lines) < len(actions):
         lines.append(f"… (+{len(actions) - len(lines)})")
     return "\n".join(lines), used + 12
@@ -115,7 +129,7 @@ def _may_be_button(action: Action) -> bool:
 
 
 def _plain_links(actions: tuple[Action, ...]) -> str:
-    lines = [f"{_label(action, escaped=True)}: {escape(one_line(action.url))}" for action in actions[:3]]
+    lines = [f"{_label(action, escaped=True)}: {_entities(one_line(action.url))}" for action in actions[:3]]
     links = [line for line, action in zip(lines, actions, strict=False) if not _may_be_button(action)]
     return "\n".join(line for line in links if units(line) <= 500)
 
@@ -127,4 +141,4 @@ def _label(action: Action, limit: int = LABEL_LIMIT, *, escaped: bool = False) -
 def _more(actions: tuple[Action, ...]) -> str:
     """A link to the whole text, which follows where it is cut."""
     first = next((action for action in actions if _may_be_button(action)), None)
-    return f' <a href="{escape(first.url)}">{_label(first, escaped=True)}</a>' if first else ""
+    return f' <a href="{_entities(first.url)}">{_label(first, escaped=True)}</a>' if first else ""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from aioresponses import aioresponses
 from attrs import evolve
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from notifyd_telegram import Answers, TelegramConfig, notifyd_channel_types, payload
 
 from notifyd.plugin import (
@@ -20,6 +23,8 @@ from notifyd.plugin import (
     Reason,
     Secret,
     TransientError,
+    clean,
+    one_line,
     units,
 )
 from notifyd.testing import (
@@ -179,6 +184,72 @@ async def test_without_a_chat_of_its_own_it_writes_to_each_recipient() -> None:
 def test_hostile_text_adds_no_tag(text: str) -> None:
     fields, actions = (Field(text, text),), (Action(text, LINK),)
     accepted(sample_message(title=text, body=text, fields=fields, actions=actions))
+
+
+LINKED = re.compile(r"(?<!\w)@\w{2,}|(?<![\w/<>])/\w+|(?<!\w)[#$]\w+")
+"""What a client makes a link of, by Telegram's page on message entities: mention, command, hashtag and cashtag."""
+JOINER = "\u2060"
+
+pieces = st.sampled_from(
+    [
+        *"<>&\"'*_~`|[]()\\@#$/!.:-+ \na1_",
+        *(
+            "<b>",
+            "</b>",
+            '<a href="https://evil.example">',
+            "&lt;",
+            "&amp;amp;",
+            "<tg-spoiler>",
+            "[x](tg://user?id=1)",
+        ),
+        *(
+            "@alice",
+            "/stop",
+            "/stop@bot",
+            "#tag",
+            "$USD",
+            "ci@acme.example",
+            "**bold**",
+            "||spoiler||",
+            "漢字",
+            "👩‍👩‍👧",
+        ),
+    ]
+)
+texts = st.lists(pieces, max_size=6).map("".join)
+names = st.lists(pieces, max_size=2).map("".join)
+
+
+@settings(max_examples=100, deadline=None)
+@given(title=texts, body=texts, name=names, value=texts)
+@example('<a href="https://evil.example">Approve</a>', "@alice /stop@bot (#tag)", "&lt;b&gt;", "$USD")
+def test_text_arrives_as_it_was_written_with_no_tag_and_no_link(
+    title: str, body: str, name: str, value: str
+) -> None:
+    read = Reader(accepted(sample_message(title=title, body=body, fields=(Field(name, value),)))["text"])
+    blocks = (
+        f"⚠️ {one_line(title)}" if one_line(title) else "⚠️",
+        clean(body).strip(),
+        f"{one_line(name)}: {one_line(value)}",
+    )
+    assert read.text.replace(JOINER, "") == "\n\n".join(block for block in blocks if block)
+    assert read.links == []
+    assert not LINKED.search(read.text)
+
+
+@pytest.mark.parametrize(
+    "address", ["https://a.example/@me/#top", "http://b-c.example:8080/x_y?z=/1&at=@2", "ci@acme.example"]
+)
+def test_an_address_in_a_text_stays_as_it_is(address: str) -> None:
+    body = f"See {address} (or {address}), @alice."
+    read = Reader(accepted(sample_message(body=body, fields=()))["text"])
+    assert read.text.count(address) == 2
+    assert f"@{JOINER}alice" in read.text
+
+
+def test_the_address_of_a_link_stays_as_it_is() -> None:
+    url = "http://localhost:8686/@me/approvals"
+    assert accepted(sample_message(actions=(Action("@x", url),)))["text"].endswith(f"@{JOINER}x: {url}")
 
 
 def test_a_long_body_is_cut_at_a_word_and_ends_in_a_link_to_the_whole() -> None:
