@@ -40,9 +40,10 @@ run: $(STAMP) ## start the daemon with an example config and play one approval f
 	@$(BIN)/notifyd demo
 
 # Tests start hundreds of processes; where Python is told to write no bytecode, each would compile everything again.
+# Three at a time: many wait for daemons, and two left processors idle.
 test: $(STAMP) ## run all tests
 	@$(BIN)/python -m compileall -q notifyd plugins tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(TESTS)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(TESTS)
 
 test-latest: $(UV) ## run all tests with the newest versions of everything
 	@$(PYTHON) -m venv --clear .venv-latest

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from attrs import define, field, frozen
 
 from notifyd.config import load as config
 from notifyd.config.settings import Settings
+from notifyd.levels import OURS
 from notifyd.model import SECOND, Instant, Message, Receipt
 from notifyd.plugin import ChannelType, hookimpl
 from notifyd.registry.discovery import Discovered, discover
@@ -239,6 +241,17 @@ def settings(text: str, discovered: Discovered) -> Settings:
     return config.loads(text, discovered.channel_types, environ=_environ())
 
 
+@contextmanager
+def _levels_kept() -> Iterator[None]:
+    """Whoever calls a daemon may change the log's level, which is the whole process's, and so other tests'."""
+    before = [(one, one.level) for one in (logging.getLogger(), logging.getLogger(OURS))]
+    try:
+        yield
+    finally:
+        for logger, level in before:
+            logger.setLevel(level)
+
+
 @asynccontextmanager
 async def daemon(
     folder: Path,
@@ -253,8 +266,11 @@ async def daemon(
     clock, inbox = clock or Clock(), inbox or Inbox()
     discovered = discover(extra=[inbox, *extra])
     text += f'\n[store]\nurl = "sqlite:///{folder / "notifyd.db"}"\n'
-    async with (
-        running(settings(text, discovered), discovered, clock=clock, abandon_sealed=abandon_sealed) as app,
-        aiohttp.ClientSession() as session,
-    ):
-        yield Daemon(app, text, clock, inbox, discovered, session)
+    with _levels_kept():
+        async with (
+            running(
+                settings(text, discovered), discovered, clock=clock, abandon_sealed=abandon_sealed
+            ) as app,
+            aiohttp.ClientSession() as session,
+        ):
+            yield Daemon(app, text, clock, inbox, discovered, session)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
 from notifyd.levels import LogLevel, get_level, set_level
@@ -14,13 +11,9 @@ from tests.forked import notifyd as run
 
 
 @pytest.fixture(autouse=True)
-def level() -> Iterator[None]:
-    """It is the whole process's."""
-    loggers = [(one, one.level) for one in (logging.getLogger(), logging.getLogger("notifyd"))]
+def level() -> None:
+    """It is the whole process's: a daemon that ends puts it back."""
     set_level(LogLevel.INFO)
-    yield
-    for logger, before in loggers:
-        logger.setLevel(before)
 
 
 async def command(notifyd: Daemon, *arguments: str, client: str = "operator") -> Result:

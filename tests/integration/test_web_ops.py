@@ -165,7 +165,13 @@ async def test_a_daemon_that_is_stopping_takes_on_no_work_at_all(notifyd: Daemon
     ]
     assert len(posts) >= 7
     await notifyd.app.drain()
-    names = {"run_id": asked["runId"], "approval_id": asked["approvalId"], "id": "d1", "name": "inbox"}
+    names = {
+        "run_id": asked["runId"],
+        "approval_id": asked["approvalId"],
+        "id": "d1",
+        "name": "inbox",
+        "link": "x",
+    }
     for path, method in posts:
         url = page if path == pages.PATH else path.format_map(names)
         answer = await notifyd.call(method, url)

@@ -522,7 +522,7 @@ async def test_dead_letters_are_counted_by_channel_over_all_tenants(store: Store
 
 async def test_what_is_not_due_yet_is_counted_by_what_it_waits_for(store: Store) -> None:
     gone, order = leased("d3", channel="mail", lane="mail"), leased("d4")
-    held = [delivery(f"w{n}", window="w", window_start=NOW, next_attempt_at=NOW + MINUTE) for n in range(2)]
+    held = [delivery(f"w{n}", window="0a", window_start=NOW, next_attempt_at=NOW + MINUTE) for n in range(2)]
     await insert(store, leased("d1"), leased("d2"), gone, order, delivery("due"), *held)
     await store.record(retried(leased("d1"), NOW + HOUR))
     await store.record(ended(leased("d2"), State.DEAD))

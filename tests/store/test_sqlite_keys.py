@@ -141,8 +141,13 @@ async def test_every_unique_index_begins_with_the_tenant(tmp_path: Path) -> None
     """
     with closing(sqlite3.connect(tmp_path / "notifyd.db")) as db:
         first = dict(db.execute(unique).fetchall())
+    assert first.pop("sqlite_autoindex_channel_state_1") == "channel", "a channel serves all tenants"
     assert first == dict.fromkeys(
-        ("events_key", "deliveries_id", "audit_id", "approvals_key", "incidents_key"), "tenant"
+        (
+            *("events_key", "deliveries_id", "audit_id", "approvals_key", "incidents_key"),
+            *("audit_seals_key", "silences_id"),
+        ),
+        "tenant",
     )
 
 

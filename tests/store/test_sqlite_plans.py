@@ -23,7 +23,17 @@ from notifyd.store import (
     Window,
 )
 from notifyd.store.aside import SetAside
-from notifyd.store.sqlite import approvals, audit, audit_seals, deliveries, events, moving, retention, windows
+from notifyd.store.sqlite import (
+    approvals,
+    audit,
+    audit_seals,
+    deliveries,
+    events,
+    moving,
+    retention,
+    silences,
+    windows,
+)
 from notifyd.store.sqlite.files import Database
 from notifyd.store.sqlite.schema import migrate
 from tests.store.makers import (
@@ -138,6 +148,7 @@ LISTS: dict[str, tuple[Query, str]] = {
         lambda db: approvals.incidents(db, TENANT, IncidentFilter(), Page(after=9)),
         "incidents_listed",
     ),
+    "silences": (lambda db: silences.search(db, TENANT, Page(after=9)), "silences_listed"),
     "audit": (search_audit(None, None), "audit_by_tenant"),
     "audit of a run": (search_audit("run-1", None), "audit_by_run"),
     "audit of an approval": (search_audit("run-1", "deploy"), "audit_by_run"),
@@ -210,6 +221,8 @@ HOT: dict[str, tuple[Query, set[str]]] = {
     "complete_effect": (lambda db: approvals.complete_effect(db, approval().key, "x"), {"approvals_key"}),
     "due_approvals": (lambda db: approvals.due(db, NOW, 10), {"approvals_due"}),
     "outstanding": (approvals.outstanding, {"approvals_listed"}),
+    "silences in force": (lambda db: silences.live(db, NOW), {"silences_live"}),
+    "end a silence": (lambda db: silences.end(db, TENANT, "s1", NOW, audit_record()), {"silences_id"}),
     "unsealed tenants": (audit_seals.unsealed_tenants, {"audit_sealed"}),
     "unsealed": (lambda db: audit_seals.unsealed(db, TENANT, 10), {"audit_sealed"}),
     "newest seal": (lambda db: audit_seals.newest(db, TENANT), {"audit_seals_key"}),

@@ -64,6 +64,7 @@ STATUS = {
     "too_old": 422,
     "overloaded": 429,
     "too_many_waiting": 429,
+    "too_many_silences": 409,
     "backlog_full": 503,
     "internal": 500,
     "undecodable_row": 500,
