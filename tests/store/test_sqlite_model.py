@@ -308,7 +308,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 TestStore = StoreMachine.TestCase
 TestStore.settings = settings(
-    max_examples=30,
+    max_examples=15,
     stateful_step_count=15,
     database=None,
     phases=[Phase.generate],  # to shrink what was found would take longer than a test may
