@@ -88,7 +88,7 @@ class Listeners:
                 log.warning("channel %s listens again once the store answers: %s", channel.name, error)
             if loop.time() - began >= _STEADY:
                 pause = FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - no secret
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # nosec B311 # noqa: S311 - no secret
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _lease_time(self) -> int:
@@ -109,7 +109,7 @@ class Listeners:
 
     async def _call(self, channel: OpenChannel) -> None:
         """Raises nothing but its cancellation by `_hold`: a plugin may raise anything, SystemExit too."""
-        assert isinstance(channel.channel, Listening)  # noqa: S101 - told to mypy
+        assert isinstance(channel.channel, Listening)  # nosec B101 # noqa: S101 - told to mypy
         try:
             await channel.channel.listen(self._inbox(channel))
             log.warning("channel %s has stopped listening, and begins again", channel.name)

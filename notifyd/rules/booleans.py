@@ -8,6 +8,7 @@ on none, it cannot. So `event.runId` and `size(event.steps)` are found, and `eve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from notifyd.rules.cost import Path, Region, read
@@ -57,10 +58,9 @@ def _gives(part: str, examples: Sequence[Mapping[str, Any]]) -> set[type]:
     program, paths = cel.compile(part), list(_paths(read(part)[0]))
     gave: set[type] = set()
     for event in _filled(examples, paths):
-        try:
+        # The library raises several kinds of errors where a part cannot be evaluated on an event.
+        with suppress(Exception):
             gave.add(type(program.execute(cel.Context({EVENT: event}, {}))))
-        except Exception:  # noqa: BLE001, S112 - the library raises several kinds: it cannot be evaluated on this one
-            continue
         if bool in gave:
             break
     return gave

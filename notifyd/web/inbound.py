@@ -40,7 +40,7 @@ async def post_inbound(request: web.Request) -> web.Response:
 
 
 async def _received(channel: OpenChannel, request: InboundRequest, discretion: Discretion) -> InboundResponse:
-    assert isinstance(channel.channel, Receiving)  # noqa: S101 - told to mypy
+    assert isinstance(channel.channel, Receiving)  # nosec B101 # noqa: S101 - told to mypy
     try:
         async with asyncio.timeout(channel.timeout):
             answer = await channel.channel.receive(request)

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import base64
-import json
 import quopri
 import re
-from functools import cache
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import fast_mail_parser
 import pytest
-import quickjs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from notifyd_email.mail import Letterhead, compose
 
 from notifyd.plugin import Field, Mailbox, Message, clean, one_line
 from notifyd.testing import NOW, sample_message
+from tests.mail_readers import Person, by_mailparse, by_postal_mime
 
-Person: TypeAlias = tuple[str, str]
-"""A name and an address."""
-
-Read: TypeAlias = tuple[list[Person], list[Person], list[Person], str, str, str]
-"""From, To, Reply-To, Subject, the plain text, the HTML."""
-
-POSTAL_MIME = Path(__file__).with_name("postal-mime")
 ADDRESS = Mailbox("", "notifyd", "acme.example")
 
 GERMAN = "Freigabe nötig für die Größenänderung der Übergabe-Datenbank in Zürich, Österreich: bitte prüfen"
@@ -72,36 +61,6 @@ addresses = st.builds(
     st.sampled_from(["alice", "a.b+c", "o'neil", "x" * 64]),
     st.sampled_from(["acme.example", "xn--fa-hia.example", ".".join(["y" * 60] * 4)]),
 )
-
-
-def by_postal_mime(content: bytes) -> Read:
-    engine = postal_mime()
-    engine.eval(f'parse("{content.hex()}")')
-    while engine.execute_pending_job():
-        pass
-    mail = json.loads(engine.eval("outcome"))["mail"]
-    people = [[(p["name"], p["address"]) for p in mail.get(key, [])] for key in ("to", "replyTo")]
-    sender = (mail["from"]["name"], mail["from"]["address"])
-    return [sender], people[0], people[1], mail["subject"], mail["text"], mail.get("html", "")
-
-
-@cache
-def postal_mime() -> Any:
-    engine = quickjs.Context()
-    sources = {path.stem: path.read_text(encoding="utf-8") for path in POSTAL_MIME.glob("*.js")}
-    engine.eval(f"globalThis.sources = {json.dumps(sources)}")
-    engine.eval(sources["host"])
-    return engine
-
-
-def by_mailparse(content: bytes) -> Read:
-    mail = fast_mail_parser.parse_email(content)
-    assert not mail.warnings
-    sender = [] if mail.from_ is None else [mail.from_]
-    people = [
-        [(p.display_name or "", p.address) for p in found] for found in (sender, mail.to, mail.reply_to)
-    ]
-    return people[0], people[1], people[2], mail.subject, "".join(mail.text_plain), "".join(mail.text_html)
 
 
 READERS = pytest.mark.parametrize("read", [by_postal_mime, by_mailparse])
