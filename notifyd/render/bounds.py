@@ -202,13 +202,17 @@ def check_attribute(owner: Any, name: str) -> None:
         raise TooMuchError(f"{name!r} is left out: the filters do the same")
 
 
-_WIDTH: Final = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(?:\*|\d{4}|\d*\.(?:\*|\d{4}))")
+_KEY: Final = re.compile(r"%\([^()]*\)")
+_WIDTH: Final = re.compile(r"%[-#0 +]*(?:\*|\d{4}|\d*\.(?:\*|\d{4}))")
 
 
 def _formatted(pattern: str, *args: Any, **kwargs: Any) -> int:
-    """A format of `%`: each of its widths is below 1,000."""
-    if _WIDTH.search(str(pattern).replace("%%", "")):
-        raise TooMuchError("formats with a width of 1,000 or more, or one that is no number")
+    """A format of `%`: each of its widths is below 1,000, and no key holds brackets."""
+    keyless = _KEY.sub("%", str(pattern).replace("%%", ""))
+    if "%(" in keyless or _WIDTH.search(keyless):
+        raise TooMuchError(
+            "formats with a width of 1,000 or more, or one that is no number, or a key with brackets"
+        )
     longest = max(map(weight, (*args, *kwargs.values())), default=0)
     return len(str(pattern)) + str(pattern).count("%") * (1_000 + longest)
 
