@@ -56,9 +56,7 @@ def _readers(settings: Settings) -> Iterator[str]:
     """Everybody to whom something may be sent, by any of their names."""
     yield from settings.approvals.breakglass_to
     for rule in settings.rules:
-        yield from (*rule.to, *rule.lists)
-        for step in rule.escalate:
-            yield from step.to
+        yield from (*rule.people, *rule.lists)
     yield from (known.deputy.to for known in settings.recipients.values() if known.deputy)
 
 

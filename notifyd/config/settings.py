@@ -294,6 +294,11 @@ class Rule:
     remind: tuple[Moment, ...] = ()
     escalate: tuple[Escalation, ...] = ()
 
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Everybody whom it asks, at once or by an escalation, as the file names them."""
+        return (*self.to, *(name for step in self.escalate for name in step.to))
+
 
 @frozen
 class Deputy:

@@ -41,9 +41,9 @@ def buttons_of(
 
 
 def _lets_decide(rule: Rule, registry: Registry) -> bool:
-    mode, proof = registry.settings.approvals.links, registry.proof(rule)
-    named = bool(rule.to or any(step.to for step in rule.escalate))
-    return mode is LinkMode.DECIDE and proof is Proof.LINK and named and Scope.APPROVE.value in rule.grants
+    if registry.settings.approvals.links is not LinkMode.DECIDE or registry.proof(rule) is not Proof.LINK:
+        return False
+    return bool(rule.people) and Scope.APPROVE.value in rule.grants
 
 
 def _asks(event: Event, entry: PlanEntry, seen: Mapping[str, Any], registry: Registry) -> bool:

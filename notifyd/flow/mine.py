@@ -77,8 +77,7 @@ class _Person:
 
     def is_named(self, rule: Rule) -> bool:
         """Can `rule` ask the person, by itself or by an escalation?"""
-        names = (*rule.to, *(name for one in rule.escalate for name in one.to))
-        return any(True for _ in self._asked_as(names))
+        return any(True for _ in self._asked_as(rule.people))
 
     def links(self, approval: Approval, rules: Iterable[Rule]) -> tuple[Link, ...]:
         found = [

@@ -282,9 +282,10 @@ def make_message(
 
 def _signs_in(event: Event, entry: PlanEntry, registry: Registry) -> bool:
     """Does deciding by any of the message's links take a sign-in?"""
-    rule, mine = registry.rule(entry.rule), mine_of(event, entry, registry)
+    rule = registry.rule(entry.rule)
     if rule is None or registry.proof(rule) is not Proof.SIGN_IN:
         return False
+    mine = mine_of(event, entry, registry)
     return mine is None or asks_for_sign_in(mine, registry, event.occurred_at)
 
 

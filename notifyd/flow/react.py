@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
-from attrs import frozen
+from attrs import evolve, frozen
 
 from notifyd.approval.ballots import COMMENT_LIMIT, Ballot
 from notifyd.config.settings import Rule
@@ -26,7 +26,7 @@ from notifyd.errors import (
     TransientError,
     WindowClosedError,
 )
-from notifyd.flow.standing import Right, Standing, look
+from notifyd.flow.standing import Right, Standing, ballot_by, look
 from notifyd.metrics import Metrics
 from notifyd.model import Approval, Choice, Clock, Delivery, Event, Via
 from notifyd.plugin import Inbox, Reaction, ReactionReply
@@ -213,34 +213,22 @@ def _on_behalf_of(delivery: Delivery, event: Event, person: str, registry: Regis
         if entry is None or not entry.personal or canonical(delivery.recipient) != person:
             return None
         return entry.on_behalf_of or ""
-    asked = list(_asked(registry.rule(delivery.rule)))
+    rule = registry.rule(delivery.rule)
+    asked = rule.people if rule is not None else ()
     if person in map(canonical, asked):
         return ""
     return next((name for name in asked if registry.is_deputy(person, name, now)), None)
 
 
-def _asked(rule: Rule | None) -> Iterator[str]:
-    if rule is not None:
-        yield from rule.to
-        yield from (person for step in rule.escalate for person in step.to)
-
-
 def _ballot(channel: OpenChannel, reaction: Reaction, link: Link, right: Right, registry: Registry) -> Ballot:
-    return Ballot(
-        tenant=link.tenant,
-        run_id=link.run_id,
-        approval_id=link.approval_id,
-        choice=Choice(reaction.action),
-        plan_hash=link.plan_hash,
-        actor=right.actor,
-        comment=registry.redactor.text(clean(reaction.text).strip()),
-        via=Via.CHANNEL,
-        client=f"channel:{channel.name}",
-        grants=right.grants,
+    return ballot_by(
+        link,
+        evolve(right, via=Via.CHANNEL),
+        registry,
+        Choice(reaction.action),
+        reaction.text,
         correlation_id=os.urandom(16).hex(),
-        round=link.round,
-        rule=link.rule,
-        on_behalf_of=registry.actors.canonical(link.on_behalf_of) if link.on_behalf_of else "",
+        client=f"channel:{channel.name}",
     )
 
 

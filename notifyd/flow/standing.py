@@ -9,12 +9,13 @@ from typing import Any
 import orjson
 from attrs import evolve, frozen
 
-from notifyd.approval.ballots import grant_fault, has_decided, is_requester
+from notifyd.approval.ballots import Ballot, grant_fault, has_decided, is_requester
 from notifyd.approval.undo import undoable_by
 from notifyd.config.settings import LinkMode, Proof, Rule, Scope
-from notifyd.model import Approval, Decision, Instant, Status, Via
+from notifyd.model import Approval, Choice, Decision, Instant, Status, Via
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
+from notifyd.text import clean
 
 
 class Standing(StrEnum):
@@ -175,7 +176,7 @@ def _right(link: Link, approval: Approval, registry: Registry, now: Instant) -> 
 def _names(rule: Rule, link: Link, registry: Registry, now: Instant) -> bool:
     """Does the rule still name the link's recipient, or the one for whom they stand in today?"""
     recipient, person = link.recipient or "", link.on_behalf_of
-    named = (*rule.to, *(one for step in rule.escalate for one in step.to))
+    named = rule.people
     if person is not None:
         return registry.is_deputy(recipient, person, now) and _is_among(person, named, registry)
     return _is_among(recipient, named, registry)
@@ -183,3 +184,36 @@ def _names(rule: Rule, link: Link, registry: Registry, now: Instant) -> bool:
 
 def _is_among(name: str, people: Iterable[str], registry: Registry) -> bool:
     return registry.actors.canonical(name) in map(registry.actors.canonical, people)
+
+
+def ballot_by(
+    link: Link,
+    right: Right,
+    registry: Registry,
+    choice: Choice,
+    comment: str,
+    *,
+    correlation_id: str,
+    client: str = "",
+    break_glass: bool = False,
+    inputs: Mapping[str, Any] | None = None,
+) -> Ballot:
+    """What the link's recipient decides by it. `client` is whoever carried it, "" for the link itself."""
+    return Ballot(
+        tenant=link.tenant,
+        run_id=link.run_id,
+        approval_id=link.approval_id,
+        choice=choice,
+        plan_hash=link.plan_hash,
+        actor=right.actor,
+        comment=registry.redactor.text(clean(comment).strip()),
+        via=right.via,
+        client=client,
+        grants=right.grants,
+        correlation_id=correlation_id,
+        round=link.round,
+        break_glass=break_glass,
+        rule=link.rule,
+        on_behalf_of=registry.actors.canonical(link.on_behalf_of) if link.on_behalf_of else "",
+        inputs=inputs or {},
+    )

@@ -24,7 +24,7 @@ from notifyd.errors import (
     UnavailableError,
 )
 from notifyd.flow.reasons import needs_reason
-from notifyd.flow.standing import Right, Standing, View, look
+from notifyd.flow.standing import Right, Standing, View, ballot_by, look
 from notifyd.model import Approval, Choice, Decision, Delivery
 from notifyd.registry.provider import SIGNED_IN
 from notifyd.registry.registry import Registry
@@ -36,7 +36,7 @@ from notifyd.web.answers import callback_of, reason_of
 from notifyd.web.pages import csrf
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.fields import form_fields, sent_fields, values_of
-from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, ballot_by, inputs_of, read_fields
+from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, inputs_of, read_fields
 from notifyd.web.pages.html import approval_page, confirm_page, message_page
 from notifyd.web.pages.reader import Reader, reader_of
 from notifyd.web.pages.sign_in import OUTCOME, Outcome, get_signed_in, leave_to_sign_in, see_other
@@ -274,6 +274,7 @@ class _Visit:
             self.registry,
             Choice(form.decision),
             form.comment,
+            correlation_id=correlation.current.get(),
             break_glass=form.break_glass,
             inputs=values_of(self.view.approval.inputs, form.inputs) if approves else {},
         )

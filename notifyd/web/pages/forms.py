@@ -1,16 +1,14 @@
-"""A page's form as it comes back, what is wrong with it, and the ballot that it makes."""
+"""A page's form as it comes back, and what is wrong with it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 from aiohttp import web
 from attrs import frozen
 
-from notifyd import correlation
-from notifyd.approval.ballots import Ballot
 from notifyd.errors import (
     AlreadyVotedError,
     ConflictError,
@@ -20,11 +18,6 @@ from notifyd.errors import (
     UnsupportedMediaError,
     WindowClosedError,
 )
-from notifyd.flow.standing import Right
-from notifyd.model import Choice
-from notifyd.registry.registry import Registry
-from notifyd.security.links import Link
-from notifyd.text import clean
 from notifyd.web.body import read_body
 from notifyd.web.services import SERVICES
 
@@ -74,34 +67,3 @@ def alert_of(error: Exception) -> str:
     if isinstance(error, InputsDifferError):
         return "inputs_differ"
     return "late" if isinstance(error, ConflictError) else "refused"
-
-
-def ballot_by(
-    link: Link,
-    right: Right,
-    registry: Registry,
-    choice: Choice,
-    comment: str,
-    *,
-    break_glass: bool = False,
-    inputs: Mapping[str, Any] | None = None,
-) -> Ballot:
-    """What the link's recipient decides by it."""
-    return Ballot(
-        tenant=link.tenant,
-        run_id=link.run_id,
-        approval_id=link.approval_id,
-        choice=choice,
-        plan_hash=link.plan_hash,
-        actor=right.actor,
-        comment=registry.redactor.text(clean(comment).strip()),
-        via=right.via,
-        client="",
-        grants=right.grants,
-        correlation_id=correlation.current.get(),
-        round=link.round,
-        break_glass=break_glass,
-        rule=link.rule,
-        on_behalf_of=registry.actors.canonical(link.on_behalf_of) if link.on_behalf_of else "",
-        inputs=inputs or {},
-    )

@@ -15,6 +15,7 @@ from typing import Any, Final
 from aiohttp import web
 from attrs import evolve, frozen
 
+from notifyd import correlation
 from notifyd.approval.ballots import COMMENT_LIMIT, Ballot, cast, check_ballot
 from notifyd.config.settings import LinkMode
 from notifyd.errors import (
@@ -28,7 +29,7 @@ from notifyd.errors import (
 )
 from notifyd.flow.mine import Asked, asked_of
 from notifyd.flow.reasons import needs_reason
-from notifyd.flow.standing import Standing, View, look
+from notifyd.flow.standing import Standing, View, ballot_by, look
 from notifyd.model import Choice
 from notifyd.registry.registry import Registry
 from notifyd.security.links import MINE, Link, MineLink
@@ -37,7 +38,7 @@ from notifyd.text import clean
 from notifyd.web import problems
 from notifyd.web.pages import csrf
 from notifyd.web.pages.cookies import Cookies
-from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, ballot_by, read_fields
+from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, read_fields
 from notifyd.web.pages.mine_html import Item, Result, confirm_list_page, list_page
 from notifyd.web.pages.reader import Reader, reader_of
 from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in
@@ -234,7 +235,10 @@ class _Visit:
             raise _NotHereError(Alert(403, "sign_in" if view.lacks_sign_in else "refused"))
         if not is_decided_here(view, choice, self.registry):
             raise _NotHereError(Alert(422, "own_page"))
-        return ballot_by(view.link, view.right, self.registry, choice, form.comment)
+        correlation_id = correlation.current.get()
+        return ballot_by(
+            view.link, view.right, self.registry, choice, form.comment, correlation_id=correlation_id
+        )
 
     def _refused(self, view: View, alert: Alert) -> Result:
         return Result(
