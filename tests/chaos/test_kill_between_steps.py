@@ -326,35 +326,46 @@ async def test_a_restart_answers_a_request_that_came_expired(step: str, nth: int
         expect_expiry_answered(one)
 
 
-# --- a reminder --------------------------------------------------------------------------------------------
+# --- a reminder, and an escalation -------------------------------------------------------------------------
 
-REMINDING = CONFIG + 'remind = ["1s"]\n'
-REMINDER_POINTS = [
-    ("replace_approval", 1, "before"),  # it is due
-    ("replace_approval", 1, "after"),
-    ("append", 2, "after"),  # its event
+OPS = """
+[channels.ops]
+type = "webhook"
+url = "{sink}/ops"
+secret = "{secret}"
+"""
+TIMERS = {
+    "reminded": CONFIG + 'remind = ["500ms"]\n',
+    "escalated": CONFIG.replace("[[rules]]", OPS + "[[rules]]")
+    + 'escalate = [{{after = "500ms", channels = ["ops"]}}]\n',
+}
+TIMER_POINTS = [
+    ("reminded", "replace_approval", 1, "before"),  # it is due
+    ("escalated", "replace_approval", 1, "after"),
+    ("reminded", "append", 2, "after"),  # its event
 ]
 
 
-@pytest.mark.parametrize(("step", "nth", "side"), REMINDER_POINTS)
-async def test_a_restart_sends_the_reminder_that_a_kill_held_up_under_one_id(
-    step: str, nth: int, side: str, tmp_path: Path
+@pytest.mark.parametrize(("action", "step", "nth", "side"), TIMER_POINTS)
+async def test_a_restart_sends_what_a_timer_set_off_before_a_kill_under_one_id(
+    action: str, step: str, nth: int, side: str, tmp_path: Path
 ) -> None:
-    async with runner(tmp_path, step, str(nth), side, config=REMINDING) as one:
-        await expect_one_reminder(one)
+    async with runner(tmp_path, step, str(nth), side, config=TIMERS[action]) as one:
+        await expect_one_more(one, action)
 
 
-async def test_a_restart_on_mongodb_sends_the_reminder_under_one_id(
-    tmp_path: Path, mongo_server: MongoServer
+@pytest.mark.parametrize("action", TIMERS)
+async def test_a_restart_on_mongodb_sends_what_a_timer_set_off_under_one_id(
+    action: str, tmp_path: Path, mongo_server: MongoServer
 ) -> None:
-    database = mongo_server.database()
-    async with runner(tmp_path, "replace_approval", "1", "after", config=REMINDING, database=database) as one:
-        await expect_one_reminder(one)
+    where, database = ("replace_approval", "1", "after"), mongo_server.database()
+    async with runner(tmp_path, *where, config=TIMERS[action], database=database) as one:
+        await expect_one_more(one, action)
 
 
-async def expect_one_reminder(one: Runner) -> None:
+async def expect_one_more(one: Runner, action: str) -> None:
     await one.call("POST", "/notifications/pack-approvals", one.event)
-    await one.until_sent("pack.approval.reminded")
+    await one.until_sent(f"pack.approval.{action}")
 
     async def restarted() -> bool:
         return one.starts >= 2 and bool(await one.audit())
@@ -363,5 +374,40 @@ async def expect_one_reminder(one: Runner) -> None:
     await until_async(partial(one.all_sent, 2), seconds=45)
     assert {kind: len(ids) for kind, ids in one.seen().items()} == {
         "pack.approval.requested": 1,
-        "pack.approval.reminded": 1,
+        f"pack.approval.{action}": 1,
     }
+
+
+# --- the end of the time in which a decision can be taken back ---------------------------------------------
+
+UNDOING = CONFIG + '[approvals]\nundo = "200ms"\n'
+UNDO_POINTS = [
+    ("replace_approval", "2", "before"),  # it can no longer be taken back
+    ("replace_approval", "2", "after"),
+    ("insert_deliveries", "1", "after"),  # its callback
+]
+
+
+@pytest.mark.parametrize("point", UNDO_POINTS)
+async def test_a_restart_sets_off_once_what_has_waited_to_be_taken_back(
+    point: tuple[str, str, str], tmp_path: Path
+) -> None:
+    async with runner(tmp_path, *point, config=UNDOING) as one:
+        await expect_one_end(one)
+
+
+async def test_a_restart_on_mongodb_sets_off_once_what_has_waited_to_be_taken_back(
+    tmp_path: Path, mongo_server: MongoServer
+) -> None:
+    database = mongo_server.database()
+    async with runner(tmp_path, *UNDO_POINTS[1], config=UNDOING, database=database) as one:
+        await expect_one_end(one)
+
+
+async def expect_one_end(one: Runner) -> None:
+    await one.play()
+    assert one.starts >= 2, "the daemon was not killed"
+    expect_all_done(one)
+    assert await one.audit() == AUDIT
+    approval = await one.approval()
+    assert (approval["status"], approval.get("undoable")) == ("approved", None)
