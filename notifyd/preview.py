@@ -120,8 +120,11 @@ def render(
     template: str,
     locale: str | None,
     zone: str,
+    channel_type: str = "",
 ) -> Message:
-    """`document` written with `template`; an object that is no event is given to the template as it is.
+    """`document` written with `template`, for a channel of that type.
+
+    An object that is no event is given to the template as it is.
 
     Raises `InvalidError`, `RenderError`.
     """
@@ -130,7 +133,14 @@ def render(
     wished = wish.get("locale") if isinstance(wish, Mapping) else None
     tag = registry.templates.locale([locale, wished if isinstance(wished, str) else None], template)
     rendered = registry.templates.render(
-        template, tag, event=seen, zone=zone, link=urls.link, mine=urls.mine, can_decide=True
+        template,
+        tag,
+        event=seen,
+        zone=zone,
+        link=urls.link,
+        mine=urls.mine,
+        can_decide=True,
+        channel_type=channel_type,
     )
     return rendered.message("", None, seen)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from attrs import frozen
@@ -100,13 +100,17 @@ _DIGEST: Final = Digest(
 
 @frozen
 class Sample:
-    """A template in one locale over one example: the message, or why it cannot be rendered."""
+    """A template in one locale over one example: the message, or why it cannot be rendered.
+
+    `vendor` is the block that wrote its body, where that is one for a type of channel.
+    """
 
     template: str
     locale: str
     example: str
     message: Message | None
     fault: str = ""
+    vendor: str = ""
 
 
 def events() -> Iterator[Mapping[str, Any]]:
@@ -121,30 +125,51 @@ def all_samples(
 ) -> Iterator[Sample]:
     """Each template in each locale that any template, or a reader (`wished`), has, over each example it is for.
 
-    `link` and `mine` are the addresses that messages lead to.
+    So is each of its blocks for one type of channel. `link` and `mine` are the addresses that messages lead to.
     """
     for name in templates.names:
-        for locale in _locales(templates, wished):
+        for locale, vendor in _variants(templates, name, _locales(templates, wished)):
             for example, event in _examples(name).items():
-                yield _sample(templates, name, locale, example, event, link, mine)
+                rendered = _rendered(templates, name, locale, example, event, vendor, link, mine)
+                if isinstance(rendered, RenderError):
+                    yield Sample(name, locale, example, None, rendered.detail, vendor)
+                else:
+                    yield Sample(name, locale, example, rendered.message("", None, event), "", vendor)
 
 
 def missing(templates: TemplateSet, wished: tuple[str, ...] = ()) -> list[str]:
-    """Which template is not written in which of the languages there are, a line each."""
+    """Which template, or which of its blocks, is not written in which of the languages there are, a line each."""
     languages = {tag.partition("-")[0] for tag in _locales(templates, wished)}
-    return [
+    gaps = [
         f"{name} is not written in {language}: its readers get {templates.default_locale}"
         for name in templates.names
         for language in sorted(languages - {tag.partition("-")[0] for tag in templates.locales(name)})
     ]
+    return [*gaps, *_missing_blocks(templates)]
+
+
+def _missing_blocks(templates: TemplateSet) -> Iterator[str]:
+    for name in templates.names:
+        found = {locale: set(templates.vendors(name, locale)) for locale in templates.locales(name)}
+        every = set().union(*found.values())
+        for locale, own in found.items():
+            for block in sorted(every - own):
+                yield f"{name} has no block {block} in {locale}: its readers get the general body"
+
+
+def _variants(templates: TemplateSet, name: str, locales: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each locale with each of the blocks that can write the body there; "" is the general one."""
+    for locale in locales:
+        yield locale, ""
+        yield from ((locale, block) for block in templates.vendors(name, locale))
 
 
 def costly(templates: TemplateSet) -> Iterator[Fault]:
     """The templates that ask for more than a message may cost over an example, each by its first."""
     for name in templates.names:
         samples = (
-            _rendered(templates, name, locale, example, event)
-            for locale in templates.locales(name)
+            _rendered(templates, name, locale, example, event, vendor)
+            for locale, vendor in _variants(templates, name, templates.locales(name))
             for example, event in _examples(name).items()
         )
         failed = (one for one in samples if isinstance(one, RenderError))
@@ -171,27 +196,13 @@ def _examples(template: str) -> Mapping[str, Mapping[str, Any]]:
     return _APPROVALS if template == "pack-approval" else {**_APPROVALS, "event": _EVENT}
 
 
-def _sample(
-    templates: TemplateSet,
-    name: str,
-    locale: str,
-    example: str,
-    event: Mapping[str, Any],
-    link: str,
-    mine: str,
-) -> Sample:
-    rendered = _rendered(templates, name, locale, example, event, link, mine)
-    if isinstance(rendered, RenderError):
-        return Sample(name, locale, example, None, rendered.detail)
-    return Sample(name, locale, example, rendered.message("", None, event))
-
-
 def _rendered(
     templates: TemplateSet,
     name: str,
     locale: str,
     example: str,
     event: Mapping[str, Any],
+    vendor: str,
     link: str | None = None,
     mine: str | None = None,
 ) -> Rendered | RenderError:
@@ -207,6 +218,7 @@ def _rendered(
             mine=mine if approval else None,
             can_decide=asked,
             digest=digest,
+            channel_type=vendor,
         )
     except RenderError as error:
         return error

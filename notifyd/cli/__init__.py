@@ -42,6 +42,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "channels": Entry("operate:channels", "List or test channels."),
     "route": Entry("preview:route", "Show what an event would set off."),
     "render": Entry("preview:render", "Write an event with a template."),
+    "templates": Entry("templates:templates", "List templates, or print one."),
     "send": Entry("events:send", "Post an event to a running service."),
     "ack": Entry("events:ack", "Decide an approval."),
     "wait": Entry("wait:wait", "Wait until an approval has ended."),

@@ -66,7 +66,7 @@ def print_samples(shown: Sequence[Sample], gaps: Sequence[str]) -> None:
 
 
 def _heading(one: Sample) -> str:
-    return f"{one.template} · {one.locale} · {one.example}"
+    return " · ".join(filter(None, (one.template, one.locale, one.example, one.vendor)))
 
 
 def samples_page(shown: Sequence[Sample], gaps: Sequence[str]) -> str:
@@ -179,6 +179,7 @@ def sample_json(one: Sample) -> dict[str, Any]:
         "template": one.template,
         "locale": one.locale,
         "example": one.example,
+        "block": one.vendor or "body",
         "message": message_json(one.message) if one.message else None,
         "fault": one.fault or None,
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
+from attrs import frozen
 
 from notifyd.cli.common import (
     Failure,
@@ -123,6 +124,7 @@ async def _route(path: Path, document: Any, tenant: str, name: str) -> Route:
 @json_option
 @tenant_option
 @click.option("--locale", help="The language to write in; by default what the event wishes for.")
+@click.option("--type", "type_", default="", help="The type of the channel to write for, such as slack.")
 @click.option("--zone", default="UTC", show_default=True, help="The time zone to tell times in.")
 @click.option("--html", "as_html", is_flag=True, help="Print the HTML of a mail instead of the text.")
 @click.option("--all", "everything", is_flag=True, help="Every template in every locale, over examples.")
@@ -134,6 +136,7 @@ def render(
     as_json: bool,
     tenant: str,
     locale: str | None,
+    type_: str,
     zone: str,
     as_html: bool,
     everything: bool,
@@ -154,7 +157,8 @@ def render(
     if template is None or event is None:
         raise click.UsageError("TEMPLATE and EVENT are needed, or --all")
     document = _read(event)
-    message = asyncio.run(_render(config_path, document, tenant, _name(event), template, locale, zone))
+    asked = _Asked(template, locale, zone, type_)
+    message = asyncio.run(_render(config_path, document, tenant, _name(event), asked))
     if as_json:
         print_json(message_json(message))
     elif as_html:
@@ -163,22 +167,40 @@ def render(
         print_message(message)
 
 
-async def _render(
-    path: Path, document: Any, tenant: str, name: str, template: str, locale: str | None, zone: str
-) -> Message:
+@frozen
+class _Asked:
+    """How to write it."""
+
+    template: str
+    locale: str | None
+    zone: str
+    channel_type: str
+
+
+async def _render(path: Path, document: Any, tenant: str, name: str, asked: _Asked) -> Message:
     from notifyd import preview
 
     registry = await _open(path)
     try:
-        return preview.render(document, registry, tenant, _now(), template, locale, zone)
+        _check_type(asked.channel_type, registry)
+        how = (asked.template, asked.locale, asked.zone, asked.channel_type)
+        return preview.render(document, registry, tenant, _now(), *how)
     except InvalidError as error:
         raise _invalid(name, error) from None
     except RenderError as error:
         names = ", ".join(registry.templates.names)
-        known = template in registry.templates.names
+        known = asked.template in registry.templates.names
         raise Failure(error.detail, *([] if known else [f"there are: {names}"])) from None
     finally:
         await registry.aclose()
+
+
+def _check_type(channel_type: str, registry: Registry) -> None:
+    from notifyd.config.first_party import no_such_type
+
+    types = registry.discovered.channel_types
+    if channel_type and channel_type not in types:
+        raise Failure(no_such_type(channel_type, types, types))
 
 
 # --- all of them -------------------------------------------------------------------------------------------

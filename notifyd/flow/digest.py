@@ -239,6 +239,7 @@ class _Content:
                 mine=mine,
                 signs_in=mine is not None and asks_for_sign_in(person, registry, window.closes_at),
                 media_type=registry.own_body(first.channel, first.channel_type),
+                channel_type=first.channel_type,
             )
         except RenderError as error:
             with correlation.about(first.correlation_id):

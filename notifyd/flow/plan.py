@@ -274,6 +274,7 @@ def make_message(
         on_behalf_of=entry.on_behalf_of,
         html=registry.takes_html(entry.channel, entry.channel_type),
         media_type=registry.own_body(entry.channel, entry.channel_type),
+        channel_type=entry.channel_type,
     )
     address = entry.recipient and registry.address(entry.recipient, entry.channel_type)
     message = rendered.message(entry.delivery_id, address, seen)

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import aiohttp
 from attrs import field, frozen
 
+from notifyd.config.first_party import FIRST_PARTY
 from notifyd.config.load import secrets
 from notifyd.config.settings import ChannelSettings, Jwt, Proof, Rate, Recipient, Rule, Settings
 from notifyd.errors import ConfigError, Fault
@@ -257,13 +258,7 @@ async def open_registry(
     # Compiling takes up to half a second, and a reload happens while the loop has requests to answer.
     faults: list[Fault] = []
     rules = await _built(faults, RuleBook.compile, settings.rules, discovered.rule_functions)
-    templates = await _built(
-        faults,
-        TemplateSet.load,
-        discovered.template_sources,
-        settings.templates.dirs,
-        settings.templates.default_locale,
-    )
+    templates = await _built(faults, load_templates, settings, discovered)
     for fault in templates.left_out if templates else ():
         log.error("a plugin's template is left out: %s", fault)
     tls = await _built(faults, server_context, settings.server.tls)
@@ -299,6 +294,16 @@ async def open_registry(
         signing=signing,
         states=states,
         resources=kept,
+    )
+
+
+def load_templates(settings: Settings, discovered: Discovered) -> TemplateSet:
+    """All templates of a configuration. Raises `ConfigError`."""
+    return TemplateSet.load(
+        discovered.template_sources,
+        settings.templates.dirs,
+        settings.templates.default_locale,
+        (*FIRST_PARTY, *discovered.channel_types),
     )
 
 

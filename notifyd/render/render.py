@@ -7,7 +7,7 @@ reach is what `render` is given, and nothing else: no secret is ever among it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import GeneratorType
 from typing import Any, Final, cast
@@ -24,7 +24,7 @@ from notifyd.render.bounds import METER, Meter, concat
 from notifyd.render.data import data_fault
 from notifyd.render.locales import fallbacks, formats_for, parse_locale, tag_of
 from notifyd.render.sandbox import Fact, Facts, cut, line
-from notifyd.render.templating import Library, load_library
+from notifyd.render.templating import BLOCKS, Library, TemplateFile, family, load_library, vendor_block
 from notifyd.text import clean, one_line
 
 TITLE_LIMIT: Final = 250
@@ -43,8 +43,6 @@ _OWN_LINKS: Final = 3
 """How many of an event's own links a message has: channels show few buttons."""
 
 _LABEL_LIMIT: Final = 80
-
-_BLOCKS: Final = ("title", "body", "fields", "action", "mine", "note")
 
 
 @frozen
@@ -102,10 +100,11 @@ class Rendered:
 
 @frozen
 class _Chosen:
-    """The file a message's texts come from, and its HTML twin."""
+    """The file a message's texts come from, its HTML twin, and its blocks for one type of channel."""
 
     text: Template
     page: Template
+    vendors: frozenset[str] = frozenset()
 
 
 @frozen
@@ -118,17 +117,21 @@ class TemplateSet:
 
     @classmethod
     def load(
-        cls, sources: Sequence[TemplateSource], dirs: Sequence[Path], default_locale: str
+        cls,
+        sources: Sequence[TemplateSource],
+        dirs: Sequence[Path],
+        default_locale: str,
+        types: Iterable[str] = (),
     ) -> TemplateSet:
         """Read and compile every template: the operator's `dirs`, then the plugins' `sources`, the built-ins.
 
-        A broken file of a plugin is left out. Raises `ConfigError` with every other fault, each with its file and
-        line.
+        `types` are those of channels, for which a template may have a block. A broken file of a plugin is left
+        out. Raises `ConfigError` with every other fault, each with its file and line.
         """
         locale = parse_locale(default_locale)
         if locale is None:
             raise ConfigError([Fault("templates.default_locale", f"{default_locale!r} is not a locale")])
-        return cls(load_library(sources, dirs), tag_of(locale))
+        return cls(load_library(sources, dirs, types), tag_of(locale))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -146,6 +149,26 @@ class TemplateSet:
     def locales(self, template: str) -> tuple[str, ...]:
         """The locales a template is written in."""
         return tuple(sorted(self._library.texts.get(template, ())))
+
+    def file(self, key: str) -> TemplateFile | None:
+        """A file by the name that others extend it by."""
+        return self._library.files.get(key)
+
+    def written_in(self, template: str, locale: str) -> TemplateFile:
+        """The file that a known template's text comes from, for a tag as `locale()` gives it."""
+        return self._library.files[self._choose_files(template, locale).text.name or ""]
+
+    def page_of(self, template: str, locale: str) -> TemplateFile:
+        """The file of its HTML twin."""
+        return self._library.files[self._choose_files(template, locale).page.name or ""]
+
+    def extended(self, file: TemplateFile) -> list[TemplateFile]:
+        """What a file extends, the nearest first."""
+        return [one for one, _ in family(file, self._library.files)][1:]
+
+    def vendors(self, template: str, locale: str) -> tuple[str, ...]:
+        """The blocks for one type of channel that a known template has, in that locale."""
+        return tuple(sorted(self._choose_files(template, locale).vendors))
 
     def choose(self, wishes: Sequence[str | None]) -> tuple[str, bool]:
         """The first wished template that exists, else the generic one; and whether the first was missed."""
@@ -183,8 +206,9 @@ class TemplateSet:
         html: bool = True,
         digest: Digest | None = None,
         media_type: str | None = None,
+        channel_type: str = "",
     ) -> Rendered:
-        """The texts of one message.
+        """The texts of one message, for a channel of that type.
 
         `locale` is a tag as `locale()` gives it, `zone` an IANA name (an unknown one is UTC), `link` the
         approver's page, which can decide or only show, `mine` the page of all that waits for the reader,
@@ -210,7 +234,7 @@ class TemplateSet:
             "digest": None if digest is None else _digest_context(digest),
             "formats": formats,
         }
-        draft = _draft(chosen.text, variables, locale, media_type)
+        draft = _draft(chosen, variables, locale, vendor_block(channel_type), media_type)
         return Rendered(
             title=draft.title,
             body=draft.body,
@@ -227,7 +251,8 @@ class TemplateSet:
         if not written:
             raise RenderError(template, 0, locale, "there is no such template")
         text = self._pick(written, locale)
-        chosen = self._chosen[template, locale] = _Chosen(text, self._page(text, template))
+        vendors = self._library.vendors.get(text.name or "", frozenset())
+        chosen = self._chosen[template, locale] = _Chosen(text, self._page(text, template), vendors)
         return chosen
 
     def _pick(self, written: Mapping[str, Template], locale: str) -> Template:
@@ -313,12 +338,13 @@ class _Draft:
 
 
 def _draft(
-    template: Template, variables: Mapping[str, Any], locale: str, media_type: str | None = None
+    chosen: _Chosen, variables: Mapping[str, Any], locale: str, vendor: str, media_type: str | None
 ) -> _Draft:
-    facts = Facts()
-    blocks = _render_blocks(template, {**variables, "field": facts}, locale)
+    facts, template = Facts(), chosen.text
+    writer = vendor if vendor in chosen.vendors else "body"
+    blocks = _render_blocks(chosen, writer, {**variables, "field": facts}, locale)
     if media_type is not None:
-        text, note = _data(blocks.get("body", ""), media_type, template, variables, locale), ""
+        text, note = _data(blocks.get("body", ""), media_type, chosen, writer, variables, locale), ""
     else:
         text, note = cut(_paragraphs(blocks.get("body", "")), BODY_LIMIT), line(blocks.get("note", ""))
     link, digest = variables["link"], variables["digest"]
@@ -351,25 +377,26 @@ def _own_links(event: Mapping[str, Any]) -> Iterator[Action]:
 
 
 def _data(
-    printed: str, media_type: str, template: Template, variables: Mapping[str, Any], locale: str
+    printed: str, media_type: str, chosen: _Chosen, writer: str, variables: Mapping[str, Any], locale: str
 ) -> str:
-    """What the block `body` printed, as it is. Raises `RenderError`, with the line that printed the fault."""
+    """What the block `writer` printed, as it is. Raises `RenderError`, with the line that printed the fault."""
     body = printed.strip()
     fault = data_fault(body, media_type)
     if fault is None:
         return body
     skipped = len(printed) - len(printed.lstrip())
-    where, number = _printed_by(template, variables, fault.position + skipped)
+    where, number = _printed_by(chosen, writer, variables, fault.position + skipped)
     raise RenderError(where, number, locale, fault.reason)
 
 
-def _printed_by(template: Template, variables: Mapping[str, Any], position: int) -> tuple[str, int]:
-    """File and line of what prints the character at `position` of the block `body`, by running it once more."""
-    context = _context(template, {**variables, "field": Facts()})
+def _printed_by(chosen: _Chosen, writer: str, variables: Mapping[str, Any], position: int) -> tuple[str, int]:
+    """File and line of what prints the character at `position` of the body, by running it once more."""
+    template = chosen.text
+    context = _staged(chosen, {**variables, "field": Facts()})
     found: list[tuple[str, int]] = []
 
     def block(inner: Context) -> Iterator[str]:
-        chunks, printed = cast("GeneratorType[str, None, None]", inner.blocks["body"][1](inner)), 0
+        chunks, printed = cast("GeneratorType[str, None, None]", _written(inner, "body", writer)), 0
         for chunk in chunks:
             frame = chunks.gi_frame
             if frame is not None and printed <= position:
@@ -387,15 +414,30 @@ def template_name(template: Template) -> str:
     return (template.name or "").partition(".")[0]
 
 
-def _render_blocks(template: Template, variables: dict[str, Any], locale: str) -> dict[str, str]:
-    """The output of each block of a template, its ancestors' included, from one run."""
+def _render_blocks(chosen: _Chosen, writer: str, variables: dict[str, Any], locale: str) -> dict[str, str]:
+    """The output of each of `BLOCKS`, its ancestors' included, from one run. `writer` is the body's block."""
     printed: dict[str, str] = {}
-    context = _context(template, variables)
-    for name in _BLOCKS:
+    context = _staged(chosen, variables)
+    for name in BLOCKS:
         # First in the list is what runs; the rest is what `super()` goes through.
-        context.blocks[name] = [_capture(name, printed), *context.blocks.get(name, ())]
-    _run(template, context, locale)
+        context.blocks[name] = [
+            _capture(name, writer if name == "body" else name, printed),
+            *context.blocks.get(name, ()),
+        ]
+    _run(chosen.text, context, locale)
     return printed
+
+
+def _staged(chosen: _Chosen, variables: Mapping[str, Any]) -> Context:
+    """A context in which a block for one type of channel prints nothing where it stands."""
+    context = _context(chosen.text, variables)
+    for name in chosen.vendors:
+        context.blocks[name] = [_nothing, *context.blocks.get(name, ())]
+    return context
+
+
+def _nothing(_: Context) -> Iterator[str]:
+    return iter(())
 
 
 def _context(template: Template, variables: Mapping[str, Any]) -> Context:
@@ -405,12 +447,21 @@ def _context(template: Template, variables: Mapping[str, Any]) -> Context:
     return environment.context_class(environment, parent, template.name, template.blocks)
 
 
-def _capture(name: str, printed: dict[str, str]) -> Callable[[Context], Iterator[str]]:
+def _capture(name: str, writer: str, printed: dict[str, str]) -> Callable[[Context], Iterator[str]]:
     def block(context: Context) -> Iterator[str]:
-        printed[name] = concat(context.blocks[name][1](context))
+        printed[name] = concat(_written(context, name, writer))
         return iter(())
 
     return block
+
+
+def _written(context: Context, name: str, writer: str) -> Iterator[str]:
+    """What the block `writer` prints, which stands for the block `name`: `super()` in it is that one."""
+    general = context.blocks[name][1:]
+    if writer != name:
+        context.blocks[name] = general  # so that `self.body()` is the general one, and does not call itself
+        context.blocks[writer] = [*context.blocks[writer], *general]
+    return context.blocks[writer][1](context)
 
 
 def _run(template: Template, context: Context, locale: str) -> str:

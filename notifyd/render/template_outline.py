@@ -22,6 +22,8 @@ BY_EXPRESSION: Final = None
 class Outline:
     """Pairs are of a line and a name.
 
+    `blocks` are all that it has; `loose` those that stand inside no other; `printed` those that it prints by
+    `self.NAME()`.
     `parent` is the file it extends; `refers` all that it extends, includes or imports; `unknown` the filters
     and tests that do not exist; `sets` the names that it sets or imports, `free` those that it does not. A part
     (its name begins with `_`) has none that are free: it may use what the files that include it have set.
@@ -31,6 +33,8 @@ class Outline:
     refers: tuple[tuple[int, str | None], ...]
     unknown: tuple[tuple[int, str], ...]
     blocks: frozenset[str]
+    loose: tuple[tuple[int, str], ...]
+    printed: frozenset[str]
     sets: frozenset[str]
     free: tuple[tuple[int, str], ...]
 
@@ -45,6 +49,8 @@ def outline(key: str, path: str, text: str) -> Outline:
         refers=tuple(_refers(found)),
         unknown=tuple(_unknown(found)),
         blocks=frozenset(block.name for block in found.of(nodes.Block)),
+        loose=tuple(_loose(found)),
+        printed=frozenset(_printed(found)),
         sets=frozenset(_sets(found)),
         free=() if key.startswith("_") else tuple(_free(found)),
     )
@@ -75,6 +81,17 @@ def _refers(found: _Nodes) -> Iterator[tuple[int, str | None]]:
     for node in found.of(nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport):
         wanted = getattr(node, "template", None)
         yield node.lineno, str(wanted.value) if isinstance(wanted, nodes.Const) else BY_EXPRESSION
+
+
+def _loose(found: _Nodes) -> Iterator[tuple[int, str]]:
+    nested = {id(inner) for block in found.of(nodes.Block) for inner in block.find_all(nodes.Block)}
+    return ((block.lineno, block.name) for block in found.of(nodes.Block) if id(block) not in nested)
+
+
+def _printed(found: _Nodes) -> Iterator[str]:
+    for read in found.of(nodes.Getattr):
+        if isinstance(read.node, nodes.Name) and read.node.name == "self":
+            yield read.attr
 
 
 def _unknown(found: _Nodes) -> Iterator[tuple[int, str]]:

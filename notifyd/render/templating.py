@@ -1,7 +1,7 @@
 """Template files: which there are, whether they compile, and the sandbox they run in.
 
-A template is a set of files `NAME.LOCALE.txt` (the blocks `title`, `body`, `fields`, `action`, `mine`, `note`)
-and, where a mail shall look other than usual, `NAME.LOCALE.html`. Files that begin with `_` are parts for others
+A template is a set of files `NAME.LOCALE.txt` (the blocks of `BLOCKS`, and those named for a type of channel) and,
+where a mail shall look other than usual, `NAME.LOCALE.html`. Files that begin with `_` are parts for others
 to extend or include. Every built-in file is also known as `builtin/FILE`, so that a file of its name can extend
 it.
 """
@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import CodeType
 from typing import Final
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from jinja2 import (
     BaseLoader,
     BytecodeCache,
@@ -28,6 +28,7 @@ from jinja2 import (
 )
 from jinja2.bccache import Bucket
 
+from notifyd.config.structure import did_you_mean
 from notifyd.errors import ConfigError, Fault
 from notifyd.plugin import TemplateSource
 from notifyd.render.locales import parse_locale, tag_of
@@ -36,6 +37,9 @@ from notifyd.render.template_outline import BY_EXPRESSION, Outline, outline
 
 BUILT_IN: Final = TemplateSource("notifyd")
 """The templates that come with notifyd: looked at last."""
+
+BLOCKS: Final = ("title", "body", "fields", "action", "mine", "note")
+"""What a message is made of."""
 
 _ALIAS: Final = "builtin/"
 _FILE: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]*)\.(?P<locale>[A-Za-z0-9_-]+)\.(?P<kind>txt|html)")
@@ -59,14 +63,17 @@ class TemplateFile:
 
 @frozen
 class Library:
-    """All templates, compiled: by name, then by locale tag. `parts` are in `environment` only.
+    """All templates, compiled: by name, then by locale tag. Parts are in `environment` only.
 
-    `left_out` says what is wrong with the files of plugins that notifyd does without.
+    `files` are all that there are, by their keys. `vendors` are the blocks for one type of channel that a text
+    has, by its key. `left_out` says what is wrong with the files of plugins that notifyd does without.
     """
 
     environment: Sandbox
-    texts: dict[str, dict[str, Template]]
-    pages: dict[str, dict[str, Template]]
+    files: Mapping[str, TemplateFile]
+    texts: dict[str, dict[str, Template]] = field(factory=dict)
+    pages: dict[str, dict[str, Template]] = field(factory=dict)
+    vendors: dict[str, frozenset[str]] = field(factory=dict)
     left_out: tuple[Fault, ...] = ()
 
 
@@ -102,8 +109,17 @@ class _CompiledBefore(BytecodeCache):
 _COMPILED: Final = _CompiledBefore()
 
 
-def load_library(sources: Sequence[TemplateSource], dirs: Sequence[Path]) -> Library:
+def vendor_block(channel_type: str) -> str:
+    """The block that writes the body for channels of a type: Jinja's names have no hyphens."""
+    return channel_type.replace("-", "_")
+
+
+def load_library(
+    sources: Sequence[TemplateSource], dirs: Sequence[Path], types: Iterable[str] = ()
+) -> Library:
     """Read and compile every file. Of two with one name the first is taken: `dirs`, `sources`, the built-ins.
+
+    `types` are those of channels, for which a text may have a block.
 
     A file of a plugin that is broken is left out, and the next of its name is taken. Raises `ConfigError` with
     every fault of every other file.
@@ -111,11 +127,12 @@ def load_library(sources: Sequence[TemplateSource], dirs: Sequence[Path]) -> Lib
     faults: list[Fault] = []
     left_out: list[Fault] = []
     found = [*_of_dirs(dirs, faults), *_of_sources(sources, left_out)]
+    vendors = frozenset(map(vendor_block, types)) - _taken(found)
     while True:
         files: dict[str, TemplateFile] = {}
         for file in found:
             files.setdefault(file.key, file)
-        library, wrong = _compile(files)
+        library, wrong = _compile(files, vendors)
         blamed = _blamed(files, wrong)
         if not blamed:
             break
@@ -136,14 +153,22 @@ def _blamed(files: Mapping[str, TemplateFile], wrong: Mapping[str, list[Fault]])
     return blamed
 
 
+def _taken(found: Iterable[TemplateFile]) -> set[str]:
+    """The blocks that have another meaning: a type of channel of such a name has no block of its own."""
+    built_in = (outline(file.key, file.path, file.text) for file in found if file.source == BUILT_IN)
+    return {*BLOCKS, *(name for one in built_in for name in one.blocks)}
+
+
 def _broke(file: TemplateFile) -> Fault:
     return Fault(file.path, "does not go with the built-in templates that use it")
 
 
-def _compile(files: Mapping[str, TemplateFile]) -> tuple[Library, dict[str, list[Fault]]]:
+def _compile(
+    files: Mapping[str, TemplateFile], vendors: frozenset[str]
+) -> tuple[Library, dict[str, list[Fault]]]:
     """All of them compiled, but for those that something is wrong with, and what that is, by their keys."""
     environment = Sandbox(_Files(files), _COMPILED, lambda key: files[key].source == BUILT_IN)
-    library = Library(environment, {}, {})
+    library = Library(environment, files)
     wrong: dict[str, list[Fault]] = {}
     for file in files.values():
         if file.key.startswith(_ALIAS):
@@ -152,7 +177,7 @@ def _compile(files: Mapping[str, TemplateFile]) -> tuple[Library, dict[str, list
             wrong[file.key] = found
         else:
             _add(library, environment.get_template(file.key))
-    for key, fault in _check_blocks(library, files):
+    for key, fault in dict.fromkeys(_check_blocks(library, vendors)):
         wrong.setdefault(key, []).append(fault)
     return library, wrong
 
@@ -261,22 +286,51 @@ def _unknown_names(
     yield from ((line, f"unknown name {name!r}") for line, name in seen.free if name not in known)
 
 
-def _check_blocks(library: Library, files: Mapping[str, TemplateFile]) -> Iterator[tuple[str, Fault]]:
-    """Files that compile and are of no use, each by its key."""
-    for by_locale in library.texts.values():
+def _check_blocks(library: Library, vendors: frozenset[str]) -> Iterator[tuple[str, Fault]]:
+    """Files that compile and are of no use, each by its key; and what nothing prints."""
+    files = library.files
+    for template in (one for by_locale in library.texts.values() for one in by_locale.values()):
+        file = files[template.name or ""]
+        blocks = {name for one in _ancestry(file, files) for name in one.blocks}
+        if own := blocks & vendors:
+            library.vendors[file.key] = frozenset(own)
+        for name in sorted({"title", "body"} - blocks):
+            yield file.key, Fault(file.path, f"has no block {name!r}")
+        yield from _unused_blocks(file, files, {*BLOCKS, *vendors})
+    for name, by_locale in library.pages.items():
         for template in by_locale.values():
             file = files[template.name or ""]
-            blocks = {name for one in _ancestry(file, files) for name in one.blocks}
-            for name in sorted({"title", "body"} - blocks):
-                yield file.key, Fault(file.path, f"has no block {name!r}")
-    for name in library.pages.keys() - library.texts.keys() - {"mail"}:
-        for template in library.pages[name].values():
-            file = files[template.name or ""]
-            yield file.key, Fault(file.path, f"there is no text for it: a file {name}.LOCALE.txt")
+            yield from _unused_blocks(file, files)
+            if name not in library.texts and name != "mail":
+                yield file.key, Fault(file.path, f"there is no text for it: a file {name}.LOCALE.txt")
+
+
+def _unused_blocks(
+    file: TemplateFile, files: Mapping[str, TemplateFile], known: Iterable[str] | None = None
+) -> Iterator[tuple[str, Fault]]:
+    """Each block of a file, and of those it extends, that nothing prints: most often a misspelt one, by its file.
+
+    Of a text `known` are printed, and nothing else of the first of its ancestors; of a page that one is, whole.
+    """
+    members = list(family(file, files))
+    printed = {name for _, one in members for name in one.printed}
+    for place, (owner, one) in enumerate(members):
+        above = {name for _, ancestor in members[place + 1 :] for name in ancestor.blocks}
+        if known is None and one.parent is None:
+            continue
+        usable = printed | above | set(known or ())
+        for line, name in one.loose:
+            if name not in usable:
+                near = did_you_mean(name, usable) or f"; there are: {', '.join(sorted(usable))}"
+                yield owner.key, Fault(f"{owner.path}:{line}", f"nothing prints the block {name!r}{near}")
 
 
 def _ancestry(file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator[Outline]:
-    """The outlines of a file and of those that it extends. A file that does not parse is reported elsewhere."""
+    return (one for _, one in family(file, files))
+
+
+def family(file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator[tuple[TemplateFile, Outline]]:
+    """A file and those that it extends, with their outlines. One that does not parse is reported elsewhere."""
     seen: set[str] = set()
     key: str | None = file.key
     while key is not None and key in files and key not in seen:
@@ -285,5 +339,5 @@ def _ancestry(file: TemplateFile, files: Mapping[str, TemplateFile]) -> Iterator
             found = outline(key, files[key].path, files[key].text)
         except TemplateSyntaxError:
             return
-        yield found
+        yield files[key], found
         key = found.parent

@@ -122,6 +122,7 @@ def _message(registry: Registry, channel: OpenChannel, recipient: str | None, no
         zone=registry.zone(recipient),
         html=channel.personal,
         media_type=channel.own_body,
+        channel_type=channel.type,
     )
     about = (channel.name, recipient or "", correlation.current.get(), now)
     address = recipient and registry.address(recipient, channel.type)

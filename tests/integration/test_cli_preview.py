@@ -362,6 +362,54 @@ def test_an_unknown_template_is_refused_with_the_names_there_are(config_path: Pa
     assert "pack-approval" in result.stderr
 
 
+def test_a_block_for_a_type_is_shown_to_its_channels_and_on_request(config_path: Path) -> None:
+    folder = config_path.parent / "own"
+    folder.mkdir()
+    own = '{% extends "builtin/pack-approval.en.txt" %}{% block log %}For the log.{% endblock %}'
+    (folder / "pack-approval.en.txt").write_text(own)
+    config_path.write_text(f'{CONFIG}\n[templates]\ndirs = ["own"]\n')
+    asked = ("render", "pack-approval", "-", "--type")
+    event = events.load("requested-en")
+    assert "For the log." in run(config_path, *asked, "log", event=event).stdout
+    assert "For the log." not in run(config_path, *asked, "email", event=event).stdout
+    assert "For the log." in run(config_path, "route", "-", event=event).stdout
+    refused = run(config_path, *asked, "lgo", event=event)
+    assert (refused.exit_code, refused.stderr.startswith('notifyd: no plugin brings the type "lgo"')) == (
+        1,
+        True,
+    )
+
+
+# --- the files ---------------------------------------------------------------------------------------------
+
+
+def shown(config_path: Path, *args: str) -> Result:
+    return CliRunner().invoke(cli, ["templates", *args, "--config", str(config_path)])
+
+
+def test_a_template_is_printed_as_it_is_used_and_its_file_is_named(config_path: Path) -> None:
+    text = "{% block title %}t{% endblock %}\n{% block body %}b{% endblock %}\n\n"
+    (config_path.parent / "own").mkdir()
+    (config_path.parent / "own" / "event.de.txt").write_text(text)
+    config_path.write_text(f'{CONFIG}\n[templates]\ndirs = ["own"]\n')
+    mine = shown(config_path, "show", "event", "--locale", "de-CH")
+    assert (mine.stdout, mine.stderr) == (text, f"{config_path.parent}/own/event.de.txt\n")
+    built_in = shown(config_path, "show", "event")
+    assert built_in.stderr == "notifyd/templates/event.en.txt extends notifyd/templates/_event.txt\n"
+    assert built_in.stdout.startswith('{% extends "_event.txt" %}')
+    assert shown(config_path, "show", "_event.txt").stdout.startswith("{# Any event")
+    assert "_mail.html" in shown(config_path, "show", "event", "--html").stdout
+    listed = json.loads(shown(config_path, "list", "--json").stdout)
+    assert {"template": "event", "locale": "de", "file": f"{config_path.parent}/own/event.de.txt"} in listed
+    assert {"template": "event", "locale": "fr", "file": "notifyd/templates/event.fr.txt"} in listed
+
+
+def test_a_template_that_there_is_not_is_told_with_the_nearest(config_path: Path) -> None:
+    result = shown(config_path, "show", "pack-aproval")
+    assert result.exit_code == 1
+    assert result.stderr == "notifyd: there is no template 'pack-aproval'; did you mean \"pack-approval\"?\n"
+
+
 # --- everything at once ------------------------------------------------------------------------------------
 
 

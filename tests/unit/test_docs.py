@@ -207,10 +207,11 @@ def test_the_example_opens_a_sealed_resume_token() -> None:
 
 def test_the_templates_shown_render(tmp_path: Path) -> None:
     shown = [e.text for e in EXAMPLES if e.kind == "jinja"]
-    for name, text in zip(("release.en.txt", "pack-approval.en.txt"), shown, strict=True):
+    names = ("release.en.txt", "pack-approval.en.txt", "event.en.txt")
+    for name, text in zip(names, shown, strict=True):
         assert f"`{name}`" in page("templates")
         (tmp_path / name).write_text(text, encoding="utf-8")
-    templates = TemplateSet.load([], [tmp_path], "en")
+    templates = TemplateSet.load([], [tmp_path], "en", ["pagerduty"])
     data = {"name": "Payments", "notes": "Faster.", "version": "3", "downloads": 12345}
     event = {"kind": "release", "occurredAt": "2026-11-04T09:30:00Z", "data": data}
     release = templates.render("release", "en", event=event, link="https://acme.example/")
@@ -223,6 +224,8 @@ def test_the_templates_shown_render(tmp_path: Path) -> None:
         "runId": "r",
     }
     assert templates.render("pack-approval", "en", event=request).title.startswith("[test] ")
+    told = {"kind": "alert", "data": {"message": "Down.\nSince nine."}}
+    assert templates.render("event", "en", event=told, channel_type="pagerduty").body == "Down. Since nine."
 
 
 # --- tables that must be complete --------------------------------------------------------------------------
