@@ -27,9 +27,42 @@ POLICY_KIND: Final = "pack.policy"
 """The kinds of Task Runner's events: about an approval, and about a policy's hold."""
 
 RESUME_CHANNEL: Final = "resume"
+"""The channel name every resume callback is recorded under. No configured channel may bear it."""
 FORWARDERS: Final = "resume."
 """How the channel of a forwarder is named, before the forwarder's own name: no other channel's name has a dot."""
-"""The channel name every resume callback is recorded under. No configured channel may bear it."""
+
+
+GATE: Final = "gate:"
+"""How a gate is named as a client, and the address to which the ends of its approvals go. No URL that may be
+called begins like this, and no other client's name."""
+
+GATE_ANSWER: Final = "answered"
+"""The action of the delivery by which a gate is sent the end of an approval that it asked for."""
+
+
+@frozen
+class Gate:
+    """A gate's channel, and its type when it asked."""
+
+    channel: str
+    type: str
+
+    @property
+    def client(self) -> str:
+        return GATE + self.channel.removeprefix(FORWARDERS)
+
+    @property
+    def address(self) -> str:
+        """What stands in place of a callback's URL."""
+        return f"{self.client}?type={self.type}"
+
+    @classmethod
+    def at(cls, address: str | None) -> Gate | None:
+        """The gate that has this address; None where it is a callback's URL, or there is none."""
+        if address is None or not address.startswith(GATE):
+            return None
+        name, _, type_ = address.removeprefix(GATE).partition("?type=")
+        return cls(FORWARDERS + name, type_)
 
 
 # --- events ------------------------------------------------------------------------------------------------
@@ -323,6 +356,11 @@ class Approval:
         return self.callback_url is not None
 
     @property
+    def gate(self) -> Gate | None:
+        """The gate that asked; None where a client did, or nobody."""
+        return Gate.at(self.callback_url)
+
+    @property
     def heard_at(self) -> Instant:
         """When the newest request for the present plan occurred: another plan's has to be later."""
         return max(self.requested_at, self.heard_again_at)
@@ -571,6 +609,11 @@ class Delivery:
     budget: str | None = None  # the throttle budget it has spent from
     answer_ref: str | None = None  # by which answers name it, where it takes any or can be changed later
     edits: str | None = None  # the id of the delivery whose message it changes to its own
+
+    @property
+    def answers_who_asked(self) -> bool:
+        """Does it tell the end to the one who asked, by the callback or through a gate?"""
+        return self.channel == RESUME_CHANNEL or self.action == GATE_ANSWER
 
     @property
     def approval_key(self) -> ApprovalKey | None:

@@ -31,6 +31,7 @@ __all__ = [
     "SECOND",
     "Action",
     "Answer",
+    "Ask",
     "Button",
     "CaFile",
     "Channel",
@@ -177,17 +178,33 @@ Inbox: TypeAlias = Callable[[Reaction], Awaitable[ReactionReply]]
 in again, and changes nothing. Raises `TransientError` where it cannot be recorded now: hand it in again later."""
 
 
+Ask: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
+"""Where a gate hands in an event: when it returns, the event is durable.
+
+The event is one of Task Runner's, as the contract has it, without `tenant`, which the configuration names, and
+without `resume.callbackUrl`: the end comes back to `send`. It is checked like one that is posted, and the same one
+may be handed in again. Raises `PermanentError` where it breaks the contract, or where its `eventId` is known with
+another content, and `TransientError` where nothing can be recorded now: hand it in again later.
+"""
+
+
+async def _no_gate(event: Mapping[str, Any]) -> None:
+    raise PermanentError("only a gate hands in events")
+
+
 @frozen
 class InboundRequest:
     """A vendor's POST to `/channels/NAME/inbound`. `query` is as it was sent; `headers` have names in lower case.
 
     Anybody can send one: nothing may be done before the vendor's own proof, a signature or a secret, has held.
+    `inbox` is for the reactions that a channel is told of, `ask` for what a gate is asked to let through.
     """
 
     headers: Mapping[str, str]
     query: str
     body: bytes
     inbox: Inbox
+    ask: Ask = _no_gate
 
 
 @frozen
@@ -262,6 +279,10 @@ class ChannelType:
     programs read it and not people, who are spared what they know already. `answers` says that people can decide
     by its messages, always or with some configs: then these have `buttons`, the channel is `Listening` or
     `Receiving`, and a rule's `to` names whose reactions count, over a channel that is not personal too.
+
+    `gate` is for a type that `notifyd_resume_forwarders` brings: its channels are `Receiving`, at
+    `/channels/resume.NAME/inbound`, and `ask` for approvals for another system. Each is sent the ends of its own
+    approvals, and of no others, as that system's answer: like a callback, it is what `resume` tells of.
     """
 
     name: str
@@ -273,6 +294,7 @@ class ChannelType:
     for_programs: bool = False
     addressed: bool = False
     answers: bool | Callable[[Any], bool] = False
+    gate: bool = False
 
 
 @frozen
@@ -311,7 +333,8 @@ def notifyd_resume_forwarders() -> Iterable[ChannelType]:
 
     Each end of an approval is sent through every forwarder that is configured, as a delivery of its own: durable,
     tried again, dead at last. The message's `body` is the JSON of `pack.approval.decided`, with the resume token
-    sealed for the client that asked; its `id` is the same at every attempt.
+    sealed for the client that asked; its `id` is the same at every attempt. A `gate` is sent the ends of what it
+    asked for, with its own `resumeToken` in clear, and nothing else.
     """
     return ()
 

@@ -238,7 +238,8 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 def settings(text: str, discovered: Discovered) -> Settings:
-    return config.loads(text, discovered.channel_types, environ=_environ())
+    types, forwarders = discovered.channel_types, discovered.forwarder_types
+    return config.loads(text, types, forwarders=forwarders, environ=_environ())
 
 
 @contextmanager

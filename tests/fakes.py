@@ -9,13 +9,22 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import orjson
 from attrs import define, evolve, field, frozen
 
 from notifyd.config import load as config
 from notifyd.config.settings import Settings
 from notifyd.flow.queues import Insert, Ready
 from notifyd.model import SECOND, Approval, Delivery, Instant, Message, Principal, Receipt, Via
-from notifyd.plugin import ChannelContext, ChannelType, check_response, post
+from notifyd.plugin import (
+    ChannelContext,
+    ChannelType,
+    InboundRequest,
+    InboundResponse,
+    PermanentError,
+    check_response,
+    post,
+)
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.registry import OpenChannel, Registry, open_registry
 from notifyd.security.secrets import Secret
@@ -183,8 +192,12 @@ class Channels:
 
     @property
     def forwarders(self) -> dict[str, ChannelType]:
-        """`bus`, whose channels are kept as `resume.NAME`."""
-        return {"bus": ChannelType("bus", NoOptions, self.open)}
+        """`bus`, and `door`, which is a gate; their channels are kept as `resume.NAME`."""
+        gate = ChannelType("door", NoOptions, self.open_gate, gate=True)
+        return {"bus": ChannelType("bus", NoOptions, self.open), "door": gate}
+
+    def open_gate(self, _config: NoOptions, context: ChannelContext) -> _Instance:
+        return _Gate(self.of(context.name))
 
 
 @define(eq=False)
@@ -204,6 +217,18 @@ class _Instance:
         if self.channel.running and not self.closed:
             raise RuntimeError("closed while it was sending")
         self.closed = True
+
+
+@define(eq=False)
+class _Gate(_Instance):
+    """Hands in the JSON that it is posted, whoever posts it."""
+
+    async def receive(self, request: InboundRequest) -> InboundResponse:
+        try:
+            await request.ask(orjson.loads(request.body))
+        except PermanentError as error:
+            return InboundResponse(422, error.detail)
+        return InboundResponse(202)
 
 
 # --- the registry and the store ----------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import attrs
 import tomli_w
 
 from notifyd.config import units
-from notifyd.config.settings import COMMON_OPTIONS, ChannelSettings, Settings
+from notifyd.config.settings import ChannelSettings, Settings, common_options
 from notifyd.config.structure import option_key
 from notifyd.config.units import Duration, Size
 from notifyd.security.secrets import HIDDEN, Secret
@@ -43,7 +43,7 @@ def _channel(channel: ChannelSettings) -> dict[str, Any]:
     return {
         "type": channel.type.name,
         **config,
-        **{key: common[key] for key in COMMON_OPTIONS if key in common},
+        **{key: common[key] for key in common_options(channel.type) if key in common},
     }
 
 

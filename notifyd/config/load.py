@@ -24,7 +24,6 @@ from notifyd.config.faults import Findings, by_name, listed
 from notifyd.config.first_party import no_such_type
 from notifyd.config.placeholders import Resolver
 from notifyd.config.settings import (
-    COMMON_OPTIONS,
     Approvals,
     Auth,
     ChannelSettings,
@@ -41,6 +40,7 @@ from notifyd.config.settings import (
     Settings,
     StoreSettings,
     Templates,
+    common_options,
 )
 from notifyd.config.structure import Structurer, must_be, options_of, unknown_key
 from notifyd.errors import ConfigError, Fault
@@ -274,10 +274,12 @@ class _Reader:
             at.under("type").add(self._no_such_type(table, types))
             return None
         own = options_of(kind.config)
-        for key in sorted(table.keys() - {"type", *COMMON_OPTIONS, *own}):
-            at.under(key).add(unknown_key(key, (*COMMON_OPTIONS, *own)))
+        for key in sorted(table.keys() - {"type", *common_options(kind), *own}):
+            at.under(key).add(unknown_key(key, (*common_options(kind), *own)))
         config = self._structurer.into({key: table[key] for key in own if key in table}, kind.config, at)
         common = self._common(table, kind, at)
+        if kind.gate and "tenant" not in table:
+            at.under("tenant").add("is required: whose approvals the gate asks for")
         return None if config is None else ChannelSettings(name=name, type=kind, config=config, **common)
 
     def _no_such_type(self, table: Mapping[str, Any], types: Mapping[str, ChannelType]) -> str:
@@ -292,7 +294,7 @@ class _Reader:
         limit = {"rate_limit": units.parse_rate(kind.rate_limit)} if kind.rate_limit else {}
         return limit | {
             key: self._structurer.into(table[key], fields[key].type, at.under(key))
-            for key in COMMON_OPTIONS
+            for key in common_options(kind)
             if key in table
         }
 

@@ -230,9 +230,17 @@ COMMON_OPTIONS: Final = ("rate_limit", "concurrency", "timeout")
 """What every channel takes beside `type` and its type's own options."""
 
 
+def common_options(kind: ChannelType) -> tuple[str, ...]:
+    """The same for the channels of a type: a gate takes `tenant` too."""
+    return ("tenant", *COMMON_OPTIONS) if kind.gate else COMMON_OPTIONS
+
+
 @frozen
 class ChannelSettings:
-    """One `[channels.NAME]`: the common options, and `config`, the type's own attrs record."""
+    """One `[channels.NAME]`: the common options, and `config`, the type's own attrs record.
+
+    `tenant` is whose approvals a gate asks for; "" for what is no gate.
+    """
 
     name: str
     type: ChannelType
@@ -240,6 +248,7 @@ class ChannelSettings:
     rate_limit: Rate | None = None
     concurrency: Annotated[int, Bounds(1, 1000)] = 4
     timeout: Annotated[Duration, Bounds(MILLISECOND, HOUR)] = Duration(10 * SECOND)
+    tenant: Annotated[str, Text(units.parse_identifier)] = ""
 
     @property
     def personal(self) -> bool:

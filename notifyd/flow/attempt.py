@@ -19,7 +19,6 @@ from notifyd.config.settings import Dispatch
 from notifyd.errors import ATTEMPT_REASONS, PermanentError, Reason, TransientError
 from notifyd.flow.lane import retry_delay
 from notifyd.model import (
-    RESUME_CHANNEL,
     Attempt,
     AttemptOutcome,
     AuditName,
@@ -282,7 +281,7 @@ def unrendered(delivery: Delivery, now: Instant) -> AuditRecord:
 def _end(
     delivery: Delivery, made: Attempt | None, state: State, reason: Reason | None, now: Instant
 ) -> AttemptRecord:
-    sent, callback = state is State.SENT, delivery.channel == RESUME_CHANNEL
+    sent, callback = state is State.SENT, delivery.answers_who_asked
     resume = (ResumeStatus.DELIVERED if sent else ResumeStatus.FAILED) if callback else None
     audit = (_audit(delivery, made, sent, reason, now),)
     return AttemptRecord(

@@ -133,7 +133,8 @@ class Decisions:
         """The answer as it goes out: with the token in clear where the config and the way allow it."""
         registry = self._current()
         plain = registry.settings.approvals.return_resume_token is ResumeTokenMode.PLAIN and private
-        if not plain or approval.sealed_token is None:
+        # What a gate keeps as its token is for the gate alone.
+        if not plain or approval.sealed_token is None or approval.gate:
             return answer.encode()
         document = orjson.loads(answer)
         if document["resume"]["deliveryId"] is not None:

@@ -34,6 +34,7 @@ from notifyd.flow.receipts import receipt_of
 from notifyd.metrics import Metrics
 from notifyd.model import (
     APPROVAL_KIND,
+    GATE_ANSWER,
     RESUME_CHANNEL,
     SECOND,
     Approval,
@@ -228,15 +229,15 @@ class Effects:
             self._planning_queue.offer(appended.event)
 
     async def _queue_end(self, approval: Approval, effect: Effect) -> None:
-        """The callback, where one is owed, and what each forwarder is sent."""
+        """The callback or the gate's answer, where one is owed, and what each forwarder is sent."""
         registry, now = self._current(), self._clock()
         with suppress(NoSigningKeyError, NotFoundError):  # asked for anew since
             receipt = await receipt_of(approval.key, self._store, registry)
             approval = evolve(approval, receipt=receipt)
         forwarders = registry.settings.resume.forwarders.values()
-        ready = [_forward(approval, effect, one, registry, now) for one in forwarders]
+        ready = [_forward(approval, effect, one, registry, now) for one in forwarders if not one.type.gate]
         if approval.resume_delivery == effect.id:
-            ready.append(_callback(approval, effect, registry, now))
+            ready.append(_answer(approval, effect, registry, now))
         if ready:
             await self._dispatch_queue.enqueue(ready, partial(self._store.insert_deliveries, None))
 
@@ -396,9 +397,15 @@ def _forward(
     )
 
 
-def _callback(approval: Approval, effect: Effect, registry: Registry, now: Instant) -> Ready:
-    message = callback_message(approval, effect, registry)
+def _answer(approval: Approval, effect: Effect, registry: Registry, now: Instant) -> Ready:
+    """What the one who asked is sent: by the callback, or through the gate."""
+    message, gate = callback_message(approval, effect, registry), approval.gate
     row = _end_delivery(approval, effect, message, registry, now)
+    if gate is not None:
+        to_gate = evolve(
+            row, action=GATE_ANSWER, channel=gate.channel, channel_type=gate.type, lane=gate.channel
+        )
+        return Ready(to_gate, message)
     return Ready(evolve(row, lane=f"{RESUME_CHANNEL}:{origin_of(approval.callback_url or '')}"), message)
 
 

@@ -23,7 +23,7 @@ from attrs import frozen
 import notifyd.plugin
 from notifyd.config import units
 from notifyd.config.first_party import FIRST_PARTY
-from notifyd.config.settings import COMMON_OPTIONS
+from notifyd.config.settings import common_options
 from notifyd.config.structure import Structurer, did_you_mean, options_of
 from notifyd.errors import PluginError
 from notifyd.plugin import API_VERSION, ChannelType, RuleFunction, TemplateSource
@@ -274,6 +274,8 @@ class _Search:
         wrong = _wrong_item(item)
         if wrong:
             return wrong
+        if isinstance(item, ChannelType) and item.gate and hook != _FORWARDERS_HOOK:
+            return f'ChannelType "{item.name}": a gate is brought by {_FORWARDERS_HOOK}'
         identity = _identity(hook, item)
         if isinstance(item, ChannelType) and (reserved := _reserved(item.name, candidate.distribution)):
             return f'{" ".join(identity)} is the distribution "{reserved}"\'s own'
@@ -439,7 +441,7 @@ def _check_channel_type(item: ChannelType) -> None:
         Structurer().check_class(item.config)
     except TypeError as error:
         raise TypeError(f"{where}{error}") from error
-    taken = sorted(options_of(item.config).keys() & {"type", *COMMON_OPTIONS})
+    taken = sorted(options_of(item.config).keys() & {"type", *common_options(item)})
     if taken:
         raise ValueError(f'{where}the option "{taken[0]}" is one that every channel has')
     if not callable(item.open):
@@ -452,7 +454,7 @@ def _check_channel_type(item: ChannelType) -> None:
 
 
 def _check_reach(item: ChannelType, where: str) -> None:
-    for name in ("personal", "answers", "for_programs", "addressed"):
+    for name in ("personal", "answers", "for_programs", "addressed", "gate"):
         value: object = getattr(item, name)
         by_config = name in ("personal", "answers")
         if not isinstance(value, bool) and not (by_config and callable(value)):

@@ -16,7 +16,7 @@ import attrs
 from attrs import evolve, frozen
 
 from notifyd.config.describe import bare, plain
-from notifyd.config.settings import COMMON_OPTIONS, ChannelSettings, Rate
+from notifyd.config.settings import ChannelSettings, Rate, common_options
 from notifyd.config.structure import options_of
 from notifyd.config.units import Backoff, Duration, KeySource, Listen, Moment, SealKey, Size
 from notifyd.config.windows import Window
@@ -37,8 +37,8 @@ class Option:
 def options(channel_type: ChannelType) -> list[Option]:
     """The type's own options, then those that every channel has."""
     own, every = options_of(channel_type.config), options_of(ChannelSettings)
-    found = described({**own, **{name: every[name] for name in COMMON_OPTIONS}})
-    return [_limited(one, channel_type) for one in found]
+    found = described({**own, **{name: every[name] for name in common_options(channel_type)}})
+    return [_adapted(one, channel_type) for one in found]
 
 
 def described(attributes: Mapping[str, attrs.Attribute[Any]]) -> list[Option]:
@@ -46,8 +46,10 @@ def described(attributes: Mapping[str, attrs.Attribute[Any]]) -> list[Option]:
     return [_option(name, one) for name, one in attributes.items()]
 
 
-def _limited(option: Option, channel_type: ChannelType) -> Option:
-    """With the type's own rate limit for its default."""
+def _adapted(option: Option, channel_type: ChannelType) -> Option:
+    """With the type's own rate limit for its default; only a gate has a tenant, and needs one."""
+    if option.name == "tenant" and channel_type.gate:
+        return evolve(option, default=None)
     if option.name != "rate_limit" or channel_type.rate_limit is None:
         return option
     return evolve(option, default=f'"{channel_type.rate_limit}"')

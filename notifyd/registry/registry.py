@@ -67,8 +67,9 @@ _CLOSE_TIMEOUT = 5.0
 class OpenChannel:
     """A channel ready to send, with the limits of its lane. `timeout` in seconds.
 
-    `own_body`: the media type of the body that the rule's template wrote, where that is all it sends. `strays` are
-    attempts that went on when they were cancelled, and were left behind.
+    `own_body`: the media type of the body that the rule's template wrote, where that is all it sends. `tenant` is
+    whose approvals it asks for where it is a gate, else "". `strays` are attempts that went on when they were
+    cancelled, and were left behind.
     """
 
     name: str
@@ -83,6 +84,7 @@ class OpenChannel:
     addressed: bool = False
     answers: bool = False
     edits: bool = False
+    tenant: str = ""
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
 
@@ -367,6 +369,8 @@ async def _open_channel(settings: ChannelSettings, means: _Means, resources: Asy
         raise TypeError(
             f"open gives {type(opened).__name__}, whose type answers and which lacks listen and receive"
         )
+    if settings.type.gate and not isinstance(opened, Receiving):
+        raise TypeError(f"open gives {type(opened).__name__}, whose type is a gate and which lacks receive")
     return OpenChannel(
         settings.name,
         settings.type.name,
@@ -380,6 +384,7 @@ async def _open_channel(settings: ChannelSettings, means: _Means, resources: Asy
         settings.type.addressed,
         settings.answers,
         isinstance(opened, Editing),
+        settings.tenant,
     )
 
 

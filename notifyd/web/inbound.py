@@ -12,6 +12,7 @@ from notifyd.flow.attempt import Discretion
 from notifyd.plugin import InboundRequest, InboundResponse, Receiving
 from notifyd.registry.registry import OpenChannel, is_ours
 from notifyd.web.body import read_body
+from notifyd.web.gates import asking
 from notifyd.web.services import SERVICES
 
 PATH: Final = "/channels/{name}/inbound"
@@ -30,11 +31,13 @@ async def post_inbound(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     registry = services.current()
     channel = registry.channels.get(request.match_info["name"])
-    if channel is None or not (channel.answers and isinstance(channel.channel, Receiving)):
+    called = channel is not None and (channel.answers or channel.tenant)
+    if channel is None or not (called and isinstance(channel.channel, Receiving)):
         raise NotFoundError("no such channel, or none that is called")
     body = await read_body(request, registry.settings.server.max_body)
     headers = {name.lower(): value for name, value in request.headers.items()}
-    given = InboundRequest(headers, request.query_string, body, services.reactions.inbox(channel))
+    inbox, ask = services.reactions.inbox(channel), asking(services, channel)
+    given = InboundRequest(headers, request.query_string, body, inbox, ask)
     answer = await _received(channel, given, Discretion(registry.redactor, ()))
     return web.Response(status=answer.status, text=answer.body, content_type=answer.content_type)
 

@@ -523,8 +523,8 @@ OPERATIONS: Final = (
         id="postInbound",
         tag="operations",
         summary="Tell a channel what its vendor has to tell",
-        text="For the vendor of a channel that takes answers, whose own proof the channel looks for: a signature "
-        "or a secret. What is sent and answered is the vendor's.",
+        text="For the vendor of a channel that takes answers, and of a gate, as `resume.NAME`. The channel looks "
+        "for the vendor's own proof: a signature or a secret. What is sent and answered is the vendor's.",
         body={"*/*": ""},
         answers={200: Answer("Taken.", {TEXT: "", JSON: ""})},
         refusals=(
