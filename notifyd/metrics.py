@@ -55,6 +55,11 @@ class Metrics:
         for status in Status:
             if status.ended:
                 self.ended.labels(status.value)
+        self.timer_steps = counter(
+            "notifyd_approval_timer_steps_total", "Reminders and escalations that came due", "action"
+        )
+        for action in ("reminded", "escalated"):
+            self.timer_steps.labels(action)
         self.approvals_queued = counter(
             "notifyd_approval_notifications_queued_total", "Messages about approvals made durable"
         )

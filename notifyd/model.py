@@ -674,6 +674,8 @@ class AuditName(StrEnum):
     OVERRIDDEN = "pack.approval.overridden"
     TAKEN_BACK = "pack.approval.taken_back"
     EXPIRED = "pack.approval.expired"
+    REMINDED = "pack.approval.reminded"
+    ESCALATED = "pack.approval.escalated"
     HOLD = "pack.policy.hold"
     RELEASED = "pack.policy.released"
     NOTIFICATION_SENT = "notification.sent"

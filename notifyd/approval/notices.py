@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from notifyd.model import APPROVAL_KIND, Approval, AuditName, AuditRecord, Event, Instant
+from notifyd.model import APPROVAL_KIND, Approval, ApprovalKey, AuditName, AuditRecord, Event, Instant
 from notifyd.wire.codec import canonical, derived_id, rfc3339
 
 NOTIFYD: Final = "notifyd"
@@ -20,6 +20,11 @@ def over(request: str, body: str) -> str:
     Both are canonical JSON, and so is the result; doing it again changes nothing.
     """
     return canonical(orjson.loads(request) | orjson.loads(body)).decode()
+
+
+def step_key(key: ApprovalKey, round_: int, action: str, step: tuple[str, ...]) -> str:
+    """The key of the one event of that `step` in a round."""
+    return derived_id("notice", key.tenant, key.run_id, key.approval_id, round_, action, *step)
 
 
 def own_event(
@@ -40,7 +45,11 @@ def own_event(
     """
     version = approval.version if version is None else version
     about = (approval.run_id, approval.approval_id, approval.round, action)
-    key = derived_id("notice", approval.tenant, *about, *(step or (version, life)))
+    key = (
+        step_key(approval.key, approval.round, action, step)
+        if step
+        else derived_id("notice", approval.tenant, *about, version, life)
+    )
     payload = orjson.loads(approval.request)
     payload.pop("type", None)
     payload |= {"kind": APPROVAL_KIND, "action": action, "eventId": key, "occurredAt": rfc3339(at), **facts}
@@ -71,11 +80,12 @@ def own_audit(
     actor: str,
     correlation_id: str,
     data: Mapping[str, Any],
+    step: tuple[str, ...] = (),
 ) -> AuditRecord:
+    """Of a line with a `step` there is one in a round, else one of its name for each version."""
+    place: tuple[str | int, ...] = (approval.round, name, *step) if step else (approval.version, name)
     return AuditRecord(
-        id=derived_id(
-            "audit", approval.tenant, approval.run_id, approval.approval_id, approval.version, name
-        ),
+        id=derived_id("audit", approval.tenant, approval.run_id, approval.approval_id, *place),
         tenant=approval.tenant,
         name=name,
         at=at,

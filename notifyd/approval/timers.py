@@ -10,11 +10,11 @@ from typing import Any, Final
 from attrs import evolve, frozen
 
 from notifyd.approval.effects import owing
-from notifyd.approval.notices import own_event
+from notifyd.approval.notices import NOTIFYD, own_audit, own_event
 from notifyd.approval.quorum import progress
 from notifyd.config.settings import Rule
 from notifyd.config.units import show_duration, show_moment
-from notifyd.model import SECOND, Approval, Event, Instant
+from notifyd.model import SECOND, Approval, AuditName, AuditRecord, Event, Instant
 from notifyd.wire.codec import rfc3339
 
 _MINUTE: Final = 60
@@ -25,6 +25,9 @@ class Timed(StrEnum):
 
     REMINDED = "reminded"  # those are told again whom the rule has asked
     ESCALATED = "escalated"  # others are asked, whom the rule's `escalate` names
+
+
+_AUDITED: Final = {Timed.REMINDED: AuditName.REMINDED, Timed.ESCALATED: AuditName.ESCALATED}
 
 
 @frozen
@@ -67,8 +70,14 @@ def first_due(rules: Iterable[Rule], opened: Instant, expires_at: Instant | None
     return next((step.due_at for step in steps(rules, opened, expires_at)), None)
 
 
+def due_steps(approval: Approval, rules: Sequence[Rule], now: Instant) -> list[Step]:
+    """What is due by now and was not when the approval was last looked at."""
+    all_steps = steps(rules, opened_at(approval), approval.expires_at)
+    return [step for step in all_steps if approval.timed_until < step.due_at <= now]
+
+
 def take_steps(approval: Approval, rules: Sequence[Rule], now: Instant) -> Approval:
-    """`approval`, owing the events of what is due by now and was not before, and knowing when to look again.
+    """`approval`, owing the events and audit lines of what is due now, and knowing when to look again.
 
     `rules` are those that asked in this round, as they are configured now.
     """
@@ -79,8 +88,21 @@ def take_steps(approval: Approval, rules: Sequence[Rule], now: Instant) -> Appro
         timer_at=next((step.due_at for step in all_steps if step.due_at > now), None),
         timed_until=now,
     )
-    due = (step for step in all_steps if approval.timed_until < step.due_at <= now)
-    return owing(looked, *(_event_of(looked, step, now) for step in due))
+    due = due_steps(approval, rules, now)
+    lines = (_line_of(looked, step, now) for step in due)
+    return owing(looked, *lines, *(_event_of(looked, step, now) for step in due))
+
+
+def _line_of(approval: Approval, step: Step, now: Instant) -> AuditRecord:
+    return own_audit(
+        approval,
+        _AUDITED[step.action],
+        now,
+        actor=NOTIFYD,
+        correlation_id=approval.correlation_id,
+        data={"rule": step.rule, "step": step.name, "round": approval.round},
+        step=(step.rule, step.name),
+    )
 
 
 def _event_of(approval: Approval, step: Step, now: Instant) -> Event:

@@ -1368,6 +1368,8 @@ public enum AuditName
     [JsonStringEnumMemberName("pack.approval.overridden")] PackApprovalOverridden,
     [JsonStringEnumMemberName("pack.approval.taken_back")] PackApprovalTakenBack,
     [JsonStringEnumMemberName("pack.approval.expired")] PackApprovalExpired,
+    [JsonStringEnumMemberName("pack.approval.reminded")] PackApprovalReminded,
+    [JsonStringEnumMemberName("pack.approval.escalated")] PackApprovalEscalated,
     [JsonStringEnumMemberName("pack.policy.hold")] PackPolicyHold,
     [JsonStringEnumMemberName("pack.policy.released")] PackPolicyReleased,
     [JsonStringEnumMemberName("notification.sent")] NotificationSent,

@@ -594,6 +594,8 @@ const (
 	AuditNamePackApprovalOverridden   AuditName = "pack.approval.overridden"
 	AuditNamePackApprovalTakenBack    AuditName = "pack.approval.taken_back"
 	AuditNamePackApprovalExpired      AuditName = "pack.approval.expired"
+	AuditNamePackApprovalReminded     AuditName = "pack.approval.reminded"
+	AuditNamePackApprovalEscalated    AuditName = "pack.approval.escalated"
 	AuditNamePackPolicyHold           AuditName = "pack.policy.hold"
 	AuditNamePackPolicyReleased       AuditName = "pack.policy.released"
 	AuditNameNotificationSent         AuditName = "notification.sent"

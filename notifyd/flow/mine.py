@@ -9,7 +9,7 @@ from attrs import frozen
 
 from notifyd.approval.timers import escalated_to
 from notifyd.config.settings import Proof, Rule
-from notifyd.flow.asking import rules_that_asked
+from notifyd.flow.asking import Asking, asked_by
 from notifyd.model import Approval, Instant, Status
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link, MineLink
@@ -46,8 +46,8 @@ async def asked_of(
         looked_at += 1
         if looked_at > MAX_LOOKED_AT:
             return found, False
-        rules = await rules_that_asked(approval, registry, store)
-        if links := person.links(approval, rules):
+        asking = await asked_by(approval, registry, store)
+        if links := person.links(approval, asking):
             found.append(Asked(approval, links))
     return found, True
 
@@ -79,11 +79,11 @@ class _Person:
         """Can `rule` ask the person, by itself or by an escalation?"""
         return any(True for _ in self._asked_as(rule.people))
 
-    def links(self, approval: Approval, rules: Iterable[Rule]) -> tuple[Link, ...]:
+    def links(self, approval: Approval, asking: Iterable[Asking]) -> tuple[Link, ...]:
         found = [
-            self._link(approval, rule, person)
-            for rule in rules
-            for person in self._asked_as((*rule.to, *escalated_to(rule, approval)))
+            self._link(approval, one.rule, person)
+            for one in asking
+            for person in self._asked_as(_named(one, approval))
         ]
         return tuple(sorted(dict.fromkeys(found), key=lambda link: link.on_behalf_of is not None))
 
@@ -109,3 +109,10 @@ class _Person:
             expires_at=self.mine.expires_at,
             on_behalf_of=on_behalf_of,
         )
+
+
+def _named(asking: Asking, approval: Approval) -> Iterator[str]:
+    """Whom a rule asks: at first, by an escalation, or in a new round since it had escalated in one before."""
+    yield from asking.rule.to
+    yield from escalated_to(asking.rule, approval)
+    yield from (person for person in asking.rule.people if person in asking.people)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from notifyd import correlation
 from notifyd.config.settings import LinkMode, Proof, Rule
 from notifyd.errors import NotRetryableError, Reason, RenderError, StoreError
+from notifyd.flow.asking import escalations_of
 from notifyd.flow.attempt import unrendered
 from notifyd.flow.audience import (
     Reader,
@@ -30,7 +31,7 @@ from notifyd.flow.mine import asks_for_sign_in
 from notifyd.flow.queues import DispatchQueue, PlanningQueue, Ready
 from notifyd.flow.silences import Silences, silence_deferral
 from notifyd.flow.storm import Budgets, Deferral, budget_key, deferral_of, is_request
-from notifyd.flow.timed import is_timed, timed_audience
+from notifyd.flow.timed import escalated_audience, is_timed, timed_audience
 from notifyd.levels import Complaint
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -76,21 +77,26 @@ def view(event: Event) -> dict[str, Any]:
 
 
 def make_plan(
-    event: Event, seen: Mapping[str, Any], rules: Sequence[Rule], registry: Registry
+    event: Event,
+    seen: Mapping[str, Any],
+    rules: Sequence[Rule],
+    registry: Registry,
+    taken: Collection[tuple[str, str]] = (),
 ) -> tuple[PlanEntry, ...]:
     """One entry for each rule, channel and recipient, in the rules' order.
 
     Whoever is named twice, as a person and on a list, gets one message, and as a person. People are not told
     of their own vote, nor a second time of a decision which the runner heard of at once. That the glass was broken
     is told to all who were asked, and each of them once over a channel, whichever rule it is by. A reminder or an
-    escalation is its own rule's alone.
+    escalation is its own rule's alone; whom it has asked is told by that rule from then on, as are those asked at
+    first. `taken` are the escalations of the approval that were, each by the rule's name and its own.
     """
     override = is_override(event, seen)
     rules = told_of_override(seen, rules, registry) if override else rules
     if is_timed(event):
         reached = timed_audience(event, seen, registry)
     else:
-        reached = _matched_audience(event, seen, rules, registry)
+        reached = _matched_audience(event, seen, rules, registry, taken)
     entries = (_entry(event, seen, *one, registry) for one in reached)
     first: dict[object, PlanEntry] = {}
     for entry in entries:
@@ -120,15 +126,26 @@ def edits_of(
 
 
 def _matched_audience(
-    event: Event, seen: Mapping[str, Any], rules: Sequence[Rule], registry: Registry
+    event: Event,
+    seen: Mapping[str, Any],
+    rules: Sequence[Rule],
+    registry: Registry,
+    taken: Collection[tuple[str, str]],
 ) -> Iterator[tuple[Rule, OpenChannel, Reader]]:
     told = told_already(event, seen, registry)
     for rule in rules:
-        for channel in (registry.channels[name] for name in rule.channels):
-            if channel.for_programs or rule not in told:
-                for reader in audience(rule, channel, event, registry):
-                    if not (reader.personal and is_own_vote(event, seen, reader.name, registry)):
-                        yield rule, channel, reader
+        for channel, reader in _readers(rule, event, seen, registry, taken):
+            news = channel.for_programs or rule not in told
+            if news and not (reader.personal and is_own_vote(event, seen, reader.name, registry)):
+                yield rule, channel, reader
+
+
+def _readers(
+    rule: Rule, event: Event, seen: Mapping[str, Any], registry: Registry, taken: Collection[tuple[str, str]]
+) -> Iterator[tuple[OpenChannel, Reader]]:
+    for channel in (registry.channels[name] for name in rule.channels):
+        yield from ((channel, reader) for reader in audience(rule, channel, event, registry))
+    yield from escalated_audience(rule, taken, event, seen, registry)
 
 
 def _entry(
@@ -449,7 +466,9 @@ class Planner:
             matches = registry.rules.match(seen)
             for name in matches.errors:
                 self._metrics.rule_errors.labels(name).inc()
-            plan = make_plan(event, seen, matches.rules, registry)
+            rules = registry.settings.rules if is_override(event, seen) else matches.rules
+            taken = await escalations_of(event, rules, self._store)
+            plan = make_plan(event, seen, matches.rules, registry, taken)
             if edited and is_end(event, seen) and event.approval_key is not None:
                 plan += edits_of(event, seen, await self._store.copies(event.approval_key), registry)
             wish = _wishes(seen).get("template")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from notifyd.approval.timers import take_steps
+from notifyd.approval.timers import due_steps, take_steps
 from notifyd.config.settings import Settings
 from notifyd.errors import StoreError
 from notifyd.flow.asking import rules_that_asked
 from notifyd.flow.due import leave_aside, sweep
 from notifyd.flow.queues import EffectQueue
+from notifyd.metrics import Metrics
 from notifyd.model import Approval, Clock, Instant
 from notifyd.registry.registry import Registry
 from notifyd.store import Store
@@ -19,11 +20,18 @@ class Timers:
     """Takes the steps that are due. What they set off is owed by the approval; those go to `effect_queue`."""
 
     def __init__(
-        self, *, store: Store, current: Callable[[], Registry], effect_queue: EffectQueue, clock: Clock
+        self,
+        *,
+        store: Store,
+        current: Callable[[], Registry],
+        effect_queue: EffectQueue,
+        metrics: Metrics,
+        clock: Clock,
     ) -> None:
         self._store = store
         self._current = current
         self._effect_queue = effect_queue
+        self._metrics = metrics
         self._clock = clock
         self._known: list[object] = []
 
@@ -57,6 +65,8 @@ class Timers:
         # Where the write loses, somebody decided, or another node was first: the next look sees it.
         if not await self._store.replace_approval(looked):
             return False
+        for step in due_steps(approval, rules, now):
+            self._metrics.timer_steps.labels(step.action.value).inc()
         self._effect_queue.offer(looked)
         return True
 

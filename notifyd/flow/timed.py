@@ -1,8 +1,8 @@
-"""Who gets a reminder or an escalation. Pure."""
+"""Who gets a reminder or an escalation, and what comes after that. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from attrs import evolve
@@ -48,10 +48,22 @@ def _reminded(
 def _escalated(
     rule: Rule, event: Event, seen: Mapping[str, Any], registry: Registry
 ) -> Iterator[tuple[OpenChannel, Reader]]:
+    return escalated_audience(rule, [(rule.name, seen["timer"]["step"])], event, seen, registry)
+
+
+def escalated_audience(
+    rule: Rule, taken: Collection[tuple[str, str]], event: Event, seen: Mapping[str, Any], registry: Registry
+) -> Iterator[tuple[OpenChannel, Reader]]:
+    """Whom those steps of `rule` have asked that are among `taken`, each by its rule's name and its own."""
+    for step in rule.escalate:
+        if (rule.name, show_duration(step.after)) in taken:
+            yield from _of_step(rule, step, event, seen, registry)
+
+
+def _of_step(
+    rule: Rule, step: Escalation, event: Event, seen: Mapping[str, Any], registry: Registry
+) -> Iterator[tuple[OpenChannel, Reader]]:
     """Over the channels of the step, whoever was not asked before, by any rule or an earlier step."""
-    step = next((one for one in rule.escalate if show_duration(one.after) == seen["timer"]["step"]), None)
-    if step is None:
-        return
     before = [one for one in rule.escalate if one.after < step.after]
     asked, told = _asked_before(before, seen, registry)
     others = evolve(rule, to=step.to, lists=())

@@ -178,7 +178,7 @@ class App:
         self._expiry = Expiry(
             store=self._store, effect_queue=self._effects, metrics=self._metrics, clock=self._clock
         )
-        self._timers = Timers(**shared, effect_queue=self._effects)
+        self._timers = Timers(**counted, effect_queue=self._effects)
         self._retention = Retention(
             store=self._store,
             settings=lambda: self._current().settings,

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from notifyd.errors import StoreError
+from notifyd.flow.mine import asked_of
 from notifyd.flow.remind import Timers
 from notifyd.model import SECOND, Message, Status
+from notifyd.security.links import MineLink
 from notifyd.wire.codec import rfc3339
 from tests.flows import Flow, flow
 from tests.waiting import until, until_async
@@ -149,6 +151,7 @@ async def test_two_nodes_that_look_at_once_send_one_message(way: Flow) -> None:
     await ask(way)
     way.turn(2 * HOUR)
     shared: dict[str, Any] = {"store": way.store, "current": way.current, "effect_queue": way.app._effects}
+    shared |= {"metrics": way.metrics}
     nodes = [Timers(**shared, clock=way.clock), Timers(**shared, clock=lambda: way.clock() + SECOND)]
     written = await asyncio.gather(*(node.sweep() for node in nodes))
     assert sum(written) == 1
@@ -221,3 +224,72 @@ async def test_a_link_lives_as_long_as_its_approval_at_least(tmp_path: Path) -> 
         for mail in mails:
             link = way.current().links.read(mail.actions[0].url.rpartition("/")[2])
             assert rfc3339(link.expires_at) == asked["expiresAt"]
+
+
+ALWAYS = "\n".join(
+    line.replace(' && event.action == "requested"', "")
+    for line in CONFIG.splitlines()
+    if not line.startswith(("quiet_hours", "throttle"))
+)
+CAROL = "carol@acme.example"
+
+
+def heard(way: Flow, name: str = "night") -> list[tuple[str, str | None]]:
+    """What a channel of the escalation alone has told, and whom."""
+    return [(one.event["action"], one.recipient) for one in way.channel(name).received]
+
+
+async def test_whom_an_escalation_asked_is_told_of_all_that_comes_later_as_those_asked_first(
+    tmp_path: Path,
+) -> None:
+    async with flow(tmp_path, ALWAYS) as way:
+        asked = await ask(way, requiredApprovals=2)
+        await later(way, 0.5)
+        await way.decide(asked)
+        await later(way, 0.1)
+        assert heard(way) == []  # nobody has asked her yet
+        await later(way, 0.4)
+        again = await way.ask(planHash="sha256:" + "b" * 64, expiresAt=asked["expiresAt"])
+        await later(way, 0.1)
+        assert heard(way) == [("escalated", CAROL), ("requested", CAROL)]
+        link = way.current().links.read(way.channel("night").received[-1].actions[0].url.rpartition("/")[2])
+        assert (link.recipient, link.round) == (CAROL, 2)
+        mine = MineLink("acme", CAROL, link.expires_at)
+        (waiting,), _ = await asked_of(mine, way.current(), way.app._store, way.clock())
+        assert [one.round for one in waiting.links] == [2]
+        await way.decide(again, round=2)
+        await later(way, 0.1)
+        assert heard(way)[2:] == [("acknowledged", CAROL)]
+        assert [action for action, _ in heard(way, "ops")] == ["escalated", "requested", "acknowledged"]
+
+
+async def test_who_decides_by_an_escalation_is_not_told_of_it_and_the_end_stays_with_its_rule(
+    tmp_path: Path,
+) -> None:
+    async with flow(tmp_path, CONFIG) as way:
+        asked = await ask(way)
+        await later(way, 1)
+        await way.decide(asked)
+        await later(way, 0.1)
+        assert heard(way) == [("escalated", CAROL)]  # its rule tells nobody of ends
+    (tmp_path / "own").mkdir()
+    async with flow(tmp_path / "own", ALWAYS) as way:
+        asked = await ask(way)
+        await later(way, 1)
+        await way.decide(asked, actor=CAROL)
+        await later(way, 0.1)
+        assert heard(way) == [("escalated", CAROL)]
+
+
+async def test_each_step_is_counted_and_has_its_line_in_the_audit_trail(way: Flow) -> None:
+    await ask(way)
+    await later(way, 3.5)  # the escalation and both reminders, in one look
+    lines = [one for one in await way.audit() if one.name.value.endswith(("reminded", "escalated"))]
+    assert {(one.name.value, one.data["rule"], one.data["step"]) for one in lines} == {
+        ("pack.approval.escalated", "approvals", "1h"),
+        ("pack.approval.reminded", "approvals", "2h"),
+        ("pack.approval.reminded", "approvals", "30m before expiry"),
+    }
+    assert {(one.actor, one.run_id, one.data["round"]) for one in lines} == {("notifyd", "run-0042", 1)}
+    assert way.metric("notifyd_approval_timer_steps_total", action="reminded") == 2
+    assert way.metric("notifyd_approval_timer_steps_total", action="escalated") == 1
