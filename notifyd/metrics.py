@@ -160,6 +160,11 @@ class Metrics:
         build = gauge("notifyd_build_info", "Always 1; the version is the label", "version")
         build.labels(__version__).set(1)
 
+    def values(self, name: str, label: str = "") -> dict[str, float]:
+        """What a gauge tells now, by one of its labels; under "" where it has none."""
+        found = self.registry.restricted_registry([name]).collect()
+        return {one.labels.get(label, ""): one.value for metric in found for one in metric.samples}
+
     def name_kinds(self, kinds: Iterable[str]) -> None:
         """The kinds that may be a label's value: notifyd's own and those the config names."""
         self._kinds = frozenset({APPROVAL_KIND, POLICY_KIND, *kinds})

@@ -685,6 +685,9 @@ class AuditName(StrEnum):
     AUTH_REFUSED = "auth.refused"
     SILENCE_ADDED = "silence.added"
     SILENCE_ENDED = "silence.ended"
+    DELIVERY_RETRIED = "delivery.retried"
+    EFFECT_RETRIED = "effect.retried"
+    CHANNEL_TESTED = "channel.tested"
     CONFIG_RELOADED = "config.reloaded"
 
 

@@ -22,6 +22,7 @@ ENTRIES: Final[Mapping[str, type[Any]]] = {
     "auth.clients.NAME": settings.Client,
     "auth.jwt": settings.Jwt,
     "auth.oidc": settings.Oidc,
+    "console.operators.NAME": settings.Operator,
     "rules": settings.Rule,
     "rules.quiet_hours": settings.QuietHours,
     "rules.escalate": settings.Escalation,

@@ -605,6 +605,9 @@ const (
 	AuditNameAuthRefused              AuditName = "auth.refused"
 	AuditNameSilenceAdded             AuditName = "silence.added"
 	AuditNameSilenceEnded             AuditName = "silence.ended"
+	AuditNameDeliveryRetried          AuditName = "delivery.retried"
+	AuditNameEffectRetried            AuditName = "effect.retried"
+	AuditNameChannelTested            AuditName = "channel.tested"
 	AuditNameConfigReloaded           AuditName = "config.reloaded"
 )
 

@@ -15,6 +15,7 @@ from notifyd.config.settings import (
     Auth,
     ChannelSettings,
     Client,
+    Console,
     Escalation,
     Keys,
     Proof,
@@ -67,6 +68,7 @@ class Draft:
     recipients: Mapping[str, Recipient | None]
     templates: Templates | None
     approvals: Approvals | None
+    console: Console | None
 
 
 def check(draft: Draft, findings: Findings) -> None:
@@ -147,6 +149,26 @@ def _sign_in(draft: Draft, findings: Findings) -> None:
             at.add("needs [auth.oidc]: where people sign in")
         if draft.server and not _private(public_url(draft.server)):
             at.add("needs an https address in server.public_url")
+
+
+def _console(draft: Draft, findings: Findings) -> None:
+    """Can who is named sign in, and can nobody listen to what proves them from then on?"""
+    console, at = draft.console, findings.under("console")
+    if console is None:
+        return
+    if console.enabled and draft.server and not _private(public_url(draft.server)):
+        at.under("enabled").add("needs an https address in server.public_url")
+    names: dict[str, str] = {}
+    for name, operator in console.operators.items():
+        here = at.under("operators", name)
+        with here.catching():
+            first = names.setdefault(_persons(draft)(canonical_name(name)), name)
+            if first != name:
+                here.add(f'is the same person as "{first}"')
+        if draft.auth and draft.auth.oidc is None:
+            here.add("needs [auth.oidc]: where people sign in")
+        if not operator.tenants:
+            here.under("tenants").add("needs at least one tenant, else there is nothing to see")
 
 
 def _private(address: str) -> bool:
@@ -402,6 +424,7 @@ _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _tls,
     _clients,
     _sign_in,
+    _console,
     _callbacks,
     _actors,
     _keys,

@@ -28,6 +28,7 @@ from notifyd.config.settings import (
     Auth,
     ChannelSettings,
     Client,
+    Console,
     Dispatch,
     Egress,
     Heartbeat,
@@ -68,6 +69,7 @@ _SECTIONS: Final[Mapping[str, type[Any]]] = {
     "dispatch": Dispatch,
     "egress": Egress,
     "heartbeat": Heartbeat,
+    "console": Console,
     "templates": Templates,
     "approvals": Approvals,
     "retention": Retention,
@@ -175,6 +177,7 @@ class _Reader:
             recipients=recipients,
             templates=sections["templates"],
             approvals=sections["approvals"],
+            console=sections["console"],
         )
         check(draft, self._findings)
         if self._findings.faults:

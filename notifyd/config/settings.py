@@ -54,6 +54,7 @@ __all__ = [
     "Backoff",
     "ChannelSettings",
     "Client",
+    "Console",
     "Dispatch",
     "Duration",
     "Egress",
@@ -66,6 +67,7 @@ __all__ = [
     "Moment",
     "Network",
     "Oidc",
+    "Operator",
     "Proof",
     "QuietHours",
     "Rate",
@@ -372,6 +374,22 @@ class Heartbeat:
 
 
 @frozen
+class Operator:
+    """A person who may sign in to the console, at [auth.oidc]: with which scopes, for which tenants."""
+
+    scopes: tuple[Scope, ...] = (Scope.READ,)
+    tenants: tuple[Annotated[str, Text(units.parse_identifier)], ...] = ()
+
+
+@frozen
+class Console:
+    """The pages at /console. `operators` are by their names; a client's API token signs in too."""
+
+    enabled: bool = False
+    operators: Mapping[str, Operator] = field(factory=dict)
+
+
+@frozen
 class Templates:
     dirs: tuple[Path, ...] = ()
     default_locale: Locale = "en"
@@ -416,6 +434,7 @@ class Settings:
     resume: Resume = Resume()
     egress: Egress = Egress()
     heartbeat: Heartbeat = Heartbeat()
+    console: Console = Console()
     templates: Templates = Templates()
     approvals: Approvals = Approvals()
     retention: Retention = Retention()

@@ -1379,6 +1379,9 @@ public enum AuditName
     [JsonStringEnumMemberName("auth.refused")] AuthRefused,
     [JsonStringEnumMemberName("silence.added")] SilenceAdded,
     [JsonStringEnumMemberName("silence.ended")] SilenceEnded,
+    [JsonStringEnumMemberName("delivery.retried")] DeliveryRetried,
+    [JsonStringEnumMemberName("effect.retried")] EffectRetried,
+    [JsonStringEnumMemberName("channel.tested")] ChannelTested,
     [JsonStringEnumMemberName("config.reloaded")] ConfigReloaded,
 }
 

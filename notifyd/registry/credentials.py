@@ -52,8 +52,11 @@ class Clients:
         return known is not None and client in known.shares
 
     def by_token(self, token: str) -> KnownClient | None:
-        """Whose API token this is. Every hash is compared, whichever matches."""
-        digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+        """Whose API token this is."""
+        return self.by_digest(digest_of(token))
+
+    def by_digest(self, digest: bytes) -> KnownClient | None:
+        """Whose API token has this SHA-256. Every hash is compared, whichever matches."""
         found = None
         for known, client in self._tokens:
             if hmac.compare_digest(known, digest):
@@ -64,6 +67,10 @@ class Clients:
         """Whose certificate proves these names. None where that is nobody, or more than one client."""
         found = {c.principal.name: c for name in names if (c := self._certificates.get(name)) is not None}
         return next(iter(found.values())) if len(found) == 1 else None
+
+
+def digest_of(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
 
 
 def build_clients(auth: Auth) -> Clients:

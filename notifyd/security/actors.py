@@ -14,6 +14,9 @@ from notifyd.security.names import canonical_name
 _CLIENT: Final = "client:"
 """What the actor of a machine client begins with."""
 
+_PERSONAL: Final = (Via.JWT, Via.SIGN_IN)
+"""Ways in which a person is named, who is nobody else."""
+
 
 class Actors:
     """`[auth.actors]`: canonical name to its aliases. Raises ValueError where one is not fit for a name."""
@@ -41,17 +44,16 @@ class Actors:
         A token is its own actor and nobody else. A machine client is `client:NAME`, or a name that one of its
         `act_as` globs allows.
         """
-        if principal.via is Via.JWT and not principal.actor:
+        personal = principal.via in _PERSONAL
+        if personal and not principal.actor:
             raise ActorNotAllowedError("the token names no person who could decide")
         try:
-            own = canonical_name(
-                principal.actor if principal.via is Via.JWT else f"{_CLIENT}{principal.name}"
-            )
+            own = canonical_name(principal.actor if personal else f"{_CLIENT}{principal.name}")
             actor = self.person(own)
             wanted = actor if claimed is None else self.person(claimed)
         except ValueError as error:
             raise ActorNotAllowedError(f"the actor {error}") from None
-        if principal.via is Via.JWT and own.startswith(_CLIENT):
+        if personal and own.startswith(_CLIENT):
             raise ActorNotAllowedError("a token's actor may not have the form of a client's name")
         if wanted == actor:
             return actor

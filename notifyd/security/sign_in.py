@@ -1,6 +1,6 @@
-"""What an approver's browser keeps of a sign-in, sealed: that it has begun, who it was, and what was typed.
+"""What a person's browser keeps of a sign-in, sealed: that it has begun, who it was, and what was typed.
 
-notifyd keeps no sessions. Each value says what it is for and until when, and opens under a key of its own use.
+Each value says what it is for and until when, and opens under a key of its own use.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from notifyd.security.secrets import Keyring
 
 @frozen
 class Begun:
-    """A sign-in under way, for the page at `path` below `/approvals/`. `verifier` is PKCE's."""
+    """A sign-in under way, for the page at `path`: below `/approvals/`, or one of the console's.
+
+    `verifier` is PKCE's.
+    """
 
     state: str
     nonce: str
@@ -45,6 +48,22 @@ def signed_in_for(link: Link | MineLink, issuer: str) -> str:
 
 
 @frozen
+class Session:
+    """Who is signed in to the console, and whose data they look at.
+
+    `proof` is what has to hold still for it to go on: of a client's API token the SHA-256, in hex, and of a person
+    the provider that named them. `way` says which.
+    """
+
+    id: str
+    way: str
+    name: str
+    proof: str
+    tenant: str
+    until: Instant
+
+
+@frozen
 class Draft:
     """What was typed on a link's page before it could be sent.
 
@@ -56,13 +75,17 @@ class Draft:
     inputs: Mapping[str, str] | None = None
 
 
-Kind = TypeVar("Kind", Begun, SignedIn)
+Kind = TypeVar("Kind", Begun, SignedIn, Session)
 
-_LABELS: Final[dict[type[Any], str]] = {Begun: "sign-in-begun", SignedIn: "sign-in"}
+_LABELS: Final[dict[type[Any], str]] = {
+    Begun: "sign-in-begun",
+    SignedIn: "sign-in",
+    Session: "console",
+}
 _DRAFT: Final = "draft"
 
 
-def seal(keyring: Keyring, record: Begun | SignedIn) -> str:
+def seal(keyring: Keyring, record: Begun | SignedIn | Session) -> str:
     return keyring.seal(_LABELS[type(record)], orjson.dumps(astuple(record)))
 
 

@@ -51,7 +51,7 @@ from notifyd.store import Store
 from notifyd.store.open import open_store
 from notifyd.store.watched import STEPS, counted, watched
 from notifyd.web import create_app, listening_sockets, serving
-from notifyd.web.services import Services
+from notifyd.web.services import LastReload, Services
 from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
@@ -140,6 +140,7 @@ class App:
         self._clock = clock
         current().states.store = self._store  # those of later configurations are the same
         self._draining = False
+        self._last_reload: LastReload | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self.address: tuple[str, int] = ("", 0)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -205,6 +206,7 @@ class App:
             silences=self._silences,
             ready=self._store.probe,
             draining=lambda: self._draining,
+            reloaded=lambda: self._last_reload,
         )
 
     def registry(self) -> Registry:
@@ -319,7 +321,9 @@ class App:
             fresh = await self._open(settings, discovered)
         except (ConfigError, StoreError) as error:
             self._metrics.reload_ok.set(0)
-            for fault in await asyncio.to_thread(_located, source, error):
+            faults = await asyncio.to_thread(_located, source, error)
+            self._last_reload = LastReload(self._clock(), taken=False, told=tuple(faults))
+            for fault in faults:
                 log.error("%s is not reloaded: %s", source, fault)
             return False
         except Exception:
@@ -328,6 +332,7 @@ class App:
         differs = changes(self._current().settings, settings)
         for key in frozen_changes(self._current().settings, settings):
             log.warning("%s cannot change while the service runs: restart it", key)
+        self._last_reload = LastReload(self._clock(), taken=True, told=tuple(differs))
         old = self._current.swap(fresh)
         self._note_config()
         self._dispatcher.wake()

@@ -20,6 +20,7 @@ from notifyd.registry.provider import SIGNED_IN
 from notifyd.web import (
     approvals,
     channels,
+    console,
     dead,
     deliveries,
     inbound,
@@ -31,6 +32,7 @@ from notifyd.web import (
     pages,
     problems,
     purge,
+    signed_in,
     silences,
 )
 from notifyd.web.addresses import CURRENT_GATE, CurrentGate
@@ -80,13 +82,14 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     """The application. `body_timeout` is in seconds."""
     refusals = Refusals(services.store, services.clock, services.metrics)
     gate = CurrentGate(lambda: services.current().settings.server)
-    renderers = dict.fromkeys((pages.PATH, mine.PATH, SIGNED_IN), pages.render_problem)
+    renderers = dict.fromkeys((pages.PATH, mine.PATH, SIGNED_IN), pages.render_problem) | console.renderers()
     edge = Edge(services, refusals, gate, _GUARDS, renderers)
     app = web.Application(middlewares=[edge.pass_through])
     app[SERVICES] = services
     app[CURRENT_GATE] = gate
     app[INTAKE] = Intake()
     app[BODY_TIMEOUT] = body_timeout
+    app[console.ENDED] = console.Ended()
     app[READINESS] = Readiness(services.ready, services.draining)
     for resource in (
         ingest,
@@ -103,6 +106,8 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
         ops,
         pages,
         mine,
+        signed_in,
+        *console.RESOURCES,
     ):
         app.add_routes(map(_expecting, resource.routes))
 

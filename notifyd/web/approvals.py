@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from notifyd import correlation
 from notifyd.approval.ballots import Ballot
 from notifyd.config.settings import Scope
 from notifyd.errors import ActorNotAllowedError, Fault
 from notifyd.flow.receipts import receipt_of
-from notifyd.model import ApprovalKey, Instant, Status
+from notifyd.model import Approval, ApprovalKey, Instant, Status
 from notifyd.registry.registry import Registry
 from notifyd.security.names import name_fault
-from notifyd.store import ApprovalFilter, AuditFilter, Page
+from notifyd.store import ApprovalFilter, AuditFilter, Page, Store
 from notifyd.web.addresses import GATE
 from notifyd.web.answers import approval_json, callback_reason, json_answer, json_bytes
 from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant, receive
 from notifyd.web.body import read_json
 from notifyd.web.changes import find_changed, not_modified, tagged, wait_of
-from notifyd.web.lists import Listing, choice_of
+from notifyd.web.lists import Found, Listing, choice_of
 from notifyd.web.services import SERVICES
 from notifyd.wire.audit import audit_json
 from notifyd.wire.codec import invalid
@@ -34,35 +35,45 @@ routes = web.RouteTableDef()
 
 @routes.get("/notifications/pack-approvals")
 async def list_approvals(request: web.Request) -> web.Response:
-    caller = authorize(request, Scope.READ)
-    listing = Listing.read(request, caller, {"status": choice_of(Status), "runId": str})
+    return (await find_approvals(request, authorize(request, Scope.READ))).answer()
+
+
+async def find_approvals(
+    request: web.Request, caller: Caller, query: MultiMapping[str] | None = None
+) -> Found:
+    listing = Listing.read(request, caller, {"status": choice_of(Status), "runId": str}, query=query)
     where = ApprovalFilter(listing.values.get("status"), listing.values.get("runId"))
     rows, after = await request.app[SERVICES].store.approvals(listing.tenant, where, listing.page)
-    return listing.answer([approval_json(row) for row in rows], after)
+    return listing.found([approval_json(row) for row in rows], after)
 
 
 @routes.get("/notifications/pack-approvals/{run_id}/{approval_id}")
 async def get_approval(request: web.Request) -> web.Response:
     """One approval, with its audit trail, oldest first, as its history; with `wait`, once it has changed."""
     caller = authorize(request, Scope.READ)
-    tenant = caller.only_tenant()
-    store, key = request.app[SERVICES].store, _key(request, tenant)
+    key = key_of(request, caller.only_tenant())
     approval = await find_changed(request, key, caller.principal.name, wait_of(request))
     if not_modified(request, approval):
         return tagged(web.Response(status=304), approval)
-    where = AuditFilter(key.run_id, key.approval_id)
-    records, _ = await store.audit(tenant, where, Page(HISTORY))
-    waits = await callback_reason(approval, store, caller.registry)
+    told = await with_history(approval, request.app[SERVICES].store, caller.registry)
+    return tagged(json_answer(told), approval)
+
+
+async def with_history(approval: Approval, store: Store, registry: Registry) -> dict[str, Any]:
+    """All that is told of one. Raises `StoreError`."""
+    where = AuditFilter(approval.run_id, approval.approval_id)
+    records, _ = await store.audit(approval.tenant, where, Page(HISTORY))
+    waits = await callback_reason(approval, store, registry)
     history = [audit_json(record) for record in reversed(records)]
-    superseded = await store.superseded(key, HISTORY) if approval.round > 1 else []
-    return tagged(json_answer(approval_json(approval, waits, superseded) | {"history": history}), approval)
+    superseded = await store.superseded(approval.key, HISTORY) if approval.round > 1 else []
+    return approval_json(approval, waits, superseded) | {"history": history}
 
 
 @routes.get("/notifications/pack-approvals/{run_id}/{approval_id}/receipt")
 async def get_receipt(request: web.Request) -> web.Response:
     """The signed receipt of its end, the same bytes each time."""
     caller = authorize(request, Scope.READ)
-    key = _key(request, caller.only_tenant())
+    key = key_of(request, caller.only_tenant())
     receipt = await receipt_of(key, request.app[SERVICES].store, caller.registry)
     return json_bytes(receipt.encode())
 
@@ -79,13 +90,13 @@ async def post_ack(request: web.Request) -> web.Response:
     return json_bytes(answer)
 
 
-def _key(request: web.Request, tenant: str) -> ApprovalKey:
+def key_of(request: web.Request, tenant: str) -> ApprovalKey:
     return ApprovalKey(tenant, request.match_info["run_id"], request.match_info["approval_id"])
 
 
 def _ballot(request: web.Request, caller: Caller, ack: AckRequest, now: Instant) -> Ballot:
     tenant = ack.tenant.id if ack.tenant else None
-    key = _key(request, tenant or ("" if caller.signed else caller.only_tenant()))
+    key = key_of(request, tenant or ("" if caller.signed else caller.only_tenant()))
     _check_path(ack, key, caller.signed)
     names = {"/actor": ack.actor, "/onBehalfOf": ack.on_behalf_of}
     if faults := [Fault(at, fault) for at, name in names.items() if name and (fault := name_fault(name))]:

@@ -17,6 +17,7 @@ from multidict import CIMultiDictProxy, istr
 
 from notifyd.config.settings import Scope
 from notifyd.errors import (
+    ActorNotAllowedError,
     CertificateInvalidError,
     ScopeMissingError,
     SignatureInvalidError,
@@ -119,6 +120,17 @@ def bearer_token(headers: CIMultiDictProxy[str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
+SESSION_COOKIES: Final = ("__Host-notifyd-console", "notifyd-console")
+"""The console's session: by https, and by http on this machine, where browsers take no name of the first kind."""
+
+
+def presented(request: web.Request) -> str:
+    """The token, or else the session, that a caller means to be known by; "" for none."""
+    return bearer_token(request.headers) or next(
+        (request.cookies[name] for name in SESSION_COOKIES if name in request.cookies), ""
+    )
+
+
 Way: TypeAlias = Callable[[Call], Principal | None]
 
 WAYS: Final[Sequence[Way]] = (_by_certificate, _by_signature, _by_bearer)
@@ -174,6 +186,14 @@ class Caller:
     def require(self, scope: Scope) -> None:
         """Check a scope beside the one that the operation needs. Raises `ScopeMissingError`."""
         _require(self.principal, scope)
+
+    @property
+    def author(self) -> str:
+        """Who did what is recorded: the person that a token or a sign-in names, else the client."""
+        try:
+            return self.registry.actors.of(self.principal, None)
+        except ActorNotAllowedError:
+            return self.principal.name
 
     def only_tenant(self) -> str:
         """The tenant of a request whose body names none. Raises `TenantMismatchError`."""

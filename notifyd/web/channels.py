@@ -12,13 +12,14 @@ from notifyd.config.settings import Scope
 from notifyd.config.units import show, show_duration
 from notifyd.errors import ChannelFailedError, Fault, InvalidError, NotFoundError
 from notifyd.flow.lane import LaneSnapshot
-from notifyd.model import Attempt, AttemptOutcome, Instant, Message
+from notifyd.model import Attempt, AttemptOutcome, AuditName, Instant, Message
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.text import one_line
+from notifyd.web.acts import note_act
 from notifyd.web.answers import json_answer
-from notifyd.web.auth import authorize
+from notifyd.web.auth import Caller, authorize
 from notifyd.web.body import read_body, read_json
-from notifyd.web.services import SERVICES
+from notifyd.web.services import SERVICES, Services
 from notifyd.wire.codec import derived_id, rfc3339
 from notifyd.wire.records import structure
 
@@ -29,26 +30,38 @@ routes = web.RouteTableDef()
 async def list_channels(request: web.Request) -> web.Response:
     """All channels, by name. They belong to no tenant."""
     registry = authorize(request, Scope.READ).registry
-    dispatcher = request.app[SERVICES].dispatcher
-    items = [_channel_json(name, registry, dispatcher.snapshot(name)) for name in _names(registry)]
-    return json_answer({"items": items, "nextCursor": None})
+    return json_answer({"items": find_channels(request.app[SERVICES], registry), "nextCursor": None})
+
+
+def find_channels(services: Services, registry: Registry) -> list[dict[str, Any]]:
+    snapshot = services.dispatcher.snapshot
+    return [_channel_json(name, registry, snapshot(name)) for name in _names(registry)]
 
 
 @routes.post("/api/v1/channels/{name}/test")
 async def try_channel(request: web.Request) -> web.Response:
     """Send a test message now. Its body is empty or JSON; a personal channel's names the `recipient`."""
     services = request.app[SERVICES]
-    limit = authorize(request, Scope.OPERATE).registry.settings.server.max_body
-    asked = await _read_request(request, limit)
+    caller = authorize(request, Scope.OPERATE)
+    asked = await _read_request(request, caller.registry.settings.server.max_body)
+    name = request.match_info["name"]
+    made = await try_out(services, caller, name, asked)
+    return json_answer(
+        {"channel": name, "status": "sent", "durationMs": made.duration_ms, "detail": made.detail}
+    )
+
+
+async def try_out(services: Services, caller: Caller, name: str, asked: TrialRequest) -> Attempt:
+    """Raises `NotFoundError`, `InvalidError`, `RenderError`, and `ChannelFailedError` with the channel's words."""
     registry = services.current()  # what is in force now: a reload may have come while the body did
-    channel = _channel(registry, request.match_info["name"])
+    channel = _channel(registry, name)
     message = _message(registry, channel, _recipient(channel, asked), services.clock())
     made = await services.dispatcher.try_out(channel, message)
+    facts = {"channel": name, "outcome": made.outcome.value}
+    await note_act(services, caller, AuditName.CHANNEL_TESTED, "", facts)  # a channel is of no tenant
     if made.outcome is not AttemptOutcome.SENT:
         raise ChannelFailedError(_failure(made))
-    return json_answer(
-        {"channel": channel.name, "status": "sent", "durationMs": made.duration_ms, "detail": made.detail}
-    )
+    return made
 
 
 # --- the list ----------------------------------------------------------------------------------------------

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from notifyd.config.settings import Scope
 from notifyd.errors import NotFoundError, Reason
-from notifyd.model import Approval, Delivery, Effect, State
+from notifyd.model import Approval, AuditName, Delivery, Effect, State
 from notifyd.store import DeliveryFilter, Page, Store
+from notifyd.web.acts import note_act
 from notifyd.web.answers import json_answer
-from notifyd.web.auth import authorize
-from notifyd.web.lists import Listing
-from notifyd.web.services import SERVICES
+from notifyd.web.auth import Caller, authorize
+from notifyd.web.deliveries import revive_delivery
+from notifyd.web.lists import Found, Listing
+from notifyd.web.services import SERVICES, Services
 from notifyd.wire.codec import rfc3339
 
 routes = web.RouteTableDef()
@@ -22,25 +25,32 @@ routes = web.RouteTableDef()
 @routes.get("/api/v1/dead")
 async def list_dead(request: web.Request) -> web.Response:
     """Effects first, then deliveries, each newest first. The effects of one approval are never parted."""
-    caller = authorize(request, Scope.READ)
-    listing = Listing.read(request, caller, {})
+    return (await find_dead(request, authorize(request, Scope.READ))).answer()
+
+
+async def find_dead(request: web.Request, caller: Caller, query: MultiMapping[str] | None = None) -> Found:
+    listing = Listing.read(request, caller, {}, query=query)
     items, after = await _page(request.app[SERVICES].store, listing.tenant, listing.page)
-    return listing.answer(items, after)
+    return listing.found(items, after)
 
 
 @routes.post("/api/v1/dead/{id}/retry")
 async def retry_dead(request: web.Request) -> web.Response:
     """Take up a dead effect or delivery again. The request has no body."""
-    caller = authorize(request, Scope.OPERATE)
-    tenant, id_ = caller.only_tenant(), request.match_info["id"]
-    services = request.app[SERVICES]
+    caller, id_ = authorize(request, Scope.OPERATE), request.match_info["id"]
+    return json_answer({"id": id_, "what": await revive(request.app[SERVICES], caller, id_)})
+
+
+async def revive(services: Services, caller: Caller, id_: str) -> str:
+    """What it was: an effect or a delivery. Raises as `Dispatcher.retry` does."""
+    tenant = caller.only_tenant()
     try:
         await services.effects.retry(tenant, id_)
-        what = "effect"
     except NotFoundError:
-        await services.dispatcher.retry(tenant, id_)
-        what = "delivery"
-    return json_answer({"id": id_, "what": what})
+        await revive_delivery(services, caller, id_)
+        return "delivery"
+    await note_act(services, caller, AuditName.EFFECT_RETRIED, tenant, {"effectId": id_})
+    return "effect"
 
 
 async def _page(store: Store, tenant: str, page: Page) -> tuple[list[dict[str, Any]], int | None]:

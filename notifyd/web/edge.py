@@ -38,6 +38,7 @@ from notifyd.web.auth import (
     TENANT_HEADERS,
     TIMESTAMP_HEADER,
     bearer_token,
+    presented,
 )
 from notifyd.web.body import CONTINUE
 from notifyd.web.connections import Place, Surplus
@@ -174,13 +175,12 @@ class Edge:
 
     async def _check_attempts(self, request: web.Request, caller: Address | None, registry: Registry) -> None:
         """Raises `TooManyError`, and `UnavailableError` where a token cannot be judged now."""
-        token = bearer_token(request.headers) or ""
-        self._attempts.check(_counted(request, caller, registry), token)
-        if token:
+        self._attempts.check(_counted(request, caller, registry), presented(request))
+        if token := bearer_token(request.headers):
             await registry.tokens.prepare(token)
 
     def _note_proved(self, request: web.Request) -> None:
-        if PRINCIPAL in request and (token := bearer_token(request.headers)):
+        if PRINCIPAL in request and (token := presented(request)):
             self._attempts.proved(token)
 
     def _note_refused(

@@ -6,13 +6,14 @@ from typing import Any
 
 import orjson
 from aiohttp import web
+from multidict import MultiMapping
 
 from notifyd.config.settings import Scope
 from notifyd.model import Incident
 from notifyd.store import IncidentFilter
 from notifyd.web.answers import instant_json
-from notifyd.web.auth import authorize
-from notifyd.web.lists import Listing
+from notifyd.web.auth import Caller, authorize
+from notifyd.web.lists import Found, Listing
 from notifyd.web.services import SERVICES
 from notifyd.wire.codec import rfc3339
 
@@ -21,11 +22,16 @@ routes = web.RouteTableDef()
 
 @routes.get("/api/v1/incidents")
 async def list_incidents(request: web.Request) -> web.Response:
-    caller = authorize(request, Scope.READ)
-    listing = Listing.read(request, caller, {"open": _truth, "runId": str})
+    return (await find_incidents(request, authorize(request, Scope.READ))).answer()
+
+
+async def find_incidents(
+    request: web.Request, caller: Caller, query: MultiMapping[str] | None = None
+) -> Found:
+    listing = Listing.read(request, caller, {"open": _truth, "runId": str}, query=query)
     where = IncidentFilter(listing.values.get("open"), listing.values.get("runId"))
     rows, after = await request.app[SERVICES].store.incidents(listing.tenant, where, listing.page)
-    return listing.answer([_incident_json(row) for row in rows], after)
+    return listing.found([_incident_json(row) for row in rows], after)
 
 
 def _truth(text: str) -> bool:

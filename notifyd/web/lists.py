@@ -76,6 +76,17 @@ def _single(query: MultiMapping[str], name: str, parsers: Mapping[str, Parser]) 
 
 
 @frozen
+class Found:
+    """One page of a list as it is told. `cursor` leads to the next one, None at the end."""
+
+    items: list[dict[str, Any]]
+    cursor: str | None = None
+
+    def answer(self) -> web.Response:
+        return json_answer({"items": self.items, "nextCursor": self.cursor})
+
+
+@frozen
 class Listing:
     """One page of one tenant's list, as asked for. `values` holds the filters given, by parameter."""
 
@@ -87,23 +98,29 @@ class Listing:
 
     @classmethod
     def read(
-        cls, request: web.Request, caller: Caller, parsers: Mapping[str, Parser], *, tenant: str | None = None
+        cls,
+        request: web.Request,
+        caller: Caller,
+        parsers: Mapping[str, Parser],
+        *,
+        tenant: str | None = None,
+        query: MultiMapping[str] | None = None,
     ) -> Listing:
-        """`tenant` is the caller's, if not given.
+        """`tenant` is the caller's, and `query` the request's, if not given.
 
         Raises `InvalidQueryError`, `InvalidCursorError`, `TenantMismatchError`.
         """
         tenant, keyring = caller.only_tenant() if tenant is None else tenant, caller.registry.keyring
-        values = read_query(request.query, {**parsers, "limit": _limit, "cursor": str})
+        query = request.query if query is None else query
+        values = read_query(query, {**parsers, "limit": _limit, "cursor": str})
         limit, cursor = values.pop("limit", DEFAULT_LIMIT), values.pop("cursor", None)
         binding = {"list": request.path, "tenant": tenant, "filter": values}
         after = None if cursor is None else _open(keyring, binding, cursor)
         return cls(tenant, values, Page(limit, after), binding, keyring)
 
-    def answer(self, items: list[dict[str, Any]], after: int | None) -> web.Response:
+    def found(self, items: list[dict[str, Any]], after: int | None) -> Found:
         """`after` is where the store says the list goes on, None at its end."""
-        cursor = None if after is None else _seal(self._keyring, self._binding, after)
-        return json_answer({"items": items, "nextCursor": cursor})
+        return Found(items, None if after is None else _seal(self._keyring, self._binding, after))
 
 
 def _content(binding: Mapping[str, Any], after: int) -> bytes:

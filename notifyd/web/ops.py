@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import orjson
 from aiohttp import hdrs, web
+from multidict import MultiMapping
 from prometheus_client.exposition import choose_encoder
 
 from notifyd.config.settings import Scope
@@ -18,8 +19,8 @@ from notifyd.errors import NotifydError, StoppingError, UnavailableError
 from notifyd.model import AuditRecord
 from notifyd.store import PAGE_BYTES, AuditFilter
 from notifyd.web.answers import json_answer, json_bytes
-from notifyd.web.auth import authorize
-from notifyd.web.lists import Listing, Parser
+from notifyd.web.auth import Caller, authorize
+from notifyd.web.lists import Found, Listing, Parser
 from notifyd.web.problems import InvalidHeaderError
 from notifyd.web.services import SERVICES
 from notifyd.wire.audit import audit_json
@@ -133,39 +134,46 @@ def _yes(text: str) -> bool:
     return True
 
 
-def _audit_listing(request: web.Request, parsers: Mapping[str, Parser]) -> Listing:
+def _audit_listing(
+    request: web.Request, caller: Caller, parsers: Mapping[str, Parser], query: MultiMapping[str]
+) -> Listing:
     """Of the caller's tenant or, for an operator, of what concerns no tenant, such as refused callers."""
-    caller = authorize(request, Scope.READ)
     tenant = None
-    if request.query.get(_UNTENANTED):
+    if query.get(_UNTENANTED):
         caller.require(Scope.OPERATE)
         tenant = ""
-    return Listing.read(request, caller, {**parsers, _UNTENANTED: _yes}, tenant=tenant)
+    return Listing.read(request, caller, {**parsers, _UNTENANTED: _yes}, tenant=tenant, query=query)
 
 
 @routes.get("/api/v1/audit")
 async def list_audit(request: web.Request) -> web.Response:
-    listing = _audit_listing(request, {"runId": str, "approvalId": str})
+    return (await find_audit(request, authorize(request, Scope.READ), request.query)).answer()
+
+
+async def find_audit(request: web.Request, caller: Caller, query: MultiMapping[str]) -> Found:
+    listing = _audit_listing(request, caller, {"runId": str, "approvalId": str}, query)
     where = AuditFilter(listing.values.get("runId"), listing.values.get("approvalId"))
     rows, after = await request.app[SERVICES].store.audit(listing.tenant, where, listing.page)
-    return listing.answer([audit_json(row) for row in rows], after)
+    return listing.found([audit_json(row) for row in rows], after)
 
 
 @routes.get("/api/v1/audit/seals")
 async def list_audit_seals(request: web.Request) -> web.Response:
     """A chain from its start, each seal with the records that bear its number."""
-    listing, store = _audit_listing(request, {}), request.app[SERVICES].store
+    listing = _audit_listing(request, authorize(request, Scope.READ), {}, request.query)
+    store = request.app[SERVICES].store
     items: list[dict[str, Any]] = []
     number, room = listing.page.after or 0, PAGE_BYTES
     while len(items) < listing.page.limit and room > 0:
         found = await store.next_audit_seal(listing.tenant, number)
         if found is None:
             strays = await store.stray_audit(listing.tenant, listing.page.limit)
-            return listing.answer([*items, *([_sealed_json(None, None, strays)] if strays else [])], None)
+            rest = [_sealed_json(None, None, strays)] if strays else []
+            return listing.found([*items, *rest], None).answer()
         number = found.seal.number
         items.append(_sealed_json(number, found.seal.envelope, found.records))
         room -= len(orjson.dumps(items[-1]))
-    return listing.answer(items, number)
+    return listing.found(items, number).answer()
 
 
 def _sealed_json(number: int | None, envelope: str | None, records: Sequence[AuditRecord]) -> dict[str, Any]:

@@ -18,9 +18,18 @@ from notifyd.flow.retention import Retention
 from notifyd.flow.silences import Silences
 from notifyd.flow.watch import Watches
 from notifyd.metrics import Metrics
-from notifyd.model import Clock
+from notifyd.model import Clock, Instant
 from notifyd.registry.registry import Registry
 from notifyd.store import Store
+
+
+@frozen
+class LastReload:
+    """The latest reload of this life of the daemon. `told` are the keys it changed or, refused, its faults."""
+
+    at: Instant
+    taken: bool
+    told: tuple[str, ...]
 
 
 @frozen
@@ -45,6 +54,7 @@ class Services:
     clock: Clock
     ready: Callable[[], Awaitable[None]]
     draining: Callable[[], bool]
+    reloaded: Callable[[], LastReload | None]
 
 
 SERVICES: Final = web.AppKey("SERVICES", Services)

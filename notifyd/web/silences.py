@@ -6,11 +6,12 @@ from typing import Any, Final
 
 from aiohttp import web
 from attrs import frozen
+from multidict import MultiMapping
 
 from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.config.units import DAY
-from notifyd.errors import ActorNotAllowedError, Fault, InvalidError, NotFoundError
+from notifyd.errors import Fault, InvalidError, NotFoundError
 from notifyd.flow.silences import predicate_faults
 from notifyd.model import Instant, Silence
 from notifyd.registry.registry import Registry
@@ -18,8 +19,8 @@ from notifyd.text import one_line
 from notifyd.web.answers import instant_json, json_answer
 from notifyd.web.auth import Caller, authorize
 from notifyd.web.body import read_body, read_json
-from notifyd.web.lists import Listing
-from notifyd.web.services import SERVICES
+from notifyd.web.lists import Found, Listing
+from notifyd.web.services import SERVICES, Services
 from notifyd.wire.codec import derived_id, parse_instant, rfc3339
 from notifyd.wire.records import structure
 
@@ -44,40 +45,49 @@ class SilenceRequest:
 
 @routes.get("/api/v1/silences")
 async def list_silences(request: web.Request) -> web.Response:
-    services, caller = request.app[SERVICES], authorize(request, Scope.READ)
-    listing = Listing.read(request, caller, {})
+    return (await find_silences(request, authorize(request, Scope.READ))).answer()
+
+
+async def find_silences(
+    request: web.Request, caller: Caller, query: MultiMapping[str] | None = None
+) -> Found:
+    services, listing = request.app[SERVICES], Listing.read(request, caller, {}, query=query)
     rows, after = await services.store.silences(listing.tenant, listing.page)
-    return listing.answer([_silence_json(row, services.clock()) for row in rows], after)
+    return listing.found([_silence_json(row, services.clock()) for row in rows], after)
 
 
 @routes.post("/api/v1/silences")
 async def add_silence(request: web.Request) -> web.Response:
     services, caller = request.app[SERVICES], authorize(request, Scope.OPERATE)
-    tenant = caller.only_tenant()
+    caller.only_tenant()  # before the body is read
     body = await read_body(request, caller.registry.settings.server.max_body)
     asked = structure(read_json(request, body), SilenceRequest)
-    silence = _silence(asked, tenant, _author(caller), services.current(), services.clock())
-    await services.silences.add(silence, correlation.current.get())
+    silence = await start_silence(services, caller, asked)
     return json_answer(_silence_json(silence, services.clock()))
+
+
+async def start_silence(services: Services, caller: Caller, asked: SilenceRequest) -> Silence:
+    """Raises `InvalidError` with every fault, `TooManySilencesError`."""
+    silence = _silence(asked, caller.only_tenant(), caller.author, services.current(), services.clock())
+    await services.silences.add(silence, correlation.current.get())
+    return silence
 
 
 @routes.delete("/api/v1/silences/{id}")
 async def end_silence(request: web.Request) -> web.Response:
     """End a silence: what it held is told. One that is over is answered as it is."""
     services, caller = request.app[SERVICES], authorize(request, Scope.OPERATE)
-    tenant, id_ = caller.only_tenant(), request.match_info["id"]
-    ended = await services.silences.end(tenant, id_, _author(caller), correlation.current.get())
-    if ended is None:
-        raise NotFoundError("no such silence")
+    ended = await stop_silence(services, caller, request.match_info["id"])
     return json_answer(_silence_json(ended, services.clock()))
 
 
-def _author(caller: Caller) -> str:
-    """The person that a token names, else the client."""
-    try:
-        return caller.registry.actors.of(caller.principal, None)
-    except ActorNotAllowedError:
-        return caller.principal.name
+async def stop_silence(services: Services, caller: Caller, id_: str) -> Silence:
+    """Raises `NotFoundError`."""
+    tenant, author = caller.only_tenant(), caller.author
+    ended = await services.silences.end(tenant, id_, author, correlation.current.get())
+    if ended is None:
+        raise NotFoundError("no such silence")
+    return ended
 
 
 def _silence(asked: SilenceRequest, tenant: str, author: str, registry: Registry, now: Instant) -> Silence:

@@ -20,6 +20,7 @@ from notifyd.config.settings import (
     Deputy,
     Jwt,
     Oidc,
+    Operator,
     QuietHours,
     Recipient,
     Rule,
@@ -60,6 +61,7 @@ WITHOUT_DEFAULT: Final = {
     "keys.seal",
     "auth.actors",
     "auth.clients",
+    "console.operators",
     "egress.tls_ca",
     "heartbeat.url",
 } | {f"server.tls.{key}" for key in ("cert", "key", "client_ca")}
@@ -125,6 +127,7 @@ def test_every_option_of_every_section_is_in_the_file() -> None:
         (["server", "tls"], Tls),
         (["auth", "jwt"], Jwt),
         (["auth", "oidc"], Oidc),
+        (["console", "operators", "alice@acme.example"], Operator),
         (["auth", "clients", "task-runner"], Client),
         (["rules", 0], Rule),
         (["rules", 0, "quiet_hours"], QuietHours),

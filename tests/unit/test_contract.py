@@ -35,6 +35,7 @@ from notifyd.web import (
     pages,
     problems,
     purge,
+    signed_in,
     silences,
 )
 from notifyd.web.auth import Signature
@@ -159,6 +160,7 @@ def served() -> Iterator[tuple[str, str]]:
         pages,
         mine,
         purge,
+        signed_in,
         silences,
     ):
         for route in module.routes:

@@ -1,6 +1,6 @@
 """The approver's page: GET shows what a link is about and changes nothing, POST decides as its recipient.
 
-Where deciding needs a sign-in, POST begins one, and the provider sends the browser back to `SIGNED_IN`.
+Where deciding needs a sign-in, POST begins one, which ends in `signed_in`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from notifyd.errors import (
 from notifyd.flow.reasons import needs_reason
 from notifyd.flow.standing import Right, Standing, View, ballot_by, look
 from notifyd.model import Approval, Choice, Decision, Delivery
-from notifyd.registry.provider import SIGNED_IN
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 from notifyd.security.sign_in import Draft
@@ -39,7 +38,7 @@ from notifyd.web.pages.fields import form_fields, sent_fields, values_of
 from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, inputs_of, read_fields
 from notifyd.web.pages.html import approval_page, confirm_page, message_page
 from notifyd.web.pages.reader import Reader, reader_of
-from notifyd.web.pages.sign_in import OUTCOME, Outcome, get_signed_in, leave_to_sign_in, see_other
+from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in, see_other
 from notifyd.web.problems import LinkExpiredError, Problem, SignInOverError
 from notifyd.web.services import SERVICES, Services
 
@@ -123,9 +122,6 @@ async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
     except UnavailableError:
         return visit.page(Alert(503, f"sign_in_{Outcome.UNAVAILABLE}"), form)
     return leaving or visit.page(Alert(422, "too_long"), form)
-
-
-routes.get(SIGNED_IN, allow_head=False)(get_signed_in)
 
 
 def render_problem(request: web.Request, problem: Problem, registry: Registry) -> web.Response:

@@ -35,19 +35,20 @@ _DAY: Final = 24 * 60 * _MINUTE
 _ENDLESS: Final = 300
 _ENDLESS_LINES: Final = 8
 
-_CSS: Final = resources.files(__package__).joinpath("page.css").read_text("utf-8")
+CSS: Final = resources.files(__package__).joinpath("page.css").read_text("utf-8")
 
 _RELOAD: Final = "setTimeout(() => location.reload(), document.documentElement.dataset.refresh * 1000)"
 """Shows the page again in so many seconds. WCAG 2.2 wants no `meta` element for that."""
 
 
-def _hash(text: str) -> str:
+def hash_of(text: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"
 
 
-def _headers(scripts: str) -> Mapping[str, str]:
+def headers_of(css: str, scripts: str) -> Mapping[str, str]:
+    """Of a page with this style sheet in it. `scripts` are the policy's directives for a script."""
     return {
-        "Content-Security-Policy": f"default-src 'none'; style-src {_hash(_CSS)}; {scripts}form-action 'self'; "
+        "Content-Security-Policy": f"default-src 'none'; style-src {hash_of(css)}; {scripts}form-action 'self'; "
         "frame-ancestors 'none'; base-uri 'none'",
         "Cross-Origin-Opener-Policy": "same-origin",
         "Referrer-Policy": "no-referrer",  # the address is the key
@@ -56,8 +57,8 @@ def _headers(scripts: str) -> Mapping[str, str]:
     }
 
 
-HEADERS: Final = _headers("")
-_HEADERS_OF_LIVE: Final = _headers(f"script-src {_hash(_RELOAD)}; ")
+HEADERS: Final = headers_of(CSS, "")
+_HEADERS_OF_LIVE: Final = headers_of(CSS, f"script-src {hash_of(_RELOAD)}; ")
 
 
 def _pretty(value: Any) -> str:
@@ -214,7 +215,7 @@ def leaving_page(address: str, reader: Reader) -> web.Response:
 
 def page_of(template: jinja2.Template, reader: Reader, status: int, **context: Any) -> web.Response:
     # Markup: style sheet and script are our own, and their bytes must be those that were hashed.
-    own = {"css": Markup(_CSS), "reload": Markup(_RELOAD)}  # nosec B704 # noqa: S704
+    own = {"css": Markup(CSS), "reload": Markup(_RELOAD)}  # nosec B704 # noqa: S704
     text = template.render(reader=reader, t=reader.texts, **own, **context)
     headers = _HEADERS_OF_LIVE if context.get("refresh") else HEADERS
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)

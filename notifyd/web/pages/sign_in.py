@@ -1,4 +1,4 @@
-"""Where an OpenID provider sends an approver's browser back to: the sign-in ends, and the link's page goes on.
+"""An approver's sign-in at an OpenID provider: leaving the link's page for it, and coming back.
 
 Who is signed in is said by a cookie for that page, and what went wrong by its query: one of `Outcome`.
 """
@@ -6,8 +6,9 @@ Who is signed in is said by a cookie for that page, and what went wrong by its q
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeAlias
 
 from aiohttp import hdrs, web
 
@@ -36,34 +37,57 @@ class Outcome(StrEnum):
     UNAVAILABLE = "unavailable"
 
 
-async def get_signed_in(request: web.Request) -> web.Response:
-    """End the sign-in that this very browser has begun, and go back to the page that it was for.
+Landing: TypeAlias = Callable[[web.Request, Begun, str], web.Response]
+"""Takes in whom the provider has named, and goes on. Raises `UnauthenticatedError` for who may not be there."""
+
+
+async def end_sign_in(
+    request: web.Request, land: Landing, back: Callable[[str, Outcome], web.Response]
+) -> web.Response:
+    """End the sign-in that this very browser has begun; `back` is where its page tells of one that failed.
 
     Raises `SignInOverError`.
     """
-    services = request.app[SERVICES]
-    registry, now = services.current(), services.clock()
-    cookies = Cookies(request, registry)
-    begun = cookies.begun(_one(request, "state"), now)
-    if begun is None:
-        raise SignInOverError("this browser has begun no such sign-in, or it is over")
+    begun = begun_in(request)
     try:
-        found = await _end(request, registry, begun, now)
+        response = land(request, begun, await _redeem(request, begun))
     except UnavailableError as error:
         log.warning("a sign-in has to wait: %s", error)
-        response = see_other(begun.path, Outcome.UNAVAILABLE)
+        response = back(begun.path, Outcome.UNAVAILABLE)
     except UnauthenticatedError as error:
         log.warning("a sign-in has failed: %s", error)
-        response = see_other(begun.path, Outcome.FAILED)
-    else:
-        response = see_other(begun.path)
-        cookies.keep_signed_in(response, begun.path, found)
-    cookies.drop_begun(response, begun)
+        response = back(begun.path, Outcome.FAILED)
+    Cookies(request, request.app[SERVICES].current()).drop_begun(response, begun)
     return response
 
 
-async def _end(request: web.Request, registry: Registry, begun: Begun, now: Instant) -> SignedIn:
-    """Who the provider says it is. Raises `UnauthenticatedError`, `UnavailableError`."""
+def begun_in(request: web.Request) -> Begun:
+    """The sign-in that the answer of a provider belongs to. Raises `SignInOverError`."""
+    services = request.app[SERVICES]
+    begun = Cookies(request, services.current()).begun(_one(request, "state"), services.clock())
+    if begun is None:
+        raise SignInOverError("this browser has begun no such sign-in, or it is over")
+    return begun
+
+
+def land(request: web.Request, begun: Begun, name: str) -> web.Response:
+    """Back to the page of a link, signed in for what it is about."""
+    services = request.app[SERVICES]
+    registry = services.current()
+    try:
+        link = registry.links.read_path(begun.path)
+    except SealError:
+        raise UnauthenticatedError("the link is no longer valid") from None
+    found = SignedIn(signed_in_for(link, provider_of(registry).issuer), name, services.clock() + LIFE)
+    response = see_other(begun.path)
+    Cookies(request, registry).keep_signed_in(response, begun.path, found)
+    return response
+
+
+async def _redeem(request: web.Request, begun: Begun) -> str:
+    """Whom the provider names. Raises `UnauthenticatedError`, `UnavailableError`."""
+    services = request.app[SERVICES]
+    registry, now = services.current(), services.clock()
     provider, code = provider_of(registry), _one(request, "code")
     if len(request.query) > len(set(request.query)):  # RFC 6749, 3.1: who reads the other one reads otherwise
         raise UnauthenticatedError("a parameter of the answer is there twice")
@@ -73,12 +97,7 @@ async def _end(request: web.Request, registry: Registry, begun: Begun, now: Inst
         raise UnauthenticatedError("the provider, or the person, has refused it")
     if _one(request, "iss") not in ("", provider.issuer):  # RFC 9207
         raise UnauthenticatedError("the answer is from another issuer")
-    try:
-        link = registry.links.read_path(begun.path)
-    except SealError:
-        raise UnauthenticatedError("the link is no longer valid") from None
-    name = await provider.redeem(code, begun, now, registry.settings.auth.clock_tolerance)
-    return SignedIn(signed_in_for(link, provider.issuer), name, until=now + LIFE)
+    return await provider.redeem(code, begun, now, registry.settings.auth.clock_tolerance)
 
 
 async def leave_to_sign_in(

@@ -1,0 +1,28 @@
+"""The operators' console at `/console/`: what is wrong now, and the lists of the HTTP API, with buttons to act.
+
+A page asks the functions that answer the API, as the caller that its session is: tenants, scopes and what is kept
+from sight are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from notifyd.web.console import ledger, overview, sign_in
+from notifyd.web.console.html import render_problem
+from notifyd.web.console.session import ENDED, Ended
+from notifyd.web.console.sign_in import SIGN_IN, render_refused
+from notifyd.web.edge import Renderer
+
+__all__ = ["ENDED", "RESOURCES", "Ended", "renderers"]
+
+RESOURCES: Final = (sign_in, overview, ledger)
+
+
+def renderers() -> dict[str, Renderer]:
+    """How each path tells a problem: as a page."""
+    routes = (route for resource in RESOURCES for route in resource.routes)
+    paths = [route.path for route in routes if isinstance(route, web.RouteDef)]
+    return {**dict.fromkeys(paths, render_problem), SIGN_IN: render_refused}

@@ -1,0 +1,130 @@
+"""The console's pages as HTML, with the templates' environment and the headers of the approver's pages."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Final
+
+import jinja2
+from aiohttp import hdrs, web
+from markupsafe import Markup
+
+from notifyd import correlation
+from notifyd.registry.registry import Registry
+from notifyd.render.locales import formats_for
+from notifyd.web.console.session import Visit
+from notifyd.web.pages import html as pages
+from notifyd.web.pages.reader import Reader
+from notifyd.web.pages.texts import TEXTS
+from notifyd.web.problems import Problem
+from notifyd.wire.codec import rfc3339
+
+PATH: Final = "/console/"
+
+_CSS: Final = pages.CSS + resources.files(__package__).joinpath("console.css").read_text("utf-8")
+_HEADERS: Final = pages.headers_of(_CSS, "")
+
+_READER: Final = Reader("en", TEXTS["en"], formats_for("en", "UTC"))
+"""Operators read English, and times as their logs have them: in UTC."""
+
+
+def write_time(text: str | None) -> str:
+    """RFC 3339 to the second, for people: `2026-11-29 13:07:52`; "" for none."""
+    if not text:
+        return ""
+    return dt.datetime.fromisoformat(text).astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def write_age(seconds: float) -> str:
+    """In the largest unit that tells enough: `42 s`, `7 min`, `3 h`, `2 days`."""
+    for size, name in ((86_400, "days"), (3_600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {name}"
+    return f"{int(seconds)} s"
+
+
+def write_size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+ENVIRONMENT: Final = pages.ENVIRONMENT.overlay(
+    loader=jinja2.ChoiceLoader(
+        [jinja2.PackageLoader(__package__, "templates"), jinja2.PackageLoader(pages.__package__ or "", ".")]
+    )
+)
+ENVIRONMENT.filters = {**pages.ENVIRONMENT.filters, "time": write_time}
+
+PAGES: Final = (
+    ("", "overview", "Now"),
+    ("deliveries", "deliveries", "Deliveries"),
+    ("dead", "dead", "Dead letters"),
+)
+"""What there is to look at: path, template, and what it is called."""
+
+DONE: Final = "done"
+"""The query parameter by which a page is told what was just done: one of these."""
+
+_DONE: Final[Mapping[str, str]] = {
+    "retried": "It is tried again.",
+}
+
+
+def page(visit: Visit, template: str, status: int = 200, **context: Any) -> web.Response:
+    """A page for who is signed in; `template` is the name of its file, without its ending."""
+    visible = {
+        "csrf": visit.issue(),
+        "done": _DONE.get(visit.request.query.get(DONE, "")),
+        "here": template,
+        "may_operate": visit.may_operate,
+        "now": write_time(rfc3339(visit.now)),
+        "pages": PAGES,
+        "query": visit.request.query,
+        "tenant": visit.caller.tenant,
+        "tenants": visit.caller.principal.tenants,
+        "who": visit.caller.author,
+    }
+    return bare_page(visit.request, template, status, **visible | context)
+
+
+def bare_page(request: web.Request, template: str, status: int, **context: Any) -> web.Response:
+    """A page for anybody."""
+    css = Markup(_CSS)  # nosec B704 # noqa: S704 - our own, whose bytes must be those that were hashed
+    text = ENVIRONMENT.get_template(f"{template}.html").render(
+        reader=_READER, css=css, up=up(request), **context
+    )
+    return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)
+
+
+def up(request: web.Request) -> str:
+    """From a page of the console to its root: relative, so that it holds behind a proxy that adds a prefix."""
+    depth = request.rel_url.raw_path.removeprefix(PATH).count("/") if request.path.startswith(PATH) else 0
+    return "../" * depth or "./"
+
+
+def render_problem(request: web.Request, problem: Problem, registry: Registry) -> web.Response:
+    """Whatever went wrong, as a page."""
+    redact = registry.redactor.text
+    faults = [(redact(fault.pointer), redact(fault.message)) for fault in problem.faults]
+    response = bare_page(
+        request,
+        "problem",
+        problem.status,
+        title=problem.title,
+        detail=redact(problem.detail),
+        faults=faults,
+        reference=correlation.current.get(),
+    )
+    return with_headers(response, problem)
+
+
+def with_headers(response: web.Response, problem: Problem) -> web.Response:
+    """`response` with a problem's headers, but for those that would have a browser ask for a password."""
+    wanted = {name: text for name, text in problem.headers.items() if name != hdrs.WWW_AUTHENTICATE}
+    response.headers.update(wanted)
+    return response

@@ -1,0 +1,164 @@
+"""What is wrong now, on one page: it is shown also where the store, or a part of the daemon, does not answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from enum import StrEnum
+from math import isnan
+from typing import Final, TypeAlias
+
+from aiohttp import web
+from attrs import frozen
+from multidict import MultiDict
+
+from notifyd.config.units import MINUTE
+from notifyd.errors import StoreError, UnavailableError
+from notifyd.flow.lane import BreakerState
+from notifyd.model import SECOND
+from notifyd.registry.registry import Registry
+from notifyd.web.channels import find_channels
+from notifyd.web.console.frame import shows
+from notifyd.web.console.html import page, write_age, write_size
+from notifyd.web.console.session import Visit
+from notifyd.web.dead import find_dead
+from notifyd.web.incidents import find_incidents
+from notifyd.web.lists import Found
+from notifyd.web.ops import READINESS
+from notifyd.wire.codec import rfc3339
+
+OLD: Final = 5 * MINUTE // SECOND
+"""Seconds that a delivery may wait before the page says so."""
+
+SCARCE: Final = 1024**3
+"""Bytes of free disk below which the page says so."""
+
+routes = web.RouteTableDef()
+
+
+class State(StrEnum):
+    WRONG = "wrong"
+    WATCH = "watch"
+    GOOD = "good"
+
+
+@frozen
+class Check:
+    """One line of the page. `to` is the page below `/console/` with more of it."""
+
+    what: str
+    state: State
+    text: str
+    to: str = ""
+
+
+Looker: TypeAlias = Callable[[Visit], Awaitable[Check]]
+
+
+@shows(routes, "")
+async def get_overview(visit: Visit) -> web.Response:
+    checks = [check async for check in _checks(visit)]
+    checks.sort(key=lambda check: list(State).index(check.state))  # stable: else in their own order
+    return page(
+        visit,
+        "overview",
+        checks=checks,
+        wrong=sum(check.state is State.WRONG for check in checks),
+        channels=find_channels(visit.services, visit.registry),
+    )
+
+
+async def _checks(visit: Visit) -> AsyncIterator[Check]:
+    for what, look in _LOOKERS.items():
+        try:
+            yield await look(visit)
+        except (StoreError, UnavailableError) as error:
+            yield Check(what, State.WRONG, f"cannot be told: {visit.registry.redactor.text(error.detail)}")
+    for check in _figures(visit):
+        yield check
+
+
+async def _readiness(visit: Visit) -> Check:
+    try:
+        await visit.request.app[READINESS].check()
+    except UnavailableError as error:
+        return Check("Readiness", State.WRONG, visit.registry.redactor.text(error.detail))
+    return Check("Readiness", State.GOOD, "ready")
+
+
+async def _incidents(visit: Visit) -> Check:
+    found = await find_incidents(visit.request, visit.caller, MultiDict(open="true"))
+    return _counted("Open incidents", found)
+
+
+async def _dead(visit: Visit) -> Check:
+    found = await find_dead(visit.request, visit.caller, MultiDict())
+    return _counted("Dead letters", found, "dead")
+
+
+def _counted(what: str, found: Found, to: str = "") -> Check:
+    more = " and more" if found.cursor else ""
+    state = State.WRONG if found.items else State.GOOD
+    return Check(what, state, f"{len(found.items)}{more}" if found.items else "none", to)
+
+
+async def _reload(visit: Visit) -> Check:
+    last = visit.services.reloaded()
+    if last is None:
+        return Check("Configuration", State.GOOD, "as at the start")
+    at = rfc3339(last.at)[:19].replace("T", " ")
+    if last.taken:
+        return Check("Configuration", State.GOOD, f"reloaded at {at}")
+    told = f": {'; '.join(last.told)}" if sees_all(visit) else ""
+    return Check("Configuration", State.WRONG, f"the reload at {at} was refused{told}")
+
+
+_LOOKERS: Final[dict[str, Looker]] = {
+    "Readiness": _readiness,
+    "Open incidents": _incidents,
+    "Dead letters": _dead,
+    "Configuration": _reload,
+}
+
+
+def sees_all(visit: Visit) -> bool:
+    """Are all tenants that the configuration names the caller's? Else it is not theirs to read."""
+    return named_tenants(visit.registry) <= set(visit.caller.principal.tenants)
+
+
+def named_tenants(registry: Registry) -> frozenset[str]:
+    clients, operators = registry.settings.auth.clients, registry.settings.console.operators
+    known = [one.tenants for one in clients.values()] + [one.tenants for one in operators.values()]
+    return frozenset(tenant for tenants in known for tenant in tenants)
+
+
+# --- what the metrics tell -----------------------------------------------------------------------------------
+
+
+def _figures(visit: Visit) -> Iterator[Check]:
+    metrics = visit.services.metrics
+    yield _breakers(visit)
+    waiting = metrics.values("notifyd_oldest_pending_seconds", "channel")
+    channel, oldest = max(waiting.items(), key=lambda one: one[1], default=("", 0.0))
+    text = f"{write_age(oldest)}, to {channel}" if oldest else "none waits"
+    yield Check(
+        "Oldest pending", State.WRONG if oldest > OLD else State.GOOD, text, "deliveries?state=pending"
+    )
+    unplanned = int(metrics.values("notifyd_unplanned_events").get("", 0))
+    state = State.WATCH if unplanned else State.GOOD
+    yield Check("Unplanned events", state, str(unplanned) if unplanned else "none")
+    aside = metrics.values("notifyd_undecodable_rows", "table")
+    tables = ", ".join(f"{int(count)} in {table}" for table, count in sorted(aside.items()) if count)
+    yield Check("Rows that cannot be read", State.WRONG if tables else State.GOOD, tables or "none")
+    yield _disk(metrics.values("notifyd_disk_free_bytes").get("", float("nan")))
+
+
+def _breakers(visit: Visit) -> Check:
+    channels = find_channels(visit.services, visit.registry)
+    shut = [one["name"] for one in channels if one["lane"]["breaker"] != BreakerState.CLOSED.value]
+    return Check("Open breakers", State.WRONG if shut else State.GOOD, ", ".join(shut) or "none")
+
+
+def _disk(free: float) -> Check:
+    if isnan(free):
+        return Check("Free disk", State.GOOD, "not known here")
+    return Check("Free disk", State.WRONG if free < SCARCE else State.GOOD, write_size(free))

@@ -1,0 +1,359 @@
+"""The operators' console: who gets in, what they see, and that a button does what the API does."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+from multidict import CIMultiDictProxy
+
+from notifyd.errors import StoreError
+from notifyd.plugin import PermanentError
+from notifyd.web.auth import SESSION_COOKIES
+from tests.daemon import CONFIG, TOKENS, Answer, Daemon, daemon
+from tests.integration.test_web_page import parsed
+from tests.provider import CLIENT, SECRET, OpenIdProvider, provider
+from tests.waiting import until, until_async
+
+ALICE = "alice@acme.example"
+CONSOLE = CONFIG + "\n[console]\nenabled = true\n"
+
+
+class Browser:
+    """Keeps its cookies, and says of each request where it comes from."""
+
+    def __init__(self, notifyd: Daemon) -> None:
+        self.notifyd = notifyd
+        self.cookies: dict[str, str] = {}
+
+    async def get(self, path: str, site: str = "same-origin") -> Answer:
+        return await self._call("GET", path, site)
+
+    async def post(self, path: str, form: Mapping[str, str], site: str = "same-origin") -> Answer:
+        return await self._call("POST", path, site, data=dict(form))
+
+    async def _call(self, method: str, path: str, site: str, **more: Any) -> Answer:
+        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        sent = {"Cookie": cookie} if cookie and site != "cross-site" else {}
+        answer = await self.notifyd.call(method, path, headers={"Sec-Fetch-Site": site} | sent, **more)
+        for header in cast(CIMultiDictProxy[str], answer.headers).getall("Set-Cookie", []):
+            name, _, value = header.partition(";")[0].partition("=")
+            self.cookies[name] = value.strip('"')
+        return answer
+
+    async def sign_in(self, client: str = "operator", **form: str) -> Answer:
+        hidden = parsed(await self.get("/console/sign-in")).hidden
+        return await self.post("/console/sign-in", hidden | {"token": TOKENS[client]} | form)
+
+    async def press(self, page: str, action: str, **form: str) -> Answer:
+        """Send the form of `page` that leads to `action`."""
+        return await self.post(action, parsed(await self.get(page)).hidden | form)
+
+
+@pytest.fixture
+async def notifyd(tmp_path: Path, templates_once: None) -> AsyncIterator[Daemon]:
+    async with daemon(tmp_path, CONSOLE) as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(notifyd: Daemon) -> Browser:
+    browser = Browser(notifyd)
+    assert (await browser.sign_in()).status == 303
+    return browser
+
+
+async def dead_one(notifyd: Daemon) -> dict[str, Any]:
+    """A delivery to Alice that has been given up."""
+    notifyd.inbox.fault = PermanentError("the door is shut")
+    await notifyd.ask()
+    found: list[dict[str, Any]] = []
+
+    async def dead() -> bool:
+        found[:] = (await notifyd.get("/api/v1/deliveries?state=dead")).json["items"]
+        return len(found) == 2
+
+    await until_async(dead)
+    notifyd.inbox.fault = None
+    return next(one for one in found if one["recipient"] == ALICE)
+
+
+# --- who gets in -----------------------------------------------------------------------------------------------
+
+
+async def test_there_is_no_console_unless_it_is_enabled(tmp_path: Path, templates_once: None) -> None:
+    async with daemon(tmp_path) as notifyd:
+        browser = Browser(notifyd)
+        for path in ("/console/", "/console/sign-in", "/console/deliveries"):
+            assert (await browser.get(path)).status == 404
+
+
+async def test_who_is_not_signed_in_is_led_to_where_one_does_and_then_to_the_page(notifyd: Daemon) -> None:
+    browser = Browser(notifyd)
+    answer = await browser.get("/console/deliveries/abc")
+    assert (answer.status, answer.headers["Location"]) == (303, "../sign-in?next=deliveries/abc")
+    form = parsed(await browser.get("/console/sign-in?next=deliveries/abc")).hidden
+    assert form["next"] == "deliveries/abc"
+    assert (await browser.sign_in(next="deliveries/abc")).headers["Location"] == "./deliveries/abc"
+
+
+@pytest.mark.parametrize(
+    "elsewhere", ["//evil.example", "https://evil.example", "../x", "javascript:1", "/x"]
+)
+async def test_signing_in_leads_nowhere_but_to_the_console(notifyd: Daemon, elsewhere: str) -> None:
+    assert (await Browser(notifyd).sign_in(next=elsewhere)).headers["Location"] == "./"
+
+
+async def test_a_token_signs_in_by_a_cookie_that_no_script_and_no_other_site_has(notifyd: Daemon) -> None:
+    browser = Browser(notifyd)
+    answer = await browser.sign_in()
+    cookie = answer.headers["Set-Cookie"]
+    assert cookie.startswith("__Host-notifyd-console=")
+    assert {"HttpOnly", "Secure", "SameSite=Strict", "Path=/", "Max-Age=3600"} <= set(cookie.split("; "))
+    assert TOKENS["operator"] not in cookie
+    page = await browser.get("/console/")
+    assert page.status == 200
+    assert "client:operator" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert page.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_token_of_nobody_or_without_the_scope_does_not_sign_in(notifyd: Daemon) -> None:
+    browser = Browser(notifyd)
+    wrong = await browser.sign_in(token="no-token")
+    assert (wrong.status, "this is no client&#39;s API token" in wrong.text) == (401, True)
+    assert "WWW-Authenticate" not in wrong.headers  # else the browser asks by a window of its own
+    unfit = await browser.sign_in("task-runner")
+    assert (unfit.status, "Notifier.Read" in unfit.text) == (403, True)
+    assert SESSION_COOKIES[0] not in browser.cookies
+
+
+async def test_guesses_of_tokens_are_bounded_and_who_is_signed_in_goes_on(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    assert (await browser.get("/console/")).status == 200
+    stranger = Browser(notifyd)
+    form = parsed(await stranger.get("/console/sign-in")).hidden
+    guesses = (stranger.post("/console/sign-in", form | {"token": f"guess {n}"}) for n in range(150))
+    assert {answer.status for answer in await asyncio.gather(*guesses)} == {401, 429}
+    assert (await browser.get("/console/")).status == 200
+
+
+async def test_a_session_ends_by_itself_with_its_token_and_at_once_when_one_signs_out(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    other = Browser(notifyd)
+    await other.sign_in()
+    kept = dict(browser.cookies)
+    assert (await browser.press("/console/", "/console/sign-out")).headers["Location"] == "./sign-in"
+    browser.cookies = kept  # a copy of the cookie is worth nothing either
+    assert (await browser.get("/console/")).status == 303
+    assert (await other.get("/console/")).status == 200
+    notifyd.clock.turn(3601)
+    assert (await other.get("/console/")).status == 303
+
+
+async def test_a_session_ends_when_a_reload_takes_its_token_away(notifyd: Daemon, browser: Browser) -> None:
+    await notifyd.reload(notifyd.text.replace("${HASH_OPERATOR}", "sha256:" + "0" * 64))
+    assert (await browser.get("/console/")).status == 303
+
+
+async def test_a_cookie_that_was_changed_or_sealed_for_something_else_is_none(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    (name,) = browser.cookies
+    for text in (browser.cookies[name][:-3] + "AAA", "x", notifyd.app.registry().keyring.seal("x", b"[]")):
+        browser.cookies[name] = text
+        assert (await browser.get("/console/")).status == 303
+
+
+async def test_a_link_from_elsewhere_leads_to_the_page_once_the_browser_shows_the_session(
+    browser: Browser,
+) -> None:
+    answer = await browser.get("/console/deliveries?state=dead", "cross-site")
+    assert (answer.status, answer.headers["Refresh"]) == (200, "0; url=./deliveries?state=dead")
+    assert (await browser.get("/console/deliveries?state=dead")).status == 200
+
+
+# --- a person at the provider ------------------------------------------------------------------------------------
+
+
+OPERATORS = f"""
+[console.operators."{ALICE}"]
+scopes = ["Notifier.Read", "Notifier.Operate"]
+tenants = ["acme"]
+"""
+
+
+async def by_provider(browser: Browser, running: OpenIdProvider, email: str, wanted: str = "") -> Answer:
+    """The whole way there and back: the answer that leads on from there."""
+    hidden = parsed(await browser.get(f"/console/sign-in?next={wanted}")).hidden
+    leaving = await browser.post("/console/sign-in", hidden | {"provider": "1"})
+    back = running.sign_in(leaving.headers["Refresh"].removeprefix("0; url="), email)
+    parts = urlsplit(back)
+    return await browser.get(f"{parts.path}?{parts.query}")
+
+
+@pytest.fixture
+async def issuing() -> AsyncIterator[OpenIdProvider]:
+    async with provider() as running:
+        yield running
+
+
+@pytest.fixture
+async def with_oidc(tmp_path: Path, templates_once: None, issuing: OpenIdProvider) -> AsyncIterator[Daemon]:
+    oidc = f'[auth.oidc]\nissuer = "{issuing.url}"\nclient_id = "{CLIENT}"\nclient_secret = "{SECRET}"\n'
+    text = CONSOLE.replace("[auth.actors]", f"{oidc}[auth.actors]") + OPERATORS
+    async with daemon(tmp_path, text) as running:
+        yield running
+
+
+async def test_an_operator_signs_in_at_the_provider_and_acts_by_name(
+    with_oidc: Daemon, issuing: OpenIdProvider
+) -> None:
+    browser = Browser(with_oidc)
+    answer = await by_provider(browser, issuing, "Alice@acme.example", "dead")
+    assert (answer.status, answer.headers["Location"]) == (303, "../console/dead")
+    assert "SameSite=Strict" in answer.headers["Set-Cookie"] or len(browser.cookies) > 0
+    one = await dead_one(with_oidc)
+    page = await browser.get("/console/dead")
+    assert (page.status, ALICE in page.text) == (200, True)
+    assert (await browser.press("/console/dead", f"/console/dead/{one['id']}/retry")).status == 303
+    (told,) = [r for r in (await with_oidc.get("/api/v1/audit")).json["items"] if "retried" in r["name"]]
+    assert (told["name"], told["actor"]) == ("delivery.retried", ALICE)
+    assert told["data"] == {"deliveryId": one["id"], "channel": "inbox"}
+    await with_oidc.reload(with_oidc.text.replace(OPERATORS, ""))
+    assert (await browser.get("/console/")).status == 303
+
+
+async def test_who_is_no_operator_does_not_get_in(with_oidc: Daemon, issuing: OpenIdProvider) -> None:
+    browser = Browser(with_oidc)
+    answer = await by_provider(browser, issuing, "mallory@acme.example")
+    location = answer.headers["Location"]
+    assert dict(parse_qsl(urlsplit(location).query)) == {"sign_in": "failed"}
+    assert "is no operator" in (await browser.get(location.removeprefix(".."))).text
+    assert (await browser.get("/console/")).status == 303
+
+
+# --- what they see -----------------------------------------------------------------------------------------------
+
+
+async def test_the_first_page_says_that_nothing_is_wrong_and_then_what_is(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    assert "Nothing is wrong now" in (await browser.get("/console/")).text
+    await dead_one(notifyd)
+    page = (await browser.get("/console/")).text
+    assert "1 thing is wrong now" in page
+    assert page.index("Dead letters", page.index("<table")) < page.index("Readiness")
+    refused = notifyd.text.replace("enabled = true", "enabled = 1")
+    with pytest.raises(AssertionError):
+        await notifyd.reload(refused)
+    page = (await browser.get("/console/")).text
+    assert "2 things are wrong now" in page
+    assert "console.enabled" in page
+
+
+async def test_the_first_page_is_shown_though_the_store_fails(
+    notifyd: Daemon, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: Any, **__: Any) -> Any:
+        raise StoreError("the disk is gone")
+
+    for step in ("incidents", "deliveries", "with_dead_effects", "probe"):
+        monkeypatch.setattr(type(notifyd.app._store), step, fails, raising=False)
+    page = await browser.get("/console/")
+    assert page.status == 200
+    assert page.text.count("the disk is gone") >= 2
+
+
+async def test_deliveries_are_listed_filtered_and_shown_with_their_attempts(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    one = await dead_one(notifyd)
+    listed = await browser.get("/console/deliveries?state=dead&channel=")
+    assert one["id"] in listed.text
+    assert one["id"] not in (await browser.get("/console/deliveries?state=sent")).text
+    assert (await browser.get("/console/deliveries?state=none")).status == 400
+    page = await browser.get(f"/console/deliveries/{one['id']}")
+    assert "the door is shut" in page.text
+    assert (await browser.get("/console/deliveries/unknown")).status == 404
+
+
+async def test_a_list_goes_on_behind_its_last_line(notifyd: Daemon, browser: Browser) -> None:
+    await dead_one(notifyd)
+    first = await browser.get("/console/deliveries?state=dead&limit=1")
+    more = re.search(r'href="(\?[^"]*cursor=[^"]*)"', first.text)
+    assert more is not None
+    second = await browser.get("/console/deliveries" + more[1].replace("&amp;", "&"))
+    assert second.status == 200
+    ids = [re.findall(r"deliveries/([0-9a-f]{64})", page.text) for page in (first, second)]
+    assert ids[0] != ids[1]
+
+
+async def test_a_tenants_operator_sees_and_retries_nothing_of_another(notifyd: Daemon) -> None:
+    one = await dead_one(notifyd)
+    outsider = Browser(notifyd)
+    await outsider.sign_in("outsider")
+    for path in ("/console/", "/console/deliveries", "/console/dead"):
+        page = (await outsider.get(path)).text
+        assert one["id"] not in page
+        assert one["runId"] not in page
+    assert "Nothing is wrong now" in (await outsider.get("/console/")).text
+    assert (await outsider.get(f"/console/deliveries/{one['id']}")).status == 404
+    retried = await outsider.press("/console/dead", f"/console/dead/{one['id']}/retry")
+    assert retried.status == 404
+
+
+async def test_an_operator_of_several_tenants_looks_at_one_at_a_time(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    one = await dead_one(notifyd)
+    assert one["id"] in (await browser.get("/console/dead")).text
+    await browser.press("/console/", "/console/tenant", tenant="globex")
+    assert one["id"] not in (await browser.get("/console/dead")).text
+    await browser.press("/console/", "/console/tenant", tenant="unknown")
+    assert one["id"] not in (await browser.get("/console/dead")).text
+
+
+# --- what they do ------------------------------------------------------------------------------------------------
+
+
+async def test_retry_sends_a_dead_delivery_again_and_says_so(notifyd: Daemon, browser: Browser) -> None:
+    one = await dead_one(notifyd)
+    answer = await browser.press("/console/dead", f"/console/dead/{one['id']}/retry")
+    assert (answer.status, answer.headers["Location"]) == (303, "../../dead?done=retried")
+    assert "It is tried again." in (await browser.get("/console/dead?done=retried")).text
+    await until(lambda: [message.recipient for message in notifyd.inbox.messages] == [ALICE])
+    again = await browser.press("/console/dead", f"/console/dead/{one['id']}/retry")
+    assert (again.status, "not dead" in again.text) == (409, True)
+
+
+async def test_who_may_only_read_has_no_button_and_is_refused(notifyd: Daemon) -> None:
+    one = await dead_one(notifyd)
+    reader = Browser(notifyd)
+    await reader.sign_in("reader")
+    page = await reader.get("/console/dead")
+    assert (one["id"] in page.text, "/retry" in page.text) == (True, False)
+    assert (await reader.press("/console/dead", f"/console/dead/{one['id']}/retry")).status == 403
+
+
+async def test_a_form_from_elsewhere_or_of_another_session_does_nothing(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    one = await dead_one(notifyd)
+    path = f"/console/dead/{one['id']}/retry"
+    form = parsed(await browser.get("/console/dead")).hidden
+    assert (await browser.post(path, {})).status == 403
+    assert (await browser.post(path, form, "same-site")).status == 403
+    assert (await browser.post(path, form, "cross-site")).status == 303  # without the cookie: to the sign-in
+    other = Browser(notifyd)
+    await other.sign_in()
+    assert (await other.post(path, form)).status == 403
+    assert (await notifyd.get(f"/api/v1/deliveries/{one['id']}")).json["state"] == "dead"
+    assert notifyd.inbox.messages == []
