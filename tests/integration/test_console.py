@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -15,6 +17,7 @@ from multidict import CIMultiDictProxy
 from notifyd.errors import StoreError
 from notifyd.plugin import PermanentError
 from notifyd.web.auth import SESSION_COOKIES
+from tests import events
 from tests.daemon import CONFIG, TOKENS, Answer, Daemon, daemon
 from tests.integration.test_web_page import parsed
 from tests.provider import CLIENT, SECRET, OpenIdProvider, provider
@@ -357,3 +360,109 @@ async def test_a_form_from_elsewhere_or_of_another_session_does_nothing(
     assert (await other.post(path, form)).status == 403
     assert (await notifyd.get(f"/api/v1/deliveries/{one['id']}")).json["state"] == "dead"
     assert notifyd.inbox.messages == []
+
+
+# --- approvals, incidents, the audit trail -----------------------------------------------------------------------
+
+
+async def test_an_approval_is_shown_with_its_decisions_and_history_and_without_its_token(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    asked = await notifyd.ask(message={"title": "Deploy <b>now</b>", "summary": "It\nis time."})
+    listed = await browser.get("/console/approvals?status=pending")
+    where = f"approvals/{asked['runId']}/{asked['approvalId']}"
+    assert f'href="{where}"' in listed.text
+    assert "Deploy &lt;b&gt;now&lt;/b&gt;" in listed.text
+    assert asked["runId"] not in (await browser.get("/console/approvals?status=rejected")).text
+    ballot = {name: asked[name] for name in ("tenant", "runId", "approvalId", "planHash")}
+    ballot |= {"decision": "rejected", "actor": ALICE, "comment": "Not before the audit."}
+    path = "/notifications/pack-approvals/{runId}/{approvalId}/ack".format_map(asked)
+    assert (await notifyd.signed(path, ballot)).status == 200
+    page = (await browser.get(f"/console/{where}")).text
+    for text in ("Not before the audit.", ALICE, asked["planHash"], "pack.approval.requested"):
+        assert text in page, text
+    assert asked["resume"]["token"] not in page
+    assert (await browser.get(f"/console/approvals/{asked['runId']}/other")).status == 404
+
+
+async def test_an_open_incident_is_told_on_the_first_page_and_listed(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    hold = events.held(at=notifyd.clock())
+    assert (await notifyd.signed("/notifications/pack-approvals", hold)).status == 202
+    overview = (await browser.get("/console/")).text
+    assert "1 thing is wrong now" in overview
+    page = (await browser.get("/console/incidents?open=true&runId=")).text
+    assert hold["policy"]["id"] in page
+    assert hold["policy"]["id"] not in (await browser.get("/console/incidents?open=false")).text
+
+
+async def test_the_audit_trail_of_no_tenant_is_for_operators(notifyd: Daemon, browser: Browser) -> None:
+    await Browser(notifyd).sign_in(token="a guess")
+
+    async def told() -> bool:
+        page = await browser.get("/console/audit?untenanted=true")
+        return page.status == 200 and "auth.refused" in page.text
+
+    await until_async(told)
+    assert "auth.refused" not in (await browser.get("/console/audit?runId=")).text
+    reader = Browser(notifyd)
+    await reader.sign_in("reader")
+    assert (await reader.get("/console/audit?untenanted=true")).status == 403
+
+
+async def test_no_list_shows_another_tenants(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    hold = events.held(at=notifyd.clock())
+    await notifyd.signed("/notifications/pack-approvals", hold)
+    outsider = Browser(notifyd)
+    await outsider.sign_in("outsider")
+    for path in ("approvals", "incidents", "audit", "silences"):
+        page = await outsider.get(f"/console/{path}")
+        assert (page.status, asked["runId"] in page.text, hold["runId"] in page.text) == (200, False, False)
+    page = await outsider.get(f"/console/approvals/{asked['runId']}/{asked['approvalId']}")
+    assert page.status == 404
+
+
+# --- silences ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_silence_is_added_listed_and_expired_under_the_operators_name(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    form = {"when": 'event.kind == "task.done"', "reason": "maintenance of zrh-1", "for": "90m"}
+    answer = await browser.press("/console/silences", "/console/silences", **form)
+    assert (answer.status, answer.headers["Location"]) == (303, "./silences?done=silenced")
+    (told,) = (await notifyd.get("/api/v1/silences")).json["items"]
+    assert (told["reason"], told["author"], told["approvals"]) == (form["reason"], "client:operator", False)
+    page = (await browser.get("/console/silences?done=silenced")).text
+    assert "The silence is set." in page
+    assert form["reason"] in page
+    assert "Silences in force" in (await browser.get("/console/")).text
+    await browser.press("/console/silences", f"/console/silences/{told['id']}/expire")
+    (ended,) = (await notifyd.get("/api/v1/silences")).json["items"]
+    assert (ended["state"], ended["endedBy"]) == ("over", "client:operator")
+
+
+async def test_a_silence_that_cannot_be_is_told_with_every_fault_and_what_was_typed(browser: Browser) -> None:
+    form = {"when": "event.x ==", "reason": " ", "for": "2h", "approvals": "1"}
+    page = await browser.press("/console/silences", "/console/silences", **form)
+    assert page.status == 422
+    assert "event.x ==</textarea>" in page.text
+    assert "What it holds: " in page.text
+    assert "Why: must be a text" in page.text
+    assert " checked" in page.text
+    for wrong in ({"for": "soon"}, {"from": "soon"}):
+        page = await browser.press("/console/silences", "/console/silences", **form | wrong)
+        assert (page.status, "soon" in page.text) == (422, True)
+
+
+async def test_a_maintenance_window_begins_when_the_browser_says_in_utc(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    form = {"when": "true", "reason": "window", "for": "1h", "from": "2030-01-02T03:04"}
+    notifyd.clock.turn(datetime(2030, 1, 1, tzinfo=UTC).timestamp() - time.time())
+    await browser.sign_in()
+    assert (await browser.press("/console/silences", "/console/silences", **form)).status == 303
+    (told,) = (await notifyd.get("/api/v1/silences")).json["items"]
+    assert (told["startsAt"][:16], told["endsAt"][:16]) == ("2030-01-02T03:04", "2030-01-02T04:04")

@@ -64,6 +64,10 @@ PAGES: Final = (
     ("", "overview", "Now"),
     ("deliveries", "deliveries", "Deliveries"),
     ("dead", "dead", "Dead letters"),
+    ("approvals", "approvals", "Approvals"),
+    ("incidents", "incidents", "Incidents"),
+    ("silences", "silences", "Silences"),
+    ("audit", "audit", "Audit trail"),
 )
 """What there is to look at: path, template, and what it is called."""
 
@@ -72,6 +76,8 @@ DONE: Final = "done"
 
 _DONE: Final[Mapping[str, str]] = {
     "retried": "It is tried again.",
+    "silenced": "The silence is set.",
+    "expired": "The silence is over, and what it held is told.",
 }
 
 

@@ -87,7 +87,7 @@ async def _readiness(visit: Visit) -> Check:
 
 async def _incidents(visit: Visit) -> Check:
     found = await find_incidents(visit.request, visit.caller, MultiDict(open="true"))
-    return _counted("Open incidents", found)
+    return _counted("Open incidents", found, "incidents?open=true")
 
 
 async def _dead(visit: Visit) -> Check:
@@ -95,10 +95,16 @@ async def _dead(visit: Visit) -> Check:
     return _counted("Dead letters", found, "dead")
 
 
-def _counted(what: str, found: Found, to: str = "") -> Check:
+def _counted(what: str, found: Found, to: str) -> Check:
     more = " and more" if found.cursor else ""
     state = State.WRONG if found.items else State.GOOD
     return Check(what, state, f"{len(found.items)}{more}" if found.items else "none", to)
+
+
+async def _silences(visit: Visit) -> Check:
+    silences = visit.services.silences.of(visit.caller.only_tenant())
+    count = sum(one.in_force(visit.now) for one in silences)
+    return Check("Silences in force", State.WATCH if count else State.GOOD, str(count or "none"), "silences")
 
 
 async def _reload(visit: Visit) -> Check:
@@ -117,6 +123,7 @@ _LOOKERS: Final[dict[str, Looker]] = {
     "Open incidents": _incidents,
     "Dead letters": _dead,
     "Configuration": _reload,
+    "Silences in force": _silences,
 }
 
 
