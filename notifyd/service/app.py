@@ -322,7 +322,8 @@ class App:
         except (ConfigError, StoreError) as error:
             self._metrics.reload_ok.set(0)
             faults = await asyncio.to_thread(_located, source, error)
-            self._last_reload = LastReload(self._clock(), taken=False, told=tuple(faults))
+            before = self._last_reload.before if self._last_reload else None
+            self._last_reload = LastReload(self._clock(), taken=False, told=tuple(faults), before=before)
             for fault in faults:
                 log.error("%s is not reloaded: %s", source, fault)
             return False
@@ -332,7 +333,7 @@ class App:
         differs = changes(self._current().settings, settings)
         for key in frozen_changes(self._current().settings, settings):
             log.warning("%s cannot change while the service runs: restart it", key)
-        self._last_reload = LastReload(self._clock(), taken=True, told=tuple(differs))
+        self._last_reload = LastReload(self._clock(), True, tuple(differs), self._current().settings)
         old = self._current.swap(fresh)
         self._note_config()
         self._dispatcher.wake()

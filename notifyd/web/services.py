@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 from attrs import frozen
 
+from notifyd.config.settings import Settings
 from notifyd.flow.decide import Decisions
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.ingest import Ingest
@@ -25,11 +26,15 @@ from notifyd.store import Store
 
 @frozen
 class LastReload:
-    """The latest reload of this life of the daemon. `told` are the keys it changed or, refused, its faults."""
+    """The latest reload of this life of the daemon. `told` are the keys it changed or, refused, its faults.
+
+    `before` is what was in force before the latest one that was taken.
+    """
 
     at: Instant
     taken: bool
     told: tuple[str, ...]
+    before: Settings | None = None
 
 
 @frozen

@@ -18,7 +18,7 @@ from notifyd.errors import StoreError
 from notifyd.plugin import PermanentError
 from notifyd.web.auth import SESSION_COOKIES
 from tests import events
-from tests.daemon import CONFIG, TOKENS, Answer, Daemon, daemon
+from tests.daemon import CONFIG, SECRETS, TOKENS, Answer, Daemon, daemon
 from tests.integration.test_web_page import parsed
 from tests.provider import CLIENT, SECRET, OpenIdProvider, provider
 from tests.waiting import until, until_async
@@ -466,3 +466,58 @@ async def test_a_maintenance_window_begins_when_the_browser_says_in_utc(
     assert (await browser.press("/console/silences", "/console/silences", **form)).status == 303
     (told,) = (await notifyd.get("/api/v1/silences")).json["items"]
     assert (told["startsAt"][:16], told["endsAt"][:16]) == ("2030-01-02T03:04", "2030-01-02T04:04")
+
+
+# --- channels, and the configuration -----------------------------------------------------------------------------
+
+
+async def test_a_channel_is_tested_or_tells_in_its_own_words_why_not(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    test = "/console/channels/inbox/test"
+    page = (await browser.get("/console/channels")).text
+    assert test.removeprefix("/console/") in page
+    sent = await browser.press("/console/channels", test, recipient=ALICE)
+    assert (sent.status, sent.headers["Location"]) == (303, "../../channels?done=tested")
+    assert [one.recipient for one in notifyd.inbox.messages] == [ALICE]
+    notifyd.inbox.fault = PermanentError("the door is shut")
+    failed = await browser.press("/console/channels", test, recipient=ALICE)
+    assert (failed.status, "the door is shut" in failed.text) == (502, True)
+    nobody = await browser.press("/console/channels", test, recipient=" ")
+    assert (nobody.status, "writes to a person" in nobody.text) == (422, True)
+    assert (await browser.press("/console/channels", "/console/channels/x/test")).status == 404
+    told = (await notifyd.get("/api/v1/audit?untenanted=true", "operator", X_Notifyd_Tenant="acme")).json
+    tests = [(one["actor"], one["data"]) for one in told["items"] if one["name"] == "channel.tested"]
+    outcomes = [{"channel": "inbox", "outcome": outcome} for outcome in ("permanent", "sent")]
+    assert tests == [("client:operator", one) for one in outcomes]
+
+
+async def test_the_configuration_is_for_operators_of_all_tenants_that_it_names_and_shows_no_secret(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    page = await browser.get("/console/configuration")
+    assert page.status == 200
+    assert "[auth.clients.outsider]" in page.text
+    for secret in SECRETS.values():
+        assert secret.reveal() not in page.text
+    assert "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=" not in page.text
+    for client in ("reader", "outsider"):
+        other = Browser(notifyd)
+        await other.sign_in(client)
+        assert (await other.get("/console/configuration")).status == 403
+
+
+async def test_the_configuration_tells_what_the_last_reload_changed_and_why_one_was_refused(
+    notifyd: Daemon, browser: Browser
+) -> None:
+    assert "There was none since the start." in (await browser.get("/console/configuration")).text
+    await notifyd.reload(notifyd.text.replace('locale = "de-CH"', 'locale = "fr-CH"'))
+    page = (await browser.get("/console/configuration")).text
+    assert "~ recipients." in page
+    assert "-locale = &#34;de-CH&#34;" in page
+    assert "+locale = &#34;fr-CH&#34;" in page
+    with pytest.raises(AssertionError):
+        await notifyd.reload(notifyd.text.replace("enabled = true", "enabled = 1"))
+    page = (await browser.get("/console/configuration")).text
+    assert "console.enabled" in page
+    assert "+locale = &#34;fr-CH&#34;" in page

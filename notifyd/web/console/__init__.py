@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from notifyd.web.console import ledger, overview, records, sign_in, silences
+from notifyd.web.console import ledger, overview, records, setup, sign_in, silences
 from notifyd.web.console.html import render_problem
 from notifyd.web.console.session import ENDED, Ended
 from notifyd.web.console.sign_in import SIGN_IN, render_refused
@@ -18,7 +18,7 @@ from notifyd.web.edge import Renderer
 
 __all__ = ["ENDED", "RESOURCES", "Ended", "renderers"]
 
-RESOURCES: Final = (sign_in, overview, ledger, records, silences)
+RESOURCES: Final = (sign_in, overview, ledger, records, silences, setup)
 
 
 def renderers() -> dict[str, Renderer]:

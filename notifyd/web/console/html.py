@@ -67,7 +67,9 @@ PAGES: Final = (
     ("approvals", "approvals", "Approvals"),
     ("incidents", "incidents", "Incidents"),
     ("silences", "silences", "Silences"),
+    ("channels", "channels", "Channels"),
     ("audit", "audit", "Audit trail"),
+    ("configuration", "configuration", "Configuration"),
 )
 """What there is to look at: path, template, and what it is called."""
 
@@ -76,6 +78,7 @@ DONE: Final = "done"
 
 _DONE: Final[Mapping[str, str]] = {
     "retried": "It is tried again.",
+    "tested": "The channel has taken the test message.",
     "silenced": "The silence is set.",
     "expired": "The silence is over, and what it held is told.",
 }

@@ -15,8 +15,8 @@ from notifyd.config.units import MINUTE
 from notifyd.errors import StoreError, UnavailableError
 from notifyd.flow.lane import BreakerState
 from notifyd.model import SECOND
-from notifyd.registry.registry import Registry
 from notifyd.web.channels import find_channels
+from notifyd.web.console.access import sees_all
 from notifyd.web.console.frame import shows
 from notifyd.web.console.html import page, write_age, write_size
 from notifyd.web.console.session import Visit
@@ -108,14 +108,14 @@ async def _silences(visit: Visit) -> Check:
 
 
 async def _reload(visit: Visit) -> Check:
-    last = visit.services.reloaded()
+    last, to = visit.services.reloaded(), "configuration" if visit.may_operate and sees_all(visit) else ""
     if last is None:
-        return Check("Configuration", State.GOOD, "as at the start")
+        return Check("Configuration", State.GOOD, "as at the start", to)
     at = rfc3339(last.at)[:19].replace("T", " ")
     if last.taken:
-        return Check("Configuration", State.GOOD, f"reloaded at {at}")
+        return Check("Configuration", State.GOOD, f"reloaded at {at}", to)
     told = f": {'; '.join(last.told)}" if sees_all(visit) else ""
-    return Check("Configuration", State.WRONG, f"the reload at {at} was refused{told}")
+    return Check("Configuration", State.WRONG, f"the reload at {at} was refused{told}", to)
 
 
 _LOOKERS: Final[dict[str, Looker]] = {
@@ -125,17 +125,6 @@ _LOOKERS: Final[dict[str, Looker]] = {
     "Configuration": _reload,
     "Silences in force": _silences,
 }
-
-
-def sees_all(visit: Visit) -> bool:
-    """Are all tenants that the configuration names the caller's? Else it is not theirs to read."""
-    return named_tenants(visit.registry) <= set(visit.caller.principal.tenants)
-
-
-def named_tenants(registry: Registry) -> frozenset[str]:
-    clients, operators = registry.settings.auth.clients, registry.settings.console.operators
-    known = [one.tenants for one in clients.values()] + [one.tenants for one in operators.values()]
-    return frozenset(tenant for tenants in known for tenant in tenants)
 
 
 # --- what the metrics tell -----------------------------------------------------------------------------------
@@ -162,7 +151,7 @@ def _figures(visit: Visit) -> Iterator[Check]:
 def _breakers(visit: Visit) -> Check:
     channels = find_channels(visit.services, visit.registry)
     shut = [one["name"] for one in channels if one["lane"]["breaker"] != BreakerState.CLOSED.value]
-    return Check("Open breakers", State.WRONG if shut else State.GOOD, ", ".join(shut) or "none")
+    return Check("Open breakers", State.WRONG if shut else State.GOOD, ", ".join(shut) or "none", "channels")
 
 
 def _disk(free: float) -> Check:
