@@ -1,4 +1,4 @@
-"""What notifyd is set up to do: channels, each with a test, and the configuration in force with its last change."""
+"""What notifyd is set up to do: channels, each with a test, and the configuration with its last change."""
 
 from __future__ import annotations
 
