@@ -265,7 +265,10 @@ def cast(approval: Approval, ballot: Ballot, now: Instant, undo: Instant = 0) ->
 
 
 def counted(approval: Approval, decision: Decision) -> Approval:
-    """`approval` in its own version with one more decision, owing what that sets off then."""
+    """`approval` in its own version with one more decision, owing what that sets off then.
+
+    Where that is at once, what earlier decisions set off waits no longer: they can be taken back no more.
+    """
     voted = evolve(approval, decisions=(*approval.decisions, decision))
     status = _status(voted, decision)
     if status.ended:
@@ -273,7 +276,9 @@ def counted(approval: Approval, decision: Decision) -> Approval:
         owing_all = owing_callback(_owing_decision(ended, decision), decision.decision_hash)
     else:
         owing_all = _owing_decision(voted, decision)
-    return _waiting(owing_all, len(approval.effects), decision) if decision.undo_until else owing_all
+    if not decision.undo_until:
+        return let_go(owing_all)
+    return _waiting(owing_all, len(approval.effects), decision)
 
 
 def _waiting(approval: Approval, before: int, decision: Decision) -> Approval:

@@ -98,12 +98,16 @@ def _owed(row: AuditRecord | Event) -> Effect:
 def let_go(approval: Approval, now: Instant | None = None) -> Approval:
     """`approval`, in the same version, with nothing left to be taken back of what is due by `now`.
 
-    Without `now` that is all there is, and it is due at once.
+    Without `now` that is all there is. A decision before one that has taken effect can be taken back no more, and
+    waits no longer. What is let go is due at once.
     """
-    if now is None:
-        freed = (evolve(e, waits_with="", next_attempt_at=0) if e.waits_with else e for e in approval.effects)
-    else:
-        freed = (evolve(e, waits_with="") if e.next_attempt_at <= now else e for e in approval.effects)
+    marks = {e.waits_with for e in approval.effects if now is None or e.next_attempt_at <= now}
+    final = [i for i, d in enumerate(approval.decisions) if d.decision_hash in marks]
+    marks |= {d.decision_hash for d in approval.decisions[: max(final, default=0)]}
+    freed = (
+        evolve(e, waits_with="", next_attempt_at=0) if e.waits_with and e.waits_with in marks else e
+        for e in approval.effects
+    )
     return evolve(approval, effects=tuple(freed))
 
 

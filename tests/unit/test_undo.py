@@ -83,6 +83,16 @@ def test_what_came_after_it_and_has_taken_effect_keeps_a_decision() -> None:
     assert undoable_by(ended, ALICE, LATER, str) is None
 
 
+def test_what_takes_effect_at_once_makes_final_what_came_before_it() -> None:
+    broken = cast(for_two(), ballot(actor=BOB, break_glass=True), NOW + 1, UNDO)
+    without_undo = cast(for_two(), ballot(actor=BOB), NOW + 1)
+    shorter = cast(for_two(), ballot(actor=BOB), NOW + 1, UNDO // 10)
+    for ended in (broken, without_undo, let_go(shorter, NOW + 1 + UNDO // 10)):
+        assert (ended.status, ended.undoable) == (Status.APPROVED, frozenset())
+        assert {e.next_attempt_at for e in ended.effects} == {0}
+    assert let_go(shorter, NOW + UNDO // 10).undoable == shorter.undoable
+
+
 def test_a_signed_request_is_not_taken_back_since_it_could_be_sent_again() -> None:
     assert undoable_by(cast(pending(), ballot(message_id="msg-1"), NOW, UNDO), ALICE, LATER, str) is None
 
