@@ -13,6 +13,7 @@ from tests.often import look_often
 
 # How long an example takes tells of the machine's other work and not of the code.
 hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile("any-machine")
 
 
