@@ -3,8 +3,8 @@
 A test module subclasses `HttpConformance` (one that posts through the context's session),
 `NetworkConformance` (one that speaks to a server in another way) or `ChannelConformance` (any other), and
 `AnsweringConformance` or `EditingConformance` beside it where people can answer its messages, or it can change
-them; it names its channel type and says how a config is made. pytest, with pytest-asyncio, then runs every test of
-the kit.
+them; that of a gate subclasses `GateConformance`. It names its channel type and says how a config is made. pytest,
+with pytest-asyncio, then runs every test of the kit.
 
     class TestPager(HttpConformance):
         channel_type = PAGER
@@ -22,9 +22,10 @@ from notifyd.testkit.conformance import (
     NetworkConformance,
     Verdict,
 )
+from notifyd.testkit.gates import GateConformance
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
 from notifyd.testkit.receivers import Received, Receiver, RecordedResponse, Reply, Sink
-from notifyd.testkit.samples import HOSTILE, LINK, NOW, opened, sample_message
+from notifyd.testkit.samples import HOSTILE, LINK, NOW, opened, sample_end, sample_message
 
 __all__ = [
     "HOSTILE",
@@ -33,6 +34,7 @@ __all__ = [
     "AnsweringConformance",
     "ChannelConformance",
     "EditingConformance",
+    "GateConformance",
     "HttpConformance",
     "NetworkConformance",
     "Received",
@@ -45,5 +47,6 @@ __all__ = [
     "captured_logs",
     "leaks",
     "opened",
+    "sample_end",
     "sample_message",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -55,6 +56,26 @@ def sample_message(**changes: Any) -> Message:
         },
     )
     return evolve(message, **changes)
+
+
+def sample_end(token: str, **data: Any) -> Message:
+    """The end of an approval as a gate is sent it: what `token` it handed in, with `data` among its members."""
+    told = {
+        "tenant": "acme",
+        "runId": "run-0042",
+        "approvalId": "deploy-prod",
+        "planHash": f"sha256:{'a' * 64}",
+        "decision": "approved",
+        "decisionHash": "d" * 64,
+        "actors": ["alice@acme.example"],
+        "comment": "after the tests",
+        "decidedAt": "2026-09-21T14:10:00Z",
+        "correlationId": "c0ffee-42",
+        "resumeToken": token,
+    }
+    body = {"type": "pack.approval.decided", "timestamp": "2026-09-21T14:10:00Z", "data": told | data}
+    about = {"client": "gate:under-test", "correlationId": "c0ffee-42"}
+    return Message(id="e" * 64, title="", body=json.dumps(body), event=about)
 
 
 @asynccontextmanager

@@ -31,6 +31,7 @@ from notifyd.config.structure import options_of
 from notifyd.plugin import ChannelType
 from notifyd.registry.discovery import discover
 from notifyd.rules.rules import RuleBook
+from tests.github_api import pem
 
 CONF: Final = Path(__file__).parents[2] / "conf"
 CA: Final = Path(__file__).parents[1] / "data" / "ca.pem"
@@ -49,6 +50,8 @@ ENVIRON: Final = {
     "OPERATOR_TOKEN_HASH": "sha256:" + "0" * 64,
     "SMTP_PASSWORD": "a password",
     "OIDC_CLIENT_SECRET": "a secret",
+    "GITHUB_APP_KEY": pem(),
+    "GITHUB_WEBHOOK_SECRET": "a secret",
 }
 SECTIONS: Final = tuple(
     name
@@ -87,9 +90,13 @@ def commented_options() -> Iterator[tuple[str, str]]:
             yield section, line.removeprefix("#")
 
 
+def findable(text: str) -> str:
+    """A configuration with the files that its examples name at places where a test has them."""
+    return text.replace("/etc/notifyd/ca.pem", str(CA)).replace("${cred:github-app-key}", "${GITHUB_APP_KEY}")
+
+
 def load(text: str, types: Mapping[str, ChannelType]) -> Settings:
-    text = text.replace("/etc/notifyd/ca.pem", str(CA))
-    return config.loads(text, types, forwarders=discover().forwarder_types, environ=ENVIRON)
+    return config.loads(findable(text), types, forwarders=discover().forwarder_types, environ=ENVIRON)
 
 
 def test_the_file_as_it_is_shipped_is_all_defaults(types: Mapping[str, ChannelType]) -> None:

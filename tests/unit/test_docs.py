@@ -46,7 +46,7 @@ from notifyd.web import (
     silences,
 )
 from notifyd.wire import events as wire
-from tests.unit.test_conf_file import CA, ENVIRON, SIGNING_SECRET
+from tests.unit.test_conf_file import ENVIRON, SIGNING_SECRET, findable
 
 ROOT: Final = Path(__file__).parents[2]
 PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -131,8 +131,9 @@ def test_a_toml_example_loads_and_its_rules_compile(
 ) -> None:
     document = tomli.loads(AROUND) | (own := tomli.loads(example.text))
     document["channels"] = tomli.loads(AROUND)["channels"] | own.get("channels", {})
-    text = as_toml(document).replace("/etc/notifyd/ca.pem", str(CA))
-    settings = config.loads(text, types, environ=ENVIRON)
+    settings = config.loads(
+        findable(as_toml(document)), types, forwarders=discover().forwarder_types, environ=ENVIRON
+    )
     RuleBook.compile(settings.rules, {})
 
 
