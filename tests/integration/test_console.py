@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -521,3 +523,22 @@ async def test_the_configuration_tells_what_the_last_reload_changed_and_why_one_
     page = (await browser.get("/console/configuration")).text
     assert "console.enabled" in page
     assert "+locale = &#34;fr-CH&#34;" in page
+
+
+# --- pages that keep themselves up to date -----------------------------------------------------------------------
+
+
+async def test_only_its_own_script_may_run_on_a_page_that_keeps_itself_up_to_date(browser: Browser) -> None:
+    page = await browser.get("/console/")
+    script = re.search(r'<script type="module">(.*?)</script>', page.text, re.DOTALL)
+    assert script is not None
+    digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+    policy = page.headers["Content-Security-Policy"]
+    assert f"script-src 'sha256-{digest}'; connect-src 'self'; " in policy
+    style = re.search(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+    still = await browser.get("/console/configuration")
+    assert "<script" not in still.text
+    assert "script-src" not in still.headers["Content-Security-Policy"]

@@ -24,7 +24,10 @@ from notifyd.wire.codec import rfc3339
 PATH: Final = "/console/"
 
 _CSS: Final = pages.CSS + resources.files(__package__).joinpath("console.css").read_text("utf-8")
+_LIVE: Final = resources.files(__package__).joinpath("live.js").read_text("utf-8")
+
 _HEADERS: Final = pages.headers_of(_CSS, "")
+_HEADERS_OF_LIVE: Final = pages.headers_of(_CSS, f"script-src {pages.hash_of(_LIVE)}; connect-src 'self'; ")
 
 _READER: Final = Reader("en", TEXTS["en"], formats_for("en", "UTC"))
 """Operators read English, and times as their logs have them: in UTC."""
@@ -73,6 +76,11 @@ PAGES: Final = (
 )
 """What there is to look at: path, template, and what it is called."""
 
+_CHANGING: Final = frozenset(
+    {"overview", "deliveries", "delivery", "dead", "approvals", "approval", "incidents"}
+)
+"""Templates of pages that are kept up to date while somebody looks at them."""
+
 DONE: Final = "done"
 """The query parameter by which a page is told what was just done: one of these."""
 
@@ -90,6 +98,7 @@ def page(visit: Visit, template: str, status: int = 200, **context: Any) -> web.
         "csrf": visit.issue(),
         "done": _DONE.get(visit.request.query.get(DONE, "")),
         "here": template,
+        "live": template in _CHANGING,
         "may_operate": visit.may_operate,
         "now": write_time(rfc3339(visit.now)),
         "pages": PAGES,
@@ -103,11 +112,13 @@ def page(visit: Visit, template: str, status: int = 200, **context: Any) -> web.
 
 def bare_page(request: web.Request, template: str, status: int, **context: Any) -> web.Response:
     """A page for anybody."""
-    css = Markup(_CSS)  # nosec B704 # noqa: S704 - our own, whose bytes must be those that were hashed
+    # Markup: style sheet and script are our own, and their bytes must be those that were hashed.
+    own = {"css": Markup(_CSS), "script": Markup(_LIVE)}  # nosec B704 # noqa: S704
     text = ENVIRONMENT.get_template(f"{template}.html").render(
-        reader=_READER, css=css, up=up(request), **context
+        reader=_READER, up=up(request), **own, **context
     )
-    return web.Response(text=text, status=status, content_type="text/html", headers=_HEADERS)
+    headers = _HEADERS_OF_LIVE if context.get("live") else _HEADERS
+    return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 
 
 def up(request: web.Request) -> str:
