@@ -377,7 +377,7 @@ class Approval:
     @property
     def undoable(self) -> frozenset[str]:
         """The hashes of the decisions whose effects wait, so that they may be taken back."""
-        return frozenset(e.waits_with for e in self.effects if e.waits_with)
+        return frozenset(e.waits_with for e in self.effects if e.waits_with and e.next_attempt_at)
 
     @property
     def dead_effects(self) -> tuple[Effect, ...]:

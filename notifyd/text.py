@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
@@ -33,6 +34,22 @@ def one_line(text: str) -> str:
     if text.isprintable() and "  " not in text:  # most are: what follows would change nothing but the ends
         return text.strip()
     return _SPACES.sub(" ", clean(_SPACES.sub(" ", text))).strip()
+
+
+# Letters and a symbol that are drawn as nothing: the fillers of Hangul, and the Braille pattern without dots.
+_DRAWN_AS_NOTHING: Final = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+
+
+def blank(text: str) -> bool:
+    """Does `text` show a reader nothing: spaces, controls, invisible characters and lone marks at most?"""
+    return all(sign in _DRAWN_AS_NOTHING or unicodedata.category(sign)[0] in "CMZ" for sign in text)
+
+
+def as_read(text: str) -> str:
+    """`text` as readers tell it from others: without capitals, runs of space and what is drawn as nothing."""
+    signs = (" " if sign.isspace() else sign for sign in text)
+    kept = (sign for sign in signs if sign == " " or unicodedata.category(sign)[0] == "M" or not blank(sign))
+    return " ".join("".join(kept).casefold().split())
 
 
 def units(text: str) -> int:

@@ -39,6 +39,7 @@ from notifyd.model import (
     Status,
     Via,
 )
+from notifyd.text import blank
 from notifyd.wire.codec import rfc3339
 
 Canonical: TypeAlias = Callable[[str], str]
@@ -227,7 +228,7 @@ def _faults(approval: Approval, ballot: Ballot) -> Iterator[Fault]:
         yield Fault("/round", "is required: this approval has had more than one round")
     if ballot.break_glass and ballot.choice is not Choice.APPROVED:
         yield Fault("/breakGlass", "goes with the decision approved only: one rejection ends an approval")
-    if ballot.break_glass and not ballot.comment.strip():
+    if ballot.break_glass and blank(ballot.comment):
         yield Fault("/comment", "is required with breakGlass: say why nobody can wait")
     if ballot.choice is Choice.APPROVED:
         yield from value_faults(approval.inputs, ballot.inputs)

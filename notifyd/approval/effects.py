@@ -111,6 +111,14 @@ def let_go(approval: Approval, now: Instant | None = None) -> Approval:
     return evolve(approval, effects=tuple(freed))
 
 
+def hasten(approval: Approval) -> Approval:
+    """`approval`, in the same version, with nothing left to be taken back: the next look lets go what waits."""
+    return evolve(
+        approval,
+        effects=tuple(evolve(e, next_attempt_at=0) if e.waits_with else e for e in approval.effects),
+    )
+
+
 def put_off(approval: Approval, effect: Effect) -> Approval:
     """`approval` with a failed `effect` as it is to be tried again."""
     return evolve(approval.replace_effect(effect), version=approval.version + 1)

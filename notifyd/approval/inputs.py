@@ -10,7 +10,7 @@ from attrs import asdict
 from notifyd.errors import Fault
 from notifyd.model import Approval, Choice, Input, InputType
 from notifyd.rules.patterns import is_pattern, matches_whole
-from notifyd.text import clean
+from notifyd.text import blank, clean
 from notifyd.wire.records import pointer
 
 MAX_INPUTS: Final = 20
@@ -88,7 +88,8 @@ def value_faults(inputs: Sequence[Input], given: Mapping[str, Any]) -> Iterator[
     values = effective(proposed(inputs), given)
     for one in inputs:
         value = values.get(one.name)
-        if fault := "is required" if one.required and value is None else _value_fault(one, value):
+        missing = value is None or (isinstance(value, str) and blank(value))
+        if fault := "is required" if one.required and missing else _value_fault(one, value):
             yield Fault(pointer("inputs", one.name), fault)
 
 

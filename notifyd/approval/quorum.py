@@ -41,7 +41,10 @@ def progress(approval: Approval) -> dict[str, Any]:
 
     Of more approvals than its groups have room for, `received` counts as many as are required beyond the groups.
     """
-    approvers = {d.actor: d.groups for d in approval.decisions if d.choice is Choice.APPROVED}
+    approvers: dict[str, list[str]] = {}
+    for one in approval.decisions:  # of somebody who has approved and then broken the glass there are two
+        if one.choice is Choice.APPROVED:
+            approvers.setdefault(one.actor, []).extend(one.groups)
     if not approval.groups:
         return {"required": approval.required_approvals, "received": len(approvers)}
     places = assigned(approval.groups, approvers)

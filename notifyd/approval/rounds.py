@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 from notifyd.approval.changes import with_changes
 from notifyd.approval.effects import (
     expiry_hash,
+    hasten,
     let_go,
     owing_callback,
     owing_expiry_notice,
@@ -104,7 +105,7 @@ def _too_late(stored: Approval, event: Event, name: AuditName) -> Advance:
     """It has ended. What ended it can no longer be taken back: the event found the end, and is not heard again."""
     if not stored.undoable:
         return _unheard(stored, event, name)
-    final = evolve(let_go(stored), version=stored.version + 1)
+    final = evolve(hasten(stored), version=stored.version + 1)
     return evolve(recorded(event, final.version, final.round, name), subject=final)
 
 

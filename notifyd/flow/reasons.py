@@ -8,6 +8,7 @@ from notifyd.flow.asking import asking_rules
 from notifyd.model import Approval, Choice
 from notifyd.registry.registry import Registry
 from notifyd.store import Store
+from notifyd.text import blank
 
 
 def needs_reason(choice: Choice, rule: Rule | None, settings: Settings) -> bool:
@@ -18,7 +19,7 @@ def needs_reason(choice: Choice, rule: Rule | None, settings: Settings) -> bool:
 
 async def lacks_reason(approval: Approval, ballot: Ballot, registry: Registry, store: Store) -> bool:
     """Has `ballot` no comment, though one of the rules that asked wants one? Raises `StoreError`."""
-    if ballot.comment.strip():
+    if not blank(ballot.comment):
         return False
     settings = registry.settings
     if all(rule.require_reason is None for rule in settings.rules):

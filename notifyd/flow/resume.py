@@ -156,7 +156,7 @@ class Effects:
         if not await self._store.replace_approval(freed):
             return None
         last = approval.decisions[-1].decision_hash if approval.decisions else ""
-        if freed.status.ended and last in approval.undoable - freed.undoable:
+        if freed.status.ended and any(e.waits_with == last for e in approval.effects):
             measure_end(self._metrics, freed)
         return freed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from notifyd.errors import Fault
+from notifyd.text import as_read, blank
 from notifyd.wire.events import MAX_APPROVALS, MAX_GROUPS, MAX_LINKS, PackEvent
 from notifyd.wire.records import pointer
 
@@ -23,7 +24,9 @@ def _group_faults(event: PackEvent) -> Iterator[Fault]:
     if sum(group.required for group in groups) > MAX_APPROVALS:
         yield Fault("/approvalGroups", f"must not require more than {MAX_APPROVALS} people together")
     seen: set[str] = set()
-    for index, group in enumerate(groups):
-        if group.name.casefold() in seen:
+    for index, name in enumerate(as_read(group.name) for group in groups):
+        if blank(name):
+            yield Fault(pointer("approvalGroups", index, "name"), "must not be blank")
+        elif name in seen:
             yield Fault(pointer("approvalGroups", index, "name"), "is the name of an earlier group too")
-        seen.add(group.name.casefold())
+        seen.add(name)

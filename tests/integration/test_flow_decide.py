@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -425,3 +426,16 @@ async def test_how_long_a_decision_took_counts_from_the_request(way: Flow) -> No
     await way.decide(document)
     assert way.metric("notifyd_approval_ack_latency_seconds_sum") == 90
     assert way.metric("notifyd_approvals_outstanding", tenant="acme") == 0
+
+
+async def test_an_end_that_a_late_event_makes_final_is_measured_as_any(tmp_path: Path) -> None:
+    async with flow(tmp_path, RULES + '[approvals]\nundo = "10m"\n', start=False) as way:
+        document = await way.ask()
+        await way.decide(document)
+        late = events.updated("cancelled", at=way.clock())
+        for _ in range(2):
+            await way.post(late | {"eventId": str(uuid.uuid4())})
+        assert way.metric("notifyd_approvals_ended_total", status="approved") == 0
+        await way.sweep()
+        assert way.metric("notifyd_approvals_ended_total", status="approved") == 1
+        assert way.metric("notifyd_approvals_outstanding", tenant="acme") == 0

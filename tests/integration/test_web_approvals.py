@@ -170,7 +170,7 @@ async def test_a_token_decides_without_repeating_the_path(notifyd: Daemon) -> No
 
 async def test_a_program_gives_the_reason_that_a_decision_needs(notifyd: Daemon) -> None:
     asked = await notifyd.ask(requiredApprovals=2)
-    for silent in ({}, {"comment": " \n"}):
+    for silent in ({}, {"comment": " \n"}, {"comment": "\u3164\u200b"}):
         answer = await notifyd.signed(ACK, ack(asked, decision="rejected", **silent))
         assert (answer.status, [fault["pointer"] for fault in answer.json["errors"]]) == (422, ["/comment"])
     own = notifyd.text.replace('name = "approvals"', 'name = "approvals"\nrequire_reason = ["approved"]')
@@ -279,6 +279,11 @@ async def test_every_fault_of_groups_is_named(notifyd: Daemon) -> None:
         "/requestedBy",
         "/approvalGroups",
         "/approvalGroups/1/name",
+    ]
+    alike = [GROUPS[0] | {"name": name} for name in ("Security ", "\u200bSecurity", "Security", "\u3164")]
+    answer = await notifyd.signed(PACK, notifyd.requested(approvalGroups=alike))
+    assert [fault["pointer"] for fault in answer.json["errors"]] == [
+        f"/approvalGroups/{number}/name" for number in (1, 2, 3)
     ]
     many = [GROUPS[0] | {"name": f"group {number}"} for number in range(21)]
     answer = await notifyd.signed(PACK, notifyd.requested(approvalGroups=many))

@@ -353,6 +353,7 @@ BROKEN: dict[str, tuple[Approval, Ballot, str]] = {
     "without the grant": (pending(), breaks(grants=EVERY - {"Packs.BreakGlass"}), "grant_missing"),
     "without a grant that all need": (pending(), breaks(grants=EVERY - {"prod"}), "grant_missing"),
     "without a comment": (pending(), breaks(comment=" "), "invalid_event"),
+    "with a comment that nobody sees": (pending(), breaks(comment="\u200b"), "invalid_event"),
     "to reject": (pending(), breaks(choice=Choice.REJECTED), "invalid_event"),
     "by who asked": (pending(), breaks(actor=CI), "self_approval"),
     "by who has approved": (VOTED, breaks(), "approved"),

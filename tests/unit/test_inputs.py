@@ -192,6 +192,12 @@ def test_what_will_not_do_is_refused_beside_the_missing_round() -> None:
     assert pointers(caught.value.faults) == ["/round", "/inputs/version", "/inputs/drain"]
 
 
+@pytest.mark.parametrize("nothing", ["", " ", "\u200b", None])
+def test_what_is_required_is_not_filled_in_with_what_nobody_sees(nothing: str | None) -> None:
+    name = evolve(asked("name"), required=True)
+    assert [fault.pointer for fault in value_faults([name], {"name": nothing})] == ["/inputs/name"]
+
+
 def test_the_same_decision_again_is_known_by_what_it_fills_in_and_after_a_change_of_what_is_asked() -> None:
     assert earlier_answer(ONE, ballot(version="v1")) == ONE.decisions[0]
     assert earlier_answer(ONE, ballot(version="v1", region="eu")) == ONE.decisions[0]

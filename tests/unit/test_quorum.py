@@ -64,6 +64,11 @@ def test_a_person_of_two_groups_makes_room_for_one_who_is_in_one_of_them_alone()
     assert (told["received"], told["required"]) == (2, 3)
 
 
+def test_who_broke_the_glass_counts_in_the_groups_that_they_had_approved_in() -> None:
+    told = progress(asked(("alice", ("security",)), ("alice", ())))
+    assert (told["received"], told["groups"][0]["actors"]) == (1, ["alice"])
+
+
 def test_a_person_counts_in_one_group_only() -> None:
     assert not reached(asked(("alice", BOTH), ("bob", BOTH)))
     assert reached(asked(("alice", BOTH), ("bob", BOTH), ("carol", ("operations",))))

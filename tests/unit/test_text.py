@@ -8,7 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifyd.text import ELLIPSIS, clean, fit, leading, listed, one_line, units
+from notifyd.text import ELLIPSIS, as_read, blank, clean, fit, leading, listed, one_line, units
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\x00", "\u200b", "\u2060\u00ad", "\u3164", "\u2800", "\u0301"])
+def test_what_is_drawn_as_nothing_is_blank(text: str) -> None:
+    assert blank(text)
+    assert not blank(text + "ok")
+
+
+@pytest.mark.parametrize("text", [".", "好", "👍", "e\u0301"])
+def test_what_a_reader_sees_is_not_blank(text: str) -> None:
+    assert not blank(text)
+
+
+def test_text_is_read_alike_whatever_is_drawn_as_nothing() -> None:
+    assert as_read(" Se\u200bcurity\u3000 TEAM\u2800") == as_read("security team")
+    assert as_read("e\u0301") != as_read("e")
 
 
 def escape(text: str) -> str:

@@ -29,7 +29,7 @@ from notifyd.model import Approval, Choice, Decision, Delivery
 from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 from notifyd.security.sign_in import Draft
-from notifyd.text import clean, one_line
+from notifyd.text import blank, clean, one_line
 from notifyd.web import problems
 from notifyd.web.answers import callback_of, reason_of
 from notifyd.web.pages import csrf
@@ -212,7 +212,7 @@ class _Visit:
             return Alert(422, "comment")
         if form.decision == SIGN_IN:
             return None
-        if form.break_glass and not clean(form.comment).strip():
+        if form.break_glass and blank(form.comment):
             return Alert(422, "reason")
         if form.break_glass and not form.confirmed:
             return Alert(422, "unconfirmed")
