@@ -153,7 +153,7 @@ def show_type(type_name: str, as_json: bool) -> None:
     discovered = discover()
     types = {**discovered.forwarder_types, **discovered.channel_types}
     if type_name not in types:
-        raise Failure(no_such_type(type_name, types, types))
+        raise Failure(no_such_type(type_name, types))
     found = options(types[type_name])
     if as_json:
         rows = [attrs.asdict(one) | {"required": one.default is None} for one in found]

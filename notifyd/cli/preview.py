@@ -200,7 +200,7 @@ def _check_type(channel_type: str, registry: Registry) -> None:
 
     types = registry.discovered.channel_types
     if channel_type and channel_type not in types:
-        raise Failure(no_such_type(channel_type, types, types))
+        raise Failure(no_such_type(channel_type, types))
 
 
 # --- all of them -------------------------------------------------------------------------------------------

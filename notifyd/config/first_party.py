@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from notifyd.config.faults import listed
@@ -18,11 +18,7 @@ FIRST_PARTY: Final[Mapping[str, str]] = {
 whoever brings its type. The names of entry points are kept likewise."""
 
 
-def no_such_type(name: str, types: Iterable[str], installed: Container[str]) -> str:
-    """That no plugin brings the type, and what to do: install the distribution that does, or choose among `types`.
-
-    `installed` are those that plugins bring for any purpose.
-    """
-    missing = name in FIRST_PARTY and name not in installed
-    remedy = f"install {FIRST_PARTY[name]}" if missing else f"installed are: {listed(types)}"
+def no_such_type(name: str, types: Collection[str]) -> str:
+    """That no plugin brings the type, and what to do: install the distribution that does, or choose of `types`."""
+    remedy = f"install {FIRST_PARTY[name]}" if name in FIRST_PARTY else f"installed are: {listed(types)}"
     return f'no plugin brings the type "{name}"; {remedy}'

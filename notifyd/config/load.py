@@ -290,7 +290,10 @@ class _Reader:
             return f"is required; installed are: {listed(types)}"
         if not isinstance(table["type"], str):
             return must_be("a string", table["type"])
-        return no_such_type(table["type"], types, {*self._types, *self._forwarder_types})
+        for others, elsewhere in ((self._types, "channels"), (self._forwarder_types, "resume.forwarders")):
+            if table["type"] in others:
+                return f'"{table["type"]}" is a type of [{elsewhere}.NAME]; here there are: {listed(types)}'
+        return no_such_type(table["type"], types)
 
     def _common(self, table: Mapping[str, Any], kind: ChannelType, at: Findings) -> dict[str, Any]:
         fields = attrs.fields_dict(attrs.resolve_types(ChannelSettings))

@@ -170,9 +170,9 @@ BROKEN: Final[dict[str, tuple[Callable[[Installation], Any], str, str]]] = {
         'notifyd.toml:5: store.ulr: is not a known key; did you mean "url"?',
     ),
     "a channel whose plugin is not installed": (
-        lambda at: at.change("notifyd.toml", '"log"\n[[', '"github"\n[['),
+        lambda at: at.change("notifyd.toml", '"log"\n[[', '"pigeon"\n[['),
         "config",
-        "install notifyd-github",
+        'no plugin brings the type "pigeon"; installed are: apprise',
     ),
     "a rule that matches nothing": (
         lambda at: at.change("notifyd.toml", '"true"', '"event.runId"'),

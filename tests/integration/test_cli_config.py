@@ -279,12 +279,6 @@ async def test_check_config_warns_of_each_file_that_anybody_may_write(
     assert str(tmp_path / name) in result.stderr
 
 
-async def test_a_type_of_notifyd_that_is_not_installed_says_what_to_install(config: Path) -> None:
-    write(config, GOOD.replace('type = "webhook"', 'type = "github"'))
-    result = await notifyd("check-config", "--config", config)
-    assert 'channels.hook.type: no plugin brings the type "github"; install notifyd-github' in result.stderr
-
-
 async def test_check_config_refuses_a_template_that_does_not_compile(config: Path, tmp_path: Path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "pack-approval.en.txt").write_text("{% if %}")

@@ -102,10 +102,12 @@ def load(text: str, *, keys: str = KEYS, environ: Mapping[str, str] | None = Non
     return config.loads(keys + text, TYPES, environ=environ or {}, **more)
 
 
-def faults(text: str, *, keys: str = KEYS, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+def faults(
+    text: str, *, keys: str = KEYS, environ: Mapping[str, str] | None = None, **more: Any
+) -> dict[str, str]:
     """What is wrong with a text, by path."""
     with pytest.raises(ConfigError) as caught:
-        load(text, keys=keys, environ=environ)
+        load(text, keys=keys, environ=environ, **more)
     found = {fault.pointer: fault.message for fault in caught.value.faults}
     assert len(found) == len(caught.value.faults), "a path has one fault"
     return found
@@ -681,6 +683,23 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 # --- a channel's own rules ----------------------------------------------------------------------------------
+
+
+def test_a_type_of_notifyd_that_is_not_installed_says_what_to_install() -> None:
+    found = faults('[channels.a]\ntype = "github"')
+    assert found == {"channels.a.type": 'no plugin brings the type "github"; install notifyd-github'}
+
+
+def test_a_type_that_belongs_in_another_table_says_in_which() -> None:
+    forwarders = {"github": ChannelType("github", TYPES["hook"].config, _never_opened)}
+    found = faults(
+        '[channels.a]\ntype = "github"\n[resume.forwarders.b]\ntype = "chat"', forwarders=forwarders
+    )
+    here = "here there are: chat, direct, hook, mail"
+    assert found == {
+        "channels.a.type": f'"github" is a type of [resume.forwarders.NAME]; {here}',
+        "resume.forwarders.b.type": '"chat" is a type of [channels.NAME]; here there are: github',
+    }
 
 
 def test_a_types_validators_speak_at_their_fields_all_at_once() -> None:
