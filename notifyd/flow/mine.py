@@ -52,6 +52,22 @@ async def asked_of(
     return found, True
 
 
+async def present_link(
+    link: Link, approval: Approval, registry: Registry, store: Store, now: Instant
+) -> Link | None:
+    """The link by which the person of `link` is asked in the present round, by the same rule where that asks.
+
+    None where `link` names nobody, or nobody who is asked: what a rule confers counts for what it asks about.
+    Raises `StoreError`.
+    """
+    if link.recipient is None:
+        return None
+    person = _Person(MineLink(link.tenant, link.recipient, link.expires_at), registry, now)
+    links = person.links(approval, await asked_by(approval, registry, store))
+    same = (one for one in links if (one.rule, one.on_behalf_of) == (link.rule, link.on_behalf_of))
+    return next(same, next(iter(links), None))
+
+
 def asks_for_sign_in(mine: MineLink, registry: Registry, now: Instant) -> bool:
     """Is there nothing on the list of `mine`'s person that is shown, and decided, by the link alone?"""
     person = _Person(mine, registry, now)

@@ -579,6 +579,37 @@ async def test_a_superseded_link_that_names_nobody_leads_nowhere(notifyd: Daemon
     assert (badge(old), [tag for tag, _ in parsed(old).tags if tag == "a"]) == ("superseded", [])
 
 
+SMALL_AND_LARGE = (
+    CONFIG.replace(
+        'event.action == "requested"\'', 'event.action == "requested" && event.parameters.amount < 100\''
+    )
+    + """
+[[rules]]
+name = "large"
+when = 'event.kind == "pack.approval" && event.action == "requested" && event.parameters.amount >= 100'
+channels = ["inbox"]
+to = ["bob@acme.example", "carol@acme.example"]
+"""
+)
+
+
+async def test_a_superseded_link_leads_nobody_to_a_plan_that_they_are_not_asked_about(tmp_path: Path) -> None:
+    async with daemon(tmp_path, SMALL_AND_LARGE) as notifyd:
+        asked = await notifyd.ask(parameters={"amount": 5})
+        paths = [await notifyd.link(), await notifyd.link(BOB)]
+        notifyd.clock.turn(1)
+        await notifyd.ask(planHash="sha256:" + "ab" * 32, parameters={"amount": 5000})
+        links = [
+            [named["href"] for tag, named in parsed(await look(notifyd, path)).tags if tag == "a"]
+            for path in paths
+        ]
+        assert [len(found) for found in links] == [0, 1]
+        assert (
+            await decide(notifyd, f"/approvals/{links[1][0]}")
+        ).status == 303  # bob is asked by another rule
+        assert (await notifyd.approval(asked))["decisions"][0]["actor"] == BOB
+
+
 async def test_a_newer_plan_supersedes_a_link_and_is_not_shown_through_it(notifyd: Daemon) -> None:
     asked = await notifyd.ask()
     old = await notifyd.link()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aiohttp import hdrs, web
-from attrs import evolve, frozen
+from attrs import frozen
 
 from notifyd import correlation
 from notifyd.approval.ballots import COMMENT_LIMIT, Ballot, cast, check_ballot
@@ -23,6 +23,7 @@ from notifyd.errors import (
     SealError,
     UnavailableError,
 )
+from notifyd.flow.mine import present_link
 from notifyd.flow.reasons import needs_reason
 from notifyd.flow.standing import Right, Standing, View, ballot_by, look
 from notifyd.model import Approval, Choice, Decision, Delivery
@@ -179,7 +180,10 @@ async def _read_form(request: web.Request) -> _Form:
 
 @frozen
 class _Visit:
-    """One request to one link's page. `now` is the clock's time when it began."""
+    """One request to one link's page. `now` is the clock's time when it began.
+
+    `newer` is the link to the present round of whoever has one to an earlier round, and is asked in this one.
+    """
 
     request: web.Request
     services: Services
@@ -191,6 +195,7 @@ class _Visit:
     callback: Delivery | None
     earlier: Sequence[Decision]
     cookies: Cookies
+    newer: Link | None
 
     @property
     def form_of(self) -> str:
@@ -293,18 +298,10 @@ class _Visit:
             waits=reason_of(self.callback, self.registry) if self.callback else None,
             told_at=self.callback.ended_at if self.callback else None,
             earlier=() if view.standing is Standing.SUPERSEDED else self.earlier,
-            newer=self._newer(),
+            newer=self.registry.links.seal(self.newer) if self.newer else "",
             now=self.now,
             undo_time=self.registry.settings.approvals.undo,
         )
-
-    def _newer(self) -> str:
-        """The page of the present round, for the person to whom a link to an earlier one was sent."""
-        link, approval = self.view.link, self.view.approval
-        if link.recipient is None or link.round >= approval.round:
-            return ""
-        present = evolve(link, round=approval.round, plan_hash=approval.plan_hash)
-        return self.registry.links.seal(present)
 
     def _words(self, alert: Alert | None) -> str:
         if alert is None:
@@ -328,7 +325,10 @@ async def _visit(request: web.Request) -> _Visit:
     view = look(link, approval, registry, now, cookies.signed_in(link, now))
     callback = await callback_of(approval, services.store)
     earlier = await services.store.superseded(link.key, _EARLIER) if approval.round > 1 else ()
-    return _Visit(request, services, registry, token, view, reader, now, callback, earlier, cookies)
+    newer = None
+    if link.round < approval.round:
+        newer = await present_link(link, approval, registry, services.store, now)
+    return _Visit(request, services, registry, token, view, reader, now, callback, earlier, cookies, newer)
 
 
 def _open(registry: Registry, token: str) -> Link:
