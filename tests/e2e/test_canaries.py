@@ -99,6 +99,9 @@ jwks = "FOLDER/jwks.json"
 [approvals]
 proof = "sign-in"
 
+[console]
+enabled = true
+
 [heartbeat]
 url = "SINK/beat/{canary("beat")}"
 interval = "1s"
@@ -308,6 +311,24 @@ class Run:
             self.answers.append(await self.daemon.get(f"/api/v1/deliveries/{item['id']}"))
             self.answers.append(await self.daemon.post(f"/api/v1/deliveries/{item['id']}/retry", {}))
 
+    async def look_at_the_console(self, event: Mapping[str, Any]) -> None:
+        """Every page there is, and a test of a channel whose receiver says again all that it was sent."""
+        sign_in = {"csrf": form_token((await self.call("GET", "/console/sign-in")).text), "token": TOKEN}
+        answer = await self.call("POST", "/console/sign-in", data=sign_in)
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        self.made |= {"cookie of the console": cookie.partition("=")[2], "API token": TOKEN}
+        headers = {"Cookie": cookie}
+        items = (await self.daemon.get("/api/v1/deliveries", limit="200")).json["items"]
+        each = {item["channel"]: f"deliveries/{item['id']}" for item in items}
+        lists = ["deliveries", "dead", "approvals", "incidents", "silences", "channels", "audit"]
+        more = [f"approvals/{event['runId']}/{event['approvalId']}", "audit?untenanted=true", "configuration"]
+        for path in ("", *lists, *more, *each.values()):
+            page = await self.call("GET", f"/console/{path}", headers=headers)
+            assert page.status == 200, path
+            form = {"csrf": form_token(page.text)}
+        tested = await self.call("POST", "/console/channels/hook/test", headers=headers, data=form)
+        assert tested.status == 502
+
     async def fail_to_reload(self) -> None:
         path = self.daemon.config_path
         path.write_text(path.read_text().replace('host = "127.0.0.1"', "host = 1"))
@@ -333,6 +354,7 @@ async def test_no_secret_comes_out_in_an_answer_a_log_a_metric_a_mail_or_the_sto
             await run.ask_what_became_of_it(event)
             await sink.wait(1, lambda one: one.path.startswith("/beat/"))
             await run.fail_to_reload()
+            await run.look_at_the_console(event)
             assert await daemon.stop() == 0
         sent = b"".join(one.path.encode() + str(one.headers).encode() + one.body for one in sink.received)
         assert {name for name, held in CANARIES.items() if held.encode() in sent} >= SENT

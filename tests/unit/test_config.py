@@ -1161,3 +1161,36 @@ def test_a_deputy_has_none_of_their_own_on_the_same_days() -> None:
             assert {path.rpartition(".")[0][-6:] for path in faults(text)} == {"deputy"}
         else:
             assert load(text).recipients["bob@acme.example"].deputy is not None
+
+
+# --- the console -------------------------------------------------------------------------------------------
+
+OIDC = '[auth.oidc]\nissuer = "https://login.example"\nclient_id = "n"\nclient_secret = "s"\n'
+
+
+def test_the_console_is_off_and_a_person_may_only_look_unless_it_is_said_otherwise() -> None:
+    text = f'{OIDC}[console.operators."alice@acme.example"]\ntenants = ["acme"]\n'
+    console = load(text).console
+    assert (load("").console.enabled, console.enabled) == (False, False)
+    assert console.operators["alice@acme.example"].scopes == (Scope.READ,)
+
+
+def test_the_console_wants_a_way_to_it_that_nobody_listens_to() -> None:
+    enabled, fault = "[console]\nenabled = true\n", "needs an https address in server.public_url"
+    for url in ("https://notifyd.example", "http://127.0.0.1:8686"):
+        assert load(f'[server]\npublic_url = "{url}"\n{enabled}').console.enabled
+    assert load(enabled).console.enabled  # it listens on this machine alone
+    assert faults(f'[server]\npublic_url = "http://notifyd.example"\n{enabled}') == {"console.enabled": fault}
+
+
+def test_an_operator_has_a_name_of_their_own_a_tenant_and_a_place_to_sign_in() -> None:
+    at = "console.operators."
+    aliases = '[auth.actors]\n"alice@acme.example" = ["00u1ab"]\n'
+    one = '[console.operators.{}]\ntenants = ["acme"]\n'.format
+    assert faults(one('"a@b.example"')) == {f'{at}"a@b.example"': "needs [auth.oidc]: where people sign in"}
+    found = faults(f"{OIDC}{aliases}{one('00u1ab')}{one(chr(34) + 'Alice@acme.example' + chr(34))}")
+    assert found == {f'{at}"Alice@acme.example"': 'is the same person as "00u1ab"'}
+    (unfit,) = faults(OIDC + one('"ali\\u200bce"'))  # an invisible character
+    assert unfit.startswith(at)
+    found = faults(f"{OIDC}[console.operators.ann]\n")
+    assert found == {f"{at}ann.tenants": "needs at least one tenant, else there is nothing to see"}
