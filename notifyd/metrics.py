@@ -22,6 +22,9 @@ _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 OTHER: Final = "other"
 
+_DRILLED: Final = {True: "sent", False: "failed"}
+"""How a fire drill ends, by whether its message arrived."""
+
 EVENT_REFUSALS: Final = (OverloadedError, BacklogFullError, StoreError)
 """Why a known caller's event is not taken: the problem's code is the outcome in `notifyd_events_total`."""
 
@@ -83,6 +86,25 @@ class Metrics:
         self.last_success = gauge(
             "notifyd_last_success_timestamp_seconds",
             "When a channel last took a message in this life of the process, 0 where it has not",
+            "channel",
+        )
+        self.drills = counter(
+            "notifyd_drills_total", "Fire drills of a channel, by how they ended", "channel", "outcome"
+        )
+        self.drill_seconds = histogram(
+            "notifyd_drill_seconds", "How long a channel took for a drill's message", _SLOW, "channel"
+        )
+        self.drill_interval = gauge(
+            "notifyd_drill_interval_seconds", "How often a channel is drilled", "channel"
+        )
+        self.last_drill = gauge(
+            "notifyd_drill_last_timestamp_seconds",
+            "When a channel was last drilled, by any node, 0 for never",
+            "channel",
+        )
+        self.last_good_drill = gauge(
+            "notifyd_drill_last_success_timestamp_seconds",
+            "When a channel last took a drill's message, by any node, 0 for never",
             "channel",
         )
         self.backlog = gauge("notifyd_backlog", "Deliveries waiting or being sent", "channel")
@@ -208,6 +230,26 @@ class Metrics:
         _remove(self.dead_letters, {(channel,) for channel in gone} - _series(self.dead_letters, above=0))
         for by_labels in (self.delivery, self.attempt, self.seconds):
             by_labels.cache_clear()
+
+    def set_drills(self, drilled: Mapping[str, tuple[float, float]], interval: float) -> None:
+        """When each channel that is drilled once in `interval` was last, and when with success; seconds all.
+
+        The series of other channels go.
+        """
+        every = (self.drills, self.drill_seconds, self.drill_interval, self.last_drill, self.last_good_drill)
+        if _values(self.last_drill) - drilled.keys():
+            for metric in every:
+                _remove(metric, {one for one in _series(metric) if one[0] not in drilled})
+        for channel, (tried, succeeded) in drilled.items():
+            for outcome in _DRILLED.values():
+                self.drills.labels(channel, outcome)
+            self.drill_seconds.labels(channel)
+            self.drill_interval.labels(channel).set(interval)
+            self.last_drill.labels(channel).set(tried)
+            self.last_good_drill.labels(channel).set(succeeded)
+
+    def drilled(self, channel: str, arrived: bool) -> None:
+        self.drills.labels(channel, _DRILLED[arrived]).inc()
 
     def name_steps(self, steps: Iterable[str]) -> None:
         """Begin a series for each thing that may be asked of the store."""

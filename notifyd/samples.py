@@ -186,7 +186,7 @@ def _locales(templates: TemplateSet, wished: tuple[str, ...]) -> list[str]:
 
 def _examples(template: str) -> Mapping[str, Mapping[str, Any]]:
     if template == "channel-test":
-        return {"test": _TEST}
+        return {"test": _TEST, "drill": {**_TEST, "drill": True}}
     if template == "event":
         return {"event": _EVENT}
     if template == "digest" or template.endswith("-digest"):

@@ -7,9 +7,9 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from notifyd import __version__
 from notifyd.cli.common import store_of
@@ -20,6 +20,9 @@ from notifyd.errors import NotifydError, StoreInUseError, StoreMissingError
 from notifyd.security.secrets import Keyring
 from notifyd.store import CollectionName, Store
 from notifyd.store.open import sqlite_path
+
+if TYPE_CHECKING:
+    from prometheus_client.samples import Sample
 
 _LOW: Final = 1 << 30
 """Bytes of free disk below which it is time to look."""
@@ -200,7 +203,19 @@ async def _asked(settings: Settings) -> list[Finding]:
     ]
     rows = unreadable or [Finding("rows", OK, "all that the service has read can be read")]
     states = [one for sample in samples for one in _state(sample.name, sample.value, sample.labels)]
-    return [*rows, *states]
+    return [*rows, *states, *failed_drills(samples)]
+
+
+def failed_drills(samples: Sequence[Sample]) -> Iterator[Finding]:
+    """The channels whose last fire drill has failed."""
+    last, good = (
+        {one.labels["channel"]: one.value for one in samples if one.name == f"notifyd_drill_{name}"}
+        for name in ("last_timestamp_seconds", "last_success_timestamp_seconds")
+    )
+    for channel, tried in last.items():
+        if tried > good.get(channel, 0):
+            detail = f"the last fire drill of the channel {channel} has failed"
+            yield Finding("service", WARNING, detail, f"notifyd channels test {channel}")
 
 
 def _state(name: str, value: float, labels: Mapping[str, str]) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from notifyd.config.settings import (
     ChannelSettings,
     Client,
     Console,
+    Drill,
     Escalation,
     Keys,
     Proof,
@@ -66,6 +67,7 @@ class Draft:
     rule_channels: tuple[tuple[str, ...] | None, ...]
     shorthand: Mapping[str, Rule | None]
     recipients: Mapping[str, Recipient | None]
+    drill: Drill | None
     templates: Templates | None
     approvals: Approvals | None
     console: Console | None
@@ -413,6 +415,24 @@ def _breakglass(draft: Draft, findings: Findings) -> None:
         at.add("needs a channel that reaches named people, such as email")
 
 
+def _drill(draft: Draft, findings: Findings) -> None:
+    """Is there each channel, and somebody to reach over it?"""
+    drill, at = draft.drill, findings.under("drill")
+    if drill is None or not drill.channels:
+        return
+    _known_channels(drill.channels, draft.channel_types, at.under("channels"))
+    types = [draft.channel_types.get(name) for name in drill.channels]
+    personal = [name for name, kind in zip(drill.channels, types, strict=True) if kind and kind.personal]
+    if personal and drill.to is None:
+        at.under("to").add(f'is required: the channel "{personal[0]}" reaches named people only')
+    elif drill.to is not None and not personal and None not in types:
+        at.under("to").add("needs a channel that reaches named people, such as email")
+    people = [drill.to] if drill.to is not None else []
+    for kind in types:
+        if kind and kind.personal:
+            _addresses(people, [kind], draft, at.under("to"))
+
+
 def _templates(draft: Draft, findings: Findings) -> None:
     for index, folder in enumerate(draft.templates.dirs if draft.templates else ()):
         if not folder.is_dir():
@@ -436,6 +456,7 @@ _CHECKS: Final[tuple[Callable[[Draft, Findings], None], ...]] = (
     _recipient_addresses,
     _deputies,
     _breakglass,
+    _drill,
     _templates,
 )
 

@@ -55,6 +55,7 @@ def _unused_recipients(settings: Settings) -> Iterator[Fault]:
 def _readers(settings: Settings) -> Iterator[str]:
     """Everybody to whom something may be sent, by any of their names."""
     yield from settings.approvals.breakglass_to
+    yield from filter(None, [settings.drill.to])
     for rule in settings.rules:
         yield from (*rule.people, *rule.lists)
     yield from (known.deputy.to for known in settings.recipients.values() if known.deputy)

@@ -56,6 +56,7 @@ __all__ = [
     "Client",
     "Console",
     "Dispatch",
+    "Drill",
     "Duration",
     "Egress",
     "Escalation",
@@ -390,6 +391,15 @@ class Console:
 
 
 @frozen
+class Drill:
+    """`channels` are sent a test message once in each `interval`; `to` is who gets it where they reach people."""
+
+    channels: tuple[str, ...] = ()
+    interval: Annotated[Duration, Bounds(MINUTE, LONGEST)] = Duration(DAY)
+    to: Annotated[str, Text(units.parse_person)] | None = None
+
+
+@frozen
 class Templates:
     dirs: tuple[Path, ...] = ()
     default_locale: Locale = "en"
@@ -435,6 +445,7 @@ class Settings:
     egress: Egress = Egress()
     heartbeat: Heartbeat = Heartbeat()
     console: Console = Console()
+    drill: Drill = Drill()
     templates: Templates = Templates()
     approvals: Approvals = Approvals()
     retention: Retention = Retention()

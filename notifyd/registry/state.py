@@ -14,6 +14,9 @@ from notifyd.store import ChannelState, Store
 CHANNEL_STATE: Final = "channel-state"
 """The label of the key that it is sealed under."""
 
+DRILLS: Final = "drill."
+"""Before the name of a channel: where the times of its fire drills are kept. No channel's own name has a dot."""
+
 
 @define
 class States:

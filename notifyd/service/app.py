@@ -23,6 +23,7 @@ from notifyd.flow.admission import SharedBacklog
 from notifyd.flow.decide import Decisions
 from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
+from notifyd.flow.drill import Drills
 from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.listen import Listeners
@@ -70,6 +71,9 @@ _COUNT: Final = 30.0
 
 _SEALING: Final = 10.0
 """Seconds between the sweeps that seal the audit trail."""
+
+_DRILL: Final = 10.0
+"""Seconds between looks for channels that a fire drill is due for."""
 
 _RETENTION: Final = 3600.0
 _RETENTION_FIRST: Final = 60.0
@@ -189,6 +193,7 @@ class App:
         self._sealing = AuditSealing(
             store=self._store, settings=lambda: self._current().settings, clock=self._clock
         )
+        self._drills = Drills(**counted, send=self._dispatcher.try_out)
         self._heartbeat = Heartbeat(current=self._current, ready=self._store.probe, clock=self._clock)
         decisions = Decisions(**counted, effect_queue=self._effects)
         reactions = Reactions(**counted, decide=decisions.decide)
@@ -237,6 +242,7 @@ class App:
             ("timer sweep", self._sweep(self._timers.sweep, again=False)),
             ("watch", self._sweep(partial(self._watches.look, self._store), again=False, every=LOOK)),
             ("count", self._sweep(self._count, again=False, every=_COUNT)),
+            ("drills", self._sweep(self._drills.sweep, again=False, every=_DRILL)),
             ("audit seals", self._sweep(self._sealing.sweep, again=False, every=_SEALING)),
             (
                 "retention",

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from notifyd.errors import ConfigError, Fault, SealError
 from notifyd.flow.reseal import key_uses
-from notifyd.registry.state import CHANNEL_STATE
+from notifyd.registry.state import CHANNEL_STATE, DRILLS
 from notifyd.security.secrets import Keyring, sealed_under
 from notifyd.store import SealKeys, Store
 
@@ -59,6 +59,8 @@ async def _lacking(store: Store, ids: frozenset[str]) -> dict[str, Mapping[str, 
     """The needed rows of each key that is not among `ids`."""
     uses: dict[str, Counter[str]] = {key: Counter(use.needed) for key, use in (await key_uses(store)).items()}
     for state in await store.channel_states():
+        if state.channel.startswith(DRILLS):
+            continue  # a key that was given up costs one drill more
         uses.setdefault(sealed_under(state.sealed), Counter())["channel states"] += 1
     return {key: needed for key, needed in sorted(uses.items()) if needed and key and key not in ids}
 

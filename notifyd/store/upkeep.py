@@ -175,6 +175,7 @@ class Job(StrEnum):
 
     RETENTION = "retention"
     AUDIT_SEALS = "audit-seals"
+    DRILL = "drill"
 
 
 @frozen

@@ -7,12 +7,12 @@ from typing import Any
 from aiohttp import web
 from attrs import frozen
 
-from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.config.units import show, show_duration
 from notifyd.errors import ChannelFailedError, Fault, InvalidError, NotFoundError
 from notifyd.flow.lane import LaneSnapshot
-from notifyd.model import Attempt, AttemptOutcome, AuditName, Instant, Message
+from notifyd.flow.trial import trial_message
+from notifyd.model import Attempt, AttemptOutcome, AuditName
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.text import one_line
 from notifyd.web.acts import note_act
@@ -20,7 +20,7 @@ from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, authorize
 from notifyd.web.body import read_body, read_json
 from notifyd.web.services import SERVICES, Services
-from notifyd.wire.codec import derived_id, rfc3339
+from notifyd.wire.codec import rfc3339
 from notifyd.wire.records import structure
 
 routes = web.RouteTableDef()
@@ -55,7 +55,7 @@ async def try_out(services: Services, caller: Caller, name: str, asked: TrialReq
     """Raises `NotFoundError`, `InvalidError`, `RenderError`, and `ChannelFailedError` with the channel's words."""
     registry = services.current()  # what is in force now: a reload may have come while the body did
     channel = _channel(registry, name)
-    message = _message(registry, channel, _recipient(channel, asked), services.clock())
+    message = trial_message(registry, channel, _recipient(channel, asked), services.clock())
     made = await services.dispatcher.try_out(channel, message)
     facts = {"channel": name, "outcome": made.outcome.value}
     await note_act(services, caller, AuditName.CHANNEL_TESTED, "", facts)  # a channel is of no tenant
@@ -122,24 +122,6 @@ def _recipient(channel: OpenChannel, asked: TrialRequest) -> str | None:
     if not channel.personal and asked.recipient is not None:
         raise InvalidError([Fault("/recipient", "is not for this channel, which writes to no single person")])
     return asked.recipient
-
-
-def _message(registry: Registry, channel: OpenChannel, recipient: str | None, now: Instant) -> Message:
-    """Raises `RenderError`."""
-    event = {"channel": channel.name, "occurredAt": rfc3339(now)}
-    templates, template = registry.templates, registry.test_template(channel)
-    rendered = templates.render(
-        template,
-        templates.locale([registry.recipient(recipient).locale], template),
-        event=event,
-        zone=registry.zone(recipient),
-        html=channel.personal,
-        media_type=channel.own_body,
-        channel_type=channel.type,
-    )
-    about = (channel.name, recipient or "", correlation.current.get(), now)
-    address = recipient and registry.address(recipient, channel.type)
-    return rendered.message(derived_id("channel-test", "", *about), address, event)
 
 
 def _failure(made: Attempt) -> str:

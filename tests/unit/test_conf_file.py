@@ -67,6 +67,7 @@ WITHOUT_DEFAULT: Final = {
     "console.operators",
     "egress.tls_ca",
     "heartbeat.url",
+    "drill.to",
 } | {f"server.tls.{key}" for key in ("cert", "key", "client_ca")}
 
 

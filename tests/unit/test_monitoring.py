@@ -139,6 +139,7 @@ def test_a_label_is_matched_with_values_that_it_takes() -> None:
         },
         "notifyd_deliveries_total": {*State},
         "notifyd_delivery_attempts_total": {AttemptOutcome.SENT, *ATTEMPT_REASONS},
+        "notifyd_drills_total": {"sent", "failed"},
     }
     for name, expr in queries():
         for one in selectors(expr):

@@ -519,6 +519,26 @@ def test_test_message_names_its_channel(locale: str) -> None:
     assert not list(leftovers(rendered.body + Page(rendered.html or "").text))
 
 
+@pytest.mark.parametrize(
+    ("locale", "says"),
+    [
+        ("en", "Fire drill"),
+        ("de", "Probealarm"),
+        ("fr", "Exercice d’alerte"),
+        ("es", "Simulacro"),
+        ("ja", "訓練"),
+    ],
+)
+def test_a_drill_says_so_in_the_readers_language(locale: str, says: str) -> None:
+    event = {"channel": "team-slack", "occurredAt": "2026-11-04T09:00:00Z"}
+    drill = templates().render("channel-test", locale, event={**event, "drill": True})
+    plain = templates().render("channel-test", locale, event=event)
+    assert says in drill.title
+    assert says not in plain.title
+    assert drill.body.endswith(plain.body)
+    assert drill.body != plain.body
+
+
 # --- the mail as a page ------------------------------------------------------------------------------------
 
 

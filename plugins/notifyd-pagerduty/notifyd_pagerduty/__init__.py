@@ -134,7 +134,12 @@ def _source(event: Mapping[str, Any]) -> str:
 
 
 def _is_over(event: Mapping[str, Any]) -> bool:
-    """A hold that was released, an approval that is not pending any more, and a run that was told so."""
+    """A hold that was released, an approval that is not pending any more, and a run that was told so.
+
+    A fire drill too: an end without a beginning shows that PagerDuty takes the key, and calls nobody.
+    """
+    if event.get("drill") is True:
+        return True
     if event.get("action") in ("hold", "requested", "resume_failed"):
         return False
     if event.get("action") == "released":

@@ -94,6 +94,11 @@ def test_a_callback_that_failed_is_an_alert_of_its_own() -> None:
     assert body["dedup_key"] != payload(sample_message())["dedup_key"]
 
 
+def test_a_fire_drill_calls_nobody() -> None:
+    body = accepted(evolve(sample_message(), event={"channel": "on-call", "drill": True}))
+    assert body == {"event_action": "resolve", "dedup_key": sample_message().id}
+
+
 def test_any_other_event_is_an_alert_of_its_own() -> None:
     message = evolve(sample_message(), event={"kind": "task.done", "action": "", "tenant": "acme"})
     body = accepted(message)
