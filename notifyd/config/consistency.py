@@ -169,6 +169,8 @@ def _console(draft: Draft, findings: Findings) -> None:
                 here.add(f'is the same person as "{first}"')
         if draft.auth and draft.auth.oidc is None:
             here.add("needs [auth.oidc]: where people sign in")
+        if Scope.READ not in operator.scopes:
+            here.under("scopes").add(f'needs "{Scope.READ}" to look at anything')
         if not operator.tenants:
             here.under("tenants").add("needs at least one tenant, else there is nothing to see")
 

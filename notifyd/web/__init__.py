@@ -83,7 +83,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     refusals = Refusals(services.store, services.clock, services.metrics)
     gate = CurrentGate(lambda: services.current().settings.server)
     renderers = dict.fromkeys((pages.PATH, mine.PATH, SIGNED_IN), pages.render_problem) | console.renderers()
-    edge = Edge(services, refusals, gate, _GUARDS, renderers)
+    edge = Edge(services, refusals, gate, _GUARDS | console.guards(), renderers)
     app = web.Application(middlewares=[edge.pass_through])
     app[SERVICES] = services
     app[CURRENT_GATE] = gate

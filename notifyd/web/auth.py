@@ -124,11 +124,9 @@ SESSION_COOKIES: Final = ("__Host-notifyd-console", "notifyd-console")
 """The console's session: by https, and by http on this machine, where browsers take no name of the first kind."""
 
 
-def presented(request: web.Request) -> str:
-    """The token, or else the session, that a caller means to be known by; "" for none."""
-    return bearer_token(request.headers) or next(
-        (request.cookies[name] for name in SESSION_COOKIES if name in request.cookies), ""
-    )
+def session_text(request: web.Request) -> str:
+    """The console's session as a browser sends it, sealed; "" for none."""
+    return next((request.cookies[name] for name in SESSION_COOKIES if name in request.cookies), "")
 
 
 Way: TypeAlias = Callable[[Call], Principal | None]

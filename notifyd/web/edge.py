@@ -38,7 +38,7 @@ from notifyd.web.auth import (
     TENANT_HEADERS,
     TIMESTAMP_HEADER,
     bearer_token,
-    presented,
+    session_text,
 )
 from notifyd.web.body import CONTINUE
 from notifyd.web.connections import Place, Surplus
@@ -51,9 +51,15 @@ log = logging.getLogger(__name__)
 
 
 class Guard(Enum):
-    """Which allowlist stands before a resource. A resource that names none is for machines."""
+    """Which allowlist stands before a resource, and what a caller is known by who has failed too often.
 
-    MACHINE = "ip_allowlist"
+    A resource that names none is for machines. A session is for the console; where one signs in to it nothing
+    counts that was proved before, since each token there is another guess.
+    """
+
+    MACHINE = "ip_allowlist, a bearer token"
+    SESSION = "ip_allowlist, a session"
+    SIGN_IN = "ip_allowlist"
     METRICS = "metrics_allowlist"
     OPEN = "none"
 
@@ -98,6 +104,10 @@ READ: Final = ONCE | {
 """All that are read, beside those that begin with `ce-`. What others hold is nobody's business here."""
 
 
+_OPEN: Final = frozenset({Guard.OPEN, Guard.METRICS})
+"""Where nobody proves anything."""
+
+
 class Edge:
     """The middleware. `guards` and `renderers` are by a resource's canonical path, such as `/healthz`."""
 
@@ -132,12 +142,13 @@ class Edge:
             self._check_room(under_way, connection.place, where, registry)
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
                 gate.admit(request, metrics=guard is Guard.METRICS)
-            if guard is Guard.MACHINE:
-                await self._check_attempts(request, caller, registry)
+            proof = _proof(request, guard)
+            await self._check_attempts(request, proof, guard, caller, registry)
             if request.method not in _READING and self._services.draining():
                 raise StoppingError
             response = await handler(request)
-            self._note_proved(request)
+            if proof and PRINCIPAL in request:
+                self._attempts.proved(proof)
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a problem document
             problem = _describe(error, where)
             self._note_refused(error, problem, request, where, caller, registry)
@@ -173,15 +184,15 @@ class Edge:
         if under_way > registry.settings.server.max_requests_per_client:
             raise TooManyError("too many requests from this address are under way")
 
-    async def _check_attempts(self, request: web.Request, caller: Address | None, registry: Registry) -> None:
+    async def _check_attempts(
+        self, request: web.Request, proof: str, guard: Guard, caller: Address | None, registry: Registry
+    ) -> None:
         """Raises `TooManyError`, and `UnavailableError` where a token cannot be judged now."""
-        self._attempts.check(_counted(request, caller, registry), presented(request))
-        if token := bearer_token(request.headers):
-            await registry.tokens.prepare(token)
-
-    def _note_proved(self, request: web.Request) -> None:
-        if PRINCIPAL in request and (token := presented(request)):
-            self._attempts.proved(token)
+        if guard in _OPEN:
+            return
+        self._attempts.check(_counted(request, caller, registry), proof)
+        if proof and guard is Guard.MACHINE:
+            await registry.tokens.prepare(proof)
 
     def _note_refused(
         self,
@@ -232,6 +243,13 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _proof(request: web.Request, guard: Guard) -> str:
+    """What a caller means to be known by there; "" for nothing."""
+    if guard is Guard.SESSION:
+        return session_text(request)
+    return (bearer_token(request.headers) or "") if guard is Guard.MACHINE else ""
 
 
 def _counted(request: web.Request, caller: Address | None, registry: Registry) -> Caller:

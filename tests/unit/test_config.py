@@ -1192,5 +1192,8 @@ def test_an_operator_has_a_name_of_their_own_a_tenant_and_a_place_to_sign_in() -
     assert found == {f'{at}"Alice@acme.example"': 'is the same person as "00u1ab"'}
     (unfit,) = faults(OIDC + one('"ali\\u200bce"'))  # an invisible character
     assert unfit.startswith(at)
-    found = faults(f"{OIDC}[console.operators.ann]\n")
-    assert found == {f"{at}ann.tenants": "needs at least one tenant, else there is nothing to see"}
+    found = faults(f'{OIDC}[console.operators.ann]\nscopes = ["Notifier.Operate"]\n')
+    assert found == {
+        f"{at}ann.scopes": 'needs "Notifier.Read" to look at anything',
+        f"{at}ann.tenants": "needs at least one tenant, else there is nothing to see",
+    }

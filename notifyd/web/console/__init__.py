@@ -14,15 +14,23 @@ from notifyd.web.console import ledger, overview, records, setup, sign_in, silen
 from notifyd.web.console.html import render_problem
 from notifyd.web.console.session import ENDED, Ended
 from notifyd.web.console.sign_in import SIGN_IN, render_refused
-from notifyd.web.edge import Renderer
+from notifyd.web.edge import Guard, Renderer
 
-__all__ = ["ENDED", "RESOURCES", "Ended", "renderers"]
+__all__ = ["ENDED", "RESOURCES", "Ended", "guards", "renderers"]
 
 RESOURCES: Final = (sign_in, overview, ledger, records, silences, setup)
 
 
+def guards() -> dict[str, Guard]:
+    """What stands before each path."""
+    return {**dict.fromkeys(_paths(), Guard.SESSION), SIGN_IN: Guard.SIGN_IN}
+
+
 def renderers() -> dict[str, Renderer]:
     """How each path tells a problem: as a page."""
+    return {**dict.fromkeys(_paths(), render_problem), SIGN_IN: render_refused}
+
+
+def _paths() -> list[str]:
     routes = (route for resource in RESOURCES for route in resource.routes)
-    paths = [route.path for route in routes if isinstance(route, web.RouteDef)]
-    return {**dict.fromkeys(paths, render_problem), SIGN_IN: render_refused}
+    return [route.path for route in routes if isinstance(route, web.RouteDef)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from enum import StrEnum
 from math import isnan
 from typing import Final, TypeAlias
@@ -25,6 +26,9 @@ from notifyd.web.incidents import find_incidents
 from notifyd.web.lists import Found
 from notifyd.web.ops import READINESS
 from notifyd.wire.codec import rfc3339
+
+PATIENCE: Final = 2.0
+"""Seconds that each line may take."""
 
 OLD: Final = 5 * MINUTE // SECOND
 """Seconds that a delivery may wait before the page says so."""
@@ -56,7 +60,8 @@ Looker: TypeAlias = Callable[[Visit], Awaitable[Check]]
 
 @shows(routes, "")
 async def get_overview(visit: Visit) -> web.Response:
-    checks = [check async for check in _checks(visit)]
+    looks = (_told(visit, what, look) for what, look in _LOOKERS.items())
+    checks = [*await asyncio.gather(*looks), *_figures(visit)]
     checks.sort(key=lambda check: list(State).index(check.state))  # stable: else in their own order
     return page(
         visit,
@@ -67,14 +72,15 @@ async def get_overview(visit: Visit) -> web.Response:
     )
 
 
-async def _checks(visit: Visit) -> AsyncIterator[Check]:
-    for what, look in _LOOKERS.items():
-        try:
-            yield await look(visit)
-        except (StoreError, UnavailableError) as error:
-            yield Check(what, State.WRONG, f"cannot be told: {visit.registry.redactor.text(error.detail)}")
-    for check in _figures(visit):
-        yield check
+async def _told(visit: Visit, what: str, look: Looker) -> Check:
+    """What `look` finds or, where that fails or takes too long, that it cannot be told."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await look(visit)
+    except TimeoutError:
+        return Check(what, State.WRONG, f"cannot be told: no answer in {PATIENCE:.0f} s")
+    except (StoreError, UnavailableError) as error:
+        return Check(what, State.WRONG, f"cannot be told: {visit.registry.redactor.text(error.detail)}")
 
 
 async def _readiness(visit: Visit) -> Check:

@@ -77,8 +77,8 @@ def _begin(
     request: web.Request, response: web.Response, way: str, name: str, proof: str, principal: Principal
 ) -> None:
     """Raises `ScopeMissingError`."""
-    request[PRINCIPAL] = principal
     if Scope.READ.value not in principal.scopes or not principal.tenants:
+        request[PRINCIPAL] = principal  # who was refused
         raise ScopeMissingError(f"the console needs the scope {Scope.READ} and a tenant")
     session.begin(request, response, way, name, proof, principal)
 
