@@ -30,6 +30,7 @@ REPOSITORY: Final = "acme/payments"
 RUN: Final = 15891
 _ANSWER: Final = re.compile(r"/repos/([^/]+/[^/]+)/actions/runs/([0-9]+)/deployment_protection_rule")
 _TOKENS: Final = re.compile(r"/app/installations/([0-9]+)/access_tokens")
+_REVIEWS: Final = re.compile(rf"/repos/{REPOSITORY}/actions/runs/([0-9]+)/approvals")
 _MESSAGES: Final = {401: "Bad credentials", 404: "Not Found", 422: "Validation Failed"}
 
 
@@ -56,7 +57,8 @@ class GithubApi(Sink):
     """`received` has the answers alone; `decided` those that were taken, by run and environment.
 
     `made` counts tokens. `reply`, where a test sets it, is what an answer gets in place of GitHub's own verdict,
-    and `token_reply` what a wish for a token gets. `held` keeps an answer waiting for its verdict, undecided.
+    and `token_reply` what a wish for a token gets. `held` keeps an answer waiting for its verdict, undecided; with
+    `losing` the next one is taken, and a proxy between says that it was not.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
@@ -66,6 +68,7 @@ class GithubApi(Sink):
         self._own = self.reply
         self.made = 0
         self.held = False
+        self.losing = False
         self.token_reply: Reply | None = None
         self.decided: dict[tuple[int, str], dict[str, Any]] = {}
 
@@ -77,6 +80,9 @@ class GithubApi(Sink):
         if _TOKENS.fullmatch(received.path):
             self.received.remove(received)
             return self.token_reply or self._token(received)
+        if found := _REVIEWS.fullmatch(received.path):
+            self.received.remove(received)
+            return self._reviews(received, int(found[1]))
         if self.held:
             await self._closing.wait()
         return self._answered(received) if self.reply is self._own else self.reply
@@ -115,7 +121,19 @@ class GithubApi(Sink):
         if not good or not decision[1] or decision in self.decided:
             return _refusal(422)
         self.decided[decision] = given
-        return Reply(204, "")
+        lost, self.losing = self.losing, False
+        return Reply(502, "") if lost else Reply(204, "")
+
+    def _reviews(self, received: Received, run: int) -> Reply:
+        """The history of a run, as far as GitHub's page tells of its members."""
+        if received.method != "GET" or _bearer(received) not in self._tokens:
+            return _refusal(401)
+        found = [
+            {"state": given["state"], "comment": given["comment"], "environments": [{"id": 1, "name": name}]}
+            for (decided, name), given in self.decided.items()
+            if decided == run
+        ]
+        return Reply(200, json.dumps(found))
 
 
 def _refusal(status: int) -> Reply:

@@ -3,7 +3,8 @@
 Vendor's rules: https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
 (RS256; issued 60 s ago against clocks that differ, for 10 minutes at most),
 https://docs.github.com/en/rest/apps/apps#create-an-installation-access-token-for-an-app (`token`, `expires_at`),
-https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit.
+https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit,
+https://docs.github.com/en/rest/actions/workflow-runs#get-the-review-history-for-a-workflow-run (*Actions* read).
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
+import aiohttp
 from attrs import frozen
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -40,9 +42,14 @@ _LEFT: Final = 300
 _UNHURRIED: Final = 60
 """Seconds to wait where a limit is told without a time."""
 _LEAST_KEY: Final = 2048
+_REVIEWS_LIMIT: Final = 1024 * 1024
+"""Bytes that are read of a run's history."""
 _TOKEN: Final = re.compile(r'"token"\s*:\s*"([^"\\]{1,8000})"')
 _EXPIRES: Final = re.compile(r'"expires_at"\s*:\s*"([^"\\]{1,40})"')
 """Read from the text, which may be cut off behind them."""
+
+
+_HEADERS: Final = {"accept": "application/vnd.github+json", "x-github-api-version": "2022-11-28"}
 
 
 def app_key(pem: Secret) -> RSAKey:
@@ -75,14 +82,26 @@ class GithubApp:
 
     async def call(self, path: str, body: Mapping[str, object], token: Secret) -> Answer:
         """One POST. Raises as `post` does."""
-        headers: dict[str, str | Secret] = {
-            "accept": "application/vnd.github+json",
-            "authorization": Secret(f"Bearer {token.reveal()}"),
-            "x-github-api-version": "2022-11-28",
-        }
+        bearer = Secret(f"Bearer {token.reveal()}")
+        headers: dict[str, str | Secret] = {**_HEADERS, "authorization": bearer}
         encoded = json.dumps(body, separators=(",", ":")).encode()
         answer = await post(self._context.http, self._config.url(path), encoded, headers)
         return Answer(answer.status, answer.headers, answer.text.replace(token.reveal(), "***"))
+
+    async def reviews(self, path: str, token: Secret) -> list[Any]:
+        """The history of a run's reviews; empty where it may not be read. Raises `TransientError`."""
+        headers = {**_HEADERS, "authorization": f"Bearer {token.reveal()}"}
+        raw, url = b"", self._config.url(path).reveal()
+        try:
+            async with self._context.http.get(url, headers=headers, allow_redirects=False) as response:
+                status, content = response.status, response.content
+                while len(raw) < _REVIEWS_LIMIT and not content.at_eof():
+                    raw += await content.read(_REVIEWS_LIMIT - len(raw))
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            raise TransientError("GitHub does not say whether it was told before") from None
+        if status >= 500:
+            raise TransientError("GitHub cannot say whether it was told before", status=status)
+        return _list(raw) if status == 200 else []
 
     async def token(self, installation: int) -> InstallationToken:
         """A token that may answer for deployments. Raises `TransientError` and `PermanentError`."""
@@ -93,7 +112,7 @@ class GithubApp:
                 return InstallationToken(Secret(known["token"]), True)
         answer = await self.call(
             f"/app/installations/{installation}/access_tokens",
-            {"permissions": {"deployments": "write"}},
+            {"permissions": {"actions": "read", "deployments": "write"}},
             self._jwt(),
         )
         self.check(answer)
@@ -142,6 +161,14 @@ class GithubApp:
 
     def _now(self) -> int:
         return self._context.clock() // SECOND
+
+
+def _list(raw: bytes) -> list[Any]:
+    try:
+        found = json.loads(raw)
+    except (ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) else []
 
 
 def _name(installation: int) -> str:

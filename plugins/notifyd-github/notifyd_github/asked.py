@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -40,6 +40,10 @@ class Waiting:
     @property
     def path(self) -> str:
         return f"/repos/{self.repository}/actions/runs/{self.run}/deployment_protection_rule"
+
+    @property
+    def reviews(self) -> str:
+        return f"/repos/{self.repository}/actions/runs/{self.run}/approvals"
 
     def kept(self) -> str:
         return json.dumps(attrs.asdict(self))
@@ -110,6 +114,21 @@ def answer(data: Mapping[str, Any], asks: Waiting) -> dict[str, str]:
         "state": "approved" if approved else "rejected",
         "comment": _comment(data, approved),
     }
+
+
+def is_told(reviews: Sequence[Any], told: Mapping[str, str]) -> bool:
+    """Is this answer, word for word, in a run's history?"""
+    return any(
+        isinstance(one, Mapping)
+        and (one.get("state"), one.get("comment")) == (told["state"], told["comment"])
+        and told["environment_name"] in _names(one.get("environments"))
+        for one in reviews
+    )
+
+
+def _names(environments: object) -> list[object]:
+    found = environments if isinstance(environments, list) else []
+    return [one.get("name") for one in found if isinstance(one, Mapping)]
 
 
 def _comment(data: Mapping[str, Any], approved: bool) -> str:

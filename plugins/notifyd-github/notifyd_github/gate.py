@@ -19,7 +19,7 @@ from notifyd.plugin import (
     TransientError,
 )
 from notifyd_github.app import GithubApp
-from notifyd_github.asked import Waiting, answer, event, waiting
+from notifyd_github.asked import Waiting, answer, event, is_told, waiting
 from notifyd_github.config import GithubConfig
 
 _EVENT: Final = "deployment_protection_rule"
@@ -64,16 +64,22 @@ class GithubGate:
         return any(hmac.compare_digest(given, _signature(one.reveal(), request.body)) for one in secrets)
 
     async def send(self, message: Message) -> Receipt:
-        """One answer. A token that was kept and is refused is made anew for the next attempt."""
+        """One answer. A token that was kept and is refused is made anew for the next attempt.
+
+        GitHub takes an answer once. Where one came through although nobody heard so, the next is refused, and the
+        run's history tells.
+        """
         data, asks = _end(message)
-        token = await self._app.token(asks.installation)
-        answered = await self._app.call(asks.path, answer(data, asks), token.value)
+        told, token = answer(data, asks), await self._app.token(asks.installation)
+        answered = await self._app.call(asks.path, told, token.value)
         if answered.status == 401:
             await self._app.forget(asks.installation)
             if token.kept:
                 raise TransientError(
                     "GitHub takes the kept token no more", reason=Reason.CHANNEL_FAULT, status=401
                 )
+        if answered.status == 422 and is_told(await self._app.reviews(asks.reviews, token.value), told):
+            return Receipt("an earlier attempt has told it")
         return self._app.check(answered)
 
     async def aclose(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from notifyd_github import GithubConfig, notifyd_resume_forwarders
-from notifyd_github.asked import COMMENT_LIMIT, Waiting, answer, escape, event, waiting
+from notifyd_github.asked import COMMENT_LIMIT, Waiting, answer, escape, event, is_told, waiting
 from notifyd_github.gate import GithubGate
 
 from notifyd.plugin import (
@@ -333,6 +333,25 @@ async def test_a_token_that_is_none_is_worth_another_try_and_is_not_kept() -> No
         api.token_reply = None
         await gate.send(sample_end(ASKS.kept()))
         assert len(api.decided) == 1
+
+
+async def test_an_answer_that_was_taken_although_nobody_heard_so_is_found_in_the_runs_history() -> None:
+    async with at_work() as (api, gate):
+        api.losing = True
+        with pytest.raises(TransientError):
+            await gate.send(sample_end(ASKS.kept()))
+        receipt = await gate.send(sample_end(ASKS.kept()))
+        assert receipt.detail == "an earlier attempt has told it"
+        with pytest.raises(PermanentError) as other:
+            await gate.send(sample_end(ASKS.kept(), decision="rejected"))
+        assert (other.value.reason, len(api.decided)) == (Reason.REJECTED, 1)
+
+
+@pytest.mark.parametrize(
+    "reviews", [[], [None], [{}], [{"state": "approved", "comment": "c"}], [{"environments": [1, {}]}]]
+)
+def test_a_history_of_another_shape_tells_nothing(reviews: list[Any]) -> None:
+    assert not is_told(reviews, {"environment_name": "production", "state": "approved", "comment": "c"})
 
 
 async def test_no_refusal_shows_a_token_or_the_key() -> None:
