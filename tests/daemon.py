@@ -111,12 +111,13 @@ class Inbox:
 
     messages: list[Message] = field(factory=list)
     fault: Exception | None = None
+    receipt: Receipt = field(factory=Receipt)
 
     async def send(self, message: Message) -> Receipt:
         if self.fault is not None:
             raise self.fault
         self.messages.append(message)
-        return Receipt()
+        return self.receipt
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import IO, Any
 from urllib.parse import quote
+from uuid import uuid4
 
 import click
 
@@ -18,15 +20,20 @@ from notifyd.client import EVENTS, PACK_EVENTS, Signer
 @remote_options
 @client_option
 @json_option
+@click.option("--now", "as_of_now", is_flag=True, help="With a new id, and its times moved to begin now.")
 @click.argument("event", type=click.File("rb"))
-def send(remote: Remote, client_name: str | None, as_json: bool, event: IO[bytes]) -> None:
+def send(remote: Remote, client_name: str | None, as_json: bool, as_of_now: bool, event: IO[bytes]) -> None:
     """Post EVENT to a running service: a file, or - for standard input.
 
     A CloudEvent, or an array of them, goes to /api/v1/events, anything else to /notifications/pack-approvals.
-    Exits with 0 where it was accepted, now or before.
+    Exits with 0 where it was accepted, now or before. With --now an example whose times are over can be sent, as
+    often as you like: each time under a new id, occurredAt (of a CloudEvent: time) is now, and expiresAt is as
+    much later as it was.
     """
     body = event.read()
     path, content_type = _destination(event.name, body)
+    if as_of_now:
+        body = json.dumps(_stamped(json.loads(body), datetime.now(UTC))).encode()
     with calling(as_json):
         answer = remote.sender(client_name).post(path, body, content_type)
     if as_json:
@@ -35,6 +42,32 @@ def send(remote: Remote, client_name: str | None, as_json: bool, event: IO[bytes
     click.echo("accepted" if answer.status == 202 else "accepted before: the same event was sent again")
     for document in answer.document.get("items", [answer.document]):
         print_members(document)
+
+
+def _stamped(document: Any, now: datetime) -> Any:
+    """An event, or each of an array, as if it happened now. What is no time is left for the service to refuse."""
+    if isinstance(document, list):
+        return [_stamped(one, now) for one in document]
+    if not isinstance(document, dict):
+        return document
+    id_, at = ("id", "time") if "specversion" in document else ("eventId", "occurredAt")
+    moved = {id_: str(uuid4()), at: _written(now)}
+    begun, ends = _time(document.get(at)), _time(document.get("expiresAt"))
+    if begun and ends and at == "occurredAt":
+        moved["expiresAt"] = _written(now + (ends - begun))
+    return document | moved
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return found if found and found.tzinfo else None
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _destination(name: str, body: bytes) -> tuple[str, str]:

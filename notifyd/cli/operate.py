@@ -70,7 +70,7 @@ def test_channel(remote: Remote, as_json: bool, recipient: str | None, name: str
     if as_json:
         print_json(answer.document)
     else:
-        click.echo(f"{name} took the test message")
+        click.echo(": ".join(filter(None, (f"{name} took the test message", answer.document["detail"]))))
 
 
 @click.group()

@@ -271,7 +271,7 @@ def _call(summary: str, text: str, schema: str, *, required: bool) -> dict[str, 
 
 
 def _notification() -> dict[str, Any]:
-    return {"operationId": "notification"} | _call(
+    return {"operationId": "notification", "security": []} | _call(
         "A message of a channel of type `webhook`",
         "Signed where the channel has a secret (`v1`) or the service a key in `keys.sign` (`v1a`)."
         " `webhook-id` is the delivery's id, the same over all attempts: a"
@@ -284,7 +284,7 @@ def _notification() -> dict[str, Any]:
 _CALLBACKS: Final = {
     "decided": {
         "{$request.body#/resume/callbackUrl}": {
-            "post": {"operationId": "decided"}
+            "post": {"operationId": "decided", "security": []}  # it is signed, by no client of ours
             | _call(
                 "The decision, to the system that asked",
                 "Comes when a decision ends the approval, or when it expires. Signed with `resume.secrets`, by"

@@ -80,9 +80,11 @@ def _record(shape: Shape, *, bounded: bool) -> Schema:
 
 
 def _member(member: Member, *, bounded: bool) -> Schema:
-    default = {"default": member.default} if bounded and member.default is not None else {}
-    text = {"description": member.text} if member.text else {}
-    return text | _schema(member.shape, bounded=bounded) | text | default
+    # In words: of a member with the keyword `default`, generators for callers make one that has to be given.
+    default = f"By default {member.default}." if bounded and member.default is not None else ""
+    told = " ".join(filter(None, (member.text, default)))
+    text = {"description": told} if told else {}
+    return text | _schema(member.shape, bounded=bounded) | text
 
 
 def _schema(shape: Shape, *, bounded: bool) -> Schema:

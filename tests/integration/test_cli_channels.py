@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from notifyd.cli import cli
-from notifyd.plugin import PermanentError
+from notifyd.plugin import PermanentError, Receipt
 from tests.daemon import TOKENS, Daemon
 
 
@@ -36,6 +36,12 @@ async def test_a_channel_is_tested_on_a_person(notifyd: Daemon) -> None:
     result = await run(notifyd, "test", "--recipient", "bob@acme.example", "inbox")
     assert (result.exit_code, result.stdout) == (0, "inbox took the test message\n")
     assert [message.recipient for message in notifyd.inbox.messages] == ["bob@acme.example"]
+
+
+async def test_what_the_vendor_answered_to_a_test_is_told(notifyd: Daemon) -> None:
+    notifyd.inbox.receipt = Receipt(detail="250 queued as 4711")
+    result = await run(notifyd, "test", "--recipient", "bob@acme.example", "inbox")
+    assert result.stdout == "inbox took the test message: 250 queued as 4711\n"
 
 
 async def test_a_channel_that_fails_is_told_with_its_own_words_and_exit_code_1(notifyd: Daemon) -> None:
