@@ -108,11 +108,9 @@ async def test_who_is_not_signed_in_is_led_to_where_one_does_and_then_to_the_pag
     assert (await browser.sign_in(next="deliveries/abc")).headers["Location"] == "./deliveries/abc"
 
 
-@pytest.mark.parametrize(
-    "elsewhere", ["//evil.example", "https://evil.example", "../x", "javascript:1", "/x"]
-)
-async def test_signing_in_leads_nowhere_but_to_the_console(notifyd: Daemon, elsewhere: str) -> None:
-    assert (await Browser(notifyd).sign_in(next=elsewhere)).headers["Location"] == "./"
+async def test_signing_in_leads_nowhere_but_to_the_console(notifyd: Daemon) -> None:
+    for elsewhere in ("//evil.example", "https://evil.example", "../x", "javascript:1", "/x", "x\r\ny"):
+        assert (await Browser(notifyd).sign_in(next=elsewhere)).headers["Location"] == "./", elsewhere
 
 
 async def test_a_token_signs_in_by_a_cookie_that_no_script_and_no_other_site_has(notifyd: Daemon) -> None:
@@ -234,7 +232,8 @@ async def test_an_operator_signs_in_at_the_provider_and_acts_by_name(
     browser = Browser(with_oidc)
     answer = await by_provider(browser, issuing, "Alice@acme.example", "dead")
     assert (answer.status, answer.headers["Location"]) == (303, "../console/dead")
-    assert "SameSite=Strict" in answer.headers["Set-Cookie"] or len(browser.cookies) > 0
+    cookies = cast(CIMultiDictProxy[str], answer.headers).getall("Set-Cookie")
+    assert [one for one in cookies if "SameSite=Strict" in one and one.startswith(SESSION_COOKIES[0])]
     one = await dead_one(with_oidc)
     page = await browser.get("/console/dead")
     assert (page.status, ALICE in page.text) == (200, True)
