@@ -463,7 +463,9 @@ class Message:
     `title` is one line of plain text, `body` plain text with newlines, `html` a whole HTML document or None,
     `recipient` the address for a personal channel (None: the channel's own audience), `event` the redacted
     event that rules saw. `id` is the delivery's id and is the receiver's key against repeats. `buttons` are there
-    only on a channel that takes answers, where the message's reader can decide without the page.
+    only on a channel that takes answers, where the message's reader can decide without the page. `follows` is the
+    `ref` of the receipt of the request whose news it tells, "" for none: only for a channel that can change what
+    it sent, which may put it into a thread.
     """
 
     id: str
@@ -477,6 +479,7 @@ class Message:
     recipient: str | None = None
     event: Mapping[str, Any] = field(factory=dict)
     buttons: tuple[Button, ...] = ()
+    follows: str = ""
 
 
 @frozen

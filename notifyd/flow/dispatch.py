@@ -25,6 +25,7 @@ from notifyd.errors import (
     UndecodableRowError,
 )
 from notifyd.flow.attempt import Result, attempt, conclude, nothing_to_change, too_old
+from notifyd.flow.follows import followed
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
 from notifyd.flow.leases import Leases
 from notifyd.flow.memory import KEPT, Memory, Share
@@ -448,6 +449,9 @@ class Dispatcher:
     async def _send(self, lane: Lane, delivery: Delivery, message: Message, channel: OpenChannel) -> None:
         registry = self._current()
         if delivery.edits is None:
+            if channel.edits:
+                ref = await self._patiently(lambda: followed(delivery, self._store))
+                message = evolve(message, follows=ref)
             result = await attempt(channel, message, self._clock, registry.redactor)
         else:
             result = await self._edit(delivery.tenant, delivery.edits, message, channel)

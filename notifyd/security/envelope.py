@@ -34,8 +34,9 @@ def _plain(message: Message) -> dict[str, Any]:
         {"name": one.name, "value": one.value, "lead": one.lead, "at": one.at} for one in message.fields
     ]
     flat["actions"] = [{"label": one.label, "url": one.url} for one in message.actions]
-    # A notifyd that knows no buttons reads all other messages: two versions run while one is replaced.
-    del flat["buttons"]
+    # A notifyd that knows no buttons reads all other messages: two versions run while one is replaced. What a
+    # message follows is looked up when it is sent.
+    del flat["buttons"], flat["follows"]
     if message.buttons:
         flat["buttons"] = [asdict(one) for one in message.buttons]
     return flat

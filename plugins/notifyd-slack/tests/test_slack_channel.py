@@ -11,21 +11,36 @@ from aioresponses import aioresponses
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from notifyd_slack import SlackConfig, escape, notifyd_channel_types, payload
+from notifyd_slack.answers import Act, act_of, dialog
 from slack_sdk.models.blocks import ActionsBlock, Block, SectionBlock
+from slack_sdk.models.views import View as ViewOfSlack
 
 from notifyd.plugin import (
     Action,
+    Button,
     Field,
     Level,
     Message,
     PermanentError,
+    Reaction,
     Reason,
+    Receipt,
     Secret,
     TransientError,
     clean,
     one_line,
 )
-from notifyd.testing import HOSTILE, LINK, HttpConformance, RecordedResponse, opened, sample_message
+from notifyd.testing import (
+    HOSTILE,
+    LINK,
+    AnsweringConformance,
+    EditingConformance,
+    HttpConformance,
+    RecordedResponse,
+    Reply,
+    opened,
+    sample_message,
+)
 
 (SLACK,) = notifyd_channel_types()
 URL = "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX"
@@ -36,6 +51,37 @@ class TestSlack(HttpConformance):
 
     def config(self, url: str) -> SlackConfig:
         return SlackConfig(webhook_url=Secret(url + "/services/T00000000/B00000000/abcdefghijklmnopqrstuvwx"))
+
+
+BOT = {"bot_token": Secret("xoxb-17653672481-19874698323-pdFZKVeTuE8sk7oOcHrzqqgy")}
+APP_TOKEN = Secret("xapp-1-A0123456789-1234567890123-0123456789abcdef0123456789abcdef")
+SIGNING_SECRET = Secret("8f742231b10e8888abcd99ddd56785a5")
+CHANNEL = "C0123456789"
+POST_MESSAGE = "https://slack.com/api/chat.postMessage"
+SENT = {"ok": True, "channel": CHANNEL, "ts": "1503435956.000247", "message": {"text": "x" * 9000}}
+BUTTONS = (Button("Approve", "approved", "f" * 32), Button("Reject", "rejected", "f" * 32))
+
+
+class TestBot(HttpConformance, EditingConformance):
+    channel_type = SLACK
+    accepted = Reply(200, json.dumps(SENT))
+
+    def config(self, url: str) -> SlackConfig:
+        return SlackConfig(**BOT, channel_id=CHANNEL, api_url=Secret(url))
+
+
+class TestSocketMode(AnsweringConformance):
+    channel_type = SLACK
+
+    def config(self, url: str) -> SlackConfig:
+        return SlackConfig(**BOT, channel_id=CHANNEL, app_token=APP_TOKEN, api_url=Secret(url))
+
+
+class TestCalled(AnsweringConformance):
+    channel_type = SLACK
+
+    def config(self, url: str) -> SlackConfig:
+        return SlackConfig(**BOT, signing_secret=SIGNING_SECRET, channel_id=CHANNEL, api_url=Secret(url))
 
 
 def accepted(message: Message) -> dict[str, Any]:
@@ -171,6 +217,98 @@ def test_a_link_longer_than_a_button_may_have_is_left_out() -> None:
     assert blocks_of(body, "actions") == []
 
 
+def test_what_decides_hands_back_the_messages_name_and_what_leads_to_the_page_a_link() -> None:
+    body = accepted(sample_message(buttons=BUTTONS))
+    (actions,) = blocks_of(body, "actions")
+    approve, reject, link = actions["elements"]
+    assert (approve["action_id"], approve["value"], approve["style"]) == (
+        "decide-approved",
+        "f" * 32,
+        "primary",
+    )
+    assert (reject["action_id"], reject["text"]["text"], reject["style"]) == (
+        "decide-rejected",
+        "Reject",
+        "danger",
+    )
+    assert link["url"] == LINK
+    assert not {"url"} & (approve.keys() | reject.keys())
+
+
+def test_a_message_that_does_not_decide_has_the_link_to_the_page_only() -> None:
+    """As where the rule wants a sign-in: then it has no `buttons`."""
+    (actions,) = blocks_of(accepted(sample_message()), "actions")
+    assert [one["url"] for one in actions["elements"]] == [LINK]
+
+
+def test_buttons_that_decide_stay_where_links_become_a_list() -> None:
+    actions = tuple(Action(f"run {n}", f"{LINK}{n}") for n in range(12))
+    body = accepted(sample_message(actions=actions, buttons=BUTTONS))
+    (row,) = blocks_of(body, "actions")
+    assert [one["action_id"] for one in row["elements"]] == ["decide-approved", "decide-rejected"]
+
+
+@given(label=st.text(max_size=200))
+def test_a_dialog_keeps_to_slacks_limits_whatever_stands_on_the_button(label: str) -> None:
+    act = Act(Reaction("U1AB", "rejected", "f" * 32), CHANNEL, label)
+    view = dialog(act, label * 50)
+    ViewOfSlack(**view).validate_json()
+    for block in view["blocks"]:
+        parsed = Block.parse(block)
+        assert parsed is not None
+        parsed.validate_json()
+        assert 0 < len(block["label"]["text"]) <= 2000
+    assert 0 < len(view["title"]["text"]) <= 24
+    assert 0 < len(view["submit"]["text"]) <= 24
+
+
+@pytest.mark.parametrize(
+    "interaction",
+    [
+        {},
+        {"type": "block_actions"},
+        {"type": "block_actions", "actions": "x", "user": {"id": "U1AB"}},
+        {"type": "block_actions", "actions": [{"action_id": "link-0"}], "user": {"id": "U1AB"}},
+        {"type": "view_submission", "view": 7},
+        {"type": "view_submission", "view": {"callback_id": "another"}},
+        {"type": "view_submission", "view": {"callback_id": "reason", "private_metadata": "[]"}},
+        {"type": "message_action"},
+    ],
+)
+def test_what_is_no_decision_is_none(interaction: dict[str, Any]) -> None:
+    assert act_of(interaction) is None
+
+
+def pressed(**changes: Any) -> dict[str, Any]:
+    button = {"action_id": "decide-approved", "value": "f" * 32, "text": {"text": "Approve"}}
+    return {
+        "type": "block_actions",
+        "user": {"id": "U1AB"},
+        "channel": {"id": CHANNEL},
+        "actions": [button],
+        "trigger_id": "1.2.x",
+    } | changes
+
+
+def test_a_press_says_who_what_and_where() -> None:
+    act = act_of(pressed())
+    assert act == Act(Reaction("U1AB", "approved", "f" * 32), CHANNEL, "Approve", "1.2.x")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"user": {"id": "alice"}},
+        {"user": {"name": "U1AB"}},
+        {"channel": {"id": "../x"}},
+        {"actions": [{"action_id": "decide-approved", "value": "F" * 32}]},
+        {"actions": [{"action_id": "decide-nothing", "value": "f" * 32}]},
+    ],
+)
+def test_a_press_that_slack_would_not_tell_of_so_is_none(changes: dict[str, Any]) -> None:
+    assert act_of(pressed(**changes)) is None
+
+
 def test_escaping_is_that_of_slack() -> None:
     assert escape("<!channel> & <@U1>") == "&lt;!channel&gt; &amp; &lt;@U1&gt;"
 
@@ -216,6 +354,100 @@ async def test_being_rate_limited_says_when_to_come_back() -> None:
     with pytest.raises(TransientError) as caught:
         await answer(status=429, body="rate_limited", headers={"Retry-After": "30"})
     assert (caught.value.reason, caught.value.retry_after) == (Reason.THROTTLED, 30.0)
+
+
+async def posted(message: Message, config: SlackConfig | None = None, **recorded: Any) -> tuple[Any, Receipt]:
+    """What the bot posts, and the receipt for it."""
+    with aioresponses() as slack:
+        slack.post(POST_MESSAGE, response_class=RecordedResponse, **recorded)
+        async with opened(SLACK, config or SlackConfig(**BOT, channel_id=CHANNEL)) as channel:
+            receipt = await channel.send(message)
+        ((_, (request,)),) = slack.requests.items()
+    return json.loads(request.kwargs["data"]), receipt
+
+
+async def test_a_bots_message_is_that_of_the_webhook_and_its_receipt_names_it() -> None:
+    body, receipt = await posted(sample_message(), payload=SENT)
+    assert body == payload(sample_message()) | {"channel": CHANNEL}
+    assert receipt.ref == f"{CHANNEL}/1503435956.000247"
+
+
+async def test_news_goes_into_the_thread_of_the_message_it_follows() -> None:
+    body, _ = await posted(sample_message(follows=f"{CHANNEL}/1503435956.000247"), payload=SENT)
+    assert body["thread_ts"] == "1503435956.000247"
+    body, _ = await posted(sample_message(follows="what another channel had"), payload=SENT)
+    assert "thread_ts" not in body
+
+
+async def test_without_a_channel_of_its_own_it_writes_to_each_recipient() -> None:
+    config = SlackConfig(**BOT)
+    assert callable(SLACK.personal)
+    assert SLACK.personal(config)
+    assert not SLACK.personal(SlackConfig(**BOT, channel_id=CHANNEL))
+    assert not SLACK.personal(SlackConfig(webhook_url=Secret(URL)))
+    answer = SENT | {"channel": "D024BE91L"}
+    body, receipt = await posted(sample_message(recipient="U024BE7LH"), config, payload=answer)
+    assert (body["channel"], receipt.ref) == ("U024BE7LH", "D024BE91L/1503435956.000247")
+    with pytest.raises(PermanentError, match="not a member's ID"):
+        async with opened(SLACK, config) as channel:
+            await channel.send(sample_message(recipient="alice@acme.example"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        ("invalid_auth", Reason.UNAUTHORIZED),
+        ("not_in_channel", Reason.UNAUTHORIZED),
+        ("channel_not_found", Reason.NOT_FOUND),
+        ("is_archived", Reason.NOT_FOUND),
+        ("msg_blocks_too_long", Reason.TOO_LARGE),
+        ("invalid_blocks", Reason.REJECTED),
+        ("an_error_of_tomorrow", Reason.REJECTED),
+    ],
+)
+async def test_an_error_in_an_answer_with_status_200_is_the_verdict(error: str, reason: Reason) -> None:
+    with pytest.raises(PermanentError, match=error) as caught:
+        await posted(sample_message(), payload={"ok": False, "error": error})
+    assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("error", ["ratelimited", "internal_error", "service_unavailable"])
+async def test_what_slack_could_not_do_now_is_tried_again(error: str) -> None:
+    with pytest.raises(TransientError, match=error):
+        await posted(sample_message(), payload={"ok": False, "error": error})
+
+
+@pytest.mark.parametrize("ref", ["", "7", "C0123456789/", "C0123456789/x", "?/1503435956.000247"])
+async def test_what_names_no_message_is_not_changed(ref: str) -> None:
+    async with opened(SLACK, SlackConfig(**BOT, channel_id=CHANNEL)) as channel:
+        with pytest.raises(PermanentError, match="names no message"):
+            await channel.edit(ref, sample_message())  # type: ignore[attr-defined]
+
+
+WEBHOOK = {"webhook_url": Secret(URL)}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "either webhook_url or bot_token"),
+        (WEBHOOK | BOT, "either webhook_url or bot_token"),
+        (WEBHOOK | {"channel_id": CHANNEL}, "go with a bot_token"),
+        (WEBHOOK | {"app_token": APP_TOKEN}, "go with a bot_token"),
+        (WEBHOOK | {"signing_secret": SIGNING_SECRET}, "go with a bot_token"),
+        (BOT | {"app_token": APP_TOKEN, "signing_secret": SIGNING_SECRET}, "either by app_token"),
+        ({"bot_token": APP_TOKEN}, "begins with xoxb-"),
+        (BOT | {"app_token": BOT["bot_token"]}, "begins with xapp-"),
+        (BOT | {"signing_secret": Secret("two words")}, "letters and digits"),
+        (BOT | {"channel_id": "#general"}, "not a channel's ID"),
+        (BOT | {"channel_id": "U024BE7LH"}, "not a channel's ID"),
+        (BOT | {"api_url": Secret("slack.com/api")}, "not an http or https URL"),
+    ],
+)
+def test_a_config_that_cannot_work_is_refused_with_its_reason(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        SlackConfig(**options)
+    assert "two words" not in str(caught.value)
 
 
 def test_a_url_that_is_none_is_refused() -> None:
