@@ -47,6 +47,8 @@ ENVIRON: Final = {
     "HOOK_URL": "https://hook.example/",
     "HOOK_SECRET": SIGNING_SECRET,
     "TELEGRAM_BOT_TOKEN": "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw",
+    "SLACK_BOT_TOKEN": "xoxb-17653672481-19874698323-pdFZKVeTuE8sk7oOcHrzqqgy",
+    "SLACK_APP_TOKEN": "xapp-1-A0123456789-1234567890123-0123456789abcdef0123456789abcdef",
     "OPERATOR_TOKEN_HASH": "sha256:" + "0" * 64,
     "SMTP_PASSWORD": "a password",
     "OIDC_CLIENT_SECRET": "a secret",

@@ -70,7 +70,7 @@ def shown(*arguments: str) -> Any:
     return CliRunner().invoke(plugins, arguments)
 
 
-@pytest.mark.parametrize("name", ["slack", "email", "nats"])
+@pytest.mark.parametrize("name", ["discord", "email", "nats"])
 def test_the_command_prints_all_options_of_a_type(name: str) -> None:
     found = discover()
     kind = (found.channel_types | found.forwarder_types)[name]  # type: ignore[operator]
