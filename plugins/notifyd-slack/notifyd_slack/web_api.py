@@ -53,7 +53,8 @@ async def call(
 ) -> Answer:
     """Raises `TransientError` where nobody answers. `token` is the bot's, or the app's for Socket Mode."""
     bearer = Secret(f"Bearer {token.reveal()}") if token else Secret("")
-    headers = {"authorization": bearer, "content-type": "application/json; charset=utf-8"}
+    kind = "application/json; charset=utf-8"
+    headers: dict[str, str | Secret] = {"authorization": bearer, "content-type": kind}
     base, mark, query = config.api_url.reveal().partition("#")[0].partition("?")
     url = Secret(f"{base.rstrip('/')}/{method}{mark}{query}")
     answer = await post(context.http, url, json.dumps(body).encode(), headers)

@@ -53,7 +53,7 @@ class TestSlack(HttpConformance):
         return SlackConfig(webhook_url=Secret(url + "/services/T00000000/B00000000/abcdefghijklmnopqrstuvwx"))
 
 
-BOT = {"bot_token": Secret("xoxb-17653672481-19874698323-pdFZKVeTuE8sk7oOcHrzqqgy")}
+BOT: dict[str, Any] = {"bot_token": Secret("xoxb-17653672481-19874698323-pdFZKVeTuE8sk7oOcHrzqqgy")}
 APP_TOKEN = Secret("xapp-1-A0123456789-1234567890123-0123456789abcdef0123456789abcdef")
 SIGNING_SECRET = Secret("8f742231b10e8888abcd99ddd56785a5")
 CHANNEL = "C0123456789"
