@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NewType, TypeAlias
 
 from attrs import evolve, field, frozen
 
@@ -21,6 +21,12 @@ Clock: TypeAlias = Callable[[], Instant]
 """Tells the time. Injected everywhere, so that a test can turn it."""
 
 SECOND: Final = 1_000_000
+
+Duration = NewType("Duration", int)
+"""The type of an option: microseconds, written as a whole number and one of `ms s m h d`."""
+
+Size = NewType("Size", int)
+"""The type of an option: bytes, written as a whole number and `KiB` or `MiB`."""
 
 APPROVAL_KIND: Final = "pack.approval"
 POLICY_KIND: Final = "pack.policy"

@@ -19,7 +19,7 @@ from attrs import field, frozen
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.hosts import ascii_host
 from notifyd.mailbox import Mailbox, mailbox
-from notifyd.model import SECOND, Action, Button, Clock, Field, Level, Message, Receipt
+from notifyd.model import SECOND, Action, Button, Clock, Duration, Field, Level, Message, Receipt, Size
 from notifyd.post import Answer, check_response, hide, http_url, post
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
@@ -37,6 +37,7 @@ __all__ = [
     "Channel",
     "ChannelContext",
     "ChannelType",
+    "Duration",
     "Editing",
     "Field",
     "InboundRequest",
@@ -47,6 +48,7 @@ __all__ = [
     "Mailbox",
     "Message",
     "PermanentError",
+    "PluginConfig",
     "Reaction",
     "ReactionReply",
     "Reason",
@@ -54,6 +56,7 @@ __all__ = [
     "Receiving",
     "RuleFunction",
     "Secret",
+    "Size",
     "State",
     "TemplateSource",
     "TransientError",
@@ -68,6 +71,7 @@ __all__ = [
     "listed",
     "mailbox",
     "notifyd_channel_types",
+    "notifyd_plugin_config",
     "notifyd_resume_forwarders",
     "notifyd_rule_functions",
     "notifyd_template_sources",
@@ -253,6 +257,7 @@ class ChannelContext:
     `http` is shared, keeps connections, follows no redirects unless asked, and refuses private addresses that
     `egress.allow_private` does not name. `clock` gives microseconds since the epoch. `signatures(message_id,
     timestamp, body)` gives notifyd's own signatures, for `sign`: `v1a` under `keys.sign`, none without such a key.
+    `plugin` is the plugin's own record, of its `PluginConfig`.
     """
 
     name: str
@@ -261,6 +266,7 @@ class ChannelContext:
     clock: Clock
     signatures: Callable[[str, int, bytes], Sequence[str]] = lambda _id, _timestamp, _body: ()
     state: State = field(factory=MemoryState)
+    plugin: Any = None
 
 
 @frozen
@@ -295,6 +301,17 @@ class ChannelType:
     addressed: bool = False
     answers: bool | Callable[[Any], bool] = False
     gate: bool = False
+
+
+@frozen
+class PluginConfig:
+    """What `[plugins.NAME]` takes, NAME being the plugin's in `notifyd plugins`: the fields of an attrs class.
+
+    Each of the plugin's channels and forwarders gets the record as `context.plugin`. Without the table it has the
+    defaults; where an option is required, a channel of the plugin needs the table.
+    """
+
+    config: type[Any]
 
 
 @frozen
@@ -336,6 +353,12 @@ def notifyd_resume_forwarders() -> Iterable[ChannelType]:
     sealed for the client that asked; its `id` is the same at every attempt. A `gate` is sent the ends of what it
     asked for, with its own `resumeToken` in clear, and nothing else.
     """
+    return ()
+
+
+@_hookspec
+def notifyd_plugin_config() -> Iterable[PluginConfig]:
+    """What the plugin itself is configured with: one `PluginConfig`, or none."""
     return ()
 
 

@@ -36,7 +36,7 @@ def pages(discovered: Discovered) -> Mapping[str, str]:
 def _page(kind: ChannelType, table: str) -> str:
     found = options(kind)
     rows = "\n".join(f"| `{one.name}` | {one.kind} | {_default(one)} |" for one in found)
-    return _HEAD.format(name=kind.name, table=table, about=about(kind), rows=rows)
+    return _HEAD.format(name=kind.name, table=table, about=about(kind.config), rows=rows)
 
 
 def _default(option: Option) -> str:

@@ -240,7 +240,8 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 def settings(text: str, discovered: Discovered) -> Settings:
     types, forwarders = discovered.channel_types, discovered.forwarder_types
-    return config.loads(text, types, forwarders=forwarders, environ=_environ())
+    plugins = discovered.plugin_configs
+    return config.loads(text, types, forwarders=forwarders, plugins=plugins, environ=_environ())
 
 
 @contextmanager

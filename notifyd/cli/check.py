@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from notifyd.cli.trial import Trial
     from notifyd.config.settings import Settings
     from notifyd.registry.discovery import Discovered
+    from notifyd.registry.options import Option
 
 
 @click.command("check-config")
@@ -45,7 +46,12 @@ def check_config(config_path: Path, as_json: bool, strict: bool) -> None:
 
     discovered = discover()
     try:
-        settings = load(config_path, discovered.channel_types, forwarders=discovered.forwarder_types)
+        settings = load(
+            config_path,
+            discovered.channel_types,
+            forwarders=discovered.forwarder_types,
+            plugins=discovered.plugin_configs,
+        )
     except ConfigError as error:
         whole = ConfigError([*error.faults, *when_faults(config_path, discovered)])
         _print_faults(config_path, whole, discovered, as_json)
@@ -141,25 +147,42 @@ def plugins(context: click.Context, as_json: bool) -> None:
 
 
 @plugins.command("show")
-@click.argument("type_name", metavar="TYPE")
+@click.argument("name", metavar="TYPE")
 @needless_config_option
 @json_option
-def show_type(type_name: str, as_json: bool) -> None:
-    """Print the options of a channel's TYPE, or a forwarder's. Exits with 1 where no plugin brings it."""
+def show_type(name: str, as_json: bool) -> None:
+    """Print the options of a channel's TYPE, or a forwarder's, and those of a plugin of that name itself.
+
+    Exits with 1 where there is neither.
+    """
     from notifyd.config.first_party import no_such_type
+    from notifyd.config.structure import options_of
     from notifyd.registry.discovery import discover
-    from notifyd.registry.options import about, options
+    from notifyd.registry.options import about, described, options
 
     discovered = discover()
     types = {**discovered.forwarder_types, **discovered.channel_types}
-    if type_name not in types:
-        raise Failure(no_such_type(type_name, types))
-    found = options(types[type_name])
+    kind, own = types.get(name), discovered.configs.get(name)
+    if kind is None and own is None:
+        raise Failure(no_such_type(name, types))
+    of_type, of_plugin = options(kind) if kind else [], described(options_of(own)) if own else []
     if as_json:
-        rows = [attrs.asdict(one) | {"required": one.default is None} for one in found]
-        print_json({"type": type_name, "about": about(types[type_name]), "options": rows})
+        told = {"type": name, "about": about(kind.config), "options": _rows(of_type)} if kind else {}
+        itself = {"name": name, "about": about(own), "options": _rows(of_plugin)} if own else None
+        print_json({**told, "plugin": itself})
         return
-    click.echo(about(types[type_name]) + "\n")
+    if kind:
+        _print_options(about(kind.config), of_type)
+    if own:
+        _print_options(f"[plugins.{name}]\n{about(own)}", of_plugin)
+
+
+def _rows(found: Sequence[Option]) -> list[dict[str, Any]]:
+    return [attrs.asdict(one) | {"required": one.default is None} for one in found]
+
+
+def _print_options(head: str, found: Sequence[Option]) -> None:
+    click.echo(head + "\n")
     print_table(
         ("option", "value", "default"),
         [(one.name, one.kind, "required" if one.default is None else one.default) for one in found],

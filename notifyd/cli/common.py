@@ -88,7 +88,12 @@ def load_config(path: Path) -> tuple[Settings, Discovered]:
     from notifyd.registry.discovery import discover
 
     discovered = discover()
-    return load(path, discovered.channel_types, forwarders=discovered.forwarder_types), discovered
+    return load(
+        path,
+        discovered.channel_types,
+        forwarders=discovered.forwarder_types,
+        plugins=discovered.plugin_configs,
+    ), discovered
 
 
 @asynccontextmanager

@@ -87,7 +87,10 @@ async def _configuration(
 
     types, forwarders = discovered.channel_types, discovered.forwarder_types
     try:
-        settings = at_home(load(path, types, forwarders=forwarders, environ=environ), service)
+        settings = at_home(
+            load(path, types, forwarders=forwarders, plugins=discovered.plugin_configs, environ=environ),
+            service,
+        )
     except ConfigError as error:
         return None, _faulty(path, [*error.faults, *when_faults(path, discovered)])
     try:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from notifyd.config.faults import listed
+from notifyd.config.structure import did_you_mean
 
 FIRST_PARTY: Final[Mapping[str, str]] = {
     name: f"notifyd-{name}"
@@ -22,3 +23,13 @@ def no_such_type(name: str, types: Collection[str]) -> str:
     """That no plugin brings the type, and what to do: install the distribution that does, or choose of `types`."""
     remedy = f"install {FIRST_PARTY[name]}" if name in FIRST_PARTY else f"installed are: {listed(types)}"
     return f'no plugin brings the type "{name}"; {remedy}'
+
+
+def no_such_plugin(name: str, plugins: Mapping[str, object | None]) -> str:
+    """Why `[plugins.NAME]` cannot be: `plugins` are those that are installed, with what they take, if anything."""
+    if name in plugins:
+        return f'the plugin "{name}" takes no options of its own'
+    taking = [one for one, options in plugins.items() if options is not None]
+    near = did_you_mean(name, taking) or (f"; those that take options: {listed(taking)}" if taking else "")
+    needed = FIRST_PARTY.get(name, "the distribution that brings it")
+    return f'no plugin "{name}" is installed: install {needed}{near}'

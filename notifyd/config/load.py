@@ -21,7 +21,7 @@ from notifyd.config import units
 from notifyd.config.consistency import Draft, Kind, check, public_url
 from notifyd.config.describe import as_toml, describe, secrets
 from notifyd.config.faults import Findings, by_name, listed
-from notifyd.config.first_party import no_such_type
+from notifyd.config.first_party import no_such_plugin, no_such_type
 from notifyd.config.placeholders import Resolver
 from notifyd.config.settings import (
     Approvals,
@@ -62,6 +62,7 @@ FROZEN: Final = (
 """What only a restart can change."""
 
 NOTHING: Final[Mapping[str, ChannelType]] = {}
+NO_PLUGINS: Final[Mapping[str, type[Any] | None]] = {}
 
 _SECTIONS: Final[Mapping[str, type[Any]]] = {
     "server": Server,
@@ -83,11 +84,13 @@ def load(
     types: Mapping[str, ChannelType],
     *,
     forwarders: Mapping[str, ChannelType] = NOTHING,
+    plugins: Mapping[str, type[Any] | None] = NO_PLUGINS,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Read and check the file at `path`. Relative paths in it start from its folder.
 
-    `types` and `forwarders` are those that plugins bring for channels, and for `resume.forwarders`.
+    `types` and `forwarders` are those that plugins bring for channels, and for `resume.forwarders`; `plugins` what
+    each plugin itself takes, None where it takes nothing.
 
     Raises `ConfigError` with every fault; a file that cannot be read, or is not TOML, has one, at its path.
     """
@@ -97,7 +100,15 @@ def load(
         raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([Fault(str(path), f"is not UTF-8 text at byte {error.start}")]) from None
-    return loads(text, types, forwarders=forwarders, environ=environ, base=path.parent, source=str(path))
+    return loads(
+        text,
+        types,
+        forwarders=forwarders,
+        plugins=plugins,
+        environ=environ,
+        base=path.parent,
+        source=str(path),
+    )
 
 
 def loads(
@@ -105,6 +116,7 @@ def loads(
     types: Mapping[str, ChannelType],
     *,
     forwarders: Mapping[str, ChannelType] = NOTHING,
+    plugins: Mapping[str, type[Any] | None] = NO_PLUGINS,
     environ: Mapping[str, str] = os.environ,
     base: Path = Path(),
     source: str = "config",
@@ -119,7 +131,7 @@ def loads(
     resolved = resolver.resolve(raw, unresolved)
     revealed = resolver.revealed
     settings = _Reader(
-        resolved, types, forwarders, Structurer(base, revealed.add, revealed.hide_parts), findings
+        resolved, types, forwarders, plugins, Structurer(base, revealed.add, revealed.hide_parts), findings
     ).read()
     # A value that could not be resolved is missing here, which is no second fault.
     rest = [fault for fault in findings.faults if fault.pointer not in unresolved.pointers]
@@ -143,12 +155,14 @@ class _Reader:
         raw: Any,
         types: Mapping[str, ChannelType],
         forwarders: Mapping[str, ChannelType],
+        plugins: Mapping[str, type[Any] | None],
         structurer: Structurer,
         findings: Findings,
     ) -> None:
         self._raw: Mapping[str, Any] = raw
         self._types = types
         self._forwarder_types = forwarders
+        self._plugin_configs = plugins
         self._structurer = structurer
         self._findings = findings
 
@@ -159,7 +173,7 @@ class _Reader:
             self._findings.under(key).add(unknown_key(key, known))
         sections = {name: self._section(name, cls) for name, cls in _SECTIONS.items()}
         channels = self._channels()
-        recipients = self._each(Recipient, "recipients")
+        recipients, plugins = self._each(Recipient, "recipients"), self._plugins()
         auth, clients = self._auth()
         resume, forwarders = self._resume()
         (rules, faulty), shorthand = self._rules(), self._shorthand()
@@ -194,6 +208,7 @@ class _Reader:
             **sections,
             channels=channels,
             recipients=recipients,
+            plugins=plugins,
             rules=(*filter(None, rules), *shorthand.values()),
             notifications={key: rule.channels for key, rule in shorthand.items()},
         )
@@ -237,6 +252,21 @@ class _Reader:
             for name, one in named.items()
         }
         return self._structurer.into(own, Resume, at), forwarders
+
+    def _plugins(self) -> dict[str, Any]:
+        """The record of each plugin that takes options; without its table at its defaults, where all have one."""
+        at, tables = self._findings.under("plugins"), self._table("plugins")
+        for name in sorted(tables.keys()):
+            if self._plugin_configs.get(name) is None:
+                at.under(name).add(no_such_plugin(name, self._plugin_configs))
+        found = {
+            name: self._structurer.into(
+                tables.get(name, {}), config, at.under(name) if name in tables else Findings()
+            )
+            for name, config in self._plugin_configs.items()
+            if config is not None
+        }
+        return {name: record for name, record in found.items() if record is not None}
 
     def _channels(self) -> dict[str, Any]:
         return {

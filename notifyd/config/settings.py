@@ -430,7 +430,10 @@ class Retention:
 
 @frozen
 class Settings:
-    """A whole configuration. `rules` holds the shorthand of `[notifications]` too, as ordinary rules."""
+    """A whole configuration. `rules` holds the shorthand of `[notifications]` too, as ordinary rules.
+
+    `plugins` are the records of plugins themselves, by their names.
+    """
 
     server: Server = Server()
     store: StoreSettings = StoreSettings()
@@ -449,3 +452,4 @@ class Settings:
     templates: Templates = Templates()
     approvals: Approvals = Approvals()
     retention: Retention = Retention()
+    plugins: Mapping[str, Any] = field(factory=dict)

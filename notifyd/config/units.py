@@ -24,6 +24,8 @@ from babel import Locale, UnknownLocaleError
 from notifyd.config.windows import Window
 from notifyd.hosts import ascii_host
 from notifyd.mailbox import mailbox
+from notifyd.model import Duration as Duration
+from notifyd.model import Size as Size
 from notifyd.security import certificates
 from notifyd.security.jwt import KeySet
 from notifyd.security.names import canonical_name
@@ -31,12 +33,6 @@ from notifyd.security.oidc import parse_address
 from notifyd.security.secrets import HIDDEN, Secret
 from notifyd.security.signing import secret_bytes, signing_key
 from notifyd.trust import CaFile
-
-Duration = NewType("Duration", int)
-"""Microseconds, written as a whole number and one of `ms s m h d`."""
-
-Size = NewType("Size", int)
-"""Bytes, written as a whole number and `KiB` or `MiB`."""
 
 SealKey = NewType("SealKey", bytes)
 """32 bytes, written in standard base64. Never printed."""

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import attrs
 import pluggy
-from attrs import frozen
+from attrs import field, frozen
 
 import notifyd.plugin
 from notifyd.config import units
@@ -26,7 +26,7 @@ from notifyd.config.first_party import FIRST_PARTY
 from notifyd.config.settings import common_options
 from notifyd.config.structure import Structurer, did_you_mean, options_of
 from notifyd.errors import PluginError
-from notifyd.plugin import API_VERSION, ChannelType, RuleFunction, TemplateSource
+from notifyd.plugin import API_VERSION, ChannelType, PluginConfig, RuleFunction, TemplateSource
 
 GROUP: Final = "notifyd"
 
@@ -34,7 +34,9 @@ _TYPES_HOOK: Final = "notifyd_channel_types"
 _FORWARDERS_HOOK: Final = "notifyd_resume_forwarders"
 _TEMPLATES_HOOK: Final = "notifyd_template_sources"
 _FUNCTIONS_HOOK: Final = "notifyd_rule_functions"
+_CONFIG_HOOK: Final = "notifyd_plugin_config"
 _SHAPES: Final[Mapping[str, type[Any]]] = {
+    _CONFIG_HOOK: PluginConfig,
     _TYPES_HOOK: ChannelType,
     _FORWARDERS_HOOK: ChannelType,
     _TEMPLATES_HOOK: TemplateSource,
@@ -60,7 +62,8 @@ class PluginInfo:
 @frozen
 class Discovered:
     """All that the plugins bring, and what was wrong with any of them. `upgraded` says of each plugin that was
-    upgraded under the running process which version waits for a restart."""
+    upgraded under the running process which version waits for a restart. `configs` are the options of plugins
+    themselves, by their names."""
 
     channel_types: Mapping[str, ChannelType]
     forwarder_types: Mapping[str, ChannelType]
@@ -69,11 +72,17 @@ class Discovered:
     plugins: tuple[PluginInfo, ...]
     faults: tuple[PluginError, ...]
     upgraded: tuple[str, ...] = ()
+    configs: Mapping[str, type[Any]] = field(factory=dict)
 
-    def provider_of(self, channel_type: str) -> PluginInfo | None:
-        """The plugin that brings a channel type."""
-        provided = " ".join(("channel", channel_type))
+    def provider_of(self, channel_type: str, kind: str = "channel") -> PluginInfo | None:
+        """The plugin that brings a channel type, or a type of the `kind` forwarder."""
+        provided = f"{kind} {channel_type}"
         return next((plugin for plugin in self.plugins if provided in plugin.provides), None)
+
+    @property
+    def plugin_configs(self) -> Mapping[str, type[Any] | None]:
+        """What `[plugins.NAME]` takes, by the name of each plugin; None where it takes nothing."""
+        return {plugin.name: self.configs.get(plugin.name) for plugin in self.plugins}
 
 
 def discover(*, group: str = GROUP, extra: Iterable[object] = ()) -> Discovered:
@@ -207,6 +216,7 @@ class _Search:
         self._forwarders: dict[str, ChannelType] = {}
         self._templates: list[TemplateSource] = []
         self._functions: dict[str, Callable[..., Any]] = {}
+        self._configs: dict[str, type[Any]] = {}
 
     def result(self) -> Discovered:
         return Discovered(
@@ -217,6 +227,7 @@ class _Search:
             plugins=tuple(self._plugins),
             faults=tuple(self.faults),
             upgraded=tuple(self._upgraded),
+            configs=self._configs,
         )
 
     def load(self, found: _Installed) -> None:
@@ -276,14 +287,14 @@ class _Search:
             return wrong
         if isinstance(item, ChannelType) and item.gate and hook != _FORWARDERS_HOOK:
             return f'ChannelType "{item.name}": a gate is brought by {_FORWARDERS_HOOK}'
-        identity = _identity(hook, item)
+        identity = _identity(candidate, hook, item)
         if isinstance(item, ChannelType) and (reserved := _reserved(item.name, candidate.distribution)):
             return f'{" ".join(identity)} is the distribution "{reserved}"\'s own'
         owner = self._owners.get(identity)
         return f"{' '.join(identity)} is already brought by the plugin {owner}" if owner else None
 
     def _take(self, candidate: _Candidate, hook: str, item: object) -> str:
-        identity = _identity(hook, item)
+        identity = _identity(candidate, hook, item)
         self._owners[identity] = candidate.label
         match item:
             case ChannelType() if hook == _FORWARDERS_HOOK:
@@ -294,10 +305,12 @@ class _Search:
                 self._templates.append(item)
             case RuleFunction():
                 self._functions[item.name] = item.function
+            case PluginConfig():
+                self._configs[candidate.name] = item.config
         return " ".join(identity)
 
 
-def _identity(hook: str, item: object) -> tuple[str, str]:
+def _identity(candidate: _Candidate, hook: str, item: object) -> tuple[str, str]:
     """What no two plugins may both bring."""
     match item:
         case ChannelType() if hook == _FORWARDERS_HOOK:
@@ -308,6 +321,8 @@ def _identity(hook: str, item: object) -> tuple[str, str]:
             return "function", item.name
         case TemplateSource():
             return "templates", f"{item.package}/{item.path}"
+        case PluginConfig():
+            return "options", candidate.name
         case _:
             raise TypeError(f"no hook gives a {type(item).__name__}")
 
@@ -425,6 +440,8 @@ def _wrong_item(item: object) -> str | None:
                 _check_template_source(item)
             case RuleFunction():
                 _check_rule_function(item)
+            case PluginConfig():
+                _check_options(item.config, "PluginConfig: ")
     except (ValueError, TypeError) as error:
         return str(error)
     return None
@@ -434,13 +451,7 @@ def _check_channel_type(item: ChannelType) -> None:
     if not _matches(units.CHANNEL_NAME, item.name):
         raise ValueError("a ChannelType's name is 1 to 63 of the characters a-z 0-9 _ -")
     where = f'ChannelType "{item.name}": '
-    config: object = item.config
-    if not isinstance(config, type) or not attrs.has(config):
-        raise TypeError(f"{where}config must be an attrs class, not {_described(config)}")
-    try:
-        Structurer().check_class(item.config)
-    except TypeError as error:
-        raise TypeError(f"{where}{error}") from error
+    _check_options(item.config, where)
     taken = sorted(options_of(item.config).keys() & {"type", *common_options(item)})
     if taken:
         raise ValueError(f'{where}the option "{taken[0]}" is one that every channel has')
@@ -451,6 +462,15 @@ def _check_channel_type(item: ChannelType) -> None:
         raise TypeError(f"{where}own_body must be callable, not {_described(item.own_body)}")
     if item.rate_limit is not None:
         _check_rate(item.rate_limit, where)
+
+
+def _check_options(config: object, where: str) -> None:
+    if not isinstance(config, type) or not attrs.has(config):
+        raise TypeError(f"{where}config must be an attrs class, not {_described(config)}")
+    try:
+        Structurer().check_class(config)
+    except TypeError as error:
+        raise TypeError(f"{where}{error}") from error
 
 
 def _check_reach(item: ChannelType, where: str) -> None:

@@ -55,9 +55,9 @@ def _adapted(option: Option, channel_type: ChannelType) -> Option:
     return evolve(option, default=f'"{channel_type.rate_limit}"')
 
 
-def about(channel_type: ChannelType) -> str:
+def about(config: type[Any]) -> str:
     """What its author says of the options."""
-    return inspect.cleandoc(channel_type.config.__doc__ or "")
+    return inspect.cleandoc(config.__doc__ or "")
 
 
 def _option(name: str, attribute: attrs.Attribute[Any]) -> Option:

@@ -269,7 +269,7 @@ async def open_registry(
     signing = SigningKeys(settings.keys.sign)
     async with AsyncExitStack() as resources:
         means = _Means(sessions, clock, signing, keyring, states)
-        channels = await _open_channels(settings, means, resources, faults)
+        channels = await _open_channels(settings, discovered, means, resources, faults)
         if faults or rules is None or templates is None:
             raise ConfigError(faults)
         tokens = await _open_tokens(settings.auth.jwt, sessions, resources, before)
@@ -330,15 +330,25 @@ class _Means:
 
 
 async def _open_channels(
-    settings: Settings, means: _Means, resources: AsyncExitStack, faults: list[Fault]
+    settings: Settings,
+    discovered: Discovered,
+    means: _Means,
+    resources: AsyncExitStack,
+    faults: list[Fault],
 ) -> dict[str, OpenChannel]:
     """All channels that open. What is wrong with the others is added to `faults`."""
     opened = {RESUME_CHANNEL: await _open_callbacks(settings, means, resources)}
     named = {f"channels.{name}": channel for name, channel in settings.channels.items()}
     named |= {f"resume.forwarders.{name}": one for name, one in settings.resume.forwarders.items()}
     for key, channel in named.items():
+        kind = "channel" if key.startswith("channels.") else "forwarder"
+        plugin = discovered.provider_of(channel.type.name, kind)
+        own = settings.plugins.get(plugin.name) if plugin else None
+        if plugin and own is None and discovered.plugin_configs[plugin.name]:
+            faults.append(Fault(key, f"needs [plugins.{plugin.name}], which has options that are required"))
+            continue
         try:
-            opened[channel.name] = await _open_channel(channel, means, resources)
+            opened[channel.name] = await _open_channel(channel, own, means, resources)
         except BaseException as error:
             if is_ours(error):
                 raise
@@ -348,7 +358,9 @@ async def _open_channels(
     return opened
 
 
-async def _open_channel(settings: ChannelSettings, means: _Means, resources: AsyncExitStack) -> OpenChannel:
+async def _open_channel(
+    settings: ChannelSettings, plugin: object, means: _Means, resources: AsyncExitStack
+) -> OpenChannel:
     # A session of its own for each channel: a lane that hangs uses up no neighbour's connections.
     timeout = settings.timeout / SECOND
     session = await resources.enter_async_context(
@@ -357,7 +369,9 @@ async def _open_channel(settings: ChannelSettings, means: _Means, resources: Asy
     )
     logger = logging.getLogger(f"notifyd.channel.{settings.name}")
     state = means.states.of(settings.name, means.keyring)
-    context = ChannelContext(settings.name, session, logger, means.clock, means.signing.signatures, state)
+    context = ChannelContext(
+        settings.name, session, logger, means.clock, means.signing.signatures, state, plugin
+    )
     opened = settings.type.open(settings.config, context)
     if inspect.isawaitable(opened):
         async with asyncio.timeout(_OPEN_TIMEOUT):

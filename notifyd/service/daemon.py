@@ -178,7 +178,12 @@ class Daemon:
             log.error("%s", fault)
         for line in discovered.upgraded:
             log.warning("%s", line)
-        settings = load(self._path, discovered.channel_types, forwarders=discovered.forwarder_types)
+        settings = load(
+            self._path,
+            discovered.channel_types,
+            forwarders=discovered.forwarder_types,
+            plugins=discovered.plugin_configs,
+        )
         # Before anything is done with them, so that not even a fault in doing it can show them.
         self._redaction.learn(secrets(settings))
         return settings, discovered

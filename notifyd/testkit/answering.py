@@ -25,7 +25,6 @@ from notifyd.plugin import (
 from notifyd.testkit.conformance import PATIENCE, ChannelConformance, demand, send_once
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
 from notifyd.testkit.receivers import Reply
-from notifyd.testkit.samples import opened
 
 
 @pytest.mark.asyncio
@@ -78,7 +77,7 @@ class AnsweringConformance(ChannelConformance):
         with captured_logs(self.receiver_loggers) as lines:
             async with self.receiver() as receiver:
                 config = self.config(receiver.url)
-            async with opened(self.channel_type, config) as channel:
+            async with self.opened(config) as channel:
                 shown = [await _ended(channel)] if isinstance(channel, Listening) else []
         for text in (*shown, *lines):
             demand(not leaks(text, config), f"a secret is shown in {text!r}")

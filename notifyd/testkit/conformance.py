@@ -77,6 +77,9 @@ class ChannelConformance:
     channel_type: ClassVar[ChannelType]
     message: ClassVar[Message] = sample_message()
 
+    plugin: ClassVar[Any] = None
+    """What `[plugins.NAME]` makes, where the plugin has a `PluginConfig`."""
+
     receiver_loggers: ClassVar[frozenset[str]] = frozenset({"aiohttp.server"})
     """Loggers of the receiver, which may well write down what it was sent."""
 
@@ -92,12 +95,16 @@ class ChannelConformance:
         """What a reader sees of what was sent: every string of a JSON body unless this is overridden."""
         return "\n".join(_strings(json.loads(received.body)))
 
+    def opened(self, config: object, **more: Any) -> AbstractAsyncContextManager[Channel]:
+        """The channel of a config, with the plugin's own record."""
+        return opened(self.channel_type, config, plugin=self.plugin, **more)
+
     @asynccontextmanager
     async def at_work(self) -> AsyncIterator[tuple[Receiver, Channel]]:
         """A receiver, and a channel that sends to it."""
         async with (
             self.receiver() as receiver,
-            opened(self.channel_type, self.config(receiver.url)) as channel,
+            self.opened(self.config(receiver.url)) as channel,
         ):
             yield receiver, channel
 
@@ -145,7 +152,7 @@ class ChannelConformance:
     async def test_the_same_message_is_sent_as_the_same_bytes(self) -> None:
         async with self.receiver() as receiver:
             for clock in (lambda: NOW, lambda: NOW + 3600 * SECOND):
-                async with opened(self.channel_type, self.config(receiver.url), clock=clock) as channel:
+                async with self.opened(self.config(receiver.url), clock=clock) as channel:
                     await send_once(channel, self.message)
         first, again = (received.body for received in receiver.received)
         demand(
@@ -202,7 +209,7 @@ class ChannelConformance:
             async with self.receiver() as receiver:
                 config = self.config(receiver.url)
                 receiver.reply = evolve(receiver.reply, body=Received.echo)
-                async with opened(self.channel_type, config) as channel:
+                async with self.opened(config) as channel:
                     shown = [repr(config), repr(channel), str(await send_once(channel, self.message))]
         for text in (*shown, *lines):
             demand(not leaks(text, config), f"a secret is shown in {text!r}")
@@ -238,7 +245,7 @@ class NetworkConformance(ChannelConformance):
     async def test_an_unreachable_receiver_is_transient(self) -> None:
         async with self.receiver() as receiver:
             config = self.config(receiver.url)
-        async with opened(self.channel_type, config) as channel:
+        async with self.opened(config) as channel:
             error = await self.attempt(channel)
         demand(isinstance(error, TransientError), f"a refused connection led to {error!r}")
 
@@ -263,9 +270,9 @@ class NetworkConformance(ChannelConformance):
         with captured_logs(self.receiver_loggers) as lines:
             async with self.receiver() as receiver:
                 config = self.config(receiver.url)
-                async with opened(self.channel_type, config) as channel:
+                async with self.opened(config) as channel:
                     shown = [text async for text in self._failures(receiver, channel)]
-            async with opened(self.channel_type, config) as channel:  # the receiver is gone
+            async with self.opened(config) as channel:  # the receiver is gone
                 shown.append(all_of(await self.attempt(channel) or AssertionError()))
         for text in (*shown, *lines):
             demand(not leaks(text, config), f"a secret is shown in {text!r}")
@@ -326,7 +333,7 @@ class HttpConformance(NetworkConformance):
         async with self.receiver() as receiver:
             receiver.silent = True
             http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=0.2))
-            async with opened(self.channel_type, self.config(receiver.url), http=http) as channel:
+            async with self.opened(self.config(receiver.url), http=http) as channel:
                 error = await self.attempt(channel)
         demand(isinstance(error, TransientError), f"a session's timeout led to {error!r}")
         demand(error is not None and error.reason is Reason.TIMEOUT, "its reason is not `timeout`")

@@ -58,6 +58,9 @@ class GateConformance:
     }
     """What each status of the other system must lead to."""
 
+    plugin: ClassVar[Any] = None
+    """What `[plugins.NAME]` makes, where the plugin has a `PluginConfig`."""
+
     receiver_loggers: ClassVar[frozenset[str]] = frozenset({"aiohttp.server"})
     """Loggers of the receiver, which may well write down what it was sent."""
 
@@ -78,7 +81,7 @@ class GateConformance:
         """The other system, and a gate that answers it."""
         async with (
             self.receiver() as receiver,
-            opened(self.channel_type, self.config(receiver.url)) as channel,
+            opened(self.channel_type, self.config(receiver.url), plugin=self.plugin) as channel,
         ):
             yield receiver, channel
 
@@ -133,7 +136,7 @@ class GateConformance:
         with captured_logs(self.receiver_loggers) as lines:
             async with self.receiver() as receiver:
                 config = self.config(receiver.url)
-                async with opened(self.channel_type, config) as channel:
+                async with opened(self.channel_type, config, plugin=self.plugin) as channel:
                     answer = await self._called(channel, _refused)
         demand(400 <= answer.status < 500, f"{answer.status} for what is refused for good")
         _no_secret_in([answer.body, *lines], config)
@@ -182,7 +185,7 @@ class GateConformance:
         async with self.at_work() as (receiver, channel):
             receiver.hangs_up = True
             cut = await _attempted(channel, self.message)
-        async with opened(self.channel_type, self.config(receiver.url)) as channel:
+        async with opened(self.channel_type, self.config(receiver.url), plugin=self.plugin) as channel:
             refused = await _attempted(channel, self.message)
         for error in (cut, refused):
             demand(isinstance(error, TransientError), f"a system that is away led to {error!r}")
@@ -200,7 +203,7 @@ class GateConformance:
         with captured_logs(self.receiver_loggers) as lines:
             async with self.receiver() as receiver:
                 config = self.config(receiver.url)
-                async with opened(self.channel_type, config) as channel:
+                async with opened(self.channel_type, config, plugin=self.plugin) as channel:
                     shown = [repr(config), repr(channel)]
                     for status in self.verdicts:
                         receiver.reply = Reply(status, Received.echo)

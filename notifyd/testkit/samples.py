@@ -85,12 +85,13 @@ async def opened(
     *,
     http: aiohttp.ClientSession | None = None,
     clock: Callable[[], int] = lambda: NOW,
+    plugin: object = None,
 ) -> AsyncIterator[Channel]:
-    """The channel that `channel_type` opens with `config`, in a context of its own, closed at the end."""
+    """The channel that `channel_type` opens with `config`, in a context of its own, closed at the end. `plugin` is
+    the plugin's own record."""
     async with http or aiohttp.ClientSession() as session:
-        context = ChannelContext(
-            "under-test", session, logging.getLogger("notifyd.channel.under-test"), clock
-        )
+        logger = logging.getLogger("notifyd.channel.under-test")
+        context = ChannelContext("under-test", session, logger, clock, plugin=plugin)
         channel = channel_type.open(config, context)
         if inspect.isawaitable(channel):
             channel = await channel

@@ -45,7 +45,7 @@ KIND = ChannelType("mine", Config, lambda config, context: None, rate_limit="3/m
 
 
 def test_each_option_is_told_with_its_kind_and_default() -> None:
-    assert about(KIND) == "What it is for."
+    assert about(Config) == "What it is for."
     assert options(KIND) == [
         Option("url", "text, kept secret", None),
         Option("from", "text", '"a"'),
