@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from random import Random
 from typing import Any, Final
 
 import aiohttp
@@ -265,18 +266,34 @@ FILLED_IN: Final = [
 ]
 
 
-def drawn(**choices: Sequence[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """One of the choices for each name, evenly: Hypothesis prefers what is first and what it has drawn before."""
-    return st.randoms(use_true_random=True).map(
-        lambda dice: {name: dice.choice(values) for name, values in choices.items()}
-    )
+def drawn(*usual: Mapping[str, Any], **choices: Sequence[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """One of the choices for each name, evenly: Hypothesis prefers what is first and what it has drawn before.
+
+    Over that, in most cases, one of `usual`: what would seldom come about where each is drawn for itself.
+    """
+
+    def draw(dice: Random) -> dict[str, Any]:
+        alone = {name: dice.choice(values) for name, values in choices.items()}
+        return {**alone, **dice.choice([*usual, {}])}
+
+    return st.randoms(use_true_random=True).map(draw)
+
+
+FIT: Final = {"approves": True, "comment": "why", "inputs": {"version": "v1"}, "behalf": "", "glass": False}
+BY_CLIENT: Final = {"plan": None, "round": 0, "client": "both"}
+VOTES: Final = (
+    *[FIT] * 5,
+    FIT | {"glass": True},
+    FIT | {"actor": BRUNO, "behalf": ALICE},
+    FIT | {"actor": BRUNO, "behalf": CAROL},
+)
 
 
 requests = drawn(
     plan=PLANS,
     ago=[0, 0, 0, 60, 5000, -200],
     lasts=[100_000] * 5 + [10_000] * 3 + [1000, 20, -10],
-    quorum=[2, 2, 2, 3, 1],
+    quorum=[2, 3, 3, 4, 1],
     requester=["ci@acme.example"] * 4 + [ALICE, BRUNO],
     grants=[("Packs.Approve",)] * 6 + [("sec",)],
     groups=GROUPS,
@@ -284,6 +301,7 @@ requests = drawn(
     hours=[False] * 5 + [True],
 )
 ballots = drawn(
+    *(BY_CLIENT | one | ({"client": "glass-sec"} if one["glass"] else {}) for one in VOTES),
     actor=[*PEOPLE, DORA],
     approves=[True] * 8 + [False],
     plan=[None] * 10 + [*PLANS],
@@ -296,6 +314,7 @@ ballots = drawn(
     signed=[False, False, True],
 )
 presses = drawn(
+    *({"back": 0} | one for one in VOTES),
     actor=PEOPLE,
     approves=[True] * 8 + [False],
     comment=["why"] * 6 + [""],
@@ -304,9 +323,9 @@ presses = drawn(
     glass=[False] * 9 + [True],
     back=[0] * 6 + [1],
 )
-back = drawn(taken=[*PEOPLE], behalf=["", "", ALICE])
+back = drawn(taken=[*PEOPLE], behalf=["", "", ALICE], though=[False] * 5 + [True])
 heard = drawn(
-    again=[None] * 3 + [*range(6)], status=[None] * 6 + ["approved", "rejected", "expired", "cancelled"]
+    again=[None] * 6 + [*range(6)], status=[None] * 30 + ["approved", "rejected", "expired", "cancelled"]
 )
 times = drawn(
     seconds=[1] * 4 + [9, 9, 10, 10, 59, 60, 60, 600, 1800, 3600, 7200, 30_000, -5, -200],
@@ -555,7 +574,8 @@ class Machine(RuleBasedStateMachine):
 
     @rule(given=back)
     def take_back(self, given: dict[str, Any]) -> None:
-        if self.model.asked is not None:
+        """Where there is something to take back, and now and then where there is not."""
+        if self.model.undoable or given["though"]:
             self.do(self.taking_back(given))
 
     def taking_back(self, given: dict[str, Any]) -> Op:
