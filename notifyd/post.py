@@ -24,6 +24,7 @@ from attrs import frozen
 from multidict import CIMultiDict
 from yarl import URL
 
+from notifyd import tracing
 from notifyd.errors import PermanentError, Reason, TransientError
 from notifyd.heads import HEAD_LIMIT, forgive, status_counts
 from notifyd.hosts import ascii_host
@@ -188,15 +189,17 @@ async def post(
 ) -> Answer:
     """Send one POST through the context's `http`, follow no redirect, and read a bounded answer.
 
-    The URL goes out as it is written, see `exact_url`. `body` is JSON unless `headers` name another
-    `content-type`. `tls` says whom to trust, in place of the session's own authorities. The status is the
-    verdict: an answer counts as soon as its status line is there, and its text is what came of the body within
-    `ANSWER_TIME`, empty where it is encoded. Raises `TransientError` where the receiver cannot be reached or
-    gives no status, or where `egress` forbids it, `PermanentError` where the URL is none. Neither shows the URL.
+    The URL goes out as it is written, see `exact_url`, with the trace of the message that is being sent.
+    `body` is JSON unless `headers` name another `content-type`. `tls` says whom to trust, in place of the
+    session's own authorities. The status is the verdict: an answer counts as soon as its status line is there,
+    and its text is what came of the body within `ANSWER_TIME`, empty where it is encoded. Raises `TransientError`
+    where the receiver cannot be reached or gives no status, or where `egress` forbids it, `PermanentError` where
+    the URL is none. Neither shows the URL.
     """
     headers = headers or {}
     secrets = [url, *(v for v in headers.values() if isinstance(v, Secret))]
     plain = CIMultiDict({"content-type": "application/json", "accept-encoding": "identity"})
+    plain.update(tracing.current.get())
     plain.update({name: v.reveal() if isinstance(v, Secret) else v for name, v in headers.items()})
     try:
         async with http.post(

@@ -39,6 +39,7 @@ from notifyd.security.redact import Redactor
 from notifyd.security.secrets import HIDDEN
 from notifyd.store import AttemptRecord
 from notifyd.text import clean
+from notifyd.tracing import carrying, trace_in
 from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,8 @@ async def attempt(
     Never raises but for the cancellation of the caller, whatever the channel does.
     """
     at, started = clock(), time.perf_counter()
-    verdict = await _verdict(channel, message, edits)
+    with carrying(trace_in(message.event)):
+        verdict = await _verdict(channel, message, edits)
     duration_ms = round((time.perf_counter() - started) * 1000, 3)
     return _result(verdict, at, duration_ms, Discretion(redactor, carried_in(message)), channel.name)
 

@@ -47,6 +47,7 @@ from notifyd.security.names import name_fault
 from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret, spellings
 from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
 from notifyd.store import Advance, Append, Appended, Store, append_as_is
+from notifyd.tracing import NO_TRACE, PARENT, Trace
 from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
 from notifyd.wire.events import (
     CloudEvent,
@@ -109,9 +110,14 @@ class Ingest:
         self._clock = clock
 
     async def pack_event(
-        self, event: PackEvent, document: Mapping[str, Any], principal: Principal, correlation_id: str
+        self,
+        event: PackEvent,
+        document: Mapping[str, Any],
+        principal: Principal,
+        correlation_id: str,
+        trace: Trace = NO_TRACE,
     ) -> Accepted:
-        """Accept one of Task Runner's events.
+        """Accept one of Task Runner's events. `trace` is kept with it.
 
         Raises `InvalidError`, `TooOldError`, `EventIdConflictError`, `OverloadedError`, `BacklogFullError` or
         `StoreError`; then nothing is stored, but for a `StoreError`, after which the same event can be sent again.
@@ -123,7 +129,7 @@ class Ingest:
         content = canonical(document)
         _check_token(event, content, correlation_id)
         identity = registry.keyring.identify(EVENT_CONTENT, content)
-        row = pack_row(event, document, principal.name, correlation_id, now, registry, identity)
+        row = pack_row(event, document, principal.name, correlation_id, now, registry, identity, trace)
         subject, advance = _subject(event, registry, now, row)
         lease = registry.settings.dispatch.lease
         same = partial(_same, content, registry.keyring)
@@ -136,15 +142,16 @@ class Ingest:
         tenant: str,
         principal: Principal,
         correlation_id: str,
+        trace: Trace = NO_TRACE,
     ) -> Accepted:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
         _check_cloud_time(event, "", registry, now)
         posted = Posted(event, document, tenant)
-        return await self._append(_cloud_append(posted, principal, correlation_id, registry, now))
+        return await self._append(_cloud_append(posted, principal, correlation_id, registry, now, trace))
 
     async def cloud_events(
-        self, batch: Sequence[Posted], principal: Principal, correlation_id: str
+        self, batch: Sequence[Posted], principal: Principal, correlation_id: str, trace: Trace = NO_TRACE
     ) -> list[Accepted]:
         """Accept a batch of other events, whole or not at all.
 
@@ -152,7 +159,7 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_cloud_times(batch, registry, now)
-        wanted = [_cloud_append(one, principal, correlation_id, registry, now) for one in batch]
+        wanted = [_cloud_append(one, principal, correlation_id, registry, now, trace) for one in batch]
         with self._admitted(wanted) as appends:
             return self._all_accepted(appends, await self._store.append_all(appends) if appends else [])
 
@@ -220,7 +227,7 @@ class Ingest:
 
 
 def _cloud_append(
-    posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant
+    posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant, trace: Trace
 ) -> Append:
     content = canonical(posted.document)
     identity = registry.keyring.identify(EVENT_CONTENT, content)
@@ -233,6 +240,7 @@ def _cloud_append(
         now,
         registry,
         identity,
+        trace,
     )
     same = partial(_same, content, registry.keyring)
     return append_as_is(row, lease=registry.settings.dispatch.lease, same=same)
@@ -387,6 +395,7 @@ def pack_row(
     now: Instant,
     registry: Registry,
     content_id: str = "",
+    trace: Trace = NO_TRACE,
 ) -> Event:
     """One of Task Runner's events as it is stored."""
     kind, action = _MEANING[type(event)]
@@ -398,7 +407,7 @@ def pack_row(
         action=action,
         occurred_at=event.occurred_at,
         received_at=now,
-        body=_pack_body(event, document, kind, action, registry),
+        body=_pack_body(event, {**document, **trace}, kind, action, registry),
         content_id=content_id,
         client=client,
         correlation_id=correlation_id,
@@ -417,8 +426,11 @@ def cloud_row(
     now: Instant,
     registry: Registry,
     content_id: str = "",
+    trace: Trace = NO_TRACE,
 ) -> Event:
     """A CloudEvent as it is stored."""
+    if PARENT in document:
+        trace = NO_TRACE  # its own comes first
     return Event(
         tenant=tenant,
         key=derived_id("cloudevent", tenant, event.source, event.id),
@@ -427,7 +439,9 @@ def cloud_row(
         action="",
         occurred_at=now if event.time is None else event.time,
         received_at=now,
-        body=_cloud_body(event, document, tenant, now, registry.redactor),
+        body=_cloud_body(
+            event, document if PARENT in document else {**document, **trace}, tenant, now, registry.redactor
+        ),
         content_id=content_id,
         client=client,
         correlation_id=correlation_id,

@@ -60,6 +60,7 @@ from notifyd.security import resume_token
 from notifyd.security.envelope import wrap
 from notifyd.store import Store, append_as_is
 from notifyd.text import one_line
+from notifyd.tracing import trace_in
 from notifyd.wire.codec import derived_id, rfc3339
 
 log = logging.getLogger(__name__)
@@ -318,8 +319,14 @@ def callback_message(approval: Approval, effect: Effect, registry: Registry) -> 
         title="",
         body=_told(approval, effect, token.reveal()),
         recipient=approval.callback_url,
-        event={"client": approval.client, "correlationId": approval.correlation_id},
+        event=_about(approval),
     )
+
+
+def _about(approval: Approval) -> dict[str, Any]:
+    """Whose it is, and the trace of the event that asked."""
+    trace = trace_in(orjson.loads(approval.request))
+    return {"client": approval.client, "correlationId": approval.correlation_id, **trace}
 
 
 def _told(approval: Approval, effect: Effect, token: str | None) -> str:
@@ -389,7 +396,7 @@ def _forward(
         id=derived_id("forward", approval.tenant, effect.id, forwarder.name),
         title="",
         body=_told(approval, effect, registry.token_for_client(approval)),
-        event={"client": approval.client, "correlationId": approval.correlation_id},
+        event=_about(approval),
     )
     row = _end_delivery(approval, effect, message, registry, now)
     return Ready(

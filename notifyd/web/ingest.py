@@ -11,6 +11,7 @@ from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
 from notifyd.flow.ingest import Posted
+from notifyd.tracing import Trace, trace_in
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
 from notifyd.web.body import JSON, read_json
@@ -40,7 +41,7 @@ async def post_pack_event(request: web.Request) -> web.Response:
         caller.claim(claimed_tenant(document))
         event = parse_pack_event(document)
         accepted = await services.ingest.pack_event(
-            event, document, caller.principal, correlation.current.get()
+            event, document, caller.principal, correlation.current.get(), trace_in(request.headers)
         )
     return json_answer(accepted.answer, 202 if accepted.fresh else 200)
 
@@ -52,13 +53,13 @@ async def post_cloud_events(request: web.Request) -> web.Response:
     with services.metrics.ingest_seconds.time():
         body, caller = await receive(request, Scope.INGEST, Signature.TAKEN)
         if request.content_type == BATCH:
-            return await _accept_batch(services, caller, loads(body))
+            return await _accept_batch(services, caller, loads(body), trace_in(request.headers))
         document = _one_event(request, body, caller)
         _claim([document], caller)
         event = parse_cloud_event(document)
         tenant = _tenant_of(event, caller)
         accepted = await services.ingest.cloud_event(
-            event, document, tenant, caller.principal, correlation.current.get()
+            event, document, tenant, caller.principal, correlation.current.get(), trace_in(request.headers)
         )
     return json_answer(accepted.answer, 202 if accepted.fresh else 200)
 
@@ -97,12 +98,12 @@ def _tenant_of(event: CloudEvent, caller: Caller, base: str = "") -> str:
 # --- batches -----------------------------------------------------------------------------------------------
 
 
-async def _accept_batch(services: Services, caller: Caller, documents: Any) -> web.Response:
+async def _accept_batch(services: Services, caller: Caller, documents: Any, trace: Trace) -> web.Response:
     """Validate all, then accept all in one step of the store, or none."""
     _claim(documents if isinstance(documents, list) else [], caller)
     events = parse_cloud_events(documents)
     tenants = [_tenant_of(event, caller, pointer(index)) for index, event in enumerate(events)]
     batch = list(map(Posted, events, documents, tenants))
-    accepted = await services.ingest.cloud_events(batch, caller.principal, correlation.current.get())
+    accepted = await services.ingest.cloud_events(batch, caller.principal, correlation.current.get(), trace)
     status = 202 if any(each.fresh for each in accepted) else 200
     return json_answer({"items": [each.answer for each in accepted]}, status)

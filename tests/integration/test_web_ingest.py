@@ -10,6 +10,7 @@ import pytest
 
 from notifyd.errors import StoreError
 from notifyd.model import SECOND
+from notifyd.wire.codec import event_key
 from tests import events
 from tests.daemon import SECRETS, Answer, Daemon, bearer
 
@@ -47,6 +48,15 @@ async def test_the_same_event_id_with_another_content_is_a_conflict(notifyd: Dae
     document = await notifyd.ask()
     answer = await notifyd.signed(PACK, document | {"runId": "run-0043"})
     assert code(answer) == (409, "event_id_conflict")
+
+
+async def test_the_trace_of_a_request_is_kept_with_its_event(notifyd: Daemon) -> None:
+    trace = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "acme=1"}
+    document = notifyd.requested()
+    assert (await notifyd.signed(PACK, document, **trace)).status == 202
+    kept = await notifyd.app._store.event("acme", event_key("acme", document["eventId"]))
+    assert kept is not None
+    assert trace.items() <= orjson.loads(kept.body).items()
 
 
 @pytest.mark.parametrize("header", ["X-Notifyd-Tenant", "X-StellaOps-Tenant"])
