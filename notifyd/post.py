@@ -16,7 +16,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -261,13 +261,13 @@ def pieces_of(secret: str) -> Iterator[str]:
     if "://" not in secret:
         return
     parts = urlsplit(secret)
-    values = (value for _, value in parse_qsl(parts.query))
+    values = (pair.partition("=")[2] for pair in parts.query.split("&"))
     # Where the scheme is a service's own (Apprise writes such URLs) what stands for the host is often a token.
     host = "" if parts.scheme in ("http", "https") else parts.netloc.rpartition("@")[2]
     for piece in (*parts.path.split("/"), *values, parts.username or "", parts.password or "", host):
         # Shorter ones are words such as "hooks" and "services", and hiding them would blind the reader.
         if len(piece) >= 10:
-            yield from (piece, unquote(piece))
+            yield from (piece, unquote(piece), unquote_plus(piece))
 
 
 def _fault(error: Exception) -> TransientError:

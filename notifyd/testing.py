@@ -16,14 +16,10 @@ with pytest-asyncio, then runs every test of the kit.
 from __future__ import annotations
 
 from notifyd.testkit.answering import AnsweringConformance, EditingConformance
-from notifyd.testkit.conformance import (
-    ChannelConformance,
-    HttpConformance,
-    NetworkConformance,
-    Verdict,
-)
+from notifyd.testkit.conformance import ChannelConformance
 from notifyd.testkit.gates import GateConformance
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
+from notifyd.testkit.network import HttpConformance, NetworkConformance, Verdict
 from notifyd.testkit.receivers import Received, Receiver, RecordedResponse, Reply, Sink
 from notifyd.testkit.samples import HOSTILE, LINK, NOW, opened, sample_end, sample_message
 

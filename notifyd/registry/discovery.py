@@ -35,7 +35,7 @@ _FORWARDERS_HOOK: Final = "notifyd_resume_forwarders"
 _TEMPLATES_HOOK: Final = "notifyd_template_sources"
 _FUNCTIONS_HOOK: Final = "notifyd_rule_functions"
 _CONFIG_HOOK: Final = "notifyd_plugin_config"
-_SHAPES: Final[Mapping[str, type[Any]]] = {
+HOOKS: Final[Mapping[str, type[Any]]] = {
     _CONFIG_HOOK: PluginConfig,
     _TYPES_HOOK: ChannelType,
     _FORWARDERS_HOOK: ChannelType,
@@ -97,6 +97,13 @@ def discover(*, group: str = GROUP, extra: Iterable[object] = ()) -> Discovered:
         search.add(_Candidate(_name_of(thing), "-", "-", thing))
     for found in _entry_points(group, search.faults):
         search.load(found)
+    return search.result()
+
+
+def examine(plugin: object, distribution: str = "-") -> Discovered:
+    """What one plugin brings, and what is wrong with it, as though `distribution` had been installed alone."""
+    search = _Search()
+    search.add(_Candidate(_name_of(plugin), distribution, "-", plugin))
     return search.result()
 
 
@@ -279,7 +286,7 @@ class _Search:
         )
 
     def _refusal(self, candidate: _Candidate, hook: str, item: object) -> str | None:
-        expected = _SHAPES[hook]
+        expected = HOOKS[hook]
         if not isinstance(item, expected):
             return f"gives {_described(item)} where a {expected.__name__} belongs"
         wrong = _wrong_item(item)
@@ -379,7 +386,7 @@ def _unmarked(plugin: object) -> list[str]:
     """Functions that bear a hook's name and were not marked, which pluggy passes over in silence."""
     return [
         f"{name} is not marked @hookimpl"
-        for name in _SHAPES
+        for name in HOOKS
         if inspect.isroutine(found := getattr(plugin, name, None)) and not hasattr(found, f"{GROUP}_impl")
     ]
 
@@ -390,7 +397,7 @@ def _call(caller: pluggy.HookCaller, implementation: pluggy.HookImpl) -> list[ob
     if not caller.has_spec() and implementation.optionalhook:
         return []  # written for a later notifyd too
     if not caller.has_spec():
-        raise _HookError(f"there is no such hook{did_you_mean(caller.name, _SHAPES)}")
+        raise _HookError(f"there is no such hook{did_you_mean(caller.name, HOOKS)}")
     if implementation.wrapper or implementation.hookwrapper:
         raise _HookError("must not be a wrapper: each plugin's hooks are called alone")
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -402,7 +409,7 @@ def _call(caller: pluggy.HookCaller, implementation: pluggy.HookImpl) -> list[ob
             raise _HookError("gives an awaitable: hooks are synchronous")
         if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
             raise _HookError(
-                f"gives {_described(given)} where a list of {_SHAPES[caller.name].__name__} belongs"
+                f"gives {_described(given)} where a list of {HOOKS[caller.name].__name__} belongs"
             )
         return list(given)
     except (_HookError, KeyboardInterrupt):

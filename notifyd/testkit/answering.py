@@ -22,7 +22,8 @@ from notifyd.plugin import (
     Receiving,
     TransientError,
 )
-from notifyd.testkit.conformance import PATIENCE, ChannelConformance, demand, send_once
+from notifyd.testkit.bounds import PATIENCE, demand
+from notifyd.testkit.conformance import ChannelConformance
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
 from notifyd.testkit.receivers import Reply
 
@@ -45,8 +46,8 @@ class AnsweringConformance(ChannelConformance):
     async def test_a_button_reaches_the_reader_with_what_names_the_message(self) -> None:
         buttons = (Button("Walrus", "approved", REF), Button("Ferret", "rejected", REF))
         async with self.at_work() as (receiver, channel):
-            await send_once(channel, evolve(self.message, buttons=buttons))
-            await send_once(channel, self.message)
+            await self.send(channel, evolve(self.message, buttons=buttons))
+            await self.send(channel, self.message)
         pressed, plain = receiver.received
         for button in buttons:
             demand(
@@ -106,7 +107,7 @@ class EditingConformance(ChannelConformance):
         async with self.at_work() as (receiver, channel):
             receiver.reply = self.accepted
             demand(isinstance(channel, Editing), "the channel has no edit")
-            receipt = await send_once(channel, self.message)
+            receipt = await self.send(channel, self.message)
             demand(receipt.ref, "the receipt has no ref: what was sent could not be changed")
             if isinstance(channel, Editing):
                 for _ in range(2):
@@ -126,7 +127,7 @@ class EditingConformance(ChannelConformance):
     async def test_a_vendor_that_is_away_can_be_asked_to_change_it_later(self) -> None:
         async with self.at_work() as (receiver, channel):
             receiver.reply = self.accepted
-            receipt = await send_once(channel, self.message)
+            receipt = await self.send(channel, self.message)
             receiver.hangs_up = True
             if isinstance(channel, Editing):
                 with pytest.raises(TransientError):

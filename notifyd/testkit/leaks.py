@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import traceback
+import warnings
 from collections.abc import Container, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import lru_cache
+from typing import Any, Final
 
 import attrs
 
 from notifyd.plugin import Secret
 from notifyd.post import pieces_of
+from notifyd.security.echoes import Pieces, in_any_reading
+
+_SHORTEST: Final = 6
+_SHOWN: Final = repr(Secret("hidden"))
+"""How secrets are shown. The word in it is in many a secret of a test's, such as `a-secret-token`."""
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({})))
+"""What every log record has; the rest came as `extra`."""
 
 
 def secrets_in(value: Any) -> Iterator[Secret]:
@@ -30,8 +41,26 @@ def secrets_in(value: Any) -> Iterator[Secret]:
 
 
 def leaks(text: str, config: object) -> list[str]:
-    """The pieces of the config's secrets that `text` shows."""
-    return [piece for secret in secrets_in(config) for piece in pieces_of(secret.reveal()) if piece in text]
+    """The pieces of the config's secrets that `text` shows: in clear, base64, hex or escaped, also in part."""
+    pieces = tuple(dict.fromkeys(piece for one in secrets_in(config) for piece in pieces_of(one.reveal())))
+    return [piece for piece in pieces if shows(text, piece)] if _any(text, pieces) else []
+
+
+def shows(text: str, secret: str) -> bool:
+    """Is it in the text: whole, or in any encoding as much of it as is a leak?"""
+    return _any(text, (secret,))
+
+
+def _any(text: str, secrets: tuple[str, ...]) -> bool:
+    return any(secret in text for secret in secrets) or in_any_reading(
+        text.replace(_SHOWN, ""), _parts(secrets)
+    )
+
+
+@lru_cache(maxsize=256)
+def _parts(secrets: tuple[str, ...]) -> Pieces:
+    """What is a leak in any encoding. What must not be seen of a URL is a piece of its own."""
+    return Pieces.of([secret for secret in secrets if "://" not in secret], shortest=_SHORTEST)
 
 
 def all_of(error: BaseException) -> str:
@@ -41,28 +70,45 @@ def all_of(error: BaseException) -> str:
     return "\n".join(shown)
 
 
-class _Logs(logging.Handler):
-    """Collects the records of all loggers but some, formatted."""
+@contextmanager
+def captured_logs(ignored: Container[str] = ()) -> Iterator[list[str]]:
+    """What is logged meanwhile, at any level, by any logger but those `ignored`, past its filters."""
+    lines: list[str] = []
+    root, handle = logging.getLogger(), logging.Logger.callHandlers
+    before = root.level
 
-    def __init__(self, ignored: Container[str]) -> None:
-        super().__init__(logging.DEBUG)
-        self.lines: list[str] = []
-        self._ignored = ignored
+    def noted(logger: logging.Logger, record: logging.LogRecord) -> None:
+        if record.name not in ignored:
+            lines.append(_told(record))
+        handle(logger, record)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name not in self._ignored:
-            self.lines.append(self.format(record))
+    logging.Logger.callHandlers = noted  # type: ignore[method-assign]
+    root.setLevel(logging.DEBUG)
+    try:
+        yield lines
+    finally:
+        root.setLevel(before)
+        logging.Logger.callHandlers = handle  # type: ignore[method-assign]
+
+
+def _told(record: logging.LogRecord) -> str:
+    """The line with its traceback, and what was given as `extra`, which another formatter may write."""
+    extra = [f"{name}={value}" for name, value in vars(record).items() if name not in _STANDARD]
+    return " ".join([logging.Formatter().format(record), *extra])
 
 
 @contextmanager
-def captured_logs(ignored: Container[str] = ()) -> Iterator[list[str]]:
-    """What is logged meanwhile, at any level, by any logger that is not `ignored`."""
-    handler, root = _Logs(ignored), logging.getLogger()
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
-        yield handler.lines
-    finally:
-        root.setLevel(before)
-        root.removeHandler(handler)
+def all_that_is_shown(ignored: Container[str] = ()) -> Iterator[list[str]]:
+    """What is logged, printed or warned of meanwhile."""
+    printed = io.StringIO()
+    with (
+        captured_logs(ignored) as lines,
+        warnings.catch_warnings(record=True) as warned,
+        redirect_stdout(printed),
+        redirect_stderr(printed),
+    ):
+        warnings.simplefilter("always")
+        try:
+            yield lines
+        finally:
+            lines += [*printed.getvalue().splitlines(), *(str(warning.message) for warning in warned)]

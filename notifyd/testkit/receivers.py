@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Protocol, Self
 
@@ -29,11 +30,15 @@ class Received:
 
 @frozen
 class Reply:
-    """What a receiver answers: a status of its protocol, and a text, perhaps made from what was received."""
+    """What a receiver answers: a status of its protocol, and a text, perhaps made from what was received.
+
+    With `endless` the text comes again and again until the other side hangs up.
+    """
 
     status: int = 200
     body: str | Callable[[Received], str] = "ok"
     headers: Mapping[str, str] = field(factory=dict)
+    endless: bool = False
 
     def text(self, received: Received) -> str:
         return self.body if isinstance(self.body, str) else self.body(received)
@@ -90,11 +95,22 @@ class Sink:
         if self.hangs_up and request.transport is not None:
             request.transport.abort()
         reply = await self.choose(received)
+        if reply.endless:
+            return await _without_end(request, reply, received)
         return web.Response(status=reply.status, text=reply.text(received), headers=reply.headers)
 
     async def choose(self, received: Received) -> Reply:
         """The reply to one request. A subclass may give another, or take its time."""
         return self.reply
+
+
+async def _without_end(request: web.Request, reply: Reply, received: Received) -> web.StreamResponse:
+    response = web.StreamResponse(status=reply.status, headers=reply.headers)
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        while True:
+            await response.write(reply.text(received).encode())
+    return response
 
 
 class RecordedResponse(aiohttp.ClientResponse):

@@ -13,7 +13,19 @@ import aiohttp
 from attrs import evolve
 
 from notifyd.model import APPROVAL_KIND
-from notifyd.plugin import SECOND, Action, Channel, ChannelContext, ChannelType, Field, Level, Message
+from notifyd.plugin import (
+    SECOND,
+    Action,
+    Channel,
+    ChannelContext,
+    ChannelType,
+    Field,
+    Level,
+    MemoryState,
+    Message,
+    State,
+)
+from notifyd.testkit.bounds import PATIENCE, unblocked, within
 
 NOW: Final = 1_790_000_000 * SECOND
 """What the clock of a channel under test says: 2026-09-21T14:13:20Z."""
@@ -33,6 +45,19 @@ HOSTILE: Final = (
     "line\u2028separator\u2029paragraph\ttab\n\n\nnewlines",
 )
 """Texts that a message may hold and that must neither break a channel nor mean anything to its receiver."""
+
+SECOND_LINK: Final = "https://notify.acme.example/approvals/eyJhbGciOiJkaXIifQ..b3RoZXI.c2Vjb25k.dGFn"
+
+MARKUP: Final = (
+    "5 < 6 & <b>bold</b> &amp; &#x27;",
+    "*bold* _it_ ~no~ `code` [link](https://evil.example) {{ 7 * 7 }} ${HOME} %s {0}",
+)
+"""Lines that a reader has to see as they are."""
+
+LONG: Final = tuple(
+    "x" * shift + unit * 6000 for unit, most in (("\N{GRINNING FACE}", 2), ("& ", 6)) for shift in range(most)
+)
+"""Texts of which no vendor takes the whole; some are cut inside a character wherever the limit is."""
 
 
 def sample_message(**changes: Any) -> Message:
@@ -85,17 +110,28 @@ async def opened(
     *,
     http: aiohttp.ClientSession | None = None,
     clock: Callable[[], int] = lambda: NOW,
+    state: State | None = None,
     plugin: object = None,
+    patience: float = PATIENCE,
 ) -> AsyncIterator[Channel]:
-    """The channel that `channel_type` opens with `config`, in a context of its own, closed at the end. `plugin` is
-    the plugin's own record."""
+    """The channel that `channel_type` opens with `config`, in a context of its own, closed at the end.
+
+    `state` is what a channel before it has kept, `plugin` the plugin's own record. The test fails where opening or closing blocks the event loop, or
+    takes longer than `patience` seconds.
+    """
     async with http or aiohttp.ClientSession() as session:
         logger = logging.getLogger("notifyd.channel.under-test")
-        context = ChannelContext("under-test", session, logger, clock, plugin=plugin)
-        channel = channel_type.open(config, context)
-        if inspect.isawaitable(channel):
-            channel = await channel
+        kept = state or MemoryState()
+        context = ChannelContext("under-test", session, logger, clock, state=kept, plugin=plugin)
+        with unblocked(channel_type.open):
+            channel = await within(patience, _made(channel_type, config, context), "open")
         try:
             yield channel
         finally:
-            await channel.aclose()
+            with unblocked(channel):
+                await within(patience, channel.aclose(), "aclose")
+
+
+async def _made(channel_type: ChannelType, config: object, context: ChannelContext) -> Channel:
+    channel = channel_type.open(config, context)
+    return await channel if inspect.isawaitable(channel) else channel

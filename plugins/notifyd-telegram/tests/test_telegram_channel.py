@@ -78,7 +78,13 @@ class TestTelegram(HttpConformance):
         return TelegramConfig(bot_token=Secret(TOKEN), chat_id=CHAT, api_url=Secret(url))
 
     def readable(self, received: Received) -> str:
-        return Reader(json.loads(received.body)["text"]).text
+        return seen(json.loads(received.body))
+
+
+def seen(body: dict[str, Any]) -> str:
+    """The text, and where its buttons lead."""
+    buttons = body.get("reply_markup", {}).get("inline_keyboard", [])
+    return "\n".join([Reader(body["text"]).text, *(one.get("url", "") for row in buttons for one in row)])
 
 
 class TestPolling(TestTelegram, AnsweringConformance, EditingConformance):
@@ -100,7 +106,7 @@ class TestCalled(AnsweringConformance):
 
     def readable(self, received: Received) -> str:
         body = json.loads(received.body)
-        return Reader(body["text"]).text + "".join(labels(body))
+        return seen(body) + "".join(labels(body))
 
 
 def labels(body: dict[str, Any]) -> list[str]:
