@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 import pytest
 from blockbuster import blockbuster_ctx
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 20.0
 """Seconds within which a channel under test must have ended what it was told to do."""
 
 PROMPT: Final = 1.0
@@ -48,7 +48,7 @@ async def give_up(task: asyncio.Future[T]) -> bool:
         return True
     if isinstance(task, asyncio.Task):
         with suppress(BaseException):
-            task.get_coro().close()  # type: ignore[union-attr]
+            task.get_coro().close()
         task.cancel()
         await asyncio.wait({task}, timeout=PROMPT)
     return False

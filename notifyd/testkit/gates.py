@@ -27,8 +27,9 @@ from notifyd.plugin import (
     Receiving,
     TransientError,
 )
-from notifyd.testkit.conformance import PATIENCE, Verdict, demand
+from notifyd.testkit.bounds import PATIENCE, demand
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
+from notifyd.testkit.network import Verdict
 from notifyd.testkit.receivers import Received, Receiver, Reply, Sink
 from notifyd.testkit.samples import HOSTILE, opened, sample_end
 from notifyd.wire.codec import loads

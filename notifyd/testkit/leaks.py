@@ -82,7 +82,7 @@ def captured_logs(ignored: Container[str] = ()) -> Iterator[list[str]]:
             lines.append(_told(record))
         handle(logger, record)
 
-    logging.Logger.callHandlers = noted  # type: ignore[method-assign]
+    logging.Logger.callHandlers = noted  # type: ignore[method-assign,assignment]
     root.setLevel(logging.DEBUG)
     try:
         yield lines
