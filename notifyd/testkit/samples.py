@@ -116,8 +116,8 @@ async def opened(
 ) -> AsyncIterator[Channel]:
     """The channel that `channel_type` opens with `config`, in a context of its own, closed at the end.
 
-    `state` is what a channel before it has kept, `plugin` the plugin's own record. The test fails where opening or closing blocks the event loop, or
-    takes longer than `patience` seconds.
+    `state` is what a channel before it has kept, `plugin` the plugin's own record. The test fails where opening or
+    closing blocks the event loop, or takes longer than `patience` seconds.
     """
     async with http or aiohttp.ClientSession() as session:
         logger = logging.getLogger("notifyd.channel.under-test")
