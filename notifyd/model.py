@@ -673,6 +673,29 @@ class Silence:
         return self.state(now) is SilenceState.IN_FORCE
 
 
+# --- deputies ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class OwnDeputy:
+    """A deputy whom a person has named: `deputy` stands in for `person` from the day `first` to the day `last`.
+
+    Names are canonical, days are `YYYY-MM-DD` in the person's zone. `over_at` is when the last day is over in
+    every zone. `proved`: the person had signed in. `ended_at` is of one that the person has ended.
+    """
+
+    tenant: str
+    id: str
+    person: str
+    deputy: str
+    first: str
+    last: str
+    proved: bool
+    created_at: Instant
+    over_at: Instant
+    ended_at: Instant | None = None
+
+
 # --- audit -------------------------------------------------------------------------------------------------
 
 
@@ -697,6 +720,8 @@ class AuditName(StrEnum):
     DELIVERY_RETRIED = "delivery.retried"
     EFFECT_RETRIED = "effect.retried"
     CHANNEL_TESTED = "channel.tested"
+    DEPUTY_SET = "deputy.set"
+    DEPUTY_ENDED = "deputy.ended"
     CONFIG_RELOADED = "config.reloaded"
 
 

@@ -1382,6 +1382,8 @@ public enum AuditName
     [JsonStringEnumMemberName("delivery.retried")] DeliveryRetried,
     [JsonStringEnumMemberName("effect.retried")] EffectRetried,
     [JsonStringEnumMemberName("channel.tested")] ChannelTested,
+    [JsonStringEnumMemberName("deputy.set")] DeputySet,
+    [JsonStringEnumMemberName("deputy.ended")] DeputyEnded,
     [JsonStringEnumMemberName("config.reloaded")] ConfigReloaded,
 }
 

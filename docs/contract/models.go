@@ -608,6 +608,8 @@ const (
 	AuditNameDeliveryRetried          AuditName = "delivery.retried"
 	AuditNameEffectRetried            AuditName = "effect.retried"
 	AuditNameChannelTested            AuditName = "channel.tested"
+	AuditNameDeputySet                AuditName = "deputy.set"
+	AuditNameDeputyEnded              AuditName = "deputy.ended"
 	AuditNameConfigReloaded           AuditName = "config.reloaded"
 )
 

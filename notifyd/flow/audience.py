@@ -56,7 +56,7 @@ def _deputies(people: Sequence[str], event: Event, registry: Registry) -> Iterat
     """Those who stand in for `people` when the event occurred, each for one, and none who is told already."""
     told = set(map(registry.actors.canonical, people))
     for person in people:
-        deputy = registry.deputy_of(person, event.occurred_at)
+        deputy = registry.deputy_of(event.tenant, person, event.occurred_at)
         if deputy is not None and (name := registry.actors.canonical(deputy)) not in told:
             told.add(name)
             yield Reader(deputy, personal=True, on_behalf_of=person)

@@ -109,7 +109,7 @@ class _Person:
         for name in names:
             if canonical(name) == canonical(self.mine.recipient):
                 yield None
-            elif self.registry.is_deputy(self.mine.recipient, name, self.now):
+            elif self.registry.is_deputy(self.mine.tenant, self.mine.recipient, name, self.now):
                 yield name
 
     def _link(self, approval: Approval, rule: Rule, on_behalf_of: str | None) -> Link:

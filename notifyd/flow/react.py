@@ -217,7 +217,7 @@ def _on_behalf_of(delivery: Delivery, event: Event, person: str, registry: Regis
     asked = rule.people if rule is not None else ()
     if person in map(canonical, asked):
         return ""
-    return next((name for name in asked if registry.is_deputy(person, name, now)), None)
+    return next((name for name in asked if registry.is_deputy(event.tenant, person, name, now)), None)
 
 
 def _ballot(channel: OpenChannel, reaction: Reaction, link: Link, right: Right, registry: Registry) -> Ballot:

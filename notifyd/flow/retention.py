@@ -95,6 +95,7 @@ class Retention:
             async with self._lease.held(rest=REST), aclosing(self._pass(_FIRST, dry_run=False)) as batches:
                 async for batch in batches:
                     removed[batch.collection] += batch.removed
+                await self._store.forget_deputies(self._clock() - self._settings().retention.audit)
                 self._lease.note_done()
         except JobTakenError as error:
             log.debug("%s", error)

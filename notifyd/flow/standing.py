@@ -178,7 +178,7 @@ def _names(rule: Rule, link: Link, registry: Registry, now: Instant) -> bool:
     recipient, person = link.recipient or "", link.on_behalf_of
     named = rule.people
     if person is not None:
-        return registry.is_deputy(recipient, person, now) and _is_among(person, named, registry)
+        return registry.is_deputy(link.tenant, recipient, person, now) and _is_among(person, named, registry)
     return _is_among(recipient, named, registry)
 
 

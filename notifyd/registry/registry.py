@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from typing import ParamSpec, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
@@ -20,12 +20,13 @@ from attrs import field, frozen
 
 from notifyd.config.first_party import FIRST_PARTY
 from notifyd.config.load import secrets
-from notifyd.config.settings import ChannelSettings, Jwt, Proof, Rate, Recipient, Rule, Settings
+from notifyd.config.settings import ChannelSettings, Jwt, Proof, Rate, Recipient, Rule, Scope, Settings
 from notifyd.errors import ConfigError, Fault
-from notifyd.model import RESUME_CHANNEL, SECOND, Approval, Clock, Instant
+from notifyd.model import APPROVAL_KIND, RESUME_CHANNEL, SECOND, Approval, Clock, Instant, OwnDeputy
 from notifyd.plugin import Channel, ChannelContext, Editing, Listening, Receiving
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
+from notifyd.registry.deputies import OwnDeputies
 from notifyd.registry.digests import CHANNEL_TEST, DIGEST, check_digests, own_digest
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, open_session
@@ -110,7 +111,9 @@ class Registry:
     provider: Provider | None  # where approvers sign in
     signing: SigningKeys
     states: States
+    deputies: OwnDeputies
     _resources: AsyncExitStack = field(repr=False)
+    _approvers: dict[str, Set[str]] = field(factory=dict, init=False, eq=False, repr=False)
 
     def channel(self, name: str, type_: str) -> OpenChannel | None:
         """The channel a delivery was planned for: None where it is gone, or of another type by now."""
@@ -198,18 +201,48 @@ class Registry:
         found = (name for name, one in self.recipients.items() if one.addresses.get(channel_type) == address)
         return next(found, None)
 
-    def deputy_of(self, name: str, at: Instant) -> str | None:
-        """Who stands in for a person at that time; a deputy's own deputy does not."""
-        deputy = self.recipient(name).deputy
-        if deputy is None:  # as of most, and each event asks for each reader
-            return None
-        day = datetime.fromtimestamp(at / SECOND, ZoneInfo(self.zone(name))).date()
-        return deputy.to if deputy.from_ <= day <= deputy.until else None
+    def deputy_of(self, tenant: str, name: str, at: Instant) -> str | None:
+        """Who stands in for a person at that time; a deputy's own deputy does not.
 
-    def is_deputy(self, actor: str, name: str, at: Instant) -> bool:
+        It is whom the configuration names that day, else whom the person has.
+        """
+        configured = self.recipient(name).deputy
+        own = self.deputies.of(tenant, self.actors.canonical(name)) if self.deputies else ()
+        if configured is None and not own:  # as of most, and each event asks for each reader
+            return None
+        day = self.day(name, at)
+        if configured is not None and configured.from_ <= day <= configured.until:
+            return configured.to
+        today = (one for one in own if one.first <= day.isoformat() <= one.last)
+        return next((one.deputy for one in today if self.counts(one)), None)
+
+    def is_deputy(self, tenant: str, actor: str, name: str, at: Instant) -> bool:
         """Does `actor` stand in for the person at that time, each by any of their names?"""
-        deputy = self.deputy_of(name, at)
+        deputy = self.deputy_of(tenant, name, at)
         return deputy is not None and self.actors.canonical(deputy) == self.actors.canonical(actor)
+
+    def counts(self, own: OwnDeputy) -> bool:
+        """Does a deputy whom a person has named stand in for them, on the days that they are named for?
+
+        Somebody whom no rule asks any more does not, nor one who was named by a link alone where people can
+        sign in.
+        """
+        proved = own.proved or self.provider is None
+        return proved and own.deputy in self.approvers(own.tenant)
+
+    def approvers(self, tenant: str) -> Set[str]:
+        """The canonical names of all whom rules can ask to approve in a tenant."""
+        found = self._approvers.get(tenant)
+        if found is None:
+            asked = {"kind": APPROVAL_KIND, "action": "requested", "tenant": {"id": tenant}}
+            rules = (rule for rule in self.rules.possible(asked) if Scope.APPROVE.value in rule.grants)
+            found = frozenset(self.actors.canonical(name) for rule in rules for name in rule.people)
+            self._approvers[tenant] = found
+        return found
+
+    def day(self, name: str | None, at: Instant) -> date:
+        """The day that it is for a person then."""
+        return datetime.fromtimestamp(at / SECOND, ZoneInfo(self.zone(name))).date()
 
     def proof(self, rule: Rule) -> Proof:
         """What shows that whoever decides by a link of `rule` is its recipient."""
@@ -295,6 +328,7 @@ async def open_registry(
         provider=provider,
         signing=signing,
         states=states,
+        deputies=before.deputies if before else OwnDeputies(),
         resources=kept,
     )
 

@@ -120,6 +120,14 @@ class RuleBook:
                 errors.append(found.rule.name)
         return Matches(tuple(matched), tuple(errors))
 
+    def possible(self, known: Mapping[str, Any]) -> Iterator[Rule]:
+        """The rules that can match an event with these members, whatever it has besides.
+
+        One cannot where a part of it that `&&` joins reads nothing else of the event, and is false.
+        """
+        context = cel.Context({EVENT: dict(known)}, dict(self._functions))
+        return (one.rule for one in self._rules if not _is_excluded(one.rule.when, known, context))
+
     def explain(self, event: Mapping[str, Any]) -> tuple[Explanation, ...]:
         """What every rule makes of `event`, in order, those behind a `stop` too."""
         context = cel.Context({EVENT: dict(event)}, dict(self._functions))
@@ -208,6 +216,19 @@ def _reasoned(found: Explanation, context: cel.Context) -> Explanation:
         if holds is not True:
             return evolve(found, detail=f"`{_on_one_line(part)}` is false")
     return found
+
+
+def _is_excluded(when: str, known: Mapping[str, Any], context: cel.Context) -> bool:
+    parts = ((part, Source.scan(part).members) for part in conjuncts(when))
+    readable = (part for part, members in parts if members is not None and members <= known.keys())
+    return any(_is_false(part, context) for part in readable)
+
+
+def _is_false(part: str, context: cel.Context) -> bool:
+    try:
+        return cel.compile(part).execute(context) is False
+    except Exception:  # noqa: BLE001 - a plugin's function may raise anything: then nobody knows
+        return False
 
 
 def _on_one_line(part: str) -> str:

@@ -21,6 +21,7 @@ from notifyd.config.settings import Settings
 from notifyd.errors import ConfigError, StoreError
 from notifyd.flow.admission import SharedBacklog
 from notifyd.flow.decide import Decisions
+from notifyd.flow.deputies import Deputies
 from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.drill import Drills
@@ -175,6 +176,7 @@ class App:
             seconds_for=self._dispatcher.seconds_for,
         )
         self._silences = Silences(**counted)
+        self._deputies = Deputies(**shared)
         self._planner = Planner(
             **counted, **planning, **sending, budgets=budgets, silences=self._silences, node=node
         )
@@ -209,6 +211,7 @@ class App:
             reseal=Reseal(store=self._store, current=self._current),
             watches=self._watches,
             silences=self._silences,
+            deputies=self._deputies,
             ready=self._store.probe,
             draining=lambda: self._draining,
             reloaded=lambda: self._last_reload,
@@ -227,6 +230,7 @@ class App:
         await resources.enter_async_context(Watchdog(self._current, self._metrics))
         await self._count()
         await self._silences.refresh()
+        await self._deputies.refresh()
         await self._dispatcher.open()
         for name, step in (
             ("sign of life", self._sweep(self._nodes.beat, again=False, every=BEAT)),
@@ -236,6 +240,7 @@ class App:
             ("effects", self._effects.run()),
             ("planning sweep", self._sweep(self._planner.sweep)),
             ("silences", self._sweep(self._silences.refresh, again=False)),
+            ("deputies", self._sweep(self._deputies.refresh, again=False)),
             ("digest sweep", self._sweep(self._digests.sweep)),
             ("effects sweep", self._sweep(self._effects.sweep, again=False)),
             ("expiry sweep", self._sweep(self._expiry.sweep, again=False)),

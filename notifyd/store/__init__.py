@@ -32,6 +32,7 @@ from notifyd.model import (
     IncidentKey,
     Instant,
     Outcome,
+    OwnDeputy,
     PlanEntry,
     ResumeStatus,
     Silence,
@@ -532,6 +533,20 @@ class Store(Upkeep, Protocol):
 
     async def live_silences(self, now: Instant) -> list[Silence]:
         """Those of all tenants that were to end after `now`, oldest first, also where they were ended early."""
+        ...
+
+    # -- deputies -----------------------------------------------------------------------------------------
+
+    async def add_deputy(self, deputy: OwnDeputy, record: AuditRecord) -> None:
+        """Insert it with its line of the audit trail."""
+        ...
+
+    async def end_deputy(self, tenant: str, deputy_id: str, at: Instant, record: AuditRecord) -> None:
+        """End one that is neither over nor ended, with a line of the audit trail."""
+        ...
+
+    async def live_deputies(self, now: Instant) -> list[OwnDeputy]:
+        """Those of all tenants that are over after `now`, oldest first, also where they were ended."""
         ...
 
     # -- approvals ----------------------------------------------------------------------------------------

@@ -32,6 +32,8 @@ DECISIONS: Final = "decisions"
 
 SILENCES: Final = "silences"
 
+DEPUTIES: Final = "deputies"
+
 KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     CollectionName.EVENTS: ("tenant", "key"),
     CollectionName.APPROVALS: ("tenant", "run_id", "approval_id"),
@@ -40,6 +42,7 @@ KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     CollectionName.DELIVERIES: ("tenant", "id"),
     CollectionName.AUDIT: ("tenant", "id"),
     SILENCES: ("tenant", "id"),
+    DEPUTIES: ("tenant", "id"),
 }
 """By table: the members that a row is known by."""
 

@@ -205,6 +205,10 @@ class Upkeep(Protocol):
         """
         ...
 
+    async def forget_deputies(self, before: Instant) -> int:
+        """Remove the deputies whom people have named, and whose last day was over before then; how many it was."""
+        ...
+
     async def claim_job(
         self, job: str, now: Instant, until: Instant, *, unless_done_since: Instant | None = None
     ) -> Turn:

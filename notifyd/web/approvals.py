@@ -103,6 +103,7 @@ def _ballot(request: web.Request, caller: Caller, ack: AckRequest, now: Instant)
         raise invalid(faults)
     principal = caller.principal
     actor = caller.registry.actors.of(principal, ack.actor)
+    represented = _represented(key.tenant, ack.on_behalf_of, actor, caller.registry, now)
     return Ballot(
         tenant=key.tenant,
         run_id=key.run_id,
@@ -119,15 +120,15 @@ def _ballot(request: web.Request, caller: Caller, ack: AckRequest, now: Instant)
         message_id=request.headers[ID_HEADER] if caller.signed else "",
         break_glass=ack.break_glass,
         inputs=ack.inputs,
-        on_behalf_of=_represented(ack.on_behalf_of, actor, caller.registry, now),
+        on_behalf_of=represented,
     )
 
 
-def _represented(name: str | None, actor: str, registry: Registry, now: Instant) -> str:
+def _represented(tenant: str, name: str | None, actor: str, registry: Registry, now: Instant) -> str:
     """The person of that name, for whom `actor` stands in; "" for none. Raises `ActorNotAllowedError`."""
     if name is None:
         return ""
-    if not registry.is_deputy(actor, name, now):
+    if not registry.is_deputy(tenant, actor, name, now):
         raise ActorNotAllowedError(f"{actor} does not stand in for the person it names")
     return registry.actors.canonical(name)
 

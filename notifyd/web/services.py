@@ -10,6 +10,7 @@ from attrs import frozen
 
 from notifyd.config.settings import Settings
 from notifyd.flow.decide import Decisions
+from notifyd.flow.deputies import Deputies
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.react import Reactions
@@ -55,6 +56,7 @@ class Services:
     reseal: Reseal
     watches: Watches
     silences: Silences
+    deputies: Deputies
     metrics: Metrics
     clock: Clock
     ready: Callable[[], Awaitable[None]]

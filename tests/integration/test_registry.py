@@ -312,7 +312,7 @@ async def test_a_deputy_stands_in_from_the_first_day_to_the_end_of_the_last_in_t
     registry = await open_registry(settings(text, channels), discovered(channels), TurnableClock())
     try:
         now = parse_instant(at)
-        assert registry.is_deputy("bruno@acme.example", "00u1ab", now) is stands_in
-        assert registry.deputy_of("bruno@acme.example", now) is None
+        assert registry.is_deputy("acme", "bruno@acme.example", "00u1ab", now) is stands_in
+        assert registry.deputy_of("acme", "bruno@acme.example", now) is None
     finally:
         await registry.aclose()

@@ -71,6 +71,11 @@ async def send(notifyd: Daemon, path: str, *, chosen: Sequence[str] | None = Non
     return await post(notifyd, path, form, items(page) if chosen is None else chosen)
 
 
+def pressed(answer: Answer) -> list[str | None]:
+    """What the buttons that decide send."""
+    return [one for one in parsed(answer).buttons if one != "deputy"]
+
+
 def results(answer: Answer) -> list[str]:
     found = re.search(r'<ul class="results">(.*?)</ul>', answer.text)
     return [re.sub("<[^>]*>", "", one) for one in re.findall("<li.*?</li>", found[1])] if found else []
@@ -181,7 +186,7 @@ async def test_a_list_holds_one_tenants_requests_for_one_person(notifyd: Daemon)
     asked = await ask(notifyd, "one")
     for path in (made(notifyd, tenant="globex"), made(notifyd, recipient="carol@acme.example")):
         answer = await look(notifyd, path)
-        assert (answer.status, titles(answer), parsed(answer).buttons) == (200, [], [])
+        assert (answer.status, titles(answer), pressed(answer)) == (200, [], [])
     bobs, globex = sealed(notifyd, asked, recipient=BOB), sealed(notifyd, asked, tenant="globex")
     over, nobodys = sealed(notifyd, asked, expires_at=0), sealed(notifyd, asked, recipient=None)
     for foreign in (bobs, globex, over, nobodys, "/approvals/nonsense"):
@@ -356,7 +361,7 @@ async def test_what_needs_a_reason_or_an_input_is_decided_on_its_own_page(notify
     path = await list_of(notifyd)
     page = await look(notifyd, path)
     assert titles(page) == ["Deploy inputs", "Deploy plain"]
-    assert (len(items(page)), parsed(page).buttons) == (1, ["approved"])  # to reject needs a reason
+    assert (len(items(page)), pressed(page)) == (1, ["approved"])  # to reject needs a reason
     forced = [sealed(notifyd, one).removeprefix("/approvals/") for one in (filled, plain)]
     for confirmed in ({}, {"confirmed": "1"}):
         refused = await send(notifyd, path, chosen=forced, decision="rejected", comment="why", **confirmed)
@@ -371,7 +376,7 @@ async def test_without_a_reason_to_give_a_list_rejects_too(tmp_path: Path, templ
     async with daemon(tmp_path, CONFIG + "[approvals]\nrequire_reason = []\n") as notifyd:
         asked = await ask(notifyd, "a")
         path = await list_of(notifyd)
-        assert parsed(await look(notifyd, path)).buttons == ["approved", "rejected"]
+        assert pressed(await look(notifyd, path)) == ["approved", "rejected"]
         again = await send(notifyd, path, decision="rejected")
         assert "Reject these plans?" in again.text
         assert (await send(notifyd, path, decision="rejected", confirmed="1")).status == 200

@@ -26,6 +26,7 @@ from notifyd.model import (
     IncidentKey,
     Instant,
     Outcome,
+    OwnDeputy,
     PlanEntry,
     Silence,
     State,
@@ -212,6 +213,21 @@ def silence(id_: str = "s1", **changes: Any) -> Silence:
         starts_at=NOW,
         ends_at=NOW + HOUR,
         approvals=True,
+    )
+    return evolve(given, **changes)
+
+
+def own_deputy(id_: str = "p1", **changes: Any) -> OwnDeputy:
+    given = OwnDeputy(
+        tenant=TENANT,
+        id=id_,
+        person="alice@acme.example",
+        deputy="bruno@acme.example",
+        first="2026-12-20",
+        last="2027-01-06",
+        proved=True,
+        created_at=NOW,
+        over_at=NOW + HOUR,
     )
     return evolve(given, **changes)
 

@@ -37,6 +37,7 @@ from tests.store.makers import (
     open_approval,
     open_incident,
     opening,
+    own_deputy,
     planned,
     silence,
 )
@@ -72,6 +73,11 @@ async def every_operation(store: Store) -> None:
     await store.live_silences(NOW)
     await store.silences(TENANT, Page(5))
     await store.end_silence(TENANT, held_back.id, NOW, audit_record("ended"))
+    stands_in = own_deputy()
+    await store.add_deputy(stands_in, audit_record("set"))
+    await store.live_deputies(NOW)
+    await store.end_deputy(TENANT, stands_in.id, NOW, audit_record("over"))
+    await store.forget_deputies(NOW)
     await store.due_approvals(NOW, 5)
     await store.owing_approvals(NOW, 5)
     await store.timed_approvals(NOW, 5)

@@ -100,7 +100,7 @@ async def test_a_transaction_reads_one_snapshot_and_is_durable_when_it_is_commit
     written = {one["update"] for one in within if one["name"] == "update"}
     assert written == {
         *("events", "pack_approvals", "decisions", "incidents", "deliveries", "audit", "timers"),
-        *("audit_seals", "silences"),
+        *("audit_seals", "silences", "deputies"),
     }
 
 

@@ -128,6 +128,21 @@ def test_value_that_cel_cannot_hold_fails_only_the_rules_that_read_it() -> None:
     assert ([r.name for r in found.rules], found.errors) == (["kind"], ("whole",))
 
 
+def test_rules_are_possible_unless_what_is_known_makes_them_false() -> None:
+    whens = {
+        "any": "true",
+        "here": 'event.tenant.id == "acme" && event.labels.environment == "production"',
+        "elsewhere": 'event.labels.environment == "production" && event.tenant.id in ["globex"]',
+        "either": 'event.tenant.id == "globex" || event.labels.environment == "production"',
+        "ends": 'event.kind == "pack.approval" && event.action == "acknowledged"',
+        "lacking": "event.tenant.project == 'payments'",
+        "whole": "size(event) > 99",
+    }
+    known = {"kind": "pack.approval", "action": "requested", "tenant": {"id": "acme"}}
+    found = book(*(rule(when, name=name) for name, when in whens.items())).possible(known)
+    assert [one.name for one in found] == ["any", "here", "either", "lacking", "whole"]
+
+
 @pytest.mark.parametrize(
     ("when", "detail"),
     [

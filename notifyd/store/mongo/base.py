@@ -138,6 +138,7 @@ class Base:
     audit: Collection
     audit_seals: Collection
     silences: Collection
+    deputies: Collection
     new_events: Inserter
     new_deliveries: Inserter
     new_audit: Inserter
@@ -175,6 +176,7 @@ class Base:
             audit=collection("audit"),
             audit_seals=collection("audit_seals"),
             silences=collection("silences"),
+            deputies=collection("deputies"),
             new_events=inserter("events"),
             new_deliveries=inserter("deliveries"),
             new_audit=inserter("audit"),
@@ -209,6 +211,7 @@ class Base:
             audit=self.audit.within(session),
             audit_seals=self.audit_seals.within(session),
             silences=self.silences.within(session),
+            deputies=self.deputies.within(session),
         )
 
     async def settled(self) -> None:

@@ -21,7 +21,7 @@ import attrs
 import orjson
 from cattrs import Converter
 
-from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident, Silence
+from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident, OwnDeputy, Silence
 from notifyd.store.decode import Decoder
 from notifyd.store.mongo.driver import Document
 
@@ -53,7 +53,7 @@ _OBJECTS: Final[Mapping[type[Any], tuple[str, ...]]] = {
 
 
 def document_of(
-    record: Event | Approval | Decision | Incident | Delivery | AuditRecord | Silence,
+    record: Event | Approval | Decision | Incident | Delivery | AuditRecord | Silence | OwnDeputy,
 ) -> Document:
     document: Document = _CONVERTER.unstructure(record)
     if isinstance(record, Approval):

@@ -7,9 +7,9 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
 
 from notifyd.errors import UndecodableRowError
-from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident, Silence
+from notifyd.model import Approval, AuditRecord, Decision, Delivery, Event, Incident, OwnDeputy, Silence
 from notifyd.store import CollectionName
-from notifyd.store.aside import DECISIONS, KEYS, LOOKED_AT, SILENCES
+from notifyd.store.aside import DECISIONS, DEPUTIES, KEYS, LOOKED_AT, SILENCES
 from notifyd.store.decode import DecodeError
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.documents import record_of
@@ -26,6 +26,7 @@ _NAMES: Final[Mapping[type[Any], str]] = {
     Delivery: CollectionName.DELIVERIES,
     AuditRecord: CollectionName.AUDIT,
     Silence: SILENCES,
+    OwnDeputy: DEPUTIES,
 }
 
 
@@ -90,6 +91,7 @@ def collection_of(base: Base, name: str) -> Collection:
         CollectionName.DELIVERIES: base.deliveries,
         CollectionName.AUDIT: base.audit,
         SILENCES: base.silences,
+        DEPUTIES: base.deputies,
     }[name]
 
 

@@ -80,6 +80,11 @@ SILENCES: Final = (
     _index("silences", "live", "ends_at"),
 )
 
+DEPUTIES: Final = (
+    _unique("deputies", "tenant", "id"),
+    _index("deputies", "live", "over_at"),
+)
+
 AGES: Final = (
     _index("events", "by_age", "received_at", "_id"),
     _partial("pack_approvals", "by_age", {"ended_at": {"$gt": 0}}, "ended_at", "_id"),
@@ -111,6 +116,7 @@ INDEXES: Final = (
     _unique("incidents", *_APPROVAL, "policy_id"),
     INCIDENTS,
     *SILENCES,
+    *DEPUTIES,
     _unique("deliveries", "tenant", "id"),
     _index("deliveries", "by_state", "tenant", "state", "position"),
     LISTED,
@@ -288,6 +294,11 @@ async def _sixteenth(connection: Connection) -> None:
     await create_indexes(connection, SILENCES)
 
 
+async def _seventeenth(connection: Connection) -> None:
+    """People may name a deputy of their own."""
+    await create_indexes(connection, DEPUTIES)
+
+
 MIGRATIONS: Final[tuple[Migration, ...]] = (
     _first,
     _second,
@@ -305,6 +316,7 @@ MIGRATIONS: Final[tuple[Migration, ...]] = (
     _fourteenth,
     _fifteenth,
     _sixteenth,
+    _seventeenth,
 )
 """Oldest first; the version document counts those the database has been through. Only ever append.
 

@@ -26,6 +26,7 @@ from notifyd.model import (
     Event,
     Incident,
     Instant,
+    OwnDeputy,
     Silence,
     State,
 )
@@ -63,6 +64,7 @@ from notifyd.store.mongo import audit as audit_steps
 from notifyd.store.mongo import audit_seals as seal_steps
 from notifyd.store.mongo import channel_state as state_steps
 from notifyd.store.mongo import deliveries as delivery_steps
+from notifyd.store.mongo import deputies as deputy_steps
 from notifyd.store.mongo import digests, reading
 from notifyd.store.mongo import events as event_steps
 from notifyd.store.mongo import jobs as job_steps
@@ -244,6 +246,20 @@ class MongoStore:
 
     async def live_silences(self, now: Instant) -> list[Silence]:
         return await self._run(silence_steps.live(self._base, now))
+
+    # -- deputies -----------------------------------------------------------------------------------------
+
+    async def add_deputy(self, deputy: OwnDeputy, record: AuditRecord) -> None:
+        await self._run(deputy_steps.add(self._base, deputy, record))
+
+    async def end_deputy(self, tenant: str, deputy_id: str, at: Instant, record: AuditRecord) -> None:
+        await self._run(deputy_steps.end(self._base, tenant, deputy_id, at, record))
+
+    async def live_deputies(self, now: Instant) -> list[OwnDeputy]:
+        return await self._run(deputy_steps.live(self._base, now))
+
+    async def forget_deputies(self, before: Instant) -> int:
+        return await self._run(deputy_steps.forget(self._base, before))
 
     # -- approvals ----------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from notifyd.model import (
     Event,
     Incident,
     Instant,
+    OwnDeputy,
     PlanEntry,
     Silence,
 )
@@ -71,6 +72,9 @@ AUDIT: Final = (
 SILENCE: Final = (
     "tenant", "id", "predicate", "reason", "author", "created_at", "starts_at", "ends_at", "approvals",
     "ended_at", "ended_by",
+)  # fmt: skip
+DEPUTY: Final = (
+    "tenant", "id", "person", "deputy", "first", "last", "proved", "created_at", "over_at", "ended_at",
 )  # fmt: skip
 
 _KEYS: Final = {"events": "key", "deliveries": "id"}
@@ -221,6 +225,15 @@ def silence_row(s: Silence) -> Row:
     )  # fmt: skip
 
 
+# --- deputies ----------------------------------------------------------------------------------------------
+
+
+def deputy_row(d: OwnDeputy) -> Row:
+    return (
+        d.tenant, d.id, d.person, d.deputy, d.first, d.last, int(d.proved), d.created_at, d.over_at, d.ended_at,
+    )  # fmt: skip
+
+
 # --- reading -----------------------------------------------------------------------------------------------
 
 
@@ -340,8 +353,10 @@ DECISIONS: Final = _Decisions(
 )
 AUDITS: Final = _kind(CollectionName.AUDIT, AuditRecord, AUDIT)
 SILENCES: Final = _kind(aside.SILENCES, Silence, SILENCE)
+DEPUTIES: Final = _kind(aside.DEPUTIES, OwnDeputy, DEPUTY)
 KINDS: Final[Mapping[str, Kind[Any]]] = {
-    one.table: one for one in (EVENTS, APPROVALS, DECISIONS, INCIDENTS, DELIVERIES, AUDITS, SILENCES)
+    one.table: one
+    for one in (EVENTS, APPROVALS, DECISIONS, INCIDENTS, DELIVERIES, AUDITS, SILENCES, DEPUTIES)
 }
 
 

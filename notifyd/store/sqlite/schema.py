@@ -273,6 +273,17 @@ CREATE INDEX silences_listed ON silences (tenant);
 CREATE INDEX silences_live ON silences (ends_at);
 """
 
+_TWENTY_SECOND: Final = """
+CREATE TABLE deputies (
+    rowid INTEGER PRIMARY KEY,
+    tenant TEXT NOT NULL, id TEXT NOT NULL, person TEXT NOT NULL, deputy TEXT NOT NULL,
+    first TEXT NOT NULL, last TEXT NOT NULL, proved INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, over_at INTEGER NOT NULL, ended_at INTEGER
+);
+CREATE UNIQUE INDEX deputies_id ON deputies (tenant, id);
+CREATE INDEX deputies_live ON deputies (over_at);
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _FIRST,
     _SECOND,
@@ -295,6 +306,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _NINETEENTH,
     _TWENTIETH,
     _TWENTY_FIRST,
+    _TWENTY_SECOND,
 )
 """Scripts, oldest first; the file's `user_version` counts those it has been through. Only ever append."""
 

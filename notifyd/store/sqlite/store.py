@@ -28,6 +28,7 @@ from notifyd.model import (
     Event,
     Incident,
     Instant,
+    OwnDeputy,
     Silence,
 )
 from notifyd.store import (
@@ -65,6 +66,7 @@ from notifyd.store.sqlite import audit as audit_steps
 from notifyd.store.sqlite import audit_seals as seal_steps
 from notifyd.store.sqlite import channel_state as state_steps
 from notifyd.store.sqlite import deliveries as delivery_steps
+from notifyd.store.sqlite import deputies as deputy_steps
 from notifyd.store.sqlite import events as event_steps
 from notifyd.store.sqlite import moving as moving_steps
 from notifyd.store.sqlite import retention as retention_steps
@@ -281,6 +283,20 @@ class SqliteStore:
 
     async def live_silences(self, now: Instant) -> list[Silence]:
         return await self._read(lambda db: silence_steps.live(db, now))
+
+    # -- deputies -----------------------------------------------------------------------------------------
+
+    async def add_deputy(self, deputy: OwnDeputy, record: AuditRecord) -> None:
+        await self._writer.submit(lambda db: deputy_steps.add(db, deputy, record))
+
+    async def end_deputy(self, tenant: str, deputy_id: str, at: Instant, record: AuditRecord) -> None:
+        await self._writer.submit(lambda db: deputy_steps.end(db, tenant, deputy_id, at, record))
+
+    async def live_deputies(self, now: Instant) -> list[OwnDeputy]:
+        return await self._read(lambda db: deputy_steps.live(db, now))
+
+    async def forget_deputies(self, before: Instant) -> int:
+        return await self._writer.submit(lambda db: deputy_steps.forget(db, before))
 
     # -- approvals ----------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ from notifyd.errors import (
     StoreError,
     UnavailableError,
 )
+from notifyd.flow.deputies import days_by_link
 from notifyd.flow.mine import Asked, asked_of
 from notifyd.flow.reasons import needs_reason
 from notifyd.flow.standing import Standing, View, ballot_by, look
@@ -36,12 +37,12 @@ from notifyd.security.links import MINE, Link, MineLink
 from notifyd.security.sign_in import Draft
 from notifyd.text import clean
 from notifyd.web import problems
-from notifyd.web.pages import csrf
+from notifyd.web.pages import csrf, deputies
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, read_fields
 from notifyd.web.pages.mine_html import Item, Result, confirm_list_page, list_page
 from notifyd.web.pages.reader import Reader, reader_of
-from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in
+from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in, see_other
 from notifyd.web.problems import LinkExpiredError
 from notifyd.web.services import SERVICES, Services
 
@@ -62,7 +63,7 @@ routes = web.RouteTableDef()
 async def get_list(request: web.Request) -> web.Response:
     visit = await _visit(request)
     how = request.query.get(OUTCOME)
-    failed = visit.hidden and how in tuple(Outcome)
+    failed = visit.can_sign_in and how in tuple(Outcome)
     return visit.page(Alert(200, f"sign_in_{how}") if failed else None)
 
 
@@ -81,6 +82,8 @@ async def post_list(request: web.Request) -> web.Response:
         return visit.page(alert, form)
     if form.decision == SIGN_IN:
         return await _begin_sign_in(visit, form)
+    if form.decision in (deputies.NAME, deputies.END):
+        return await _change_deputy(visit, form)
     try:
         chosen = [await visit.chosen(token) for token in form.items]
     except SealError:
@@ -94,6 +97,13 @@ async def post_list(request: web.Request) -> web.Response:
         recorded = [one.view.link.subject for one in results if one.choice is not None]
         after = evolve(visit, views=[v for v in visit.views if v.link.subject not in recorded])
     return after.told(results, form)
+
+
+async def _change_deputy(visit: _Visit, form: _Form) -> web.Response:
+    """Then show the page by a redirect, so that a reload sends nothing twice."""
+    place = visit.place
+    alert = await place.change(visit.services.deputies, form.deputy, form.decision, form.csrf)
+    return see_other(visit.token) if alert is None else visit.page(alert, form)
 
 
 async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
@@ -123,6 +133,7 @@ class _Form:
     items: Sequence[str]
     confirmed: bool
     back: bool
+    deputy: deputies.DeputyForm
 
 
 async def _read_form(request: web.Request) -> _Form:
@@ -130,7 +141,8 @@ async def _read_form(request: web.Request) -> _Form:
     fields = await read_fields(request, _FIELDS, several="item")
     csrf_, decision, comment = (fields.get(name, [""])[0] for name in ("csrf", "decision", "comment"))
     items = tuple(dict.fromkeys(fields.get("item", ())))
-    return _Form(csrf_, decision, comment, items, confirmed="confirmed" in fields, back="back" in fields)
+    deputy = deputies.DeputyForm.of(fields)
+    return _Form(csrf_, decision, comment, items, "confirmed" in fields, "back" in fields, deputy)
 
 
 @frozen
@@ -162,12 +174,23 @@ class _Visit:
         """What a form's token is bound to: the list, and who is signed in."""
         return self.path if self.signed_in is None else f"{self.path}/{self.signed_in}"
 
+    @property
+    def place(self) -> deputies.Place:
+        return deputies.Place(self.mine, self.registry, self.signed_in, self.now)
+
+    @property
+    def can_sign_in(self) -> bool:
+        """Is there something on the page for which somebody has to sign in first?"""
+        return self.hidden or self.place.lacks_sign_in
+
     def refuse(self, form: _Form) -> Alert | None:
         """What is wrong with a form, None where nothing is."""
         genuine = csrf.holds(self.registry.keyring, self.form_of, form.csrf, self.now)
         if not genuine or not csrf.same_origin(self.request, self.registry.settings.server.public_url):
             return Alert(403, "form")
-        if form.decision == SIGN_IN and self.hidden:
+        if form.decision == SIGN_IN and self.can_sign_in:
+            return None
+        if form.decision in (deputies.NAME, deputies.END):
             return None
         if form.decision not in tuple(Choice):
             return Alert(422, "choice")
@@ -253,7 +276,8 @@ class _Visit:
 
     def page(self, alert: Alert | None, form: _Form | None = None) -> web.Response:
         """The list, with what was filled in before."""
-        words = self.reader.texts[f"alert.{alert.name}"].format(limit=COMMENT_LIMIT) if alert else ""
+        limits = {"limit": COMMENT_LIMIT, "days": days_by_link(self.registry)}
+        words = self.reader.texts[f"alert.{alert.name}"].format(**limits) if alert else ""
         return self._list(alert=words, form=form, status=alert.status if alert else 200)
 
     def _list(
@@ -281,6 +305,7 @@ class _Visit:
             status=status,
             now=self.now,
             undo_time=undo,
+            deputies=self.place.shown(self.reader, form.deputy if form else None),
         )
 
     def _item(self, view: View) -> Item:

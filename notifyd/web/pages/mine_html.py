@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from aiohttp import web
@@ -57,12 +57,14 @@ def list_page(
     status: int,
     now: Instant,
     undo_time: Instant,
+    deputies: Mapping[str, Any] | None,
 ) -> web.Response:
     """What waits for `person`. `form` is a CSRF token, `more` how many items are left out, and `whole` says that
     all that waits was looked through.
 
     `hidden` says that somebody who signs in sees more, and `signed_in` who has. `selected` are the subjects of the
-    links that were selected before, `results` what came of an earlier form.
+    links that were selected before, `results` what came of an earlier form. `deputies` is what is shown of those
+    who stand in for `person`.
     """
     shown = [_shown(item, reader, now, item.view.link.subject in selected) for item in items]
     return page_of(
@@ -83,6 +85,7 @@ def list_page(
         approvable=any(item.approvable for item in items),
         rejectable=any(item.rejectable for item in items),
         undo_time=reader.formats.duration(undo_time // SECOND) if undo_time else "",
+        deputies=deputies,
     )
 
 
