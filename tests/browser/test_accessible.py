@@ -194,3 +194,22 @@ async def test_a_list_is_decided_by_the_keyboard_and_axe_finds_nothing_on_the_wa
     await page.get_by_role("button", name="Yes, approve").press("Enter")
     await page.get_by_text("your approval is recorded").wait_for()
     assert await complaints(page) == []
+
+
+async def test_a_deputy_is_named_and_ended_and_axe_finds_nothing_on_the_way(
+    notifyd: Daemon, visit: Visit
+) -> None:
+    page = await visit(notifyd.url + await listed(notifyd), viewport=SMALL)
+    await page.get_by_text("Name a deputy", exact=True).click()
+    day = await page.get_by_label("First day").get_attribute("min") or ""
+    await page.get_by_label("Your deputy's address").fill("bob@acme.example")
+    await page.get_by_label("First day").fill(day)
+    await page.get_by_label("Last day").fill(day)
+    assert await complaints(page) == []
+    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    await page.get_by_role("button", name="Name this deputy").click()
+    said = page.get_by_text("bob@acme.example stands in for you")
+    await said.wait_for()
+    assert await complaints(page) == []
+    await page.get_by_role("button", name="End this").click()
+    await said.wait_for(state="detached")
