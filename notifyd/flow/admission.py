@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -47,18 +46,18 @@ class SharedBacklog:
     def admit(self, events: Sequence[Event]) -> Iterator[list[bool]]:
         limit = self._current().settings.dispatch.max_backlog
         waiting = sum(one.total for one in self._waiting)
-        tenants = Counter(event.tenant for event in events)
+        tenants = {event.tenant for event in events}
         if waiting >= limit:
             for tenant in tenants:
                 self._check_share(tenant, waiting, limit)
-        self._refused -= tenants.keys()
-        for tenant, count in tenants.items():
-            self._coming.add(tenant, count)
+        self._refused -= tenants
+        for event in events:
+            self._coming.add(event.tenant)
         try:
             yield [self._planning_queue.takes(event) for event in events]
         finally:
-            for tenant, count in tenants.items():
-                self._coming.add(tenant, -count)
+            for event in events:
+                self._coming.add(event.tenant, -1)
 
     def _check_share(self, tenant: str, waiting: int, limit: int) -> None:
         share = limit / len(frozenset({tenant}).union(*(one.tenants() for one in self._waiting)))

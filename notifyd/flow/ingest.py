@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial, reduce
 from typing import Any, Final
 from urllib.parse import unquote
@@ -21,6 +20,7 @@ from notifyd.errors import (
     Fault,
     FaultsError,
     InvalidError,
+    NotifydError,
     TooOldError,
 )
 from notifyd.flow.queues import Admission, PlanningQueue
@@ -160,8 +160,13 @@ class Ingest:
         registry, now = self._current(), self._clock()
         _check_cloud_times(batch, registry, now)
         wanted = [_cloud_append(one, principal, correlation_id, registry, now, trace) for one in batch]
-        with self._admitted(wanted) as appends:
-            return self._all_accepted(appends, await self._store.append_all(appends) if appends else [])
+        try:
+            with self._admission.admit([one.event for one in wanted]) as leases:
+                appends = list(map(_leased, wanted, leases))
+                return self._all_accepted(appends, await self._store.append_all(appends) if appends else [])
+        except EVENT_REFUSALS as error:
+            self._count_refused(wanted, error)
+            raise
 
     def _all_accepted(self, appends: Sequence[Append], appended: Sequence[Appended]) -> list[Accepted]:
         """Raises `EventIdConflictError`."""
@@ -175,29 +180,21 @@ class Ingest:
             raise EventIdConflictError("the batch is not taken", faults)
         return [self._accepted(append, one) for append, one in pairs]
 
-    @contextmanager
-    def _admitted(self, appends: Sequence[Append]) -> Iterator[list[Append]]:
-        """A block in which these become durable: each leased to this node or not, as far as memory has room.
-
-        Raises `OverloadedError`, `BacklogFullError` or `StoreError`, and counts the events by the problem's code.
-        """
+    async def _append(self, wanted: Append) -> Accepted:
         try:
-            with self._admission.admit([one.event for one in appends]) as leases:
-                yield [
-                    one if one.leased == leased else evolve(one, leased=leased)
-                    for one, leased in zip(appends, leases, strict=True)
-                ]
+            with self._admission.admit([wanted.event]) as (leased,):
+                append = _leased(wanted, leased)
+                appended = await self._store.append(append)
+                if not (appended.fresh or append.same(appended.event)):
+                    raise EventIdConflictError(self._conflict(append))
+                return self._accepted(append, appended)
         except EVENT_REFUSALS as error:
-            for one in appends:
-                self._metrics.event(self._metrics.kind(one.event.kind), error.code).inc()
+            self._count_refused([wanted], error)
             raise
 
-    async def _append(self, wanted: Append) -> Accepted:
-        with self._admitted([wanted]) as (append,):
-            appended = await self._store.append(append)
-            if not (appended.fresh or append.same(appended.event)):
-                raise EventIdConflictError(self._conflict(append))
-            return self._accepted(append, appended)
+    def _count_refused(self, appends: Sequence[Append], error: NotifydError) -> None:
+        for one in appends:
+            self._metrics.event(self._metrics.kind(one.event.kind), error.code).inc()
 
     def _accepted(self, append: Append, appended: Appended) -> Accepted:
         stored = appended.event
@@ -244,6 +241,11 @@ def _cloud_append(
     )
     same = partial(_same, content, registry.keyring)
     return append_as_is(row, lease=registry.settings.dispatch.lease, same=same)
+
+
+def _leased(append: Append, leased: bool) -> Append:
+    """`append`, its event to be planned by this node from memory, or by whichever claims it."""
+    return append if append.leased == leased else evolve(append, leased=leased)
 
 
 def _answer(event: Event) -> dict[str, Any]:

@@ -34,15 +34,14 @@ class _Counted:
         self._note = note
 
     def __getattr__(self, name: str) -> Any:
-        operation = getattr(self._store, name)
-
         async def counted(*args: Any, **options: Any) -> Any:
             try:
-                return await operation(*args, **options)
+                return await getattr(self._store, name)(*args, **options)
             except StoreError:
                 self._note(name)
                 raise
 
+        setattr(self, name, counted)
         return counted
 
 
@@ -60,6 +59,8 @@ class _Watched:
         return getattr(self._store, name)
 
     async def append(self, append: Append) -> Appended:
+        if append.subject is None:
+            return await self._store.append(append)
         try:
             return await self._store.append(append)
         finally:

@@ -42,14 +42,14 @@ class Gate:
         Hops further away were written by whoever called, and prove nothing. None where it is no IP address.
         """
         peer = parse(request.remote or "")
-        if not self.from_proxy(request):
+        if not self.is_proxy(peer):
             return peer
         hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
         return self._nearest_stranger([peer, *(parse(hop) for hop in hops if hop.strip())])
 
     def from_proxy(self, request: web.BaseRequest) -> bool:
         """Is the peer a trusted proxy, which calls for somebody else?"""
-        return self.is_proxy(parse(request.remote or ""))
+        return bool(self.server.trusted_proxies) and self.is_proxy(parse(request.remote or ""))
 
     def is_proxy(self, address: Address | None) -> bool:
         return bool(self.server.trusted_proxies) and self._trusted(address)
@@ -58,9 +58,8 @@ class Gate:
         forwarded = hops[1:] or hops
         return next((hop for hop in reversed(forwarded) if not self._trusted(hop)), forwarded[0])
 
-    def admit(self, request: web.BaseRequest, *, metrics: bool = False) -> None:
+    def admit(self, caller: Address | None, *, metrics: bool = False) -> None:
         """Raises `AddressNotAllowedError`."""
-        caller = self.caller(request)
         if not (self._metrics if metrics else self._machine)(caller):
             raise AddressNotAllowedError(f"calls from {caller or 'an unknown address'} are not allowed here")
 

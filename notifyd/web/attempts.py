@@ -54,7 +54,8 @@ class Attempts:
 
     def check(self, caller: Caller, token: str = "") -> None:  # nosec B107 # none was sent
         """Raises `TooManyError` where a caller has failed too often, and `token` has proved nobody before."""
-        budget = self._budgets.get(caller)
+        # An address is hashed by Python's own code: not where nobody has failed, which is nearly always.
+        budget = self._budgets.get(caller) if self._budgets else None
         if budget is None or self._refilled(budget) >= 1 or (token and _digest(token) in self._proved):
             return
         raise TooManyError("too many failed proofs of identity from here", retry_after=1 / RATE)

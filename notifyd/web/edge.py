@@ -104,7 +104,7 @@ READ: Final = ONCE | {
 """All that are read, beside those that begin with `ce-`. What others hold is nobody's business here."""
 
 
-_OPEN: Final = frozenset({Guard.OPEN, Guard.METRICS})
+_OPEN: Final = (Guard.OPEN, Guard.METRICS)
 """Where nobody proves anything."""
 
 
@@ -125,7 +125,7 @@ class Edge:
         self._renderers = renderers
         self._gate = gate
         self._attempts = Attempts(time.monotonic)
-        self._under_way: Counter[str] = Counter()
+        self._under_way: dict[str, int] = {}
 
     @web.middleware
     async def pass_through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -136,14 +136,17 @@ class Edge:
         connection.begin()
         # A text is hashed once, an address each time.
         whose = str(caller) if gate.from_proxy(request) else request.remote or ""
-        self._under_way[whose] = under_way = self._under_way[whose] + 1
+        self._under_way[whose] = under_way = self._under_way.get(whose, 0) + 1
         try:
             _check_headers(request)
             self._check_room(under_way, connection.place, where, registry)
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
-                gate.admit(request, metrics=guard is Guard.METRICS)
+                gate.admit(caller, metrics=guard is Guard.METRICS)
             proof = _proof(request, guard)
-            await self._check_attempts(request, proof, guard, caller, registry)
+            if guard not in _OPEN:
+                self._attempts.check(_counted(request, caller, registry), proof)
+            if proof and guard is Guard.MACHINE:
+                await registry.tokens.prepare(proof)  # raises `UnavailableError` where none can be judged now
             if request.method not in _READING and self._services.draining():
                 raise StoppingError
             response = await handler(request)
@@ -183,16 +186,6 @@ class Edge:
             raise TooManyError("there are too many connections from this address")
         if under_way > registry.settings.server.max_requests_per_client:
             raise TooManyError("too many requests from this address are under way")
-
-    async def _check_attempts(
-        self, request: web.Request, proof: str, guard: Guard, caller: Address | None, registry: Registry
-    ) -> None:
-        """Raises `TooManyError`, and `UnavailableError` where a token cannot be judged now."""
-        if guard in _OPEN:
-            return
-        self._attempts.check(_counted(request, caller, registry), proof)
-        if proof and guard is Guard.MACHINE:
-            await registry.tokens.prepare(proof)
 
     def _note_refused(
         self,
