@@ -141,6 +141,7 @@ async def test_guesses_of_tokens_are_bounded_and_who_is_signed_in_goes_on(
     notifyd: Daemon, browser: Browser
 ) -> None:
     assert (await browser.get("/console/")).status == 200
+    assert (await notifyd.get("/api/v1/channels")).status == 200  # this token is known from here on
     stranger = Browser(notifyd)
     form = parsed(await stranger.get("/console/sign-in")).hidden
     guesses = (stranger.post("/console/sign-in", form | {"token": f"guess {n}"}) for n in range(150))
