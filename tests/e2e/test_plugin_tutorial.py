@@ -1,20 +1,26 @@
-"""The tutorial of `docs/plugins.md`, followed to the letter: files written, commands run, a page sent."""
+"""The tutorial of `docs/plugins.md`, followed to the letter: its wheel is installed, its pages sent and answered."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import pytest
 from attrs import frozen
 
-from notifyd.testing import Sink
+from notifyd.render.replies import REPLIES
+from notifyd.service.app import wall_clock
+from notifyd.testing import Received, Reply, Sink
+from tests import events
 from tests.e2e.databases import Database
 from tests.plugin_docs import Block, blocks
-from tests.process import daemon_process
+from tests.process import daemon_process, toml
 from tests.venv import Venv, fresh_venv
 from tests.waiting import until
 
@@ -81,7 +87,9 @@ class Followed:
 def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
     folder = tmp_path_factory.mktemp("tutorial")
     steps, venv = blocks(), fresh_venv(folder / "venv")
-    return Followed(folder, venv, steps, follow(folder, venv, steps))
+    one = Followed(folder, venv, steps, follow(folder, venv, steps))
+    venv.install(one.project)  # as its users do, in place of the author's editable one
+    return one
 
 
 def test_the_tutorial_prints_what_it_says_it_does(followed: Followed) -> None:
@@ -109,3 +117,79 @@ async def test_the_tutorial_leads_to_a_plugin_that_delivers(
             assert received.headers["x-pager-key"] == "the-key-of-the-team"
             assert (await daemon.post("/api/v1/channels/on-call/test", {})).status == 200
             assert ["Payments" in one.body.decode() for one in sink.received] == [True, False]
+
+
+class Vendor(Sink):
+    """The vendor of the tutorial: numbers pages, and holds on to a question until the answer after it is there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[dict[str, str]] = []
+        self.asked: list[str] = []  # after which answer the next one was asked for
+        self._came = asyncio.Event()
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._closing.set()
+        self._came.set()
+        await super().__aexit__(*exc)
+
+    def press(self, button: dict[str, str], by: str) -> None:
+        """Somebody presses a button of a page."""
+        pressed = {"action": button["action"], "ref": button["ref"], "by": by, "reason": ""}
+        self.answers.append({"id": str(len(self.answers) + 1)} | pressed)
+        self._came.set()
+
+    def at(self, path: str) -> list[dict[str, Any]]:
+        """What came there."""
+        return [json.loads(one.body) for one in self.received if one.path == path]
+
+    async def choose(self, received: Received) -> Reply:
+        if received.path != "/answers":
+            return Reply(200, json.dumps({"page": "p-7"}) if received.path == "/" else "{}")
+        question = json.loads(received.body)
+        self.asked.append(question["after"])
+        seen = int(question["after"] or 0)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(question["wait"]):
+                while len(self.answers) == seen and not self._closing.is_set():
+                    self._came.clear()
+                    await self._came.wait()
+        return Reply(200, json.dumps(self.answers[seen])) if self.answers[seen:] else Reply(204, "")
+
+
+async def test_the_tutorial_leads_to_pages_that_are_answered_over_a_restart(
+    followed: Followed, tmp_path: Path
+) -> None:
+    installed = followed.venv.packages / "notifyd_pager"
+    assert (installed / "duty.py").is_file()
+    assert (installed / "templates" / "release.de.txt").is_file()
+    async with Vendor() as vendor:
+        environ = {"PAGER_URL": vendor.url, "PAGER_KEY": "the-key-of-the-team"}
+        approvals = (followed.project / "approvals.toml").read_text()
+        config = f"{approvals}\n[resume]\nallowed_origins = [{toml(vendor.url)}]\n"
+        async with daemon_process(tmp_path, config, environ=environ, python=followed.venv.python) as daemon:
+            resume = {"callbackUrl": f"{vendor.url}/resume", "token": "rt_3yQ8Jv1nTz5kWc7pXe2mRb9d"}
+            request = events.requested(at=wall_clock(), resume=resume, requiredApprovals=1)
+            assert (await daemon.send(request)).status == 202
+            (page,) = await until(lambda: vendor.at("/"))
+            (approve,) = (one for one in page["buttons"] if one["action"] == "approved")
+            vendor.press(approve, by="U-of-nobody")
+            await until(lambda: "1" in vendor.asked)
+            assert await daemon.stop() == 0
+            before = len(vendor.asked)
+
+            await daemon.start()
+            vendor.press(approve, by="U7")
+            (changed,) = await until(lambda: vendor.at("/p-7"))
+            (callback,) = await until(lambda: vendor.at("/resume"))
+            await until(lambda: "2" in vendor.asked)
+            assert await daemon.stop() == 0
+            assert daemon.stderr == b""
+    assert vendor.asked[before] == "1"
+    assert changed["buttons"] == []
+    assert "approved" in changed["summary"] + changed["details"]
+    assert callback["data"]["decision"] == "approved"
+    (refusal,), (thanks,) = vendor.at("/answers/1"), vendor.at("/answers/2")
+    assert refusal["text"] == REPLIES["en"]["unknown"].format(address="U-of-nobody")
+    assert thanks["text"] == REPLIES["en"]["approved"]
+    assert len(vendor.at("/")) == 1

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from attrs import field, frozen
 
 from notifyd.plugin import (
+    Answer,
     ChannelContext,
     Level,
     Message,
@@ -41,8 +43,15 @@ class PagerChannel:
 
     async def send(self, message: Message) -> Receipt:
         """One attempt. Raises `TransientError` where trying again can help, `PermanentError` where it cannot."""
-        body = payload(message, self._config.team)
-        answer = await post(self._context.http, self._config.url, body, {"x-pager-key": self._config.key})
+        return self.checked(await self.call("", payload(message, self._config.team)))
+
+    async def call(self, path: str, body: Mapping[str, object]) -> Answer:
+        url = Secret(self._config.url.reveal() + path)
+        headers = {"x-pager-key": self._config.key}
+        return await post(self._context.http, url, json.dumps(body).encode(), headers)
+
+    def checked(self, answer: Answer) -> Receipt:
+        """The verdict, with the wait and the reason that this vendor tells in the body."""
         return check_response(
             answer.status,
             answer.headers,
@@ -56,9 +65,9 @@ class PagerChannel:
         """Nothing is held: the session belongs to the daemon."""
 
 
-def payload(message: Message, team: str) -> bytes:
+def payload(message: Message, team: str) -> dict[str, object]:
     """The request's body: a pure function of message and config, so that a retry sends the same bytes."""
-    page = {
+    return {
         "key": message.id,
         "team": team,
         "urgent": message.level in URGENT,
@@ -67,4 +76,3 @@ def payload(message: Message, team: str) -> bytes:
         "facts": {one_line(fact.name): one_line(fact.value) for fact in message.fields},
         "links": [link.url for link in message.actions],
     }
-    return json.dumps(page).encode()

@@ -1,4 +1,4 @@
-"""The `pager` plugin: its channel under notifyd's conformance kit, and what is its own."""
+"""The `pager` plugin: its channels under notifyd's conformance kit, and what is its own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from notifyd_pager.channel import PagerConfig, payload
 from notifyd_pager.hours import in_office_hours
 
 from notifyd.plugin import Level, Secret
-from notifyd.testing import HttpConformance, Reply, sample_message
+from notifyd.testing import (
+    AnsweringConformance,
+    EditingConformance,
+    HttpConformance,
+    Reply,
+    sample_message,
+)
 
-(PAGER,) = notifyd_channel_types()
+PAGER, DUTY = notifyd_channel_types()
 
 
 class TestPager(HttpConformance):
@@ -23,11 +29,16 @@ class TestPager(HttpConformance):
         return PagerConfig(url=Secret(url + "/v1/a-secret-in-the-path"), key=Secret("only-for-the-tests"))
 
 
+class TestDuty(TestPager, AnsweringConformance, EditingConformance):
+    channel_type = DUTY
+    accepted = Reply(200, json.dumps({"page": "p-7"}))
+
+
 @pytest.mark.parametrize(
     ("level", "urgent"), [(Level.INFO, False), (Level.SUCCESS, False), (Level.ERROR, True)]
 )
 def test_only_what_is_wrong_is_urgent(level: Level, urgent: bool) -> None:
-    page = json.loads(payload(sample_message(level=level), "release"))
+    page = payload(sample_message(level=level), "release")
     assert (page["urgent"], page["team"]) == (urgent, "release")
 
 
