@@ -1,4 +1,4 @@
-"""The tutorial of `docs/plugins.md`, followed to the letter: its wheel is installed, its pages sent and answered."""
+"""The tutorial of `docs/plugins.md`, done to the letter: its wheel is installed, pages are sent and answered."""
 
 from __future__ import annotations
 
