@@ -15,8 +15,9 @@ with pytest-asyncio, then runs every test of the kit.
 
 from __future__ import annotations
 
-from notifyd.testkit.answering import AnsweringConformance, EditingConformance
+from notifyd.testkit.answering import AnsweringConformance
 from notifyd.testkit.conformance import ChannelConformance
+from notifyd.testkit.editing import EditingConformance
 from notifyd.testkit.gates import GateConformance
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
 from notifyd.testkit.network import HttpConformance, NetworkConformance, Verdict

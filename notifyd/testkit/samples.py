@@ -30,6 +30,9 @@ from notifyd.testkit.bounds import PATIENCE, unblocked, within
 NOW: Final = 1_790_000_000 * SECOND
 """What the clock of a channel under test says: 2026-09-21T14:13:20Z."""
 
+REF: Final = "0123456789abcdef0123456789abcdef"
+"""What names a message of the kit, for whoever presses one of its buttons."""
+
 LINK: Final = "https://notify.acme.example/approvals/eyJhbGciOiJkaXIifQ..c2VjcmV0.bGluaw.dGFn"
 
 HOSTILE: Final = (

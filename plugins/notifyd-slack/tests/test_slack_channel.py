@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from aioresponses import aioresponses
@@ -12,10 +16,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from notifyd_slack import SlackConfig, escape, notifyd_channel_types, payload
 from notifyd_slack.answers import Act, act_of, dialog
+from notifyd_slack.payload import action_id_of
 from slack_sdk.models.blocks import ActionsBlock, Block, SectionBlock
 from slack_sdk.models.views import View as ViewOfSlack
 
 from notifyd.plugin import (
+    SECOND,
     Action,
     Button,
     Field,
@@ -33,6 +39,7 @@ from notifyd.plugin import (
 from notifyd.testing import (
     HOSTILE,
     LINK,
+    NOW,
     AnsweringConformance,
     EditingConformance,
     HttpConformance,
@@ -82,6 +89,17 @@ class TestCalled(AnsweringConformance):
 
     def config(self, url: str) -> SlackConfig:
         return SlackConfig(**BOT, signing_secret=SIGNING_SECRET, channel_id=CHANNEL, api_url=Secret(url))
+
+    def call(self) -> tuple[Mapping[str, str], bytes]:
+        pressed = {
+            "type": "block_actions",
+            "user": {"id": "U0ALICE01"},
+            "channel": {"id": CHANNEL},
+            "actions": [{"action_id": action_id_of("approved"), "value": self.ref}],
+        }
+        body, at = urlencode({"payload": json.dumps(pressed)}).encode(), str(NOW // SECOND)
+        signed = hmac.new(SIGNING_SECRET.reveal().encode(), b"v0:%b:%b" % (at.encode(), body), hashlib.sha256)
+        return {"x-slack-request-timestamp": at, "x-slack-signature": f"v0={signed.hexdigest()}"}, body
 
 
 def accepted(message: Message) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from typing import Any
 
@@ -87,8 +88,15 @@ def seen(body: dict[str, Any]) -> str:
     return "\n".join([Reader(body["text"]).text, *(one.get("url", "") for row in buttons for one in row)])
 
 
+PRESSED = {
+    "update_id": 41,
+    "callback_query": {"id": "q", "from": {"id": 5550123}, "data": f"a:{AnsweringConformance.ref}"},
+}
+
+
 class TestPolling(TestTelegram, AnsweringConformance, EditingConformance):
     accepted = Reply(200, json.dumps({"ok": True, "result": {"message_id": 7, "text": "x" * 9000}}))
+    told = Reply(200, json.dumps({"ok": True, "result": [PRESSED]}))
 
     def config(self, url: str) -> TelegramConfig:
         return evolve(super().config(url), answers=Answers.POLL)
@@ -99,10 +107,14 @@ class TestPolling(TestTelegram, AnsweringConformance, EditingConformance):
 
 class TestCalled(AnsweringConformance):
     channel_type = TELEGRAM
+    covered = frozenset()  # Telegram's proof is a secret in a header, and nothing else
 
     def config(self, url: str) -> TelegramConfig:
         shared = TelegramConfig(bot_token=Secret(TOKEN), chat_id=CHAT, api_url=Secret(url))
         return evolve(shared, answers=Answers.WEBHOOK, webhook_secret=Secret("a-secret-token"))
+
+    def call(self) -> tuple[Mapping[str, str], bytes]:
+        return {"x-telegram-bot-api-secret-token": "a-secret-token"}, json.dumps(PRESSED).encode()
 
     def readable(self, received: Received) -> str:
         body = json.loads(received.body)

@@ -32,6 +32,12 @@ class TestPager(HttpConformance):
 class TestDuty(TestPager, AnsweringConformance, EditingConformance):
     channel_type = DUTY
     accepted = Reply(200, json.dumps({"page": "p-7"}))
+    told = Reply(
+        200,
+        json.dumps(
+            {"id": "41", "by": "U7", "action": "approved", "ref": AnsweringConformance.ref, "reason": ""}
+        ),
+    )
 
 
 @pytest.mark.parametrize(
