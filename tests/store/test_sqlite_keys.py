@@ -145,7 +145,7 @@ async def test_every_unique_index_begins_with_the_tenant(tmp_path: Path) -> None
     assert first == dict.fromkeys(
         (
             *("events_key", "deliveries_id", "audit_id", "approvals_key", "incidents_key"),
-            *("audit_seals_key", "silences_id"),
+            *("audit_seals_key", "silences_id", "deputies_id"),
         ),
         "tenant",
     )

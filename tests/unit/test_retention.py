@@ -89,6 +89,9 @@ class SlowStore:
     async def tenants_with_audit(self, _: int) -> list[str]:
         return []
 
+    async def forget_deputies(self, _: int) -> int:
+        return 0
+
 
 async def test_batches_settle_at_the_size_that_takes_the_time_aimed_at() -> None:
     store: Any = SlowStore(200)
