@@ -17,7 +17,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos gallery sbom
+.PHONY: help run test test-long test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos gallery sbom
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -41,9 +41,13 @@ run: $(STAMP) ## start the daemon with an example config and play one approval f
 
 # Tests start hundreds of processes; where Python is told to write no bytecode, each would compile everything again.
 # Three at a time: many wait for daemons, and two left processors idle.
-test: $(STAMP) ## run all tests
+test: $(STAMP) ## run all tests but those that take long
 	@$(BIN)/python -m compileall -q notifyd plugins tests
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(TESTS)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m "not long" $(TESTS)
+
+test-long: $(STAMP) ## run the tests that take long: kills at each step, nodes that are killed and cut off, motor
+	@$(BIN)/python -m compileall -q notifyd plugins tests
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal -m long $(TESTS)
 
 test-latest: $(UV) ## run all tests with the newest versions of everything
 	@$(PYTHON) -m venv --clear .venv-latest
@@ -64,12 +68,13 @@ lock: $(UV) ## resolve what pyproject.toml asks for anew; what requirements/ has
 upgrade: LOCK_OPTIONS := --upgrade
 upgrade: lock ## take the newest versions into requirements/
 
-lint: $(STAMP) ## ruff, bandit, mypy --strict, import-linter, deptry
+lint: $(STAMP) ## ruff, bandit, mypy --strict, import-linter, hadolint, deptry
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/bandit -q -c pyproject.toml -r notifyd plugins
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/hadolint Containerfile
 	$(BIN)/deptry notifyd
 	@set -e; for plugin in $(notdir $(PLUGINS)); do package=$$(echo $$plugin | tr - _); echo "deptry $$plugin"; \
 		$(BIN)/deptry --config plugins/$$plugin/pyproject.toml --known-first-party $$package \

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from attrs import define, evolve, field
 
 from notifyd.model import SECOND, Delivery, Message, Receipt
@@ -22,6 +23,8 @@ from tests.daemon import CONFIG, Inbox, daemon
 from tests.process import DaemonProcess, daemon_process
 from tests.store.makers import delivery
 from tests.waiting import until, until_async
+
+pytestmark = pytest.mark.long
 
 PENDING: Final = 100_000
 BUSY: Final = 5_000

@@ -15,6 +15,8 @@ from tests.chaos.faults import FAULTS, STEPS, killed_at_each_step
 from tests.chaos.stage import on_stage
 from tests.chaos.test_kill_between_steps import POINTS
 
+pytestmark = pytest.mark.long
+
 EVENTS: Final = 300
 SHORT: Final = [
     name for name, fault in FAULTS.items() if fault.act is not killed_at_each_step and fault.nodes == 1

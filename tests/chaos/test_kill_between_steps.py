@@ -34,6 +34,8 @@ from tests.mongodb import MongoServer
 from tests.ports import free_port
 from tests.waiting import until, until_async
 
+pytestmark = pytest.mark.long
+
 POINTS = [
     ("append", 1),  # the event, with its approval
     ("fix_plans", 1),  # its plan, with its delivery
@@ -249,7 +251,9 @@ async def test_the_points_are_all_the_steps_there_are(tmp_path: Path) -> None:
         expect_all_done(one)
         assert one.starts == 1
         assert len(one.sink.received) == 4
-        assert sorted(one.trace) == sorted(f"{name} {nth}" for name, nth in POINTS)
+        # A machine that is slow gives a lease back, and claims the same again.
+        steps = [step for step in one.trace if not step.startswith("release ")]
+        assert sorted(steps) == sorted(f"{name} {nth}" for name, nth in POINTS)
         assert await one.audit() == AUDIT
 
 

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from notifyd.service.app import wall_clock
 from tests import events
 from tests.process import DaemonProcess, daemon_process
 from tests.sinks import HttpSink
 from tests.waiting import until_async
+
+pytestmark = pytest.mark.long
 
 MIB: Final = 1024 * 1024
 EVENTS: Final = 300

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+import pytest
 from attrs import frozen
 
 from notifyd.model import SECOND
@@ -19,6 +20,8 @@ from tests import events
 from tests.chaos.never import environ, install
 from tests.process import DaemonProcess, daemon_process
 from tests.waiting import until
+
+pytestmark = pytest.mark.long
 
 CONFIG: Final = """
 [channels.pager]

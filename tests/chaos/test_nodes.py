@@ -5,10 +5,14 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.nodes import CONCURRENCY, IMPATIENT, Service, answers_readyz, delivery_id, ledger, service
 from tests.chaos.proxy import Proxy
 from tests.mongodb import MongoServer
 from tests.waiting import until, until_async
+
+pytestmark = pytest.mark.long
 
 
 async def under_way(both: Service) -> set[str]:

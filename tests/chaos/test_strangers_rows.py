@@ -33,6 +33,8 @@ from tests.store.makers import (
 )
 from tests.waiting import until, until_async
 
+pytestmark = pytest.mark.long
+
 EVENTS, APPROVALS, INCIDENTS = CollectionName.EVENTS, CollectionName.APPROVALS, CollectionName.INCIDENTS
 DELIVERIES, AUDIT = CollectionName.DELIVERIES, CollectionName.AUDIT
 

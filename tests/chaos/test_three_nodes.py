@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+import pytest
 
 from notifyd.service.app import wall_clock
 from tests import events
@@ -33,6 +34,8 @@ from tests.chaos.proxy import Proxy
 from tests.mongodb import MongoServer
 from tests.process import Answer, DaemonProcess
 from tests.waiting import until, until_async
+
+pytestmark = pytest.mark.long
 
 PACE: Final = 0.05
 """Seconds between two events."""

@@ -85,7 +85,10 @@ KINDS: dict[str, Kind] = {
 }
 
 
-@pytest.fixture(params=KINDS)
+# The drivers differ where they connect and answer, as tests/e2e/test_on_mongodb.py tries: all else takes long.
+@pytest.fixture(
+    params=[pytest.param(kind, marks=pytest.mark.long) if kind == "motor" else kind for kind in KINDS]
+)
 async def deployment(request: pytest.FixtureRequest) -> AsyncIterator[Deployment]:
     kind = KINDS[request.param]
     deployment = Deployment(kind.url(request), kind.driver)
