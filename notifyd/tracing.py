@@ -1,7 +1,8 @@
 """The trace that an event belongs to, by the W3C's Trace Context: taken from its sender, kept with it, passed on.
 
 https://www.w3.org/TR/trace-context/ says what the two headers hold, and that whoever records no spans of its own
-passes them on as they came. CloudEvents have them as attributes of the same names:
+passes them on as they came. notifyd does so unless it is given a `Tracer`.
+CloudEvents have them as attributes of the same names:
 https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md
 """
 
@@ -9,9 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Final, TypeAlias
+from enum import StrEnum
+from typing import Any, Final, Protocol, TypeAlias
+
+from attrs import frozen
 
 Trace: TypeAlias = Mapping[str, str]
 """`traceparent` and perhaps `tracestate`; empty for none."""
@@ -46,3 +50,63 @@ def carrying(trace: Trace) -> Iterator[None]:
         yield
     finally:
         current.reset(token)
+
+
+# --- spans -------------------------------------------------------------------------------------------------
+
+Facts: TypeAlias = Mapping[str, str | int]
+"""Attributes of a span. They go to a collector, which may be another party's: no secret, person or content."""
+
+
+class Role(StrEnum):
+    """Who waits for whom: https://opentelemetry.io/docs/specs/otel/trace/api/#spankind"""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class Span(Protocol):
+    """A piece of work under way."""
+
+    @property
+    def trace(self) -> Trace:
+        """What is passed on, in which this span is the parent."""
+
+    def note(self, facts: Facts) -> None:
+        """Add attributes."""
+
+    def link(self, trace: Trace) -> None:
+        """Name a span of another trace that belongs to this one; nothing for `NO_TRACE`."""
+
+    def fail(self, why: str) -> None:
+        """The work has failed: `why` is a stable code, the attribute `error.type`."""
+
+
+class Tracer(Protocol):
+    """Records spans. Never raises, and never waits."""
+
+    def span(self, name: str, role: Role, parent: Trace, facts: Facts) -> AbstractContextManager[Span]:
+        """A span that lasts as long as the block, a child of `parent`, or the first of a new trace."""
+
+
+@frozen
+class _Unrecorded:
+    trace: Trace
+
+    def note(self, facts: Facts) -> None:
+        """Nobody is told."""
+
+    def link(self, trace: Trace) -> None:
+        """Nobody is told."""
+
+    def fail(self, why: str) -> None:
+        """Nobody is told."""
+
+
+class _NoTracer:
+    def span(self, name: str, role: Role, parent: Trace, facts: Facts) -> AbstractContextManager[Span]:
+        return nullcontext(_Unrecorded(parent))
+
+
+NO_TRACER: Final[Tracer] = _NoTracer()
+"""Records nothing, and passes a trace on as it came."""

@@ -26,6 +26,7 @@ from notifyd.registry.discovery import Discovered, discover
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
 from notifyd.service.app import App, running
+from notifyd.tracing import NO_TRACER, Tracer
 from tests import events
 
 SECRETS: Final = {
@@ -264,6 +265,7 @@ async def daemon(
     inbox: Inbox | None = None,
     extra: Iterable[object] = (),
     abandon_sealed: bool = False,
+    tracer: Tracer = NO_TRACER,
 ) -> AsyncIterator[Daemon]:
     """A running notifyd with the database in `folder`, made where there is none, and with `extra` plugins."""
     clock, inbox = clock or Clock(), inbox or Inbox()
@@ -272,7 +274,11 @@ async def daemon(
     with _levels_kept():
         async with (
             running(
-                settings(text, discovered), discovered, clock=clock, abandon_sealed=abandon_sealed
+                settings(text, discovered),
+                discovered,
+                clock=clock,
+                abandon_sealed=abandon_sealed,
+                tracer=tracer,
             ) as app,
             aiohttp.ClientSession() as session,
         ):

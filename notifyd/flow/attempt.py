@@ -39,7 +39,7 @@ from notifyd.security.redact import Redactor
 from notifyd.security.secrets import HIDDEN
 from notifyd.store import AttemptRecord
 from notifyd.text import clean
-from notifyd.tracing import carrying, trace_in
+from notifyd.tracing import NO_TRACER, Role, Span, Tracer, carrying, trace_in
 from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
@@ -69,17 +69,40 @@ class Result:
 
 
 async def attempt(
-    channel: OpenChannel, message: Message, clock: Clock, redactor: Redactor, *, edits: str | None = None
+    channel: OpenChannel,
+    message: Message,
+    clock: Clock,
+    redactor: Redactor,
+    *,
+    edits: str | None = None,
+    tracer: Tracer = NO_TRACER,
 ) -> Result:
-    """Send once, or put `message` in the place of what the vendor calls `edits`.
+    """Send once, or put `message` in the place of what the vendor calls `edits`: a span of the event's trace.
 
     Never raises but for the cancellation of the caller, whatever the channel does.
     """
     at, started = clock(), time.perf_counter()
-    with carrying(trace_in(message.event)):
-        verdict = await _verdict(channel, message, edits)
-    duration_ms = round((time.perf_counter() - started) * 1000, 3)
-    return _result(verdict, at, duration_ms, Discretion(redactor, carried_in(message)), channel.name)
+    facts = {
+        "notifyd.channel": channel.name,
+        "notifyd.channel.type": channel.type,
+        "notifyd.delivery.id": message.id,
+    }
+    with tracer.span(f"send {channel.name}", Role.CLIENT, trace_in(message.event), facts) as span:
+        with carrying(span.trace):
+            verdict = await _verdict(channel, message, edits)
+        duration_ms = round((time.perf_counter() - started) * 1000, 3)
+        result = _result(verdict, at, duration_ms, Discretion(redactor, carried_in(message)), channel.name)
+        _note(span, result.attempt)
+    return result
+
+
+def _note(span: Span, made: Attempt) -> None:
+    """How it ended, without what the receiver said."""
+    span.note({"notifyd.outcome": made.outcome.value})
+    if made.status is not None:
+        span.note({"notifyd.status": made.status})
+    if made.reason is not None:
+        span.fail(made.reason.value)
 
 
 _LINK: Final = re.compile("/approvals/(?:[a-z]{1,20}/)?([0-9A-Za-z_.~-]{16,})")

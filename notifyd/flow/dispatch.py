@@ -53,6 +53,7 @@ from notifyd.model import (
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import unwrap
 from notifyd.store import AttemptRecord, Store, waits_for
+from notifyd.tracing import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class Dispatcher:
         memory: Memory,
         nodes: Callable[[], int] = lambda: 1,
         randomness: random.Random | None = None,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._store = store
         self._current = current
@@ -124,6 +126,7 @@ class Dispatcher:
         self._nodes = nodes
         self._known_nodes = 1
         self._randomness = randomness or random.Random()  # nosec B311 # noqa: S311 - jitter, not a secret
+        self._tracer = tracer
         self._memory = memory
         self.waiting = Waiting()
         self._lanes: dict[str, Lane] = {}
@@ -230,7 +233,7 @@ class Dispatcher:
         if self._draining:
             raise StoppingError
         # One of the tasks, so that a reload leaves the channel open until it has ended.
-        task = asyncio.create_task(attempt(channel, message, self._clock, self._current().redactor))
+        task = asyncio.create_task(self._make_attempt(channel, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return (await task).attempt
@@ -452,7 +455,7 @@ class Dispatcher:
             if channel.edits:
                 ref = await self._patiently(lambda: followed(delivery, self._store))
                 message = evolve(message, follows=ref)
-            result = await attempt(channel, message, self._clock, registry.redactor)
+            result = await self._make_attempt(channel, message)
         else:
             result = await self._edit(delivery.tenant, delivery.edits, message, channel)
         lane.judge(result.attempt, self._clock())
@@ -473,7 +476,13 @@ class Dispatcher:
         ref = sent.sent_ref if sent else ""
         if not (ref and channel.edits):
             return nothing_to_change(self._clock())
-        return await attempt(channel, message, self._clock, self._current().redactor, edits=ref)
+        return await self._make_attempt(channel, message, edits=ref)
+
+    async def _make_attempt(
+        self, channel: OpenChannel, message: Message, *, edits: str | None = None
+    ) -> Result:
+        redactor = self._current().redactor
+        return await attempt(channel, message, self._clock, redactor, edits=edits, tracer=self._tracer)
 
     async def _still_ours(self, lane: Lane, job: Job, channel: OpenChannel) -> bool:
         """Is the row leased for the time of an attempt? Where its renewal is overdue, only the store can tell."""

@@ -52,6 +52,7 @@ from notifyd.service.watchdog import Watchdog
 from notifyd.store import Store
 from notifyd.store.open import open_store
 from notifyd.store.watched import STEPS, counted, watched
+from notifyd.tracing import NO_TRACER, Tracer
 from notifyd.web import create_app, listening_sockets, serving
 from notifyd.web.services import LastReload, Services
 from notifyd.wire.codec import derived_id
@@ -111,11 +112,13 @@ async def running(
     listener: socket.socket | None = None,
     abandon_sealed: bool = False,
     metrics: Metrics | None = None,
+    tracer: Tracer = NO_TRACER,
 ) -> AsyncIterator[App]:
     """A started notifyd, drained and stopped when the block is left.
 
     `listener` is a socket that listens already, in place of one at `server.listen`; it is closed at the end.
-    `abandon_sealed` gives up rows that need a key which is no longer in `keys.seal`. `metrics` is where it counts.
+    `abandon_sealed` gives up rows that need a key which is no longer in `keys.seal`. `metrics` is where it counts,
+    `tracer` where it records spans.
     Raises `ConfigError`, `StoreError`, `StoreInUseError`, or OSError where the address cannot be had.
     """
     metrics = metrics or Metrics()
@@ -125,7 +128,7 @@ async def running(
         store = await open_store(settings, metrics, clock)
         resources.push_async_callback(store.aclose)
         await agree_on_keys(store, current().keyring, abandon=abandon_sealed)
-        app = App(current, store, metrics, clock)
+        app = App(current, store, metrics, clock, tracer)
         try:
             await app.start(resources, listener)
             yield app
@@ -136,11 +139,14 @@ async def running(
 class App:
     """A running notifyd. `address` is where it listens; `failed` is done once a step has broken."""
 
-    def __init__(self, current: Current, store: Store, metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, current: Current, store: Store, metrics: Metrics, clock: Clock, tracer: Tracer = NO_TRACER
+    ) -> None:
         self._current = current
         self._watches = Watches(nodes=lambda: self._nodes())
         self._store = watched(counted(store, metrics.store_error), self._watches.note)
         self._metrics = metrics
+        self._tracer = tracer
         metrics.name_steps(STEPS)
         self._clock = clock
         current().states.store = self._store  # those of later configurations are the same
@@ -166,6 +172,7 @@ class App:
             node=node,
             memory=memory,
             nodes=self._nodes,
+            tracer=self._tracer,
         )
         budgets = Budgets(self._store, self._nodes)
         sending: dict[str, Any] = {"dispatch_queue": self._dispatcher}
@@ -202,6 +209,7 @@ class App:
         self._listeners = Listeners(**shared, inbox=reactions.inbox)
         self._services = Services(
             **counted,
+            tracer=self._tracer,
             ingest=Ingest(**counted, **planning, admission=admission),
             decisions=decisions,
             reactions=reactions,

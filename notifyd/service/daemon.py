@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,6 +32,7 @@ from notifyd.service.logs import Redaction, logging_to
 from notifyd.service.signals import signals_heard
 from notifyd.service.systemd import Notifier, inherited_socket
 from notifyd.service.threads import still_running
+from notifyd.tracing import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,9 @@ _LAST_WORDS: Final = 0.5
 
 _TELLING: Final = 2.0
 """Seconds in which the fault of a start is told."""
+
+_COLLECTOR: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""https://opentelemetry.io/docs/specs/otel/protocol/exporter/"""
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -143,16 +147,18 @@ class Daemon:
         settings, discovered = self._load()
         listener = _listener(settings)
         log.info("notifyd %s starts with %s", __version__, self._path)
-        async with running(
-            settings,
-            discovered,
-            listener=listener,
-            abandon_sealed=abandon_sealed,
-            metrics=self._metrics,
-        ) as app:
-            self._registry = app.registry
-            _rest_collector()
-            await self._live(app)
+        with tracer_from_environ(settings.server.node) as tracer:
+            async with running(
+                settings,
+                discovered,
+                listener=listener,
+                abandon_sealed=abandon_sealed,
+                metrics=self._metrics,
+                tracer=tracer,
+            ) as app:
+                self._registry = app.registry
+                _rest_collector()
+                await self._live(app)
         log.info("stopped")
         return self._code
 
@@ -274,6 +280,23 @@ def _listener(settings: Settings) -> socket.socket | None:
         if (host, port) != (said.host, said.port):
             log.warning("systemd listens on %s port %s, and server.listen says %s", host, port, said)
     return listener
+
+
+def tracer_from_environ(node: str) -> AbstractContextManager[Tracer]:
+    """What the environment asks for: nothing of OpenTelemetry is imported unless it names a collector."""
+    asked = any(os.environ.get(name) for name in _COLLECTOR)
+    if not asked or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return nullcontext(NO_TRACER)
+    try:
+        from notifyd.service.telemetry import exporting
+
+        return exporting(node)
+    except ImportError:
+        log.warning("%s is set, and no span is recorded: install notifyd-server[otel]", _COLLECTOR[0])
+    except (ValueError, OSError) as error:
+        # Without its text: a setting that is refused may be the one with the collector's token.
+        log.warning("no span is recorded: the settings OTEL_* are refused with %s", type(error).__name__)
+    return nullcontext(NO_TRACER)
 
 
 def _end_now(code: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from aiohttp import web
@@ -11,10 +12,11 @@ from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
 from notifyd.flow.ingest import Posted
-from notifyd.tracing import Trace, trace_in
+from notifyd.tracing import Role, Span, trace_in
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
 from notifyd.web.body import JSON, read_json
+from notifyd.web.problems import describe
 from notifyd.web.services import SERVICES, Services
 from notifyd.wire.codec import loads, pointer
 from notifyd.wire.events import (
@@ -35,33 +37,68 @@ routes = web.RouteTableDef()
 async def post_pack_event(request: web.Request) -> web.Response:
     """Accept one of Task Runner's events: 202, or 200 for a duplicate."""
     services = request.app[SERVICES]
-    with services.metrics.ingest_seconds.time():
+    with _recorded(request) as span:
         body, caller = await receive(request, Scope.INGEST, Signature.REQUIRED)
         document = read_json(request, body)
         caller.claim(claimed_tenant(document))
         event = parse_pack_event(document)
         accepted = await services.ingest.pack_event(
-            event, document, caller.principal, correlation.current.get(), trace_in(request.headers)
+            event, document, caller.principal, correlation.current.get(), span.trace
         )
-    return json_answer(accepted.answer, 202 if accepted.fresh else 200)
+        return _answer(span, accepted.answer, fresh=accepted.fresh)
 
 
 @routes.post("/api/v1/events")
 async def post_cloud_events(request: web.Request) -> web.Response:
     """Accept CloudEvents: one in structured or binary mode, or a batch. 202 if any is new, else 200."""
     services = request.app[SERVICES]
-    with services.metrics.ingest_seconds.time():
+    with _recorded(request) as span:
         body, caller = await receive(request, Scope.INGEST, Signature.TAKEN)
         if request.content_type == BATCH:
-            return await _accept_batch(services, caller, loads(body), trace_in(request.headers))
+            return await _accept_batch(services, caller, loads(body), span)
         document = _one_event(request, body, caller)
         _claim([document], caller)
         event = parse_cloud_event(document)
+        span.link(trace_in(document))
         tenant = _tenant_of(event, caller)
         accepted = await services.ingest.cloud_event(
-            event, document, tenant, caller.principal, correlation.current.get(), trace_in(request.headers)
+            event, document, tenant, caller.principal, correlation.current.get(), span.trace
         )
-    return json_answer(accepted.answer, 202 if accepted.fresh else 200)
+        return _answer(span, accepted.answer, fresh=accepted.fresh)
+
+
+@contextmanager
+def _recorded(request: web.Request) -> Iterator[Span]:
+    """The time of a request, as a metric and as a span: a child of the sender's that is named in its headers.
+
+    https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server says what it is called and bears.
+    """
+    services = request.app[SERVICES]
+    facts = {
+        "http.request.method": request.method,
+        "http.route": request.path,
+        "url.path": request.path,
+        "url.scheme": request.scheme,
+    }
+    name, parent = f"{request.method} {request.path}", trace_in(request.headers)
+    with (
+        services.metrics.ingest_seconds.time(),
+        services.tracer.span(name, Role.SERVER, parent, facts) as span,
+    ):
+        try:
+            yield span
+        except Exception as error:
+            problem = describe(error)
+            span.note({"http.response.status_code": problem.status, "notifyd.outcome": problem.code})
+            if problem.status >= 500:
+                span.fail(problem.code)
+            raise
+
+
+def _answer(span: Span, answer: Any, *, fresh: bool) -> web.Response:
+    status = 202 if fresh else 200
+    span.note({"http.response.status_code": status, "notifyd.outcome": "accepted" if fresh else "duplicate"})
+    return json_answer(answer, status)
 
 
 def _one_event(request: web.Request, body: bytes, caller: Caller) -> Any:
@@ -98,12 +135,16 @@ def _tenant_of(event: CloudEvent, caller: Caller, base: str = "") -> str:
 # --- batches -----------------------------------------------------------------------------------------------
 
 
-async def _accept_batch(services: Services, caller: Caller, documents: Any, trace: Trace) -> web.Response:
+async def _accept_batch(services: Services, caller: Caller, documents: Any, span: Span) -> web.Response:
     """Validate all, then accept all in one step of the store, or none."""
     _claim(documents if isinstance(documents, list) else [], caller)
     events = parse_cloud_events(documents)
     tenants = [_tenant_of(event, caller, pointer(index)) for index, event in enumerate(events)]
     batch = list(map(Posted, events, documents, tenants))
-    accepted = await services.ingest.cloud_events(batch, caller.principal, correlation.current.get(), trace)
-    status = 202 if any(each.fresh for each in accepted) else 200
-    return json_answer({"items": [each.answer for each in accepted]}, status)
+    for document in documents:
+        span.link(trace_in(document))
+    accepted = await services.ingest.cloud_events(
+        batch, caller.principal, correlation.current.get(), span.trace
+    )
+    answer = {"items": [each.answer for each in accepted]}
+    return _answer(span, answer, fresh=any(each.fresh for each in accepted))

@@ -23,6 +23,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import Clock, Instant
 from notifyd.registry.registry import Registry
 from notifyd.store import Store
+from notifyd.tracing import Tracer
 
 
 @frozen
@@ -58,6 +59,7 @@ class Services:
     silences: Silences
     deputies: Deputies
     metrics: Metrics
+    tracer: Tracer
     clock: Clock
     ready: Callable[[], Awaitable[None]]
     draining: Callable[[], bool]

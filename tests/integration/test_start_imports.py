@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+import pytest
 
 CONFIG: Final = """
 [server]
@@ -53,6 +54,7 @@ COMMAND_LINES: Final = {"prompt_toolkit", "pygments", "rich", "typer", "wcwidth"
 
 DRIVERS: Final = {"bson", "gridfs", "motor", "pymongo"}
 VENDORS: Final = {"aiosmtplib", "apprise", "requests", "slack_sdk"}
+TELEMETRY: Final = {"google", "opentelemetry", "requests"}
 UNICODE: Final = {"precis_i18n", "regex"}
 """What names and long texts are checked with that are not of ASCII alone."""
 TESTS: Final = {"blockbuster", "pytest", "unittest"}
@@ -80,7 +82,7 @@ def packages(told: Any) -> set[str]:
 
 def test_a_start_on_the_embedded_store_imports_no_other_driver_vendor_or_command_line(tmp_path: Path) -> None:
     told = start(tmp_path, CONFIG)
-    assert packages(told) & (COMMAND_LINES | DRIVERS | VENDORS | UNICODE | TESTS) == set()
+    assert packages(told) & (COMMAND_LINES | DRIVERS | VENDORS | TELEMETRY | UNICODE | TESTS) == set()
     unused = ("notifyd.store.mongo", "notifyd.demo", "notifyd.testkit", "notifyd_email.channel", "cel.cli")
     assert set(told["modules"]).isdisjoint(unused)
     assert "cel.cel" in told["modules"]
@@ -90,6 +92,13 @@ def test_a_channel_in_the_configuration_brings_its_vendors_package_and_no_other(
     """And so the names above are those of packages that a start could bring in."""
     found = packages(start(tmp_path, CONFIG + MAIL))
     assert found & VENDORS == {"aiosmtplib"}
+
+
+def test_telemetry_is_imported_where_the_environment_names_a_collector_and_a_dead_one_holds_up_no_start_or_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    assert packages(start(tmp_path, CONFIG)) >= TELEMETRY
 
 
 def test_the_collector_rests_during_the_start_and_works_from_then_on(tmp_path: Path) -> None:
