@@ -90,7 +90,9 @@ class Tracer(Protocol):
 
 
 @frozen
-class _Unrecorded:
+class Unrecorded:
+    """A `Span` of `NO_TRACER`."""
+
     trace: Trace
 
     def note(self, facts: Facts) -> None:
@@ -105,7 +107,7 @@ class _Unrecorded:
 
 class _NoTracer:
     def span(self, name: str, role: Role, parent: Trace, facts: Facts) -> AbstractContextManager[Span]:
-        return nullcontext(_Unrecorded(parent))
+        return nullcontext(Unrecorded(parent))
 
 
 NO_TRACER: Final[Tracer] = _NoTracer()

@@ -12,7 +12,7 @@ from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
 from notifyd.flow.ingest import Posted
-from notifyd.tracing import Role, Span, trace_in
+from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, Unrecorded, trace_in
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
 from notifyd.web.body import JSON, read_json
@@ -73,18 +73,25 @@ def _recorded(request: web.Request) -> Iterator[Span]:
 
     https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server says what it is called and bears.
     """
-    services = request.app[SERVICES]
+    services, parent = request.app[SERVICES], trace_in(request.headers)
+    with services.metrics.ingest_seconds.time():
+        # Facts that nobody hears would be gathered for each event.
+        if services.tracer is NO_TRACER:
+            yield Unrecorded(parent)
+        else:
+            with _span(request, services.tracer, parent) as span:
+                yield span
+
+
+@contextmanager
+def _span(request: web.Request, tracer: Tracer, parent: Trace) -> Iterator[Span]:
     facts = {
         "http.request.method": request.method,
         "http.route": request.path,
         "url.path": request.path,
         "url.scheme": request.scheme,
     }
-    name, parent = f"{request.method} {request.path}", trace_in(request.headers)
-    with (
-        services.metrics.ingest_seconds.time(),
-        services.tracer.span(name, Role.SERVER, parent, facts) as span,
-    ):
+    with tracer.span(f"{request.method} {request.path}", Role.SERVER, parent, facts) as span:
         try:
             yield span
         except Exception as error:
