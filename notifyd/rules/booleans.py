@@ -39,7 +39,7 @@ def no_boolean(when: str, examples: Iterable[Mapping[str, Any]], native: frozens
     kind = kind_of(when)
     concerned = [_emptied(one) for one in examples if kind in (None, one["kind"])] or [{"kind": kind}]
     for part in dict.fromkeys(map(str.strip, conjuncts(when))):
-        called = {name.rpartition(".")[2] for name, _ in Source.scan(part).functions}
+        called = {call.name.rpartition(".")[2] for call in Source.scan(part).calls}
         if not called <= native | MACROS:
             continue
         gave = _gives(part, concerned)

@@ -6,9 +6,11 @@ For expressions that are known to parse. CEL is described at https://cel.dev.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from inspect import signature
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from attrs import frozen
 
@@ -59,12 +61,22 @@ def tokens_of(text: str) -> list[Token]:
 
 
 @frozen
+class Call:
+    """A call of the function `name`, dotted where a bare name stands before it; `given`: arguments in brackets."""
+
+    name: str
+    at: int
+    given: int
+    of_value: bool  # a value or a namespace stands before the dot
+
+
+@frozen
 class Source:
-    """What an expression refers to: free variables and functions with their places, and `event`'s members."""
+    """What an expression refers to: free variables with their places, calls, and `event`'s members."""
 
     text: str
     variables: tuple[tuple[str, int], ...]
-    functions: tuple[tuple[str, int], ...]
+    calls: tuple[Call, ...]
     bound: frozenset[str]
     members: frozenset[str] | None
 
@@ -76,7 +88,7 @@ class Source:
         return cls(
             text,
             tuple(scanner.variables),
-            tuple(scanner.functions),
+            tuple(scanner.calls),
             frozenset(scanner.bound),
             None if scanner.whole else frozenset(scanner.members),
         )
@@ -99,12 +111,46 @@ class Source:
         """A fault for each function that is not `known`, and each macro with the wrong arguments."""
         # A macro that the parser did not expand, for the wrong number of arguments, is left as a function.
         unexpanded = MACROS.intersection(program.functions())
-        for name, at in self.functions:
-            plain = name.rpartition(".")[2]
+        for call in self.calls:
+            plain = call.name.rpartition(".")[2]
             if plain in unexpanded:
-                yield f"{place(self.text, at)}: `{plain}` does not take these arguments"
-            elif not known & {name, plain} and plain not in MACROS:
-                yield f"{place(self.text, at)}: unknown function `{plain}`"
+                yield f"{place(self.text, call.at)}: `{plain}` does not take these arguments"
+            elif not known & {call.name, plain} and plain not in MACROS:
+                yield f"{place(self.text, call.at)}: unknown function `{plain}`"
+
+    def misfits(self, functions: Mapping[str, Callable[..., Any]]) -> Iterator[str]:
+        """A fault for each call of one of `functions` with more or fewer arguments than it takes.
+
+        The value before a dot is the first one (`x.f(y)` is `f(x, y)`), a namespace is none.
+        """
+        for call in self.calls:
+            plain = call.name.rpartition(".")[2]
+            name = call.name if call.name in functions else plain
+            if name not in functions:
+                continue
+            given = call.given + (call.of_value and name == plain)
+            if (taken := _taken(functions[name])) is not None and given not in taken:
+                yield f"{place(self.text, call.at)}: `{name}` takes {_counted(taken)}, and {given} here"
+
+
+def _taken(function: Callable[..., Any]) -> range | None:
+    """How many arguments by position a function takes; None where it does not tell, as some built in do not."""
+    try:
+        parameters = signature(function).parameters.values()
+    except ValueError:
+        return None
+    placed = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+    rest = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+    fewest = sum(one.default is one.empty for one in placed)
+    return range(fewest, sys.maxsize if rest else len(placed) + 1)
+
+
+def _counted(taken: range) -> str:
+    if taken.stop == sys.maxsize:
+        return f"{taken.start} or more arguments"
+    if len(taken) > 1:
+        return f"{taken.start} to {taken.stop - 1} arguments"
+    return f"{taken.start} argument{'s' * (taken.start != 1)}"
 
 
 def conjuncts(when: str) -> list[str]:
@@ -131,7 +177,7 @@ class _Scanner:
         self._tokens = tokens_of(text)
         self._scopes: list[str | None] = []  # per open bracket, the variable its macro binds
         self.variables: list[tuple[str, int]] = []
-        self.functions: list[tuple[str, int]] = []
+        self.calls: list[Call] = []
         self.bound: set[str] = set()
         self.members: set[str] = set()
         self.whole = False
@@ -161,11 +207,24 @@ class _Scanner:
     def _name(self, index: int, token: Token) -> None:
         member = self._at(index - 1).text == "."
         if self._at(index + 1).text == "(":
-            self.functions.append((self._dotted(index) if member else token.text, token.at))
+            name = self._dotted(index) if member else token.text
+            self.calls.append(Call(name, token.at, self._arguments(index + 1), member))
         elif not member and token.text not in self._scopes:
             self.variables.append((token.text, token.at))
             if token.text == EVENT:
                 self._member(index)
+
+    def _arguments(self, bracket: int) -> int:
+        """How many stand in the brackets that open at `bracket`."""
+        if self._at(bracket + 1).text == ")":
+            return 0
+        count, depth = 1, 0
+        for token in self._tokens[bracket:]:
+            depth += (token.text in ("(", "[", "{")) - (token.text in (")", "]", "}"))
+            count += token.text == "," and depth == 1
+            if not depth:
+                break
+        return count
 
     def _dotted(self, index: int) -> str:
         """`namespace.name` where a bare name stands before the dot, else the name alone."""

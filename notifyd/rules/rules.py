@@ -273,9 +273,13 @@ def _compile(rule: Rule, functions: Mapping[str, Callable[..., Any]]) -> _Compil
         raise _BadExpressionError(_syntax_faults(rule.when, str(error))) from error
     source = Source.scan(rule.when)
     known = NATIVE_FUNCTIONS | functions.keys()
-    unknown = [*source.unknown_variables(program, known), *source.unknown_functions(program, known)]
-    if unknown:
-        raise _BadExpressionError(unknown)
+    faults = [
+        *source.unknown_variables(program, known),
+        *source.unknown_functions(program, known),
+        *source.misfits(functions),
+    ]
+    if faults:
+        raise _BadExpressionError(faults)
     region, bad = read(rule.when)
     if bad:
         raise _BadExpressionError(f"{place(rule.when, one.at)}: {one.message}" for one in bad)

@@ -14,7 +14,7 @@ import pytest
 
 from notifyd.config.settings import Rule
 from notifyd.errors import ConfigError
-from notifyd.rules.rules import MAX_LENGTH, NATIVE_FUNCTIONS, Matches, RuleBook, Verdict
+from notifyd.rules.rules import MAX_LENGTH, NATIVE_FUNCTIONS, Matches, RuleBook, Verdict, faults_of
 
 EVENT: Mapping[str, Any] = {
     "kind": "pack.approval",
@@ -292,6 +292,64 @@ def test_failing_function_counts_as_error_and_leaks_nothing(capfd: pytest.Captur
 )
 def test_fault_is_found_at_load_with_its_place(when: str, message: str) -> None:
     assert faults(when) == [("rules.r0.when", message)]
+
+
+def _in_zone(at: str, zone: str, *, strict: bool = True) -> bool:
+    return bool(at and zone and strict)
+
+
+def _at_most(first: int, second: int = 0, /) -> bool:
+    return first <= second
+
+
+FITTING = (
+    "in_zone(event.at, event.zone)",
+    "event.at.in_zone(event.zone)",
+    "'a'.in_zone('b, (c')",
+    "[event.at][0].in_zone([1, 2].size() == 2 ? 'x' : 'y')",
+    "acme.in_zone(event.at, event.zone)",
+    "event.steps.all(s, s.id.in_zone(s.zone))",
+    "at_most(1)",
+    "(1).at_most(2)",
+    "anything()",
+    "anything(1, 2, 3)",
+)
+MISFITS = {
+    "in_zone(event.at)": "line 1, column 1: `in_zone` takes 2 arguments, and 1 here",
+    "event.at.in_zone(event.zone, true)": "line 1, column 10: `in_zone` takes 2 arguments, and 3 here",
+    "true ||\n event.at.in_zone()": "line 2, column 11: `in_zone` takes 2 arguments, and 1 here",
+    "acme.in_zone(event.at)": "line 1, column 6: `acme.in_zone` takes 2 arguments, and 1 here",
+    "[1].all(s, in_zone(s, [1, 2], {'a': 3}))": "line 1, column 12: `in_zone` takes 2 arguments, and 3 here",
+    "at_most()": "line 1, column 1: `at_most` takes 1 to 2 arguments, and 0 here",
+    "at_most(1, 2, 3)": "line 1, column 1: `at_most` takes 1 to 2 arguments, and 3 here",
+    "many()": "line 1, column 1: `many` takes 1 or more arguments, and 0 here",
+}
+
+
+def functions() -> dict[str, Callable[..., Any]]:
+    return {
+        "in_zone": _in_zone,
+        "acme.in_zone": _in_zone,
+        "at_most": _at_most,
+        "anything": lambda *_: True,
+        "many": lambda first, *_: bool(first),
+    }
+
+
+@pytest.mark.parametrize("when", FITTING)
+def test_a_function_is_called_with_as_many_arguments_as_it_takes(when: str) -> None:
+    RuleBook.compile([rule(when)], functions())
+
+
+@pytest.mark.parametrize("when", MISFITS)
+def test_a_call_with_more_or_fewer_arguments_than_a_function_takes_is_a_fault_with_its_place(
+    when: str,
+) -> None:
+    assert faults_of(when, functions()) == (MISFITS[when],)
+
+
+def test_a_function_that_does_not_tell_what_it_takes_is_called_as_it_is_written() -> None:
+    assert faults_of("most(1, 2, 3) == 3", {"most": max}) == ()
 
 
 def test_all_faults_of_all_rules_are_reported_at_once() -> None:
