@@ -25,10 +25,17 @@ CALLBACK: Final = "http://127.0.0.1:9"
 ALONE: Final = {"PYTHONSAFEPATH": "1"}
 """What is imported is what is installed, and not the checkout in which the tests run."""
 
-IMPORT_ALL: Final = """
+WANTING: Final = (
+    "notifyd.demo",
+    "notifyd.testing",
+    "notifyd.testkit",
+    "notifyd.__main__",
+    "notifyd.service.telemetry",
+)
+IMPORT_ALL: Final = f"""
 import importlib, pkgutil, motor.motor_asyncio, notifyd, uvloop
 for module in pkgutil.walk_packages(notifyd.__path__, "notifyd."):
-    if not module.name.startswith(("notifyd.demo", "notifyd.testing", "notifyd.testkit", "notifyd.__main__")):
+    if not module.name.startswith({WANTING}):
         importlib.import_module(module.name)
 """
 """Every module but those that want an extra."""
