@@ -25,7 +25,7 @@ from notifyd.plugin import (
     Receiving,
     TransientError,
 )
-from notifyd.testkit.bounds import PATIENCE, PROMPT, demand, settled, within
+from notifyd.testkit.bounds import PATIENCE, PROMPT, answered, demand, settled, within
 from notifyd.testkit.conformance import ChannelConformance
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
 from notifyd.testkit.receivers import Receiver, Reply
@@ -252,16 +252,7 @@ class AnsweringConformance(ChannelConformance):
     async def _called(
         self, channel: Receiving, inbox: Inbox, call: tuple[Mapping[str, str], bytes]
     ) -> InboundResponse:
-        request = InboundRequest(call[0], "", call[1], inbox)
-        try:
-            answer = await within(self.patience, channel.receive(request), "receive")
-        except TransientError:
-            raise
-        except Exception as error:
-            name = type(error).__name__
-            raise AssertionError(f"receive raised {name}: answer what cannot be used by a status") from error
-        demand(isinstance(answer, InboundResponse), f"receive gave {type(answer).__name__}")
-        return answer
+        return await answered(channel, InboundRequest(call[0], "", call[1], inbox), self.patience)
 
 
 def _other(text: str) -> str:

@@ -14,6 +14,8 @@ from typing import Final, TypeVar
 import pytest
 from blockbuster import blockbuster_ctx
 
+from notifyd.plugin import InboundRequest, InboundResponse, Receiving, TransientError
+
 PATIENCE: Final = 20.0
 """Seconds within which a channel under test must have ended what it was told to do."""
 
@@ -38,6 +40,21 @@ async def within(seconds: float, call: Awaitable[T], what: str) -> T:
         demand(False, f"{what} has not ended after {seconds:g} seconds")
     demand(not task.cancelled(), f"{what} raised CancelledError, and nobody had cancelled it")
     return task.result()
+
+
+async def answered(
+    channel: Receiving, request: InboundRequest, patience: float = PATIENCE
+) -> InboundResponse:
+    """What `channel` answers within `patience` seconds. `TransientError` alone is let through."""
+    try:
+        answer = await within(patience, channel.receive(request), "receive")
+    except TransientError:
+        raise
+    except Exception as error:
+        name = type(error).__name__
+        raise AssertionError(f"receive raised {name}: answer what cannot be used by a status") from error
+    demand(isinstance(answer, InboundResponse), f"receive gave {type(answer).__name__}")
+    return answer
 
 
 async def give_up(task: asyncio.Future[T]) -> bool:

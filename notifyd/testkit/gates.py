@@ -27,7 +27,7 @@ from notifyd.plugin import (
     Receiving,
     TransientError,
 )
-from notifyd.testkit.bounds import PATIENCE, demand
+from notifyd.testkit.bounds import PATIENCE, answered, demand
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
 from notifyd.testkit.network import Verdict
 from notifyd.testkit.receivers import Received, Receiver, Reply, Sink
@@ -223,16 +223,7 @@ class GateConformance:
         given = (genuine[0] if headers is None else headers), (genuine[1] if body is None else body)
         if not isinstance(channel, Receiving):
             pytest.fail("the channel has no receive: nobody could call the gate", pytrace=False)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                answer = await channel.receive(InboundRequest(given[0], "", given[1], _nobody, ask))
-        except TransientError:
-            raise
-        except Exception as error:
-            name = type(error).__name__
-            raise AssertionError(f"receive raised {name}: answer what cannot be used by a status") from error
-        demand(isinstance(answer, InboundResponse), f"receive gave {type(answer).__name__}")
-        return answer
+        return await answered(channel, InboundRequest(given[0], "", given[1], _nobody, ask))
 
 
 async def _told(channel: Channel, end: Message) -> Receipt:
