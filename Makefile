@@ -17,7 +17,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos gallery sbom
+.PHONY: help run test test-long test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos docs gallery sbom
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -63,6 +63,7 @@ lock: $(UV) ## resolve what pyproject.toml asks for anew; what requirements/ has
 	@{ echo '-e .[demo,dev]'; printf -- '-e ./%s\n' $(PLUGINS); } | $(LOCK) $(LOCK_OPTIONS) -o requirements/dev.txt -
 	@{ echo '-e .'; printf -- '-e ./%s\n' $(PLUGINS); } | $(LOCK) -c requirements/dev.txt -o requirements/production.txt -
 	@printf '%s\n' axe-playwright-python playwright | $(LOCK) -c requirements/dev.txt -o requirements/browser.txt -
+	@printf '%s\n' furo myst-parser sphinx sphinx-copybutton | $(LOCK) -c requirements/dev.txt -o requirements/docs.txt -
 	@printf '%s\n' hatchling editables setuptools | $(LOCK) -c requirements/dev.txt -o requirements/build.txt -
 
 upgrade: LOCK_OPTIONS := --upgrade
@@ -107,3 +108,10 @@ gallery: $(STAMP) ## write build/gallery: every message in every language, as ea
 browser: $(STAMP) ## decide on a phone's screen in a real browser, and look for what is not accessible: needs Chromium
 	@$(PIP) --require-hashes --no-deps -r requirements/browser.txt
 	@$(BIN)/python -m pytest -q tests/browser
+
+# Anew each time: what Sphinx keeps of a build does not know that the sidebar has changed.
+docs: $(STAMP) ## write build/docs: these pages as a site that can be read and searched without a network
+	@$(PIP) --require-hashes --no-deps -r requirements/docs.txt
+	@$(BIN)/python -m sphinx -q -E -W --keep-going -j auto -c docs/site -d $(BUILD)/doctrees . $(BUILD)/docs
+	@$(BIN)/python -m pytest -q tests/docsite
+	@echo "$(BUILD)/docs/index.html"

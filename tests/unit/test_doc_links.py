@@ -1,0 +1,126 @@
+"""Every link of the documentation leads somewhere, and every page is found from the front page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT: Final = Path(__file__).parents[2]
+FOLDERS: Final = ("conf", "docs", "notifyd", "plugins", "systemd", "tests")
+PAGES: Final = sorted(
+    [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
+)
+ATTRIBUTES: Final = re.compile(r"""\b(?:href|src)=["']([^"']*)["']""")
+
+
+def walk(tokens: Sequence[Token]) -> Iterator[Token]:
+    for token in tokens:
+        yield token
+        yield from walk(token.children or ())
+
+
+@cache
+def parsed(page: Path) -> Sequence[Token]:
+    return MarkdownIt().parse(page.read_text(encoding="utf-8"))
+
+
+def links(page: Path) -> Iterator[str]:
+    """Where the links and images of a page lead, those of its HTML too."""
+    for token in walk(parsed(page)):
+        if token.type in ("link_open", "image"):
+            yield str(token.attrGet("href") or token.attrGet("src") or "")
+        elif token.type in ("html_inline", "html_block"):
+            yield from ATTRIBUTES.findall(token.content)
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """The anchors that GitHub, and the site alike, give to the headings of a page."""
+    found: set[str] = set()
+    tokens = parsed(page)
+    for opening, inline in pairwise(tokens):
+        if opening.type == "heading_open":
+            text = "".join(
+                token.content for token in inline.children or () if token.type in ("text", "code_inline")
+            )
+            slug = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+            repeats = (f"{slug}-{n}" for n in range(1, len(found) + 1))
+            found.add(next(name for name in (slug, *repeats) if name not in found))
+    return frozenset(found)
+
+
+def target(page: Path, href: str) -> Path:
+    path = unquote(urlsplit(href).path)
+    return (page.parent / path).resolve() if path else page
+
+
+def fault(page: Path, href: str) -> str | None:
+    """What is wrong with a link; other hosts are not asked."""
+    url = urlsplit(href)
+    if url.scheme == "mailto":
+        return None
+    if url.scheme or url.netloc:
+        well_formed = url.scheme == "https" and re.fullmatch(r"[a-z0-9.-]+\.[a-z]{2,}", url.netloc)
+        return None if well_formed else "is no https URL"
+    file = target(page, href)
+    if url.path.startswith("/") or not file.is_file():
+        return "is no file beside this page"
+    if url.fragment and (file.suffix != ".md" or unquote(url.fragment) not in anchors(file)):
+        return "names no heading"
+    return None
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_link_and_image_of_a_page_leads_somewhere(page: Path) -> None:
+    assert {href: told for href in links(page) if (told := fault(page, href))} == {}
+
+
+def test_every_page_of_the_documentation_is_found_from_the_front_page() -> None:
+    reached, ahead = set[Path](), {ROOT / "README.md"}
+    while ahead:
+        page = ahead.pop()
+        reached.add(page)
+        local = {target(page, href) for href in links(page) if not urlsplit(href).scheme}
+        ahead |= {found for found in local if found.suffix == ".md" and found.is_file()} - reached
+    assert [str(page) for page in PAGES if page.is_relative_to(ROOT / "docs") and page not in reached] == []
+
+
+@pytest.mark.parametrize(
+    ("link", "told"),
+    [
+        ("[a](other.md)", None),
+        ("[a](other.md#two-words-here)", None),
+        ("[a](other.md#two-words-here-1)", None),
+        ("[a](#here)", None),
+        ("![a](image.png)", None),
+        ("[a](https://www.rfc-editor.org/info/bcp47)", None),
+        ("[a](gone.md)", "is no file beside this page"),
+        ("[a](.)", "is no file beside this page"),
+        ("[a](/other.md)", "is no file beside this page"),
+        ("[a][b]\n\n[b]: gone.md", "is no file beside this page"),
+        ("![a](gone.png)", "is no file beside this page"),
+        ('<img src="gone.png">', "is no file beside this page"),
+        ("[a](other.md#gone)", "names no heading"),
+        ("[a](other.md#two-words-here-2)", "names no heading"),
+        ("[a](#gone)", "names no heading"),
+        ("[a](image.png#here)", "names no heading"),
+        ("[a](http://www.rfc-editor.org/)", "is no https URL"),
+        ("[a](https://localhost/)", "is no https URL"),
+        ("[a](//www.rfc-editor.org/)", "is no https URL"),
+    ],
+)
+def test_a_broken_link_is_found(tmp_path: Path, link: str, told: str | None) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Here\n\n| a |\n|---|\n| b |\n\n{link}\n", encoding="utf-8")
+    (tmp_path / "other.md").write_text("# Two `words`, here\n\n## Two words here\n", encoding="utf-8")
+    (tmp_path / "image.png").touch()
+    assert [fault(page, href) for href in links(page)] == [told]
