@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import CodeType
-from typing import Final
+from typing import Any, Final
 
 from attrs import evolve, field, frozen
 from jinja2 import (
@@ -32,7 +32,7 @@ from notifyd.config.structure import did_you_mean
 from notifyd.errors import ConfigError, Fault
 from notifyd.plugin import TemplateSource
 from notifyd.render.locales import parse_locale, tag_of
-from notifyd.render.sandbox import Sandbox
+from notifyd.render.sandbox import OwnTemplates, Sandbox
 from notifyd.render.template_outline import BY_EXPRESSION, Outline, outline
 
 BUILT_IN: Final = TemplateSource("notifyd")
@@ -78,8 +78,21 @@ class Library:
 
 
 class _Files(BaseLoader):
+    """Each file in the environment that suits it, whichever of the two asks for it."""
+
     def __init__(self, files: Mapping[str, TemplateFile]) -> None:
         self._files = files
+        self.sandbox, self._own = Sandbox(self, _COMPILED), OwnTemplates(self, _COMPILED)
+        self._own.cache = self.sandbox.cache
+
+    def load(
+        self,
+        environment: Environment,
+        name: str,
+        globals: MutableMapping[str, Any] | None = None,  # noqa: A002 - Jinja's name
+    ) -> Template:
+        own = name in self._files and self._files[name].source == BUILT_IN
+        return super().load(self._own if own else self.sandbox, name, globals)
 
     def get_source(
         self, environment: Environment, template: str
@@ -167,7 +180,7 @@ def _compile(
     files: Mapping[str, TemplateFile], vendors: frozenset[str]
 ) -> tuple[Library, dict[str, list[Fault]]]:
     """All of them compiled, but for those that something is wrong with, and what that is, by their keys."""
-    environment = Sandbox(_Files(files), _COMPILED, lambda key: files[key].source == BUILT_IN)
+    environment = _Files(files).sandbox
     library = Library(environment, files)
     wrong: dict[str, list[Fault]] = {}
     for file in files.values():
