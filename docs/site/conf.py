@@ -41,6 +41,7 @@ NAVIGATION: Final = {
         ],
         "Reference": [
             "/docs/configuration",
+            "/docs/commands",
             "/docs/contract/README",
             "/docs/contract/receipt",
             "/docs/contract/audit",
@@ -88,7 +89,11 @@ nitpicky = True
 highlight_language = "none"  # of blocks that are only indented
 copybutton_exclude = ".linenos, .gp, .go"  # prompts and what a command printed
 
+smartquotes = False  # a quote may be meant to be copied
+
 html_theme = "furo"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 html_additional_pages = {"index": "front.html"}
 templates_path = ["templates"]
 html_copy_source = False

@@ -34,6 +34,9 @@ def serve(config_path: Path, log_level: str, abandon_sealed: bool) -> None:
 
     SIGHUP reads the configuration again; SIGUSR1 turns the log's debug lines on, and off again; SIGTERM and SIGINT
     end the service, within 10 seconds. Logs go to standard output: as text on a terminal, else as JSON lines.
+
+    Exits with 0 after a signal, with 1 where it could not start or a step has broken, and with 3 where another
+    start would end likewise: the configuration has a fault, or the store is corrupt or is not one of this service.
     """
     # Until the configuration is read there is nothing to reload, and a signal's default is death.
     for number in (signal.SIGHUP, signal.SIGUSR1):
