@@ -62,7 +62,8 @@ def _outlines(command: click.Command, name: str, parent: click.Context) -> Itera
 
 
 def _outline(command: click.Command, context: click.Context) -> Outline:
-    records = (parameter.get_help_record(context) for parameter in command.get_params(context))
+    options = (one for one in command.get_params(context) if isinstance(one, click.Option))
+    records = (option.get_help_record(context) for option in options)
     return Outline(
         context.command_path,
         " ".join([context.command_path, *command.collect_usage_pieces(context)]),
