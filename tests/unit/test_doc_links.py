@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import cache
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
-ROOT: Final = Path(__file__).parents[2]
-FOLDERS: Final = ("conf", "docs", "notifyd", "plugins", "systemd", "tests")
-PAGES: Final = sorted(
-    [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in (ROOT / name).rglob("*.md"))]
-)
+from tests.markdown import PAGES, ROOT, anchors, parsed, walk
+
 ATTRIBUTES: Final = re.compile(r"""\b(?:href|src)=["']([^"']*)["']""")
-
-
-def walk(tokens: Sequence[Token]) -> Iterator[Token]:
-    for token in tokens:
-        yield token
-        yield from walk(token.children or ())
-
-
-@cache
-def parsed(page: Path) -> Sequence[Token]:
-    return MarkdownIt().parse(page.read_text(encoding="utf-8"))
 
 
 def links(page: Path) -> Iterator[str]:
@@ -40,22 +22,6 @@ def links(page: Path) -> Iterator[str]:
             yield str(token.attrGet("href") or token.attrGet("src") or "")
         elif token.type in ("html_inline", "html_block"):
             yield from ATTRIBUTES.findall(token.content)
-
-
-@cache
-def anchors(page: Path) -> frozenset[str]:
-    """The anchors that GitHub, and the site alike, give to the headings of a page."""
-    found: set[str] = set()
-    tokens = parsed(page)
-    for opening, inline in pairwise(tokens):
-        if opening.type == "heading_open":
-            text = "".join(
-                token.content for token in inline.children or () if token.type in ("text", "code_inline")
-            )
-            slug = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
-            repeats = (f"{slug}-{n}" for n in range(1, len(found) + 1))
-            found.add(next(name for name in (slug, *repeats) if name not in found))
-    return frozenset(found)
 
 
 def target(page: Path, href: str) -> Path:

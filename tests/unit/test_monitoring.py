@@ -6,23 +6,21 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import combinations, pairwise
-from pathlib import Path
+from itertools import combinations
 from typing import Any, Final
 
 import pytest
 import tomli
 import yaml
 from attrs import frozen
-from markdown_it import MarkdownIt
 from prometheus_client import CollectorRegistry
 
 from notifyd.config.settings import Listen, Server
 from notifyd.errors import ATTEMPT_REASONS
 from notifyd.metrics import Metrics
 from notifyd.model import RESUME_CHANNEL, AttemptOutcome, Outcome, State
+from tests.markdown import ROOT, sections
 
-ROOT: Final = Path(__file__).parents[2]
 PROMETHEUS: Final = ROOT / "conf" / "prometheus"
 JOB: Final = "notifyd"
 
@@ -155,20 +153,15 @@ def test_a_label_is_matched_with_values_that_it_takes() -> None:
 # --- alerts ------------------------------------------------------------------------------------------------
 
 
-def anchors(path: Path) -> set[str]:
-    """The headings of a page as GitHub makes them addresses."""
-    tokens = MarkdownIt().parse(path.read_text(encoding="utf-8"))
-    texts = [text.content for heading, text in pairwise(tokens) if heading.type == "heading_open"]
-    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
-
-
 @each_alert
 def test_an_alert_says_how_bad_it_is_what_it_is_and_what_to_do(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
     assert alert["annotations"].keys() == {"summary", "description", "runbook"}
     page, _, anchor = alert["annotations"]["runbook"].partition("#")
     assert page == "docs/runbook.md"
-    assert anchor in anchors(ROOT / page)
+    assert f"`{alert['alert']}`" in sections(ROOT / page)[anchor], (
+        "whoever searches for its name finds the entry"
+    )
 
 
 @each_alert
