@@ -23,7 +23,7 @@ from notifyd.errors import (
     NotifydError,
     TooOldError,
 )
-from notifyd.flow.queues import Admission, PlanningQueue
+from notifyd.flow.queues import Admission, AppendQueue, PlanningQueue
 from notifyd.metrics import EVENT_REFUSALS, Metrics
 from notifyd.model import (
     APPROVAL_KIND,
@@ -90,7 +90,8 @@ class Posted:
 
 
 class Ingest:
-    """Makes events durable, as far as `admission` allows, and hands the new ones to `planning_queue`."""
+    """Makes events durable by `append_queue`, as far as `admission` allows. What is new and not planned with that
+    goes to `planning_queue`."""
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class Ingest:
         store: Store,
         current: Callable[[], Registry],
         admission: Admission,
+        append_queue: AppendQueue,
         planning_queue: PlanningQueue,
         metrics: Metrics,
         clock: Clock,
@@ -105,6 +107,7 @@ class Ingest:
         self._store = store
         self._current = current
         self._admission = admission
+        self._append_queue = append_queue
         self._planning_queue = planning_queue
         self._metrics = metrics
         self._clock = clock
@@ -184,10 +187,10 @@ class Ingest:
         try:
             with self._admission.admit([wanted.event]) as (leased,):
                 append = _leased(wanted, leased)
-                appended = await self._store.append(append)
+                appended, planned = await self._append_queue.append(append)
                 if not (appended.fresh or append.same(appended.event)):
                     raise EventIdConflictError(self._conflict(append))
-                return self._accepted(append, appended)
+                return self._accepted(append, appended, planned=planned)
         except EVENT_REFUSALS as error:
             self._count_refused([wanted], error)
             raise
@@ -196,11 +199,12 @@ class Ingest:
         for one in appends:
             self._metrics.event(self._metrics.kind(one.event.kind), error.code).inc()
 
-    def _accepted(self, append: Append, appended: Appended) -> Accepted:
+    def _accepted(self, append: Append, appended: Appended, *, planned: bool = False) -> Accepted:
         stored = appended.event
         if appended.fresh:
             self._count_approval(stored)
-            self._planning_queue.offer(stored, leased=append.leased)
+            if not planned:
+                self._planning_queue.offer(stored, leased=append.leased)
         outcome = stored.outcome.value if appended.fresh else "duplicate"
         self._metrics.event(self._metrics.kind(stored.kind), outcome).inc()
         return Accepted(appended.fresh, _answer(stored))

@@ -49,7 +49,7 @@ from notifyd.model import (
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import wrap
 from notifyd.security.links import Link, MineLink
-from notifyd.store import PlanFixed, Planned, Store
+from notifyd.store import Append, Appended, PlanFixed, Planned, Store
 from notifyd.wire.codec import derived_id, parse_instant
 
 log = logging.getLogger(__name__)
@@ -340,7 +340,10 @@ def _delivery(
 
 
 class Planner:
-    """Plans accepted events in batches: from memory as they come, from the store what was left over."""
+    """Plans accepted events in batches: from memory as they come, from the store what was left over.
+
+    One that comes while nothing waits is planned before it is durable, and then is so with its deliveries.
+    """
 
     def __init__(
         self,
@@ -365,6 +368,9 @@ class Planner:
         self._clock = clock
         self._node = node
         self._complaint = Complaint(log)
+        self._resting = False
+        self._appending = 0
+        self._at_once = True  # until the store is known to fix no plan together with its event
 
     async def run(self) -> None:
         """Plan what is offered, and then what memory had no room for, until cancelled."""
@@ -372,7 +378,71 @@ class Planner:
             if self._planning_queue.only_left_behind:
                 await self._catch_up()
             else:
-                await self._patiently(await self._planning_queue.take(_BATCH, _BATCH_SIZE))
+                await self._patiently(await self._next())
+
+    async def _next(self) -> Sequence[Event]:
+        self._resting = True
+        try:
+            return await self._planning_queue.take(_BATCH, _BATCH_SIZE)
+        finally:
+            self._resting = False
+
+    async def append(self, append: Append) -> tuple[Appended, bool]:
+        """See `queues.AppendQueue`."""
+        at_once = not self._appending and self._nothing_waits and self._can_be_planned(append)
+        self._appending += 1
+        try:
+            planned = await self._planned_ahead(append) if at_once else None
+            if planned is None:
+                return await self._store.append(append), False
+            return await self._append_planned(append, *planned)
+        finally:
+            self._appending -= 1
+
+    @property
+    def _nothing_waits(self) -> bool:
+        return self._resting and not self._planning_queue.waiting.total
+
+    def _can_be_planned(self, append: Append) -> bool:
+        """Is its plan known before it is stored? What an event does to an approval is not.
+
+        Nor is one that would spend from a budget: it may turn out to be stored already.
+        """
+        known = self._at_once and append.leased and append.subject is None and append.event.notify
+        return known and not any(rule.throttle for rule in self._current().settings.rules)
+
+    async def _planned_ahead(self, append: Append) -> tuple[Planned, Sequence[Ready]] | None:
+        """None where it cannot be planned: that is told of once it is stored."""
+        event, ready = append.advance(None).accept(append.event), dict[str, Ready]()
+        try:
+            planned = await self._planned(event, self._current(), self._clock(), ready)
+        except Exception:  # noqa: BLE001 - whatever it is, the event is taken
+            return None
+        return planned, tuple(ready.values())
+
+    async def _append_planned(
+        self, append: Append, planned: Planned, ready: Sequence[Ready]
+    ) -> tuple[Appended, bool]:
+        done: list[tuple[Appended, PlanFixed | None]] = []
+
+        async def insert(queued: Sequence[Delivery]) -> frozenset[str]:
+            done.append(await self._store.append_planned(append, *_with([planned], queued)))
+            fixed = done[0][1]
+            return fixed.inserted if fixed else frozenset()
+
+        await self._dispatch_queue.enqueue(ready, insert)
+        ((appended, fixed),) = done
+        if fixed is not None:
+            await self._count_patiently([row for row in planned.deliveries if row.id in fixed.inserted])
+        self._at_once = fixed is not None or not appended.fresh
+        return appended, fixed is not None
+
+    async def _count_patiently(self, rows: Sequence[Delivery]) -> None:
+        """Their event is durable, whatever becomes of an audit line."""
+        try:
+            await self._count(rows)
+        except StoreError as error:
+            self._complaint.repeat(f"planning waits for the store: {error}")
 
     async def _catch_up(self) -> None:
         try:

@@ -13,6 +13,7 @@ from attrs import frozen
 from notifyd.flow.memory import Share, event_size
 from notifyd.flow.waiting import Waiting
 from notifyd.model import Approval, Delivery, Event, Message
+from notifyd.store import Append, Appended
 
 PLANNING_CAPACITY: Final = 4096
 """How many accepted events wait in memory for their plan. The rest waits in the store."""
@@ -107,6 +108,17 @@ class PlanningQueue:
             self._left_behind.add(event.tenant, -1)
         if not found:
             self._left_behind.reset({})
+
+
+class AppendQueue(Protocol):
+    """Where new events go: `flow/plan.py`, as ingest sees it."""
+
+    async def append(self, append: Append) -> tuple[Appended, bool]:
+        """Make an event durable, with its plan where nothing waits: is it planned, or still to be offered?
+
+        Raises as `Store.append` does.
+        """
+        ...
 
 
 class EffectQueue(Protocol):

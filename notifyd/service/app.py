@@ -210,7 +210,7 @@ class App:
         self._services = Services(
             **counted,
             tracer=self._tracer,
-            ingest=Ingest(**counted, **planning, admission=admission),
+            ingest=Ingest(**counted, **planning, admission=admission, append_queue=self._planner),
             decisions=decisions,
             reactions=reactions,
             effects=self._effects,

@@ -380,6 +380,13 @@ class Store(Upkeep, Protocol):
         """
         ...
 
+    async def append_planned(self, append: Append, planned: Planned) -> tuple[Appended, PlanFixed | None]:
+        """As `append` does, and where the event is fresh, in the same write, as `fix_plans` does.
+
+        The plan is None where it was not fixed: the event is not fresh, or the store would take a second write.
+        """
+        ...
+
     async def append_all(self, appends: Sequence[Append]) -> list[Appended]:
         """Make several events durable in one step, as `append` does each, or none of them.
 

@@ -32,6 +32,7 @@ STEPS = frozenset(
     {
         "append",
         "append_all",
+        "append_planned",
         "fix_plans",
         "fold",
         "insert_deliveries",

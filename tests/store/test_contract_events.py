@@ -340,6 +340,30 @@ async def test_fixing_a_plan_inserts_its_deliveries_and_ends_the_planning(store:
     assert (await store.append(append_of(event()))).event.plan == given.plan
 
 
+async def test_an_event_and_its_plan_are_one_write_or_the_event_is_left_to_plan(store: Store) -> None:
+    given = planned(event(), delivery("d1"))
+    appended, fixed = await store.append_planned(append_of(event()), given)
+    assert appended.fresh
+    if fixed is None:  # MongoDB would take a second write
+        assert await claim(store) == ["e1"]
+        return
+    assert fixed.won
+    assert fixed.inserted == {"d1"}
+    assert await get(store, delivery("d1")) == delivery("d1")
+    assert await claim(store) == []
+    assert (await store.append(append_of(event()))).event.plan == given.plan
+
+
+async def test_an_event_that_is_stored_already_gets_no_plan_with_its_repetition(store: Store) -> None:
+    await store.append(append_of(event()))
+    appended, fixed = await store.append_planned(
+        append_of(event(body='{"other":1}')), planned(event(), delivery("d1"))
+    )
+    assert (appended, fixed) == (await store.append(append_of(event())), None)
+    assert await claim(store) == ["e1"]
+    assert await store.delivery(TENANT, "d1") is None
+
+
 async def test_the_first_plan_stays_and_a_later_planner_is_told_it(store: Store) -> None:
     await store.append(append_of(event()))
     first = planned(event(), delivery("d1"))

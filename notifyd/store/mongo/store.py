@@ -118,6 +118,10 @@ class MongoStore:
     async def append(self, append: Append) -> Appended:
         return await self._run(event_steps.append(self._base, append))
 
+    async def append_planned(self, append: Append, planned: Planned) -> tuple[Appended, PlanFixed | None]:
+        del planned  # a second write, for which no sender needs to wait
+        return await self.append(append), None
+
     async def append_all(self, appends: Sequence[Append]) -> list[Appended]:
         return await self._run(event_steps.append_all(self._base, appends))
 

@@ -61,6 +61,13 @@ def append(db: Database, life: int, request: Append) -> Appended:
     return Appended(event, fresh=True)
 
 
+def append_planned(
+    db: Database, life: int, request: Append, planned: Planned
+) -> tuple[Appended, PlanFixed | None]:
+    appended = append(db, life, request)
+    return appended, _fix_plan(db, life, planned) if appended.fresh else None
+
+
 def append_all(db: Database, life: int, requests: Sequence[Append]) -> list[Appended]:
     found = (find(db, *request.key) for request in requests)
     stored = {(event.tenant, event.key): event for event in found if event is not None}

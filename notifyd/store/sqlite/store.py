@@ -136,6 +136,11 @@ class SqliteStore:
     async def append(self, append: Append) -> Appended:
         return await self._writer.submit(lambda db: event_steps.append(db, self._life, append))
 
+    async def append_planned(self, append: Append, planned: Planned) -> tuple[Appended, PlanFixed | None]:
+        return await self._writer.submit(
+            lambda db: event_steps.append_planned(db, self._life, append, planned)
+        )
+
     async def append_all(self, appends: Sequence[Append]) -> list[Appended]:
         return await self._writer.submit(lambda db: event_steps.append_all(db, self._life, appends))
 
