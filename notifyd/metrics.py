@@ -162,6 +162,10 @@ class Metrics:
         )
         for outcome in ("recorded", "asked", "refused", "unknown"):
             self.reactions.labels(outcome)
+        self.listening = gauge("notifyd_listening", "1 where this node listens with a channel", "channel")
+        self.listen_ends = counter(
+            "notifyd_listen_ends_total", "Times a channel stopped listening by itself", "channel"
+        )
         self.refused = counter("notifyd_auth_refused_total", "Calls refused, by the problem's code", "code")
         self.connections = gauge("notifyd_connections", "Open connections of callers")
         self.connections_refused = counter(
@@ -224,7 +228,7 @@ class Metrics:
             return
         for metric in (
             *(self.attempts, self.deliveries, self.delivery_seconds, self.last_success, self.held),
-            *(self.backlog, self.oldest_pending, self.breaker_open),
+            *(self.backlog, self.oldest_pending, self.breaker_open, self.listening, self.listen_ends),
         ):
             _remove(metric, {one for one in _series(metric) if one[0] in gone})
         _remove(self.dead_letters, {(channel,) for channel in gone} - _series(self.dead_letters, above=0))

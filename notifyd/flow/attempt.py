@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import re
 import time
 import traceback
 from collections.abc import Sequence
-from types import FrameType
 from typing import Any, Final
 
 import orjson
@@ -17,6 +15,7 @@ from attrs import frozen
 
 from notifyd.config.settings import Dispatch
 from notifyd.errors import ATTEMPT_REASONS, PermanentError, Reason, TransientError
+from notifyd.flow.calls import MAX_STRAYS, bounded
 from notifyd.flow.lane import retry_delay
 from notifyd.model import (
     Attempt,
@@ -49,12 +48,6 @@ _REF_LIMIT: Final = 500
 
 _TRACE_LIMIT: Final = 20_000
 """Longer exceptions are not looked through for secrets, and logged without what they say."""
-
-_LAST_WORDS: Final = 0.5
-"""Seconds that a channel is given to end once it is cancelled."""
-
-_MAX_STRAYS: Final = 8
-"""How many attempts of a channel may be left behind before it is called no more."""
 
 _LONGEST: Final = 1e9
 """More seconds than any wait that is granted: beyond it a number that was asked for is not looked at."""
@@ -154,55 +147,17 @@ class Discretion:
 
 async def _verdict(channel: OpenChannel, message: Message, edits: str | None) -> object:
     """What the channel makes of the message. Its time is bounded, even where it is deaf to a cancellation."""
-    if len(channel.strays) >= _MAX_STRAYS:
-        detail = f"{_MAX_STRAYS} earlier attempts have not ended, though they were cancelled"
+    if len(channel.strays) >= MAX_STRAYS:
+        detail = f"{MAX_STRAYS} earlier attempts have not ended, though they were cancelled"
         return TransientError(detail, reason=Reason.CHANNEL_FAULT)
-    # In a task of its own, because a coroutine that is awaited ends when it likes.
-    task = asyncio.create_task(_call(channel, message, edits))
     try:
-        await _ended(task, channel.timeout)
-    finally:
-        if not task.done():
-            await _stop(task, channel)
-    if task.done() and not task.cancelled():
-        return task.result()
-    return TransientError(f"no answer within {channel.timeout:g} s", reason=Reason.TIMEOUT)
-
-
-async def _ended(task: asyncio.Task[object], seconds: float) -> None:
-    """Wait until the task has ended, for so long at most: `asyncio.wait` for one task, at half its price."""
-    loop = asyncio.get_running_loop()
-    woken = loop.create_future()
-
-    def wake(_: object = None) -> None:
-        if not woken.done():
-            woken.set_result(None)
-
-    timer = loop.call_later(seconds, wake)
-    task.add_done_callback(wake)
-    try:
-        await woken
-    finally:
-        timer.cancel()
-        task.remove_done_callback(wake)
-
-
-async def _stop(task: asyncio.Task[object], channel: OpenChannel) -> None:
-    """Cancel an attempt that has not ended. One that goes on regardless is left behind."""
-    task.cancel()
-    try:
-        await asyncio.wait({task}, timeout=_LAST_WORDS)
-    finally:
-        if not task.done():
-            log.error(
-                "channel %s does not end an attempt that was cancelled: it is left behind", channel.name
-            )
-            channel.strays.add(task)
-            task.add_done_callback(channel.strays.discard)
+        return await bounded(channel, _call(channel, message, edits), channel.strays, "an attempt")
+    except TimeoutError:
+        return TransientError(f"no answer within {channel.timeout:g} s", reason=Reason.TIMEOUT)
 
 
 async def _call(channel: OpenChannel, message: Message, edits: str | None) -> object:
-    """What `send` or `edit` gives or raises, as a verdict. Raises nothing but the cancellation by `_stop`."""
+    """What `send` or `edit` gives or raises, as a verdict. Raises nothing but the cancellation by `bounded`."""
     try:
         if edits is not None and isinstance(channel.channel, Editing):
             return await channel.channel.edit(edits, message)
@@ -216,11 +171,6 @@ async def _call(channel: OpenChannel, message: Message, edits: str | None) -> ob
             raise
         # A plugin may raise anything, SystemExit too: its lane suffers, nothing else does.
         return error
-
-
-def sending(frame: FrameType) -> str | None:
-    """The channel whose `send` runs where this frame is on the stack; None for any other frame."""
-    return str(frame.f_locals["channel"].name) if frame.f_code is _call.__code__ else None
 
 
 def _result(verdict: object, at: Instant, duration_ms: float, discretion: Discretion, channel: str) -> Result:

@@ -12,7 +12,9 @@ from attrs import frozen
 
 from notifyd.errors import JobTakenError, PermanentError, StoreError, TransientError
 from notifyd.flow.attempt import Discretion
+from notifyd.flow.calls import called
 from notifyd.flow.jobs import JobLease
+from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Clock
 from notifyd.plugin import Inbox, Listening
 from notifyd.registry.registry import OpenChannel, Registry, is_ours
@@ -43,11 +45,13 @@ class Listeners:
         store: Store,
         current: Callable[[], Registry],
         inbox: Callable[[OpenChannel], Inbox],
+        metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._store = store
         self._current = current
         self._inbox = inbox
+        self._metrics = metrics
         self._clock = clock
         self._running: dict[str, _Running] = {}
 
@@ -58,6 +62,8 @@ class Listeners:
         await self._stop([name for name, one in self._running.items() if wanted.get(name) is not one.channel])
         for name, channel in wanted.items():
             if name not in self._running:
+                self._metrics.listening.labels(name)  # at zero, where it is another node's turn
+                self._metrics.listen_ends.labels(name)
                 task = asyncio.create_task(self._listen(channel), name=f"listening of {name}")
                 self._running[name] = _Running(channel, task)
 
@@ -75,11 +81,14 @@ class Listeners:
     async def _listen(self, channel: OpenChannel) -> None:
         lease = JobLease(f"listen:{channel.name}", self._store, self._lease_time, self._clock)
         pause, loop = FIRST_PAUSE, asyncio.get_running_loop()
+        left: set[asyncio.Task[None]] = set()
         while True:
+            if left:  # beside another it would be told everything twice
+                await asyncio.wait(left)
             began = loop.time()
             try:
                 async with lease.held():
-                    await self._hold(channel, lease)
+                    await self._hold(channel, lease, left)
             except JobTakenError as error:
                 log.debug("channel %s: %s", channel.name, error)
                 await asyncio.sleep(_TURN)
@@ -88,38 +97,50 @@ class Listeners:
                 log.warning("channel %s listens again once the store answers: %s", channel.name, error)
             if loop.time() - began >= _STEADY:
                 pause = FIRST_PAUSE
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # nosec B311 # noqa: S311 - no secret
+            self._metrics.listen_ends.labels(channel.name).inc()
+            wait = pause * random.uniform(0.5, 1)  # nosec B311 # noqa: S311 - no secret
+            log.warning("channel %s listens again in %.1f s", channel.name, wait)
+            await asyncio.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def _lease_time(self) -> int:
         return self._current().settings.dispatch.lease
 
-    async def _hold(self, channel: OpenChannel, lease: JobLease) -> None:
+    async def _hold(self, channel: OpenChannel, lease: JobLease, left: set[asyncio.Task[None]]) -> None:
         """Listen until the channel stops. Raises `JobTakenError`, `StoreError` where the lease is not renewed."""
-        task = asyncio.create_task(self._call(channel))
+        task = asyncio.create_task(called(channel, self._call(channel)))
+        self._metrics.listening.labels(channel.name).set(1)
         try:
             while not (await asyncio.wait({task}, timeout=self._lease_time() / SECOND / 3))[0]:
                 await lease.keep()
         finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task}, timeout=_LAST_WORDS)
-            if not task.done():
-                log.error("channel %s goes on listening though it was cancelled", channel.name)
+            self._metrics.listening.labels(channel.name).set(0)
+            await _ended(task, channel.name, left)
 
     async def _call(self, channel: OpenChannel) -> None:
         """Raises nothing but its cancellation by `_hold`: a plugin may raise anything, SystemExit too."""
         assert isinstance(channel.channel, Listening)  # nosec B101 # noqa: S101 - told to mypy
         try:
             await channel.channel.listen(self._inbox(channel))
-            log.warning("channel %s has stopped listening, and begins again", channel.name)
+            log.warning("channel %s has stopped listening", channel.name)
         except (TransientError, PermanentError) as error:
             said = self._current().redactor.text(error.detail)
-            log.warning("channel %s has stopped listening, and begins again: %s", channel.name, said)
+            log.warning("channel %s has stopped listening: %s", channel.name, said)
         except BaseException as error:
             if is_ours(error):
                 raise
             Discretion(self._current().redactor, ()).log(channel.name, error)
+
+
+async def _ended(task: asyncio.Task[None], channel: str, left: set[asyncio.Task[None]]) -> None:
+    """End it, and wait for that. One that goes on regardless is `left`."""
+    if task.done():
+        return
+    task.cancel()
+    if not (await asyncio.wait({task}, timeout=_LAST_WORDS))[0]:
+        log.error("channel %s goes on listening though it was cancelled", channel)
+        left.add(task)
+        task.add_done_callback(left.discard)
 
 
 @frozen

@@ -206,7 +206,7 @@ class App:
         self._heartbeat = Heartbeat(current=self._current, ready=self._store.probe, clock=self._clock)
         decisions = Decisions(**counted, effect_queue=self._effects)
         reactions = Reactions(**counted, decide=decisions.decide)
-        self._listeners = Listeners(**shared, inbox=reactions.inbox)
+        self._listeners = Listeners(**shared, inbox=reactions.inbox, metrics=self._metrics)
         self._services = Services(
             **counted,
             tracer=self._tracer,

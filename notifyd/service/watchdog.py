@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Final, Self
 
-from notifyd.flow.attempt import sending
+from notifyd.flow.calls import calling
 from notifyd.metrics import OTHER, Metrics
 from notifyd.registry.registry import Registry
 
@@ -96,9 +96,9 @@ def stack_from(frame: FrameType | None) -> list[FrameType]:
 
 
 def channel_in(stack: Sequence[FrameType], registry: Registry) -> str:
-    """The channel that is running: the one whose `send` it is, else the only one with code of that package."""
+    """The channel that is running: the one whose method is called, else the only one with code of that package."""
     for frame in stack:
-        if (name := sending(frame)) is not None:
+        if (name := calling(frame)) is not None:
             return name
     packages = [str(frame.f_globals.get("__name__", "")).partition(".")[0] for frame in stack]
     for package in packages:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
+from typing import Final, TypeGuard
 
 from aiohttp import web
 
 from notifyd.errors import ChannelFailedError, NotFoundError, TransientError, UnavailableError
 from notifyd.flow.attempt import Discretion
+from notifyd.flow.calls import MAX_STRAYS, bounded
 from notifyd.plugin import InboundRequest, InboundResponse, Receiving
 from notifyd.registry.registry import OpenChannel, is_ours
 from notifyd.web.body import read_body
@@ -19,6 +19,8 @@ PATH: Final = "/channels/{name}/inbound"
 
 _ANSWER_LIMIT: Final = 16 * 1024
 _KINDS: Final = frozenset({"text/plain", "application/json", "application/xml"})
+_BODILESS: Final = frozenset({204, 205, 304})
+"""Answers that have no body: RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5."""
 _RETRY: Final = 5.0
 """Seconds after which a vendor may call again where nothing could be recorded."""
 
@@ -39,31 +41,59 @@ async def post_inbound(request: web.Request) -> web.Response:
     inbox, ask = services.reactions.inbox(channel), asking(services, channel)
     given = InboundRequest(headers, request.query_string, body, inbox, ask)
     answer = await _received(channel, given, Discretion(registry.redactor, ()))
+    if answer.status in _BODILESS:
+        return web.Response(status=answer.status)
     return web.Response(status=answer.status, text=answer.body, content_type=answer.content_type)
 
 
 async def _received(channel: OpenChannel, request: InboundRequest, discretion: Discretion) -> InboundResponse:
-    assert isinstance(channel.channel, Receiving)  # nosec B101 # noqa: S101 - told to mypy
+    if len(channel.stray_calls) >= MAX_STRAYS:
+        raise UnavailableError("earlier calls of this channel have not ended", retry_after=_RETRY)
     try:
-        async with asyncio.timeout(channel.timeout):
-            answer = await channel.channel.receive(request)
+        answer = await bounded(channel, _call(channel, request), channel.stray_calls, "a vendor's call")
     except (TransientError, TimeoutError):
         raise UnavailableError("nothing can be recorded now", retry_after=_RETRY) from None
-    except BaseException as error:
-        if is_ours(error):
-            raise
-        discretion.log(channel.name, error)
-        raise ChannelFailedError("the channel cannot tell what this is") from None
+    if isinstance(answer, BaseException):
+        discretion.log(channel.name, answer)
+        raise ChannelFailedError("the channel cannot tell what this is")
     if not _is_answer(answer):
         raise ChannelFailedError("the channel gives no answer that can be sent")
     return answer
 
 
-def _is_answer(answer: object) -> bool:
+async def _call(channel: OpenChannel, request: InboundRequest) -> InboundResponse | BaseException:
+    """What the channel answers, or what it raised that has no meaning here. Raises what has, and as `bounded`."""
+    assert isinstance(channel.channel, Receiving)  # nosec B101 # noqa: S101 - told to mypy
+    try:
+        return await channel.channel.receive(request)
+    except (TransientError, TimeoutError):
+        raise
+    except BaseException as error:
+        if is_ours(error):
+            raise
+        return error
+
+
+def _is_answer(answer: object) -> TypeGuard[InboundResponse]:
     """A plugin's answer is looked at before it is sent."""
     if not isinstance(answer, InboundResponse):
         return False
-    told: tuple[object, ...] = (answer.body, answer.content_type)
-    texts = [one for one in told if isinstance(one, str) and len(one) <= _ANSWER_LIMIT]
     status: object = answer.status
-    return len(texts) == 2 and type(status) is int and 200 <= status < 600 and answer.content_type in _KINDS
+    kind: object = answer.content_type
+    return (
+        type(status) is int
+        and 200 <= status < 600
+        and isinstance(kind, str)
+        and kind in _KINDS
+        and _is_text(answer.body)
+    )
+
+
+def _is_text(body: object) -> bool:
+    """Has it an encoding, and few enough bytes in that?"""
+    if not isinstance(body, str) or len(body) > _ANSWER_LIMIT:
+        return False
+    try:
+        return len(body.encode()) <= _ANSWER_LIMIT
+    except UnicodeEncodeError:
+        return False

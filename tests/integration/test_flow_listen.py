@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from attrs import define, field
 
 from notifyd.flow import listen
 from notifyd.flow.listen import Listeners
+from notifyd.metrics import Metrics
 from notifyd.plugin import ChannelType, Inbox, Message, Receipt, TransientError
 from notifyd.registry.registry import Current, Registry
 from notifyd.store import Turn
@@ -88,7 +90,9 @@ def listeners(current: Registry | Current, jobs: Jobs) -> Listeners:
     async def inbox(_: object) -> Any:
         raise AssertionError("nobody answers here")
 
-    return Listeners(store=store, current=chosen, inbox=lambda _: inbox, clock=TurnableClock())
+    return Listeners(
+        store=store, current=chosen, inbox=lambda _: inbox, metrics=Metrics(), clock=TurnableClock()
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -114,8 +118,8 @@ async def test_a_channel_listens_under_its_lease_until_it_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        (None, "has stopped listening, and begins again"),
-        (TransientError("the vendor is away"), "begins again: the vendor is away"),
+        (None, "channel ear has stopped listening\n"),
+        (TransientError("the vendor is away"), "has stopped listening: the vendor is away"),
         (ValueError("a fault of its own"), "channel ear raised ValueError"),
         (SystemExit(3), "channel ear raised SystemExit"),
     ],
@@ -128,8 +132,13 @@ async def test_a_channel_that_ends_is_begun_again_and_the_log_says_why(
         listening = listeners(current, jobs)
         await listening.adjust()
         await until(lambda: ear.began == 3)
+        seen = listening._metrics.registry.get_sample_value
+        assert seen("notifyd_listening", {"channel": "ear"}) == 1
+        assert seen("notifyd_listen_ends_total", {"channel": "ear"}) == 2
         await listening.aclose()
+        assert seen("notifyd_listening", {"channel": "ear"}) == 0
     assert told in caplog.text
+    assert "channel ear listens again in 0.0 s" in caplog.text
 
 
 async def test_a_node_listens_once_it_has_its_turn_and_stops_where_it_loses_it() -> None:
@@ -159,6 +168,43 @@ async def test_one_that_is_deaf_to_its_cancellation_holds_up_nothing(
         await step.aclose()
         assert "goes on listening though it was cancelled" in caplog.text
         await until(lambda: ear.ended)
+
+
+@define(eq=False)
+class Deaf(Ear):
+    """Goes on when it is cancelled, until it is `released`."""
+
+    released: asyncio.Event = field(factory=asyncio.Event)
+
+    async def listen(self, inbox: Inbox) -> None:
+        assert self.began == self.ended, "listens beside itself"
+        self.began += 1
+        while not self.released.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.released.wait()
+        self.ended += 1
+
+
+async def test_one_that_is_deaf_when_its_turn_is_over_is_not_called_again_beside_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listen, "_TURN", 0)
+    ear, jobs = Deaf(), Jobs()
+    async with registry(TEXT + '[dispatch]\nlease = "30ms"\n', ears(ear)) as current:
+        step = listeners(current, jobs)
+        step._clock = lambda: int(asyncio.get_running_loop().time() * 1_000_000)
+        await step.adjust()
+        await until(lambda: ear.began)
+        jobs.ours = False
+        await until(lambda: jobs.given_back)
+        jobs.ours, claims = True, len(jobs.claimed)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (ear.began, len(jobs.claimed)) == (1, claims)
+        ear.released.set()
+        await until(lambda: ear.began > 1)
+        await step.aclose()
+    assert ear.began == ear.ended
 
 
 async def test_a_reload_stops_the_old_channel_before_it_begins_the_new_and_a_drain_ends_it(

@@ -171,7 +171,7 @@ async def test_a_message_that_was_taken_in_the_last_moment_counts_as_sent() -> N
 async def test_a_channel_that_is_deaf_to_its_cancellation_is_left_behind_and_then_called_no_more(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("notifyd.flow.attempt._LAST_WORDS", 0.01)
+    monkeypatch.setattr("notifyd.flow.calls.LAST_WORDS", 0.01)
     released = asyncio.Event()
 
     async def deaf(_: Message) -> Receipt:
