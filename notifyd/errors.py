@@ -288,6 +288,18 @@ class StoreMissingError(NotifydError):
         super().__init__(f"{place}: no store is there: restore it, or correct store.url")
 
 
+class StoreOutdatedError(NotifydError):
+    """The store has the schema of an earlier notifyd, and whoever opens it may not change that (commands)."""
+
+    code = "store_outdated"
+
+    def __init__(self, place: object, found: int, known: int) -> None:
+        super().__init__(
+            f"{place}: has schema {found}, and the service of this version changes it to {known} at its start. "
+            "Nothing changes it back: make a backup first"
+        )
+
+
 class UndecodableRowError(NotifydError):
     """A stored row that this notifyd cannot read, which is left as it is (HTTP 500).
 

@@ -101,7 +101,7 @@ async def store_of(settings: Settings, command: str, *, create: bool = False) ->
     """The configured store, open for a command. On MongoDB that is a node of its own, beside the service's.
 
     Raises `StoreMissingError` where there is none, unless one may be made: an answer about an empty store would
-    look like success.
+    look like success. Raises `StoreOutdatedError` for a schema of an earlier notifyd, which may still need it.
     """
     from notifyd.model import SECOND
     from notifyd.service.app import wall_clock
@@ -112,6 +112,7 @@ async def store_of(settings: Settings, command: str, *, create: bool = False) ->
         node=f"{settings.server.node}/{command}",
         clock=wall_clock,
         create=create,
+        upgrade=create,
         timeout=settings.store.timeout / SECOND,
         driver=settings.store.driver,
     )

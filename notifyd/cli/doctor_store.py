@@ -16,7 +16,7 @@ from notifyd.cli.common import store_of
 from notifyd.cli.finding import ERROR, OK, WARNING, Finding
 from notifyd.cli.units import Unit
 from notifyd.config.settings import Settings
-from notifyd.errors import NotifydError, StoreInUseError, StoreMissingError
+from notifyd.errors import NotifydError, StoreInUseError, StoreMissingError, StoreOutdatedError
 from notifyd.security.secrets import Keyring
 from notifyd.store import CollectionName, Store
 from notifyd.store.open import sqlite_path
@@ -44,6 +44,8 @@ async def store(settings: Settings, listener: Unit | None) -> list[Finding]:
         return [*findings, Finding("store", OK, "the service has it open"), *await _asked(settings)]
     except StoreMissingError as error:
         findings.append(_missing(settings, error))
+    except StoreOutdatedError as error:
+        findings.append(Finding("store", WARNING, error.detail, "follow the page on upgrading"))
     except NotifydError as error:
         return [*findings, Finding("store", ERROR, error.detail, "see the runbook")]
     return [*findings, *([] if listener else _address(settings))]

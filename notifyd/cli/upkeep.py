@@ -25,7 +25,14 @@ from notifyd.cli.common import (
 from notifyd.cli.output import print_table
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.client import PURGE, Client
-from notifyd.errors import ArchiveError, ConfigError, StoreInUseError, StoreMissingError, UnavailableError
+from notifyd.errors import (
+    ArchiveError,
+    ConfigError,
+    StoreInUseError,
+    StoreMissingError,
+    StoreOutdatedError,
+    UnavailableError,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -217,7 +224,7 @@ def failing(if_missing: str = "") -> Iterator[None]:
         raise Failure(error.detail, "stop the service first") from None
     except StoreMissingError as error:
         raise Failure(error.detail, *filter(None, [if_missing])) from None
-    except (ArchiveError, ConfigError, UnavailableError) as error:
+    except (ArchiveError, ConfigError, StoreOutdatedError, UnavailableError) as error:
         raise Failure(error.detail) from None
     except OSError as error:
         raise Failure(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from None

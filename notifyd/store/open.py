@@ -20,13 +20,15 @@ class StoreOptions:
     """What every kind of store is opened with.
 
     `node` is this daemon's name among those that share the store; `create` lets an empty store be made where there
-    is none; `timeout` is how long an operation may wait for the database, in seconds. `clock_skew` is how far the
-    clocks of nodes may be from the database's, in seconds (None trusts them), and `driver` what speaks with it.
+    is none, and `upgrade` one of an earlier notifyd be brought to the newest schema. `timeout` is how long an
+    operation may wait for the database, in seconds. `clock_skew` is how far the clocks of nodes may be from the
+    database's, in seconds (None trusts them), and `driver` what speaks with it.
     """
 
     node: str
     clock: Clock
     create: bool = True
+    upgrade: bool = True
     timeout: float = 2.0
     observer: CommitObserver | None = None
     clock_skew: float | None = None
@@ -42,6 +44,7 @@ async def open_store(
     node: str,
     clock: Clock,
     create: bool = True,
+    upgrade: bool = True,
     timeout: float = 2.0,
     observer: CommitObserver | None = None,
     clock_skew: float | None = None,
@@ -50,10 +53,10 @@ async def open_store(
     """Open the store that `url` names, by the options of `StoreOptions`; close it with its `aclose`.
 
     Raises `ConfigError` for a URL that names none, `StoreMissingError` where there is no store and `create` is
-    false, `StoreInUseError` and `StoreError` as its kind does. A URL may hold a password, so no message repeats
-    more of it than its scheme.
+    false, `StoreOutdatedError` where its schema is older and `upgrade` is false, `StoreInUseError` and
+    `StoreError` as its kind does. A URL may hold a password, so no message repeats more of it than its scheme.
     """
-    options = StoreOptions(node, clock, create, timeout, observer, clock_skew, driver)
+    options = StoreOptions(node, clock, create, upgrade, timeout, observer, clock_skew, driver)
     return await _opener(url)(url, options)
 
 
@@ -96,6 +99,7 @@ async def _open_sqlite(url: str, options: StoreOptions) -> Store:
         node=options.node,
         clock=options.clock,
         create=options.create,
+        upgrade=options.upgrade,
         timeout=options.timeout,
         observer=options.observer,
     )
@@ -109,6 +113,7 @@ async def _open_mongo(url: str, options: StoreOptions) -> Store:
         node=options.node,
         clock=options.clock,
         create=options.create,
+        upgrade=options.upgrade,
         timeout=options.timeout,
         clock_skew=options.clock_skew,
         driver=options.driver,

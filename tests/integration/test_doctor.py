@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from notifyd.model import State
 from notifyd.service.app import wall_clock
 from notifyd.store import CollectionName
 from notifyd.store.sqlite import open_sqlite
+from notifyd.store.sqlite.schema import APPLICATION_ID
 from tests.forked import notifyd
 from tests.process import configure, daemon_process, environ_of
 from tests.spoiling import Spoiler
@@ -102,6 +105,22 @@ async def test_a_configuration_that_anybody_may_write_is_wrong(tmp_path: Path) -
 async def test_a_store_that_is_not_there_is_a_warning_and_none_is_made(tmp_path: Path) -> None:
     assert [level for level, _ in of(await examined(tmp_path), "store")] == ["warning"]
     assert not (tmp_path / "notifyd.db").exists()
+
+
+async def test_a_store_of_an_earlier_version_is_a_warning_and_stays_as_it_is(tmp_path: Path) -> None:
+    """It may still be in use: the new version's doctor looks before an upgrade, too."""
+    path = tmp_path / "notifyd.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript((Path(__file__).parents[1] / "store" / "schema4.sql").read_text())
+        db.executescript(f"PRAGMA user_version = 4; PRAGMA application_id = {APPLICATION_ID}")
+    before = path.read_bytes()
+    ((level, detail),) = of(await examined(tmp_path), "store")
+    assert (level, "has schema 4" in detail) == ("warning", True)
+    exported = await notifyd(
+        "export", tmp_path / "all", "--config", tmp_path / "notifyd.toml", environ=environ_of(tmp_path, 0)
+    )
+    assert (exported.code, "has schema 4" in exported.stderr) == (1, True)
+    assert path.read_bytes() == before
 
 
 async def test_a_file_that_is_no_database_is_wrong(tmp_path: Path) -> None:

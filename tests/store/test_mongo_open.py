@@ -17,7 +17,7 @@ from attrs import define, evolve, field
 from pymongo import IndexModel
 
 from notifyd.config.settings import StoreDriver
-from notifyd.errors import ConfigError, StoreError, StoreMissingError, StoreUnusableError
+from notifyd.errors import ConfigError, StoreError, StoreMissingError, StoreOutdatedError, StoreUnusableError
 from notifyd.model import SECOND, Status
 from notifyd.store import CollectionName
 from notifyd.store.mongo import MongoStore, open_mongo
@@ -206,6 +206,24 @@ async def test_a_database_of_a_newer_notifyd_is_refused(mongo_server: MongoServe
         await opened(url)
     assert Database(url).content() == before, "nothing is written"
     await connection.aclose()
+
+
+async def test_a_database_of_an_earlier_notifyd_is_left_to_its_nodes_unless_it_may_be_upgraded(
+    mongo_server: MongoServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    url, known = mongo_server.database(), len(MIGRATIONS)
+    await (await opened(url)).aclose()
+    connection = await connect(url, StoreDriver.PYMONGO, timeout=20)
+    await connection.collection("schema").update_one({"_id": "schema"}, {"$set": {"version": known - 1}})
+    before, _ = Database(url).content(), caplog.clear()
+    with pytest.raises(
+        StoreOutdatedError, match=f"has schema {known - 1}, .* changes it to {known} at its start"
+    ):
+        await open_mongo(url, node=NODE, clock=TurnableClock(), timeout=20, upgrade=False)
+    assert Database(url).content() == before
+    await (await opened(url)).aclose()
+    await connection.aclose()
+    assert any(f"schema {known - 1} is now {known}" in message for message in caplog.messages)
 
 
 async def test_each_migration_runs_once_and_one_that_broke_off_runs_again(mongo_server: MongoServer) -> None:

@@ -7,11 +7,12 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from notifyd.errors import StoreError, StoreInUseError, StoreMissingError
+from notifyd.errors import StoreError, StoreInUseError, StoreMissingError, StoreOutdatedError
 from notifyd.store.sqlite import SqliteStore, open_sqlite
 from notifyd.store.sqlite.files import open_writer
 from notifyd.store.sqlite.schema import APPLICATION_ID, MIGRATIONS, migrate
@@ -276,6 +277,25 @@ async def test_an_older_file_goes_through_the_steps_it_lacks_and_keeps_its_rows(
         assert db.execute("SELECT key FROM events").fetchall() == [("e1",)]
         db.close()
     assert schema_of(path)[0] == len(steps)
+
+
+async def test_an_older_file_is_upgraded_with_a_line_in_the_log_and_where_it_may_not_be_left_as_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "notifyd.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(Path(__file__).with_name("schema4.sql").read_text())
+        db.executescript(f"PRAGMA user_version = 4; PRAGMA application_id = {APPLICATION_ID}")
+    before = path.read_bytes()
+    with pytest.raises(
+        StoreOutdatedError, match=f"has schema 4, .* changes it to {len(MIGRATIONS)} at its start"
+    ):
+        await open_sqlite(path, node=NODE, clock=TurnableClock(), upgrade=False)
+    assert path.read_bytes() == before
+    await (await opened(path)).aclose()
+    assert caplog.messages == [f"{path}: schema 4 is now {len(MIGRATIONS)}, and nothing changes it back"]
+    await (await open_sqlite(path, node=NODE, clock=TurnableClock(), upgrade=False)).aclose()
+    assert len(caplog.messages) == 1
 
 
 def test_a_step_that_fails_leaves_the_schema_before_it(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ NEVER_IN_HTTP = {
     errors.ConfigError,
     errors.StoreInUseError,
     errors.StoreMissingError,
+    errors.StoreOutdatedError,
     errors.ArchiveError,
     errors.SealError,
     errors.PluginError,

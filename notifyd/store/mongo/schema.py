@@ -17,7 +17,7 @@ from attrs import frozen
 from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError
 
-from notifyd.errors import StoreMissingError, StoreUnusableError
+from notifyd.errors import StoreMissingError, StoreOutdatedError, StoreUnusableError
 from notifyd.store.mongo.driver import Connection, Document, Keys
 
 _log = logging.getLogger("notifyd.store")
@@ -325,12 +325,16 @@ Several nodes may run one at the same time, and one that stopped half-way is run
 
 
 async def migrate(
-    connection: Connection, migrations: tuple[Migration, ...] = MIGRATIONS, *, create: bool = True
+    connection: Connection,
+    migrations: tuple[Migration, ...] = MIGRATIONS,
+    *,
+    create: bool = True,
+    upgrade: bool = True,
 ) -> None:
     """Bring the database to the newest schema.
 
-    Raises `StoreUnusableError` for one that a newer notifyd wrote, and `StoreMissingError` for one that holds no
-    store where `create` is false.
+    Raises `StoreUnusableError` for one that a newer notifyd wrote, `StoreMissingError` for one that holds no
+    store where `create` is false, and `StoreOutdatedError` for one of an earlier notifyd where `upgrade` is false.
     """
     version = await _version(connection)
     if not version:
@@ -342,9 +346,17 @@ async def migrate(
             f"MongoDB database {connection.name}: written by a newer notifyd (schema {version}; this one knows "
             f"{len(migrations)}): install that version, or restore a backup"
         )
+    outdated = 0 < version < len(migrations)
+    if outdated and not upgrade:
+        raise StoreOutdatedError(f"MongoDB database {connection.name}", version, len(migrations))
     for number, migration in enumerate(migrations[version:], start=version + 1):
         await migration(connection)
         await _mark(connection, number)
+    if outdated:
+        change = version, len(migrations)
+        _log.warning(
+            "MongoDB database %s: schema %d is now %d, and nothing changes it back", connection.name, *change
+        )
 
 
 async def check_there(connection: Connection) -> None:

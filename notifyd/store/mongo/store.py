@@ -582,6 +582,7 @@ async def open_mongo(
     node: str,
     clock: Clock,
     create: bool = True,
+    upgrade: bool = True,
     timeout: float = 2.0,
     clock_skew: float | None = None,
     driver: StoreDriver = StoreDriver.PYMONGO,
@@ -592,28 +593,28 @@ async def open_mongo(
     `node` must be this daemon's own name among those that share the database. `timeout` is how long one
     operation may take, `clock_skew` how far this host's clock may be from the database's, both in seconds;
     None, for a database that no other node uses, trusts this host's clock. `create`
-    lets a database that holds no store become one.
+    lets a database that holds no store become one, `upgrade` one of an earlier notifyd get the newest schema.
 
     Raises `ConfigError` for a URL that names no database, `StoreMissingError` where it holds no store and may
-    not become one, `StoreInUseError` where another process lives as `node`, and `StoreError` where the database
-    cannot be used.
+    not become one, `StoreOutdatedError` where its schema is older and may not be changed, `StoreInUseError` where
+    another process lives as `node`, and `StoreError` where the database cannot be used.
     """
     connection = await connect(url, driver, timeout=timeout, observer=observer)
     skew = None if clock_skew is None else int(clock_skew * SECOND)
     store = MongoStore(Base.of(connection, node, clock, skew, SetAside(observer)), timeout)
     try:
-        await _start(connection, store, create)
+        await _start(connection, store, create, upgrade)
     except BaseException:
         await connection.aclose()
         raise
     return store
 
 
-async def _start(connection: Connection, store: MongoStore, create: bool) -> None:
+async def _start(connection: Connection, store: MongoStore, create: bool, upgrade: bool) -> None:
     try:
         await connection.open_sessions()
         with pymongo.timeout(_START_UP):
-            await migrate(connection, create=create)
+            await migrate(connection, create=create, upgrade=upgrade)
             await store.begin()
     except PyMongoError as error:
         raise store_error(connection.name, error) from error

@@ -7,13 +7,16 @@ the tree that is searched. What changes often lives apart from what is written o
 
 from __future__ import annotations
 
+import logging
 from contextlib import closing
 from pathlib import Path
 from sqlite3 import Connection, Error, connect
 from typing import Final
 from zlib import crc32
 
-from notifyd.errors import StoreUnusableError
+from notifyd.errors import StoreOutdatedError, StoreUnusableError
+
+_log = logging.getLogger("notifyd.store")
 
 APPLICATION_ID: Final = 0x6E746664
 """Marks a file as notifyd's: "ntfd", in the header's application id (https://www.sqlite.org/fileformat2.html)."""
@@ -320,10 +323,15 @@ FORGET_STRAYS: Final = (
 """Remove the parts of rows that are not there: a row that comes would be given them by its number."""
 
 
-def check_version(path: Path) -> None:
-    """Raises as `migrate` does, before anything is written: opened to write, the file would take up its log."""
+def check_version(path: Path, upgrade: bool) -> None:
+    """Raises as `migrate` does, before anything is written: opened to write, the file would take up its log.
+
+    Raises `StoreOutdatedError` too, for an earlier schema unless it may be upgraded.
+    """
     with closing(connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-        _version(db, path, len(MIGRATIONS))
+        version = _version(db, path, len(MIGRATIONS))
+    if 0 < version < len(MIGRATIONS) and not upgrade:
+        raise StoreOutdatedError(path, version, len(MIGRATIONS))
 
 
 def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIONS) -> None:
@@ -335,6 +343,8 @@ def migrate(db: Connection, path: object, migrations: tuple[str, ...] = MIGRATIO
     version = _version(db, path, len(migrations))
     for number, script in enumerate(migrations[version:], start=version + 1):
         _step(db, number, script)
+    if 0 < version < len(migrations):
+        _log.warning("%s: schema %d is now %d, and nothing changes it back", path, version, len(migrations))
 
 
 def check_shape(db: Connection, path: object) -> None:

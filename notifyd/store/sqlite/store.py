@@ -570,6 +570,7 @@ async def open_sqlite(
     node: str,
     clock: Clock,
     create: bool = True,
+    upgrade: bool = True,
     timeout: float = 2.0,
     observer: CommitObserver | None = None,
     limits: Limits | None = None,
@@ -577,19 +578,20 @@ async def open_sqlite(
 ) -> SqliteStore:
     """Open the file at `path` for this process alone; all leases in it are void.
 
-    A file that is missing or empty becomes an empty store, unless `create` is false.
+    A file that is missing or empty becomes an empty store, unless `create` is false. One of an earlier notifyd is
+    brought to the newest schema, unless `upgrade` is false.
 
     `node` is named to those who find the file in use. `timeout` is how long to wait for a lock that another
     program holds on the database for a moment, and how long a page of a list may take, in seconds.
 
-    Raises `StoreMissingError` where there is no store, `StoreInUseError` where another process has the file
-    open, `StoreUnusableError` where it is corrupt or not one of this notifyd's, and `StoreError`, naming file or
-    folder, where it cannot be used for now.
+    Raises `StoreMissingError` where there is no store, `StoreOutdatedError` where its schema is older and may not
+    be changed, `StoreInUseError` where another process has the file open, `StoreUnusableError` where it is corrupt
+    or not one of this notifyd's, and `StoreError`, naming file or folder, where it cannot be used for now.
     """
     worker = ThreadPoolExecutor(1, thread_name_prefix="store-write")
     limits = evolve(limits or Limits(), lock_timeout=timeout)
     try:
-        opening = partial(_open, Path(path), node, timeout, create, SetAside(observer))
+        opening = partial(_open, Path(path), node, timeout, create, upgrade, SetAside(observer))
         parts = await asyncio.get_running_loop().run_in_executor(worker, opening)
     except BaseException:
         worker.shutdown(wait=False)
@@ -606,7 +608,7 @@ async def open_sqlite(
     return SqliteStore(parts, writer, worker, clock)
 
 
-def _open(named: Path, node: str, timeout: float, create: bool, aside: SetAside) -> _Parts:
+def _open(named: Path, node: str, timeout: float, create: bool, upgrade: bool, aside: SetAside) -> _Parts:
     path = named.resolve()
     with ExitStack() as undo:
         try:
@@ -614,7 +616,7 @@ def _open(named: Path, node: str, timeout: float, create: bool, aside: SetAside)
             lock = FileLock(path, node)
             undo.callback(lock.release)
             ensure_file(path)
-            check_version(path)
+            check_version(path, upgrade)
             db = open_writer(path, aside)
             undo.callback(db.close)
             migrate(db, path)
