@@ -122,11 +122,17 @@ _STATE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATE_SIZE: Final = 16 * 1024
 
 
-def check_state(name: str, value: str = "") -> None:
-    """Raises ValueError for what no `State` keeps."""
-    if not _STATE_NAME.fullmatch(name):
+def check_state(name: object, value: object = "") -> None:
+    """Raises ValueError for what no `State` keeps. No message shows a value."""
+    if not isinstance(name, str) or not _STATE_NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a state: 1 to 64 of A-Z a-z 0-9 . _ -")
-    if len(value.encode()) > _STATE_SIZE:
+    if not isinstance(value, str):
+        raise ValueError(f"the state {name!r} is a text, and not a value of type {type(value).__name__}")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise ValueError(f"the state {name!r} has half a character, which has no UTF-8") from None
+    if size > _STATE_SIZE:
         raise ValueError(f"the state {name!r} is larger than 16 KiB")
 
 

@@ -196,15 +196,23 @@ def _result(verdict: object, at: Instant, duration_ms: float, discretion: Discre
         status=status if type(status) is int and 0 <= status < 1000 else None,
         detail=discretion.text(getattr(verdict, "detail", ""), _DETAIL_LIMIT),
         excerpt=discretion.text(getattr(verdict, "excerpt", ""), EXCERPT_LIMIT),
-        ref=_ref(getattr(verdict, "ref", ""), discretion),
+        ref=_ref(getattr(verdict, "ref", ""), discretion, channel),
     )
     return Result(made, _seconds(getattr(verdict, "retry_after", None)))
 
 
-def _ref(given: object, discretion: Discretion) -> str:
+def _ref(given: object, discretion: Discretion, channel: str) -> str:
     """What the vendor calls it, as it is: cut or redacted it would name something else."""
     kept = discretion.text(given, _REF_LIMIT)
-    return kept if kept == given and kept.isprintable() else ""
+    if kept == given and kept.isprintable():
+        return kept
+    log.warning(
+        "channel %s gives a ref that cannot be kept, so that what it sent is never changed: "
+        "it is no text of at most %d printable characters, or shows a secret",
+        channel,
+        _REF_LIMIT,
+    )
+    return ""
 
 
 def nothing_to_change(at: Instant) -> Result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -34,11 +35,12 @@ from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.render.replies import reply
 from notifyd.security.links import Link
 from notifyd.store import Store
-from notifyd.text import clean
+from notifyd.text import clean, one_line
 
 log = logging.getLogger(__name__)
 
 _ADDRESS_LIMIT: Final = 200
+_REF: Final = re.compile("[0-9a-f]{32}")
 
 
 class Reactions:
@@ -80,7 +82,7 @@ class Reactions:
         person = registry.person_at(channel.type, reaction.actor_ref)
         if person is None:
             log.warning("channel %s: an answer comes from an address of nobody in [recipients]", channel.name)
-            address = clean(reaction.actor_ref)[:_ADDRESS_LIMIT]
+            address = one_line(reaction.actor_ref)[:_ADDRESS_LIMIT]
             default = registry.settings.templates.default_locale
             return _Heard("unknown", ReactionReply(reply("unknown", [default], address=address)))
         return await self._answer(channel, reaction, person, registry)
@@ -88,7 +90,9 @@ class Reactions:
     async def _answer(
         self, channel: OpenChannel, reaction: Reaction, person: str, registry: Registry
     ) -> _Heard:
-        delivery = await self._store.answered(reaction.ref)
+        # Where it is no ref at all, a store might not even take the question.
+        known = _REF.fullmatch(reaction.ref)
+        delivery = await self._store.answered(reaction.ref) if known else None
         # What one channel was told says nothing about the messages of another, which may vouch for less.
         if delivery is None or delivery.channel != channel.name:
             return _refused("gone", _wishes(person, None, registry))
@@ -170,6 +174,8 @@ def _fault(reaction: object) -> str | None:
         return "unclear"
     texts = (reaction.actor_ref, reaction.action, reaction.ref, reaction.text)
     if not all(isinstance(text, str) for text in texts) or reaction.action not in tuple(Choice):
+        return "unclear"
+    if not one_line(reaction.actor_ref):
         return "unclear"
     return "too_long" if len(clean(reaction.text)) > COMMENT_LIMIT else None
 

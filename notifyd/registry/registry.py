@@ -403,7 +403,7 @@ async def _open_channel(
         means.sessions(limit=settings.concurrency + _LISTENING * settings.answers, timeout=timeout + 1)
     )
     logger = logging.getLogger(f"notifyd.channel.{settings.name}")
-    state = means.states.of(settings.name, means.keyring)
+    state = means.states.of(settings.name, settings.type.name, means.keyring)
     context = ChannelContext(
         settings.name, session, logger, means.clock, means.signing.signatures, state, plugin
     )

@@ -1,4 +1,7 @@
-"""What a channel keeps from one life of the daemon to the next: sealed, in the store, under the channel's name."""
+"""What a channel keeps from one life of the daemon to the next: sealed, in the store, under the channel's name.
+
+The type is sealed with it: a channel that takes another's name is not given the token of another vendor.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from notifyd.store import ChannelState, Store
 CHANNEL_STATE: Final = "channel-state"
 """The label of the key that it is sealed under."""
 
+_END: Final = "\n"
+"""Behind the type, whose name has none."""
+
 DRILLS: Final = "drill."
 """Before the name of a channel: where the times of its fire drills are kept. No channel's own name has a dot."""
 
@@ -24,8 +30,8 @@ class States:
 
     store: Store | None = None
 
-    def of(self, channel: str, keyring: Keyring) -> StoredState:
-        return StoredState(channel, keyring, self)
+    def of(self, channel: str, type_: str, keyring: Keyring) -> StoredState:
+        return StoredState(channel, type_, keyring, self)
 
 
 @frozen
@@ -34,6 +40,7 @@ class StoredState:
     part."""
 
     channel: str
+    type: str
     keyring: Keyring
     states: States
 
@@ -41,15 +48,17 @@ class StoredState:
         check_state(name)
         try:
             found = await self._store.channel_state(self.channel, name)
-            return self.keyring.open(CHANNEL_STATE, found.sealed).decode() if found else None
+            kept = self.keyring.open(CHANNEL_STATE, found.sealed).decode() if found else ""
         except StoreError as error:
             raise TransientError(f"what is kept cannot be read: {error}") from error
         except SealError:
             return None  # its key was given up
+        type_, _, value = kept.partition(_END)
+        return value if type_ == self.type else None
 
     async def set(self, name: str, value: str) -> None:
         check_state(name, value)
-        sealed = self.keyring.seal(CHANNEL_STATE, value.encode())
+        sealed = self.keyring.seal(CHANNEL_STATE, f"{self.type}{_END}{value}".encode())
         try:
             await self._store.keep_channel_state(ChannelState(self.channel, name, sealed))
         except StoreError as error:

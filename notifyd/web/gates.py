@@ -61,7 +61,7 @@ def _document(event: Mapping[str, Any], gate: Gate, tenant: str) -> Any:
     """`event` as it would have been posted: read strictly, with what a plugin has no say about."""
     try:
         document = loads(orjson.dumps(dict(event)))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise PermanentError(f"the event is not JSON: {error}") from None
     document["tenant"] = {"id": tenant}
     resume = document.get("resume")

@@ -118,13 +118,31 @@ async def test_a_store_that_fails_and_one_that_is_not_there_yet_are_transient(tm
             assert isinstance(caught.value.__cause__, StoreError)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "x" * 65, "a b"])
-async def test_a_name_and_a_value_have_their_bounds_wherever_they_are_kept(name: str, tmp_path: Path) -> None:
+async def test_a_channel_of_another_type_is_not_given_what_one_of_its_name_has_kept(tmp_path: Path) -> None:
+    channels, keepers = Channels(), Keepers()
+    for type_ in ("keeper", "vault"):
+        channels.more[type_] = ChannelType(type_, NoOptions, keepers.open)
+    text = '[channels.keeper]\ntype = "keeper"'
+    async with flow(tmp_path, text, channels=channels) as way:
+        await keepers.states["keeper"].set("token", SECRET)
+        assert await way.reload(text.replace('"keeper"', '"vault"'))
+        assert await keepers.states["keeper"].get("token") is None
+        assert await way.reload("")  # the channel is gone for a while
+        assert await way.reload(text)
+        assert await keepers.states["keeper"].get("token") == SECRET
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "x" * 65, "a b", 7, None, b"token"])
+async def test_a_name_and_a_value_have_their_bounds_wherever_they_are_kept(name: Any, tmp_path: Path) -> None:
     state = MemoryState()
     with pytest.raises(ValueError, match="is no name of a state"):
         await state.set(name, "x")
     with pytest.raises(ValueError, match="larger than 16 KiB"):
         await state.set("token", "\u00fc" * 8193)
+    for odd in (None, 7, SECRET.encode(), {"token": SECRET}, f"{SECRET} \ud800"):
+        with pytest.raises(ValueError, match="the state 'token'") as caught:
+            await state.set("token", odd)  # type: ignore[arg-type]
+        assert SECRET not in str(caught.value)
     await state.set("token", "\u00fc" * 8192)
     await state.delete("token")
     assert await state.get("token") is None

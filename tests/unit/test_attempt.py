@@ -65,6 +65,17 @@ async def test_a_transient_error_keeps_its_reason_status_and_wait() -> None:
     assert result.retry_after == 7
 
 
+@pytest.mark.parametrize("ref", ["x" * 501, "two\nlines", "half \ud800", PASSWORD, 7, None])
+async def test_a_ref_that_cannot_be_kept_as_it_is_is_told_and_left_out(
+    ref: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = (await tried(Receipt(ref=ref))).attempt
+    assert (made.outcome, made.ref) == (AttemptOutcome.SENT, "")
+    assert "gives a ref that cannot be kept" in caplog.text
+    assert PASSWORD not in caplog.text
+    assert (await tried(Receipt(ref="\u00fc" * 500))).attempt.ref == "\u00fc" * 500
+
+
 async def test_a_permanent_error_keeps_its_reason_and_has_no_wait() -> None:
     result = await tried(PermanentError("no such channel", reason=Reason.NOT_FOUND, status=404))
     assert (result.attempt.outcome, result.attempt.reason) == (AttemptOutcome.PERMANENT, Reason.NOT_FOUND)
