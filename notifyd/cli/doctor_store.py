@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import shutil
 import socket
@@ -20,6 +21,7 @@ from notifyd.errors import NotifydError, StoreInUseError, StoreMissingError, Sto
 from notifyd.security.secrets import Keyring
 from notifyd.store import CollectionName, Store
 from notifyd.store.open import sqlite_path
+from notifyd.store.sqlite.files import broken_pages
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
@@ -40,6 +42,8 @@ async def store(settings: Settings, listener: Unit | None) -> list[Finding]:
     try:
         async with store_of(settings, "doctor") as opened:
             findings += await _examined(opened, settings)
+        if settings.store.url.startswith("sqlite"):
+            findings += await asyncio.to_thread(_pages, sqlite_path(settings.store.url))
     except StoreInUseError:
         return [*findings, Finding("store", OK, "the service has it open"), *await _asked(settings)]
     except StoreMissingError as error:
@@ -78,6 +82,13 @@ def _file(settings: Settings) -> Iterator[Finding]:
     told = f"{size >> 20} MiB used by the database, {free >> 20} MiB free"
     yield Finding("disk", WARNING if free < _LOW else OK, told, "make room" if free < _LOW else "")
     yield from _identity(path)
+
+
+def _pages(path: Path) -> list[Finding]:
+    """A broken page of an index keeps the service from starting, and no row from being read."""
+    todo = 'see the runbook: "The database is corrupt"'
+    broken = [Finding("store", ERROR, f"{path} is corrupt: {fault}", todo) for fault in broken_pages(path)]
+    return broken or [Finding("store", OK, "no page is broken")]
 
 
 def _identity(path: Path) -> Iterator[Finding]:

@@ -55,6 +55,7 @@ async def test_a_sound_installation_is_told_as_one(tmp_path: Path) -> None:
     findings = await examined(tmp_path)
     assert {one["level"] for one in findings} <= {"ok", "warning"}
     assert of(findings, "rows") == [("ok", "all can be read")]
+    assert ("ok", "no page is broken") in of(findings, "store")
     assert of(findings, "config")[0] == ("ok", "1 channels, 1 rules")
 
 
@@ -121,6 +122,24 @@ async def test_a_store_of_an_earlier_version_is_a_warning_and_stays_as_it_is(tmp
     )
     assert (exported.code, "has schema 4" in exported.stderr) == (1, True)
     assert path.read_bytes() == before
+
+
+async def test_a_broken_page_of_an_index_is_wrong_although_each_row_can_be_read(tmp_path: Path) -> None:
+    await make_store(tmp_path)
+    path = tmp_path / "notifyd.db"
+    with closing(sqlite3.connect(path)) as db:
+        ((page,),) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'deliveries_by_age'")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    findings = await examined(tmp_path, code=1)
+    assert of(findings, "rows") == [("ok", "all can be read")]
+    assert [
+        detail
+        for level, detail in of(findings, "store")
+        if level == "error" and f"{path} is corrupt" in detail
+    ]
 
 
 async def test_a_file_that_is_no_database_is_wrong(tmp_path: Path) -> None:

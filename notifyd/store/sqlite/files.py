@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -54,6 +55,19 @@ STEP_CODES: Final = frozenset(
     }
 )
 """Faults of one step's own values, which say nothing about the file."""
+
+
+def broken_pages(path: Path) -> list[str]:
+    """What SQLite finds wrong with the pages of a file, ten faults at most; all of it is read.
+
+    See https://www.sqlite.org/pragma.html#pragma_quick_check.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            told = [line for (line,) in db.execute("PRAGMA quick_check(10)")]
+    except sqlite3.Error as error:
+        return [str(error)]
+    return [] if told == ["ok"] else told
 
 
 def primary_code(error: sqlite3.Error) -> int:
