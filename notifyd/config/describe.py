@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import types
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
@@ -59,7 +60,8 @@ def plain(value: Any, kind: Any) -> Any:
         return {key: plain(entry, item) for key, entry in value.items()}
     if isinstance(value, tuple | list | frozenset):
         item = (*get_args(kind), Any)[0]
-        return [plain(entry, item) for entry in value]
+        entries = [plain(entry, item) for entry in value]
+        return sorted(entries, key=str) if isinstance(value, frozenset) else entries
     return _leaf(value, kind)
 
 
@@ -73,6 +75,8 @@ def _record(record: Any) -> dict[str, Any]:
 
 
 def _leaf(value: Any, kind: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
     if kind in _SHOW:
         return _SHOW[kind](value)
     if isinstance(value, str):

@@ -387,7 +387,9 @@ def _unmarked(plugin: object) -> list[str]:
     return [
         f"{name} is not marked @hookimpl"
         for name in HOOKS
-        if inspect.isroutine(found := getattr(plugin, name, None)) and not hasattr(found, f"{GROUP}_impl")
+        if inspect.isroutine(found := getattr(plugin, name, None))
+        and not hasattr(found, f"{GROUP}_impl")
+        and found is not getattr(notifyd.plugin, name)  # which `from notifyd.plugin import *` brings
     ]
 
 

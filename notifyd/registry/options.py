@@ -68,8 +68,9 @@ def _default(attribute: attrs.Attribute[Any]) -> str | None:
     value: Any = attribute.default
     if value is attrs.NOTHING:
         return None
-    made = value.factory() if hasattr(value, "factory") else value
-    return _written(made, attribute.type)
+    if isinstance(value, attrs.Factory):  # type: ignore[arg-type] # a class, which attrs types as a function
+        return "by the others" if value.takes_self else _written(value.factory(), attribute.type)
+    return _written(value, attribute.type)
 
 
 def _written(value: Any, kind: Any) -> str:
@@ -77,7 +78,9 @@ def _written(value: Any, kind: Any) -> str:
     if value is None:
         return "none"
     shown = value.reveal() if isinstance(value, Secret) else plain(value, kind)
-    return json.dumps(shown, ensure_ascii=False)
+    return (
+        shown.isoformat() if isinstance(shown, date) else json.dumps(shown, ensure_ascii=False, default=str)
+    )
 
 
 _KINDS: Final[Mapping[Any, str]] = {
@@ -111,7 +114,7 @@ def kind_of(kind: Any) -> str:
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(kind_of(one) for one in inner if one is not type(None)))
-    if origin is tuple:
+    if origin in (tuple, frozenset):
         return f"a list: {kind_of(inner[0])}"
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return f"a table: {kind_of(inner[1])}"

@@ -300,6 +300,11 @@ def test_a_hook_without_its_mark_is_named(site: Site) -> None:
     )
 
 
+def test_a_plugin_that_imports_all_of_the_door_forgets_no_mark(site: Site) -> None:
+    site.install("alpha", "from notifyd.plugin import *\n" + good("alpha"))
+    assert site.discover().faults == ()
+
+
 def test_a_plugin_without_any_hook_is_named(site: Site) -> None:
     site.install("alpha", "x = 1")
     assert only_fault(site.discover()) == "plugin 'alpha (alpha)': has no function marked @hookimpl"

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
+from collections.abc import Mapping
+from datetime import date
+from enum import Enum, StrEnum
+from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
-from attrs import field, frozen
+from attrs import Factory, evolve, field, frozen
 from click.testing import CliRunner
 
 from notifyd.cli.check import plugins
 from notifyd.config import settings
+from notifyd.config.describe import as_toml, describe
 from notifyd.config.settings import COMMON_OPTIONS
 from notifyd.config.structure import options_of
-from notifyd.plugin import CaFile, ChannelType, Secret
+from notifyd.plugin import SECOND, CaFile, ChannelType, Duration, Secret, Size
 from notifyd.registry.discovery import discover
 from notifyd.registry.options import Option, about, options
 from tests import option_pages
 from tests.channel_pages import FOLDER, pages
+from tests.fakes import Channels
+from tests.fakes import settings as loaded
 
 
 class Colour(StrEnum):
@@ -59,6 +65,83 @@ def test_each_option_is_told_with_its_kind_and_default() -> None:
         Option("concurrency", "a whole number", "4"),
         Option("timeout", "a duration, such as 10s", '"10s"'),
     ]
+
+
+class Tone(Enum):
+    """As an author may write it, who knows no StrEnum."""
+
+    SOFT = "soft"
+    LOUD = "loud"
+
+
+class Mood(str, Enum):  # noqa: UP042 - and this
+    GOOD = "good"
+
+
+@frozen
+class Inner:
+    depth: int = 1
+    since: date | None = None
+
+
+@frozen
+class Everything:
+    """Each type that docs/plugins.md names."""
+
+    key: Secret
+    text: str = "t"
+    ratio: float = 0.5
+    wait: Duration = Duration(2 * SECOND)  # noqa: RUF009 - as docs/plugins.md has it
+    most: Size = Size(1024)  # noqa: RUF009
+    folder: Path = Path("desk")
+    since: date = date(2026, 12, 20)
+    tone: Tone = Tone.SOFT
+    mood: Mood = Mood.GOOD
+    kinds: frozenset[str] = frozenset({"b", "a", "c"})
+    tones: tuple[Tone, ...] = (Tone.LOUD,)
+    limits: Mapping[str, int] = field(factory=dict)
+    inner: Inner = field(factory=Inner)
+    inners: tuple[Inner, ...] = ()
+    later: int = field(default=Factory(lambda self: len(self.text), takes_self=True))
+
+
+def everything() -> Channels:
+    return Channels(more={"every": ChannelType("every", Everything, Channels().open)})
+
+
+def test_every_type_that_an_option_can_have_is_told_with_its_default() -> None:
+    told = {one.name: (one.kind, one.default) for one in options(everything().types["every"])}
+    assert told["since"] == ("a date", "2026-12-20")
+    assert told["tone"] == ('one of "soft", "loud"', '"soft"')
+    assert told["mood"] == ('one of "good"', '"good"')
+    assert told["kinds"] == ("a list: text", '["a", "b", "c"]')
+    assert told["tones"] == ('a list: one of "soft", "loud"', '["loud"]')
+    assert told["inner"] == ("a table of its own", '{"depth": 1}')
+    assert told["inners"] == ("a list: a table of its own", "[]")
+    assert told["later"] == ("a whole number", "by the others")
+
+
+def test_a_configuration_with_every_type_is_told_back_as_it_can_be_read_again() -> None:
+    text = """
+[channels.one]
+type = "every"
+key = "only-for-the-tests"
+wait = "1m"
+since = 2027-01-06
+tone = "loud"
+kinds = ["z", "y", "x"]
+tones = ["soft", "loud"]
+limits = {a = 1}
+inner = {depth = 2, since = 2026-11-01}
+inners = [{depth = 3}]
+"""
+    first = loaded(text, everything())
+    told = as_toml(describe(first))
+    assert "only-for-the-tests" not in told
+    channel = as_toml({"channels": describe(first)["channels"]})
+    again = loaded(channel, everything()).channels["one"].config
+    assert evolve(again, key=first.channels["one"].config.key) == first.channels["one"].config
+    assert 'kinds = [\n    "x",\n    "y",\n    "z",\n]' in told
 
 
 def test_every_type_has_its_page_as_it_is_and_no_other_has_one() -> None:
