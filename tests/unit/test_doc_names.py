@@ -45,8 +45,8 @@ FLAGS: Final[Mapping[str, frozenset[str]]] = {
 EVERYWHERE: Final = {"--config", "--help"}
 CALL: Final = re.compile(r"^(?:\$ |sudo |[A-Z_]+=\S+ |\S*/bin/)*(notifyd (?:-|[a-z]).*)")
 
-NOT_OURS: Final = {"start-limit-hit", "unable to open database file", "failed"}
-"""Quotes of systemd, of SQLite, and of metrics' labels."""
+NOT_OURS: Final = {"start-limit-hit", "Permission denied", "failed"}
+"""Quotes of systemd, of the system, and of metrics' labels."""
 
 
 def each(pages: list[Path]) -> pytest.MarkDecorator:
