@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -58,6 +59,19 @@ def test_every_page_of_the_documentation_is_found_from_the_front_page() -> None:
         local = {target(page, href) for href in links(page) if not urlsplit(href).scheme}
         ahead |= {found for found in local if found.suffix == ".md" and found.is_file()} - reached
     assert [str(page) for page in PAGES if page.is_relative_to(ROOT / "docs") and page not in reached] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    listed = re.findall(
+        r'"(?:[^"]*<)?/([^"<>]+)>?"', (ROOT / "docs" / "site" / "conf.py").read_text(encoding="utf-8")
+    )
+    pages = [str(page.relative_to(ROOT).with_suffix("")) for page in PAGES if page.parent == ROOT]
+    pages += [
+        str(page.relative_to(ROOT).with_suffix("")) for page in PAGES if page.is_relative_to(ROOT / "docs")
+    ]
+    assert [
+        page for page in pages if page != "README" and not any(fnmatch(page, one) for one in listed)
+    ] == []
 
 
 @pytest.mark.parametrize(
