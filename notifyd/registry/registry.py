@@ -70,7 +70,7 @@ class OpenChannel:
 
     `own_body`: the media type of the body that the rule's template wrote, where that is all it sends. `tenant` is
     whose approvals it asks for where it is a gate, else "". `strays` are attempts that went on when they were
-    cancelled, and were left behind; `stray_calls` are a vendor's calls that did.
+    cancelled, and were left behind, `stray_calls` a vendor's calls that did; each of `calls` ends with one.
     """
 
     name: str
@@ -87,6 +87,7 @@ class OpenChannel:
     edits: bool = False
     tenant: str = ""
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
+    calls: set[asyncio.Future[None]] = field(factory=set, eq=False, repr=False)
     stray_calls: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
 
 

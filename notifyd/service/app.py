@@ -380,6 +380,8 @@ class App:
 
     async def _close_after_use(self, old: Registry) -> None:
         await self._dispatcher.settled()
+        if calls := [call for channel in old.channels.values() for call in channel.calls]:
+            await asyncio.wait(calls)
         await old.aclose()
 
     def _note_config(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, TypeGuard
 
 from aiohttp import web
@@ -13,7 +16,7 @@ from notifyd.plugin import InboundRequest, InboundResponse, Receiving
 from notifyd.registry.registry import OpenChannel, is_ours
 from notifyd.web.body import read_body
 from notifyd.web.gates import asking
-from notifyd.web.services import SERVICES
+from notifyd.web.services import SERVICES, Services
 
 PATH: Final = "/channels/{name}/inbound"
 
@@ -30,20 +33,39 @@ routes = web.RouteTableDef()
 @routes.post(PATH)
 async def post_inbound(request: web.Request) -> web.Response:
     """Raises `NotFoundError`, `UnavailableError`, `ChannelFailedError`, and as `read_body` does."""
-    services = request.app[SERVICES]
-    registry = services.current()
-    channel = registry.channels.get(request.match_info["name"])
-    called = channel is not None and (channel.answers or channel.tenant)
-    if channel is None or not (called and isinstance(channel.channel, Receiving)):
-        raise NotFoundError("no such channel, or none that is called")
-    body = await read_body(request, registry.settings.server.max_body)
+    services, name = request.app[SERVICES], request.match_info["name"]
+    _channel(services, name)  # before it is worth reading a body
+    body = await read_body(request, services.current().settings.server.max_body)
+    channel, registry = _channel(services, name), services.current()  # a reload may have come meanwhile
     headers = {name.lower(): value for name, value in request.headers.items()}
     inbox, ask = services.reactions.inbox(channel), asking(services, channel)
     given = InboundRequest(headers, request.query_string, body, inbox, ask)
-    answer = await _received(channel, given, Discretion(registry.redactor, ()))
+    with _under_way(channel):
+        answer = await _received(channel, given, Discretion(registry.redactor, ()))
     if answer.status in _BODILESS:
         return web.Response(status=answer.status)
     return web.Response(status=answer.status, text=answer.body, content_type=answer.content_type)
+
+
+def _channel(services: Services, name: str) -> OpenChannel:
+    """Raises `NotFoundError`."""
+    channel = services.current().channels.get(name)
+    called = channel is not None and (channel.answers or channel.tenant)
+    if channel is None or not (called and isinstance(channel.channel, Receiving)):
+        raise NotFoundError("no such channel, or none that is called")
+    return channel
+
+
+@contextmanager
+def _under_way(channel: OpenChannel) -> Iterator[None]:
+    """So that a reload closes the channel after it has answered."""
+    ended = asyncio.get_running_loop().create_future()
+    channel.calls.add(ended)
+    try:
+        yield
+    finally:
+        channel.calls.discard(ended)
+        ended.set_result(None)
 
 
 async def _received(channel: OpenChannel, request: InboundRequest, discretion: Discretion) -> InboundResponse:

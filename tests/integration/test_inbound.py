@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import define
+from attrs import define, field
 from yarl import URL
 
 from notifyd.errors import PermanentError, TransientError
@@ -27,7 +27,7 @@ from tests.daemon import CONFIG, Daemon, daemon, until
 from tests.fakes import NoOptions
 
 PATH = "/channels/desk/inbound"
-DESK = '\n[channels.desk]\ntype = "desk"\ntimeout = "100ms"\n'
+DESK = '\n[channels.desk]\ntype = "desk"\ntimeout = "10s"\n'
 
 
 @define(eq=False)
@@ -35,12 +35,14 @@ class Desk:
     """A channel that answers its vendor as a test says."""
 
     answer: Callable[[InboundRequest], Awaitable[Any]] | None = None
+    contexts: list[ChannelContext] = field(factory=list)
 
     @hookimpl
     def notifyd_channel_types(self) -> list[ChannelType]:
         return [ChannelType("desk", NoOptions, self.open, answers=True)]
 
-    def open(self, _config: object, _context: ChannelContext) -> Any:
+    def open(self, _config: object, context: ChannelContext) -> Any:
+        self.contexts.append(context)
         return self
 
     async def send(self, message: Message) -> Receipt:
@@ -126,6 +128,7 @@ async def test_one_that_hangs_is_answered_in_time_though_it_is_deaf_to_its_cance
 ) -> None:
     monkeypatch.setattr("notifyd.flow.calls.LAST_WORDS", 0.01)
     notifyd, desk = way
+    await notifyd.reload(notifyd.text.replace('timeout = "10s"', 'timeout = "10ms"'))
     released = asyncio.Event()
 
     async def hang(_: InboundRequest) -> InboundResponse:
@@ -144,7 +147,29 @@ async def test_one_that_hangs_is_answered_in_time_though_it_is_deaf_to_its_cance
     assert "have not ended" in (await notifyd.call("POST", PATH, data=b"{}")).text
     released.set()
     await until(lambda: not strays)
+    await notifyd.reload(notifyd.text)
     assert (await notifyd.call("POST", PATH, data=b"{}")).status == 200
+
+
+async def test_a_reload_closes_a_channel_after_it_has_answered(way: tuple[Daemon, Desk]) -> None:
+    notifyd, desk = way
+    began, released = asyncio.Event(), asyncio.Event()
+
+    async def waiting(_: InboundRequest) -> InboundResponse:
+        began.set()
+        await released.wait()
+        return InboundResponse(200, str(desk.contexts[0].http.closed))
+
+    desk.answer = waiting
+    call = asyncio.create_task(notifyd.call("POST", PATH, data=b"{}"))
+    await began.wait()
+    await notifyd.reload(notifyd.text.replace('timeout = "10s"', 'timeout = "11s"'))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    released.set()
+    answer = await call
+    assert (answer.status, answer.text) == (200, "False")
+    await until(lambda: desk.contexts[0].http.closed)
 
 
 async def test_nothing_but_a_post_to_a_channel_that_is_called_is_taken(way: tuple[Daemon, Desk]) -> None:
