@@ -43,7 +43,7 @@ from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
 
-_DETAIL_LIMIT: Final = 300
+DETAIL_LIMIT: Final = 300
 _REF_LIMIT: Final = 500
 
 _TRACE_LIMIT: Final = 20_000
@@ -194,7 +194,7 @@ def _result(verdict: object, at: Instant, duration_ms: float, discretion: Discre
         outcome,
         reason=None if outcome is AttemptOutcome.SENT else known,
         status=status if type(status) is int and 0 <= status < 1000 else None,
-        detail=discretion.text(getattr(verdict, "detail", ""), _DETAIL_LIMIT),
+        detail=discretion.text(getattr(verdict, "detail", ""), DETAIL_LIMIT),
         excerpt=discretion.text(getattr(verdict, "excerpt", ""), EXCERPT_LIMIT),
         ref=_ref(getattr(verdict, "ref", ""), discretion, channel),
     )

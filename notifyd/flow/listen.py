@@ -11,7 +11,7 @@ from typing import Final
 from attrs import frozen
 
 from notifyd.errors import JobTakenError, PermanentError, StoreError, TransientError
-from notifyd.flow.attempt import Discretion
+from notifyd.flow.attempt import DETAIL_LIMIT, Discretion
 from notifyd.flow.calls import called
 from notifyd.flow.jobs import JobLease
 from notifyd.metrics import Metrics
@@ -120,16 +120,17 @@ class Listeners:
     async def _call(self, channel: OpenChannel) -> None:
         """Raises nothing but its cancellation by `_hold`: a plugin may raise anything, SystemExit too."""
         assert isinstance(channel.channel, Listening)  # nosec B101 # noqa: S101 - told to mypy
+        discretion = Discretion(self._current().redactor, ())
         try:
             await channel.channel.listen(self._inbox(channel))
             log.warning("channel %s has stopped listening", channel.name)
         except (TransientError, PermanentError) as error:
-            said = self._current().redactor.text(error.detail)
+            said = discretion.text(error.detail, DETAIL_LIMIT)
             log.warning("channel %s has stopped listening: %s", channel.name, said)
         except BaseException as error:
             if is_ours(error):
                 raise
-            Discretion(self._current().redactor, ()).log(channel.name, error)
+            discretion.log(channel.name, error)
 
 
 async def _ended(task: asyncio.Task[None], channel: str, left: set[asyncio.Task[None]]) -> None:

@@ -120,6 +120,11 @@ async def test_a_channel_listens_under_its_lease_until_it_is_stopped() -> None:
     [
         (None, "channel ear has stopped listening\n"),
         (TransientError("the vendor is away"), "has stopped listening: the vendor is away"),
+        (
+            TransientError("two\x1b[2J words" + 400 * "!"),
+            "has stopped listening: two[2J words" + 288 * "!" + "\n",
+        ),
+        (TransientError(7), "channel ear has stopped listening: \n"),  # type: ignore[arg-type]
         (ValueError("a fault of its own"), "channel ear raised ValueError"),
         (SystemExit(3), "channel ear raised SystemExit"),
     ],

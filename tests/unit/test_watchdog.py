@@ -14,8 +14,9 @@ from unittest.mock import Mock
 import pytest
 from attrs import evolve
 
+from notifyd.flow.calls import called
 from notifyd.metrics import Metrics
-from notifyd.service.watchdog import Watchdog, channel_in
+from notifyd.service.watchdog import Watchdog, channel_in, stack_from
 from tests.fakes import ScriptedChannel, open_channel
 from tests.waiting import until
 
@@ -51,6 +52,14 @@ def stack_in(module: str) -> list[FrameType]:
 def test_code_of_a_plugin_outside_of_send_is_that_of_its_only_channel() -> None:
     pager, mail = channel_of_package("pager", "on-call"), channel_of_package("mail", "post")
     assert channel_named(stack_in("pager.sdk.client"), pager, mail) == "on-call"
+
+
+async def test_code_that_a_channels_method_runs_is_that_channels() -> None:
+    async def listen() -> Sequence[FrameType]:
+        return stack_from(sys._getframe())
+
+    day, night = (channel_of_package("pager", name) for name in ("day", "night"))
+    assert channel_named(await called(night, listen()), day, night) == "night"
 
 
 def test_code_that_several_channels_share_is_nobodys() -> None:
