@@ -71,9 +71,10 @@ async def forwarded(way: Flow, channel: str = BUS) -> dict[str, Any]:
     return orjson.loads(message.body)  # type: ignore[no-any-return]
 
 
-async def ended(way: Flow, state: State, channel: str = BUS) -> Delivery:
+async def ended(way: Flow, state: State, channel: str = BUS, tries: int = 0) -> Delivery:
     async def found() -> list[Delivery]:
-        return [one for one in await way.deliveries(channel=channel) if one.state is state]
+        rows = await way.deliveries(channel=channel)
+        return [one for one in rows if one.state is state and one.tries >= tries]
 
     return (await until_async(found))[0]
 
@@ -129,7 +130,7 @@ async def test_a_bus_that_is_down_is_tried_again_and_holds_up_no_callback(way: F
     bus.script = [TransientError("the bus is down")]
     await way.decide(await ask(way, runner))
     await until(lambda: runner.received)
-    await ended(way, State.PENDING)
+    await ended(way, State.PENDING, tries=1)
     way.turn(60)
     assert (await ended(way, State.SENT)).tries == 2
     assert len(set(bus.ids)) == 1

@@ -89,9 +89,12 @@ async def answered(way: Flow) -> dict[str, Any]:
     return orjson.loads(message.body)["data"]  # type: ignore[no-any-return]
 
 
-async def answer(way: Flow, state: State) -> Delivery:
+async def answer(way: Flow, state: State, tries: int = 0) -> Delivery:
+    """The answer in that state, after so many attempts at least."""
+
     async def found() -> list[Delivery]:
-        return [one for one in await way.deliveries(channel=DOOR) if one.state is state]
+        rows = await way.deliveries(channel=DOOR)
+        return [one for one in rows if one.state is state and one.tries >= tries]
 
     return (await until_async(found))[0]
 
@@ -161,7 +164,7 @@ async def test_an_answer_that_does_not_come_through_is_tried_again_dies_and_is_r
     gate.script = [TransientError("away"), PermanentError("gone", reason=Reason.NOT_FOUND)]
     document = await ask(way)
     await way.decide(document)
-    await answer(way, State.PENDING)
+    await answer(way, State.PENDING, tries=1)
     way.turn(60)
     dead = await answer(way, State.DEAD)
     await told_of(way, document, ResumeStatus.FAILED)
