@@ -3,8 +3,9 @@
 A test module subclasses `HttpConformance` (one that posts through the context's session),
 `NetworkConformance` (one that speaks to a server in another way) or `ChannelConformance` (any other), and
 `AnsweringConformance` or `EditingConformance` beside it where people can answer its messages, or it can change
-them; that of a gate subclasses `GateConformance`. It names its channel type and says how a config is made. pytest,
-with pytest-asyncio, then runs every test of the kit.
+them; that of a gate subclasses `GateConformance`. It names its channel type and says how a config is made. A test
+module for a function of rules subclasses `RuleFunctionConformance` and says how rules call it. pytest, with
+pytest-asyncio, then runs every test of the kit.
 
     class TestPager(HttpConformance):
         channel_type = PAGER
@@ -18,6 +19,7 @@ from __future__ import annotations
 from notifyd.testkit.answering import AnsweringConformance
 from notifyd.testkit.conformance import ChannelConformance
 from notifyd.testkit.editing import EditingConformance
+from notifyd.testkit.functions import RuleFunctionConformance
 from notifyd.testkit.gates import GateConformance
 from notifyd.testkit.leaks import all_of, captured_logs, leaks
 from notifyd.testkit.network import HttpConformance, NetworkConformance, Verdict
@@ -38,6 +40,7 @@ __all__ = [
     "Receiver",
     "RecordedResponse",
     "Reply",
+    "RuleFunctionConformance",
     "Sink",
     "Verdict",
     "all_of",

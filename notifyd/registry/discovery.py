@@ -27,6 +27,8 @@ from notifyd.config.settings import common_options
 from notifyd.config.structure import Structurer, did_you_mean, options_of
 from notifyd.errors import PluginError
 from notifyd.plugin import API_VERSION, ChannelType, PluginConfig, RuleFunction, TemplateSource
+from notifyd.rules.expression import KEPT, by_keyword_alone
+from notifyd.rules.rules import NATIVE_FUNCTIONS
 
 GROUP: Final = "notifyd"
 
@@ -518,5 +520,17 @@ def _check_rule_function(item: RuleFunction) -> None:
     where = f'RuleFunction "{item.name}": '
     if not callable(item.function):
         raise TypeError(f"{where}function must be callable, not {_described(item.function)}")
-    if inspect.iscoroutinefunction(item.function):
-        raise TypeError(f"{where}function must not be async")
+    if item.name in KEPT or item.name in NATIVE_FUNCTIONS:
+        raise ValueError(f"{where}CEL has this name for something of its own: take another")
+    _check_is_called(item.function, where)
+
+
+def _check_is_called(function: Callable[..., Any], where: str) -> None:
+    """Does it give its value when it is called, with nothing but arguments by position?"""
+    for called in (function, getattr(function, "__call__", None)):  # noqa: B004 - an object may be called too
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise TypeError(f"{where}function must not be async")
+        if inspect.isgeneratorfunction(called):
+            raise TypeError(f"{where}function must return its value, and not yield it")
+    if named := by_keyword_alone(function):
+        raise TypeError(f"{where}rules give arguments by position, and function needs {named[0]} by keyword")

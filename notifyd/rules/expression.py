@@ -26,6 +26,16 @@ _TYPE_NAMES: Final = frozenset(
 BINDING_MACROS: Final = frozenset({"all", "exists", "exists_one", "map", "filter"})
 MACROS: Final = BINDING_MACROS | {"has"}
 _LITERALS: Final = frozenset({"true", "false", "null", "in"})
+_RESERVED: Final = frozenset(
+    {
+        *("as", "break", "const", "continue", "else", "for", "function", "if", "import"),
+        *("let", "loop", "namespace", "package", "return", "var", "void", "while"),
+    }
+)
+"""Names that the language keeps: https://github.com/google/cel-spec/blob/master/doc/langdef.md#syntax"""
+
+KEPT: Final = _RESERVED | _LITERALS | MACROS | _TYPE_NAMES | {EVENT}
+"""Names that no function can have: an expression that calls it does not parse, or means something else."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -143,6 +153,15 @@ def _taken(function: Callable[..., Any]) -> range | None:
     rest = any(one.kind is one.VAR_POSITIONAL for one in parameters)
     fewest = sum(one.default is one.empty for one in placed)
     return range(fewest, sys.maxsize if rest else len(placed) + 1)
+
+
+def by_keyword_alone(function: Callable[..., Any]) -> list[str]:
+    """The arguments that a function needs and that no rule can give, as it gives all by position."""
+    try:
+        parameters = signature(function).parameters.values()
+    except ValueError:
+        return []
+    return [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
 
 
 def _counted(taken: range) -> str:

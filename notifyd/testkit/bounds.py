@@ -33,7 +33,7 @@ def demand(condition: object, complaint: str) -> None:
 async def within(seconds: float, call: Awaitable[T], what: str) -> T:
     """What `call` gives or raises. The test fails where it has not ended in time, or holds the event loop."""
     task = asyncio.ensure_future(call)
-    with _not_held(2 * seconds, what):
+    with not_held(2 * seconds, what):
         await asyncio.wait({task}, timeout=seconds)
     if not task.done():
         await give_up(task)
@@ -92,7 +92,7 @@ async def settled(condition: Callable[[], object], seconds: float) -> bool:
 
 
 @contextmanager
-def _not_held(seconds: float, what: str) -> Iterator[None]:
+def not_held(seconds: float, what: str) -> Iterator[None]:
     """Fails the test in the very line that holds the event loop so long: no timeout of asyncio's could end it.
 
     Signals reach the main thread only, and a timer of somebody else's, such as pytest-timeout's, goes on after.

@@ -136,8 +136,9 @@ class ChannelConformance:
         demand(kind.rate_limit is None or _RATE.fullmatch(kind.rate_limit), "rate_limit is not such as '1/s'")
 
     async def test_the_daemon_takes_its_plugin(self) -> None:
-        faults, types = examined(self.hooks or plugin_of(self.channel_type))
-        demand(not faults, f"the daemon refuses it: {'; '.join(faults)}")
+        found = examined(self.hooks or plugin_of(self.channel_type))
+        demand(not found.faults, f"the daemon refuses it: {'; '.join(map(str, found.faults))}")
+        types = {*found.channel_types, *found.forwarder_types}
         demand(self.channel_type.name in types, "the plugin's hooks do not give this type")
 
     async def test_what_is_secret_has_the_type_of_a_secret(self) -> None:

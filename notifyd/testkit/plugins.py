@@ -1,4 +1,4 @@
-"""The plugin that a channel type under test belongs to, as the daemon would take it."""
+"""The plugin that a channel type, a rule function or a folder of templates under test belongs to."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from importlib.metadata import entry_points
 from types import SimpleNamespace
 
 from notifyd.plugin import ChannelType, hookimpl
-from notifyd.registry.discovery import GROUP, HOOKS, examine
+from notifyd.registry.discovery import GROUP, HOOKS, Discovered, examine
 
 
 def plugin_of(channel_type: ChannelType) -> object:
-    """The module with its hooks: its config's, or the nearest above. Where there is none, one with this type."""
-    name = channel_type.config.__module__
+    """The plugin that brings a channel type: looked for from its config's module."""
+    return plugin_near(channel_type.config.__module__, "notifyd_channel_types", channel_type)
+
+
+def plugin_near(name: str, hook: str, item: object) -> object:
+    """The module with hooks that is called `name`, or the nearest above. Where there is none, one with `item`."""
     while name:
         module = sys.modules.get(name)
-        if any(hasattr(module, hook) for hook in HOOKS):
+        if any(hasattr(module, one) for one in HOOKS):
             return module
         name = name.rpartition(".")[0]
-    return SimpleNamespace(notifyd_channel_types=hookimpl(lambda: [channel_type]))
+    return SimpleNamespace(**{hook: hookimpl(lambda: [item])})
 
 
-def examined(plugin: object) -> tuple[list[str], set[str]]:
-    """What is wrong with a plugin, and the names of its channel types and forwarders."""
-    found = examine(plugin, _distributions().get(getattr(plugin, "__name__", ""), "-"))
-    return [str(fault) for fault in found.faults], {*found.channel_types, *found.forwarder_types}
+def examined(plugin: object) -> Discovered:
+    """What a plugin brings, and what is wrong with it, as the daemon takes it."""
+    return examine(plugin, _distributions().get(getattr(plugin, "__name__", ""), "-"))
 
 
 @lru_cache(maxsize=1)

@@ -599,6 +599,12 @@ def test_template_sources_are_folders_that_exist(site: Site) -> None:
         (RuleFunction("a b", len), "a RuleFunction's name is an identifier"),
         (RuleFunction("f", None), "function must be callable, not None"),  # type: ignore[arg-type]
         (RuleFunction("f", _async_hook), "function must not be async"),
+        (
+            RuleFunction("f", lambda a, *, b: a),
+            "rules give arguments by position, and function needs b by keyword",
+        ),
+        (RuleFunction("while", len), "CEL has this name for something of its own"),
+        (RuleFunction("contains", len), "CEL has this name for something of its own"),
     ],
 )
 def test_a_rule_function_of_the_wrong_shape_is_named(site: Site, function: RuleFunction, said: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from notifyd_pager import notifyd_channel_types
+from notifyd_pager import notifyd_channel_types, notifyd_rule_functions
 from notifyd_pager.channel import PagerConfig, payload
 from notifyd_pager.hours import in_office_hours
 
@@ -15,10 +15,12 @@ from notifyd.testing import (
     EditingConformance,
     HttpConformance,
     Reply,
+    RuleFunctionConformance,
     sample_message,
 )
 
 PAGER, DUTY = notifyd_channel_types()
+(IN_OFFICE_HOURS,) = notifyd_rule_functions()
 
 
 class TestPager(HttpConformance):
@@ -40,6 +42,11 @@ class TestDuty(TestPager, AnsweringConformance, EditingConformance):
     )
 
 
+class TestInOfficeHours(RuleFunctionConformance):
+    function = IN_OFFICE_HOURS
+    calls = (("2026-11-20T08:00:00Z", "Europe/Zurich"),)
+
+
 @pytest.mark.parametrize(
     ("level", "urgent"), [(Level.INFO, False), (Level.SUCCESS, False), (Level.ERROR, True)]
 )
@@ -56,6 +63,8 @@ def test_only_what_is_wrong_is_urgent(level: Level, urgent: bool) -> None:
         ("2026-11-20T16:00:00Z", "Europe/Zurich", False),
         ("2026-11-21T10:00:00Z", "Europe/Zurich", False),
         ("2026-11-20T16:00:00.5+00:00", "America/New_York", True),
+        ("2026-11-20T08:00:00", "Europe/Zurich", False),
+        ("2026-11-20T08:00:00Z", "Europe", False),
     ],
 )
 def test_office_hours_are_those_of_the_zone(at: str, zone: str, within: bool) -> None:
