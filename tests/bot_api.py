@@ -48,12 +48,16 @@ class BotApi:
         """The update of a button that `user` presses."""
         rows = message["reply_markup"]["inline_keyboard"]
         (button,) = (one for row in rows for one in row if one["text"] == label)
+        return self.made(message, user, button["callback_data"])
+
+    def made(self, message: dict[str, Any], user: int, data: str) -> dict[str, Any]:
+        """The update of a button that hands back `data`, whether the message has one or not."""
         number = next(self._numbers)
         query = {
             "id": f"query-{number}",
             "from": {"id": user, "is_bot": False, "first_name": "<Ann>"},
             "message": {"message_id": message["message_id"], "chat": {"id": int(message["chat_id"])}},
-            "data": button["callback_data"],
+            "data": data,
         }
         return {"update_id": number, "callback_query": query}
 
