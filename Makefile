@@ -17,7 +17,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos docs gallery sbom
+.PHONY: help run test test-long test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos docs fresh-install gallery sbom
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -101,6 +101,9 @@ chaos: $(STAMP) ## break what can break while a million events come, and print w
 bench-peers: $(STAMP) ## the same, with Alertmanager and Apprise where they are installed
 	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m tests.bench --peers
+
+fresh-install: $(STAMP) ## follow docs/operations.md on a fresh Debian with systemd, and restart it under load: needs root
+	@$(BIN)/python -m tests.fresh
 
 gallery: $(STAMP) ## write build/gallery: every message in every language, as each channel sends it
 	@$(BIN)/python -m tests.gallery build/gallery

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import logging
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -266,6 +267,7 @@ async def daemon(
     extra: Iterable[object] = (),
     abandon_sealed: bool = False,
     tracer: Tracer = NO_TRACER,
+    listener: socket.socket | None = None,
 ) -> AsyncIterator[Daemon]:
     """A running notifyd with the database in `folder`, made where there is none, and with `extra` plugins."""
     clock, inbox = clock or Clock(), inbox or Inbox()
@@ -279,6 +281,7 @@ async def daemon(
                 clock=clock,
                 abandon_sealed=abandon_sealed,
                 tracer=tracer,
+                listener=listener,
             ) as app,
             aiohttp.ClientSession() as session,
         ):

@@ -54,6 +54,7 @@ from notifyd.store.open import open_store
 from notifyd.store.watched import STEPS, counted, watched
 from notifyd.tracing import NO_TRACER, Tracer
 from notifyd.web import create_app, listening_sockets, serving
+from notifyd.web.listener import Listener
 from notifyd.web.services import LastReload, Services
 from notifyd.wire.codec import derived_id
 
@@ -61,6 +62,9 @@ log = logging.getLogger(__name__)
 
 _DRAIN: Final = 7.0
 """Seconds that attempts under way are given at the end, so that the whole stop fits into 10."""
+
+_SETTLING: Final = 4.0
+"""Of these, seconds for requests that are under way at a socket of the manager's, before anything is refused."""
 
 _LAST_WORDS: Final = 1.0
 """Seconds that channels of an earlier configuration are given to close at the end."""
@@ -153,6 +157,8 @@ class App:
         self._draining = False
         self._last_reload: LastReload | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._listener: Listener | None = None
+        self._handed = False
         self.address: tuple[str, int] = ("", 0)
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._join(current().settings.server.node)
@@ -270,7 +276,10 @@ class App:
         listen = self._current().settings.server.listen
         sockets = [listener] if listener else await listening_sockets(listen.host, listen.port)
         application = create_app(self._services)
-        await resources.enter_async_context(serving(application, sockets, lambda: self._current().tls))
+        self._listener = await resources.enter_async_context(
+            serving(application, sockets, lambda: self._current().tls)
+        )
+        self._handed = listener is not None
         self.address = sockets[0].getsockname()[:2]
         log.info("listening on %s port %s", *self.address)
 
@@ -286,10 +295,17 @@ class App:
             self.failed.set_result(None)
 
     async def drain(self) -> None:
-        """Refuse what is new, let attempts under way end, and give the rest back."""
+        """Refuse what is new, let attempts under way end, and give the rest back.
+
+        At a socket that somebody else holds, what is new waits for the next process instead.
+        """
+        end = asyncio.get_running_loop().time() + _DRAIN
+        if self._listener and self._handed:
+            await self._listener.settle(_SETTLING)
         self._draining = True
         self._watches.wake_all()
-        await asyncio.gather(self._listeners.aclose(), self._dispatcher.drain(_DRAIN))
+        left = end - asyncio.get_running_loop().time()
+        await asyncio.gather(self._listeners.aclose(), self._dispatcher.drain(left))
         if self._closing:
             await asyncio.wait(self._closing, timeout=_LAST_WORDS)
 

@@ -140,14 +140,14 @@ async def serving(
     tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     *,
     lingering: float = 2.0,
-) -> AsyncIterator[None]:
+) -> AsyncIterator[Listener]:
     """A server for `app` at `sockets`, with bounds on what it reads.
 
     A request line and a header have 8 KiB at most, and a request 128 headers. `tls` gives the context that new
     handshakes are answered with. At the end, requests under way are given a second. A caller whose body is refused
     unread may go on sending for `lingering` seconds, so that it sees the answer.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     server, loop = cast(web.Server, runner.server), asyncio.get_running_loop()
     server.request_handler = _answering(server.request_handler)
@@ -159,8 +159,8 @@ async def serving(
         return http.connection
 
     try:
-        async with aclosing(Listener(sockets, protocol, door, tls, app[SERVICES].metrics)):
-            yield
+        async with aclosing(Listener(sockets, protocol, door, tls, app[SERVICES].metrics)) as listener:
+            yield listener
     finally:
         await runner.cleanup()
 

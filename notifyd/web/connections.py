@@ -11,6 +11,7 @@ import asyncio
 import resource
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from typing import Final, cast
 
@@ -45,7 +46,7 @@ LINGER: Final = 1024 * 1024
 """Bytes of an unread body that are let in and dropped after its refusal: many callers read only then."""
 
 _STUCK: Final = 10.0
-"""Seconds after which a connection whose answer is not read counts as idle."""
+"""Seconds after which a connection whose answer, or whose request, is not read counts as idle."""
 
 _ANY: Final = 2**60
 
@@ -89,6 +90,7 @@ class Place:
     close: Callable[[], object]
     idle_since: float
     unread: Callable[[], bool] = lambda: False  # is there an answer that the caller does not read?
+    asking: Callable[[], bool] = lambda: False  # has the caller sent what is still to be read here?
     left: bool = False
 
 
@@ -104,12 +106,37 @@ class Door:
         self._known: dict[Address | None, Known] = {}
         self._idle: OrderedDict[Place, None] = OrderedDict()
         self._surplus: set[Place] = set()
+        self._owed: set[Place] = set()
+        self._settled = asyncio.Event()
         self._ordinary = 0
+        self.closing = False
 
     @property
     def count(self) -> int:
         """How many connections are open."""
         return self._ordinary + len(self._surplus)
+
+    @property
+    def owed(self) -> int:
+        """How many connections have had no answer to their request, or have sent none yet."""
+        return len(self._owed)
+
+    @property
+    def under_way(self) -> int:
+        """How many connections have a request under way."""
+        return self._ordinary - len(self._idle)
+
+    async def settle(self, patience: float) -> None:
+        """From now on an answer is a connection's last. Waits `patience` seconds at most, until each has had one.
+
+        Who has just connected has a request on its way, which would be lost with the connection.
+        """
+        self.closing = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._owed:
+                    self._settled.clear()
+                    await self._settled.wait()
 
     def enter(self, address: Address | None, close: Callable[[], object]) -> Place | None:
         """A place for a new connection; None where there is none even among the surplus."""
@@ -119,6 +146,7 @@ class Door:
         known = self._known.setdefault(address, Known())
         known.count += 1
         place = Place(address, known, surplus, close, self._now())
+        self._owed.add(place)
         if surplus:
             self._surplus.add(place)
         else:
@@ -131,6 +159,7 @@ class Door:
         if place.left:
             return
         self.busy(place)
+        self._paid(place)
         place.left = True
         if place in self._surplus:
             self._surplus.remove(place)
@@ -144,11 +173,13 @@ class Door:
         """It has a request under way: it makes way for nobody."""
         if place.left:
             return
+        self._owed.add(place)
         self._idle.pop(place, None)
         place.known.idle.pop(place, None)
 
     def idle(self, place: Place) -> None:
         """Its request has ended."""
+        self._paid(place)
         if not place.surplus and not place.left:
             place.idle_since = self._now()
             self._rest(place)
@@ -158,6 +189,11 @@ class Door:
         for _ in range(SURPLUS):
             if not self._evict(self._idle):
                 return
+
+    def _paid(self, place: Place) -> None:
+        self._owed.discard(place)
+        if not self._owed:
+            self._settled.set()
 
     def _rest(self, place: Place) -> None:
         self._idle[place] = None
@@ -173,10 +209,11 @@ class Door:
             return None if self._evict(self._idle) else Surplus.SERVER
         return None
 
-    def _evict(self, idle: OrderedDict[Place, None]) -> bool:
+    def _evict(self, resting: OrderedDict[Place, None]) -> bool:
         """Close the one that has been idle longest; False where there is none."""
-        for place in idle:
-            if not place.unread() or self._now() - place.idle_since > _STUCK:
+        for place in resting:
+            idle = not place.unread() and not place.asking()
+            if idle or self._now() - place.idle_since > _STUCK:
                 self.busy(place)  # in the middle of being closed, it is not found again
                 place.close()
                 return True
@@ -200,6 +237,11 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
 
     # -- what the HTTP server tells ------------------------------------------------------------------------
+
+    @property
+    def last(self) -> bool:
+        """Is the next answer the last one here?"""
+        return self.place.surplus is not None or self._door.closing
 
     def begin(self) -> None:
         """A request is being handled."""
@@ -243,7 +285,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         http, self._http, self._transport = self._http, None, None
         # Whatever leads back to here: what was read would wait for the collector.
-        self.place.close = self.place.unread = _nothing
+        self.place.close = self.place.unread = self.place.asking = _nothing
         if self._timer is not None:
             self._timer.cancel()
         self._door.leave(self.place)

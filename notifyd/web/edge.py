@@ -160,7 +160,7 @@ class Edge:
         finally:
             self._end(whose)
             connection.end(unread=not request.content.is_eof())
-        if connection.place.surplus:
+        if connection.last:
             response.force_close()
         response.headers.update(problems.ALWAYS)
         response.headers[correlation.HEADER] = cid

@@ -25,6 +25,18 @@ _BACKLOG: Final = 1024
 _TURN: Final = 64
 """Connections that are accepted before others get a turn."""
 
+_MANY: Final = 128
+"""Requests under way at which the rest of a crowd waits to be accepted: the bounds are not there for a backlog."""
+
+_BREATH: Final = 0.005
+"""Seconds for which a crowd waits at least."""
+
+_FOR_SILENT: Final = 0.05
+"""Seconds for which it waits for requests that those before have yet to send, which may send none on purpose."""
+
+_FOR_HEARD: Final = 0.25
+"""Seconds for which it waits for requests that are under way, which may be slow on purpose."""
+
 _PAUSE: Final = 0.1
 """Seconds without accepting after the system had no room for one more."""
 
@@ -33,6 +45,9 @@ _TOLD: Final = 10.0
 
 _UNREAD: Final = 30_000
 """Milliseconds after which the system ends a connection whose caller takes nothing of what was sent."""
+
+_SETTLING: Final = 1.0
+"""Seconds for which the end waits for requests that are under way, or on their way."""
 
 _HANDSHAKE: Final = 10.0
 """Seconds that a TLS handshake may take."""
@@ -80,9 +95,14 @@ class Listener:
             one.setblocking(False)
         self._resume()
 
-    async def aclose(self) -> None:
-        """Accept no more, and give up on handshakes under way. Open connections are the server's affair."""
+    async def settle(self, patience: float = _SETTLING) -> None:
+        """Accept no more, and let those who are connected have their answers, for `patience` seconds at most."""
         self._pause()
+        await self._door.settle(patience)
+
+    async def aclose(self) -> None:
+        """The same, and give up on handshakes under way. What is open then is the server's affair."""
+        await self.settle()
         _close(self._sockets)
         for task in self._opening:
             task.cancel()
@@ -108,6 +128,21 @@ class Listener:
                 self._wait_for_room(error)
                 return
             self._admit(connection, parse(str(peer[0])))
+        self._pause()
+        self._wait_for_those_before(self._loop.time())
+
+    def _wait_for_those_before(self, since: float) -> None:
+        """After a restart, all who came meanwhile are there at once, and more than one address may have open."""
+
+        def look() -> None:
+            waited = self._loop.time() - since
+            heard = self._door.under_way >= _MANY and waited < _FOR_HEARD
+            if heard or (self._door.owed >= _MANY and waited < _FOR_SILENT):
+                self._wait_for_those_before(since)
+            else:
+                self._resume()
+
+        self._resumption = self._loop.call_later(_BREATH, look)
 
     def _wait_for_room(self, error: OSError) -> None:
         """The system has none, of file descriptors perhaps. Whoever waits goes on waiting, and some make way."""
@@ -126,6 +161,7 @@ class Listener:
         if place is None:
             connection.close()
             return
+        place.asking = partial(_has_bytes, connection)
         task = self._loop.create_task(self._open(connection, place))
         opening.append(task)
         self._opening.add(task)
@@ -170,6 +206,13 @@ class Listener:
         if self._loop.time() - self._failure_told_at >= _TOLD:
             self._failure_told_at = self._loop.time()
             log.warning("a connection from %s was not opened: %s", place.address, error)
+
+
+def _has_bytes(connection: socket.socket) -> bool:
+    try:
+        return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:  # none, or it is closed
+        return False
 
 
 def _close(sockets: Iterable[socket.socket]) -> None:

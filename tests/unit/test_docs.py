@@ -121,6 +121,7 @@ def test_every_example_is_of_a_kind_that_is_checked() -> None:
         "jinja",
         "python",
         "console",
+        "sh",  # of the operations page: test_operations_page.py
     }
     assert {str(e): e.kind for e in EXAMPLES if e.kind not in known} == {}
 

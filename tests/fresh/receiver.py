@@ -1,0 +1,34 @@
+"""Where the webhook of the fresh machine leads: it says on standard output which events it was told of."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import Final
+
+from aiohttp import web
+
+PORT: Final = 9000
+
+
+async def _main() -> None:
+    told: set[str] = set()
+
+    async def take(request: web.Request) -> web.Response:
+        event = (await request.json()).get("event", {})
+        told.add(str(event.get("id") or event.get("eventId")))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/notify", take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", PORT).start()
+    await asyncio.to_thread(sys.stdin.read)
+    await runner.cleanup()
+    print(json.dumps(sorted(told)))
+
+
+if __name__ == "__main__":
+    asyncio.run(_main())
