@@ -177,7 +177,7 @@ def _end(process: subprocess.Popen[str]) -> Any:
     """What a process told when its standard input ended."""
     out, _ = process.communicate()
     if process.returncode:
-        raise BrokenError(f"{process.args} ended with {process.returncode}")
+        raise BrokenError(f"{process.args!r} ended with {process.returncode}")
     return json.loads(out)
 
 

@@ -128,9 +128,18 @@ def _debian(archive: Path) -> Path:
 
 def _wheels(folder: Path) -> Path:
     """What pip installs there, taken from where pip finds it here."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--dest", folder]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--only-binary=:all:",
+        "--dest",
+        folder,
+    ]
     lock = ROOT / "requirements"
-    locked = ["-r", lock / "production.txt", "-r", lock / "build.txt"]
+    locked: list[str | Path] = ["-r", lock / "production.txt", "-r", lock / "build.txt"]
     _run(*pip, "--require-hashes", *locked)
     if not list(folder.glob("opentelemetry_sdk*")):
         _run(*pip, *_TRACES)
