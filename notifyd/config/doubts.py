@@ -20,7 +20,13 @@ _SHORT: Final = DAY
 def doubts(settings: Settings) -> list[Fault]:
     """Each with its key."""
     timers = (doubt for rule in settings.rules for doubt in _timers(rule, settings))
-    return [*timers, *_unused_channels(settings), *_unused_recipients(settings), *_retention(settings)]
+    return [
+        *timers,
+        *_unused_channels(settings),
+        *_unused_recipients(settings),
+        *_unreached_deputies(settings),
+        *_retention(settings),
+    ]
 
 
 def _timers(rule: Rule, settings: Settings) -> Iterator[Fault]:
@@ -50,6 +56,23 @@ def _unused_recipients(settings: Settings) -> Iterator[Fault]:
     for name in settings.recipients:
         if canonical(name) not in written:
             yield Fault(dotted("recipients", name), "nothing is sent to this recipient: no rule names it")
+
+
+def _unreached_deputies(settings: Settings) -> Iterator[Fault]:
+    """Who stands in for a person, and has no address on any channel by which a rule reaches that person."""
+    canonical = Actors(settings.auth.actors).canonical
+    addresses = {canonical(name): one.addresses for name, one in settings.recipients.items()}
+    for name, recipient in settings.recipients.items():
+        if recipient.deputy is None:
+            continue
+        has = addresses.get(canonical(recipient.deputy.to), {})
+        for rule in settings.rules:
+            ways = [one for channel in rule.channels if (one := settings.channels[channel]).personal]
+            missed = ways and all(way.type.addressed and way.type.name not in has for way in ways)
+            if missed and canonical(name) in map(canonical, rule.to):
+                types = " or ".join(sorted({way.type.name for way in ways}))
+                text = f'has no address for {types} in [recipients], so that rule "{rule.name}" does not ask them'
+                yield Fault(f"{dotted('recipients', name)}.deputy.to", text)
 
 
 def _readers(settings: Settings) -> Iterator[str]:

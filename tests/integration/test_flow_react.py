@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from notifyd.config.doubts import doubts
 from notifyd.errors import TransientError
 from notifyd.model import Choice, Status, Via
 from notifyd.plugin import (
@@ -19,7 +20,7 @@ from notifyd.plugin import (
     ReactionReply,
 )
 from notifyd.render.replies import REPLIES
-from tests.fakes import Channels, NoOptions
+from tests.fakes import Channels, NoOptions, settings
 from tests.flows import Flow, flow
 
 TEXT = """
@@ -208,6 +209,27 @@ async def test_a_deputy_answers_for_the_person_who_is_asked(tmp_path: Path) -> N
         assert (await react(way, "U3", "approved", await ref_of(way))).recorded
         (decision,) = (await way.approval(document)).decisions
     assert (decision.actor, decision.on_behalf_of) == ("carol@acme.example", "alice@acme.example")
+
+
+@pytest.mark.parametrize(
+    ("text", "deputy", "doubted"),
+    [
+        (PERSONAL, "bruno@acme.example", True),
+        (PERSONAL, "dora@acme.example", True),
+        (PERSONAL, "carol@acme.example", False),
+        (TEXT, "bruno@acme.example", False),
+    ],
+)
+def test_a_deputy_who_has_no_address_where_a_rule_asks_is_doubted(
+    text: str, deputy: str, doubted: bool
+) -> None:
+    away = f'deputy = {{to = "{deputy}", from = 2026-11-01, until = 2026-11-30}}\n'
+    read = settings(text.replace('locale = "de-CH"\n', away), answering())
+    told = [one.message for one in doubts(read) if one.pointer.endswith('"alice@acme.example".deputy.to')]
+    assert (
+        told
+        == ['has no address for direct in [recipients], so that rule "approvals" does not ask them'] * doubted
+    )
 
 
 async def test_a_person_answers_their_own_message(tmp_path: Path) -> None:
