@@ -112,11 +112,15 @@ def is_end(event: Event, seen: Mapping[str, Any]) -> bool:
 def edits_of(
     event: Event, seen: Mapping[str, Any], copies: Sequence[Delivery], registry: Registry
 ) -> tuple[PlanEntry, ...]:
-    """One entry for each of an approval's messages, sent or on its way, that its channel can change to the end."""
+    """One entry for each of an approval's messages, sent or on its way, that its channel can change to the end.
+
+    What a policy's hold was told by stays: it is another matter, with an end of its own.
+    """
     entries = []
     for copy in copies:
         channel = registry.channel(copy.channel, copy.channel_type)
-        if channel is not None and channel.edits and (copy.state.open or copy.state is State.SENT):
+        there = copy.kind == APPROVAL_KIND and (copy.state.open or copy.state is State.SENT)
+        if channel is not None and channel.edits and there:
             rule = registry.rule(copy.rule) or Rule(copy.rule, when="true", channels=(copy.channel,))
             reader = Reader(copy.recipient, personal=copy.recipient is not None)
             entry = _entry(event, seen, rule, channel, reader, registry)

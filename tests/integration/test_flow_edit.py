@@ -14,7 +14,7 @@ from notifyd.plugin import ChannelContext, ChannelType, PermanentError, Receipt,
 from tests import events
 from tests.fakes import Channels, NoOptions
 from tests.flows import Flow, flow
-from tests.waiting import until
+from tests.waiting import until, until_async
 
 TEXT = """
 [resume]
@@ -161,3 +161,60 @@ async def test_a_change_that_fails_is_tried_again(tmp_path: Path) -> None:
         await until(lambda: board.edits or way.turn(60))
         (row,) = await edits_in(way)
     assert (row.state, len(row.attempts)) == (State.SENT, 3)
+
+
+# --- threads -----------------------------------------------------------------------------------------------
+
+ALL_KINDS = TEXT.replace('event.kind == "pack.approval" && event.action == "requested"', "true")
+
+
+async def told(way: Flow, board: Board, document: dict[str, Any]) -> Message:
+    """What is sent of `document`, which is posted now."""
+    number = len(board.sent)
+    await way.post(document)
+    await until(lambda: len(board.sent) > number)
+    return board.sent[number]
+
+
+async def recorded(way: Flow, count: int) -> None:
+    """So many messages are sent, and it is written down what the vendor calls them."""
+
+    async def done() -> bool:
+        return len([row for row in await way.deliveries() if row.sent_ref]) >= count
+
+    await until_async(done)
+
+
+async def test_a_hold_and_its_release_go_below_the_request_and_outlast_its_end(tmp_path: Path) -> None:
+    board = Board()
+    async with boarded(tmp_path, board, ALL_KINDS) as way:
+        request = await way.ask()
+        of = {name: request[name] for name in ("runId", "approvalId", "tenant")}
+        await recorded(way, 1)
+        hold = await told(way, board, events.held(at=way.clock(), **of))
+        await recorded(way, 2)
+        release = await told(way, board, events.released(at=way.clock() + 1, **of))
+        await recorded(way, 3)
+        await way.decide(request)
+        await way.sweep()
+        await edits_in(way)
+        changed = {ref for ref, _ in board.edits}
+    assert [hold.event["action"], release.event["action"]] == ["hold", "released"]
+    assert (hold.follows, release.follows) == ("note-1", "note-1")
+    assert changed == {"note-1"}, "what tells of the hold stays"
+
+
+async def test_without_a_request_a_release_goes_below_the_hold_of_its_policy(tmp_path: Path) -> None:
+    board = Board()
+    async with boarded(tmp_path, board, ALL_KINDS) as way:
+        first = await told(way, board, events.held(at=way.clock(), policy={"id": "freeze"}))
+        await recorded(way, 1)
+        second = await told(way, board, events.held(at=way.clock(), policy={"id": "budget"}))
+        await recorded(way, 2)
+        release = await told(way, board, events.released(at=way.clock() + 1, policy={"id": "freeze"}))
+        other = await told(
+            way, board, events.released(at=way.clock() + 1, runId="another", policy={"id": "freeze"})
+        )
+    assert (first.follows, second.follows) == ("", "")
+    assert release.follows == "note-1"
+    assert other.follows == "", "of another run"

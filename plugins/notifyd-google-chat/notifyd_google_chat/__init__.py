@@ -9,7 +9,7 @@ https://developers.google.com/workspace/chat/api/reference/rest/v1/CardWithId (3
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from attrs import field, frozen
@@ -31,7 +31,6 @@ from notifyd.plugin import (
     listed,
     one_line,
     post,
-    units,
 )
 
 SIZE_LIMIT: Final = 30_000
@@ -46,7 +45,9 @@ BUTTONS_LIMIT: Final = 5
 """More than a handful, such as those of a digest, read better as a list of links."""
 LABEL_LIMIT: Final = 80
 LINKS_ROOM: Final = 12_000
+"""Bytes of the links that are listed, as they are sent."""
 URL_LIMIT: Final = 2000
+"""Bytes."""
 SHARES: Final = (1, 2, 4, 8)
 """Where the request is too large, its texts get a half of their limits, and so on."""
 
@@ -68,12 +69,17 @@ class GoogleChatChannel:
     async def send(self, message: Message) -> Receipt:
         answer = await post(self._context.http, self._config.webhook_url, payload(message))
         error = answer.json.get("error")
-        said = str(error.get("status", "")) if isinstance(error, dict) else ""
+        said = _reason(error) if isinstance(error, dict) else ""
         now = self._context.clock()
         return check_response(answer.status, answer.headers, answer.text, now=now, said=said)
 
     async def aclose(self) -> None:
         """Nothing is held: the session belongs to the daemon."""
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """Google's code, such as INVALID_ARGUMENT, and what it says beside it."""
+    return ": ".join(str(error[name]) for name in ("status", "message") if error.get(name))
 
 
 def escape(text: str) -> str:
@@ -108,15 +114,24 @@ def _widgets(message: Message, share: int) -> Iterator[dict[str, Any]]:
         yield _paragraph(fit(body, BODY_LIMIT // share, escape=escape))
     for fact in message.fields[: FIELDS_LIMIT // share]:
         yield _fact(fact)
-    actions = [action for action in message.actions if 0 < units(action.url) <= URL_LIMIT]
+    actions = [action for action in message.actions if 0 < _bytes(action.url) <= URL_LIMIT]
     if len(message.actions) > BUTTONS_LIMIT:
-        yield from map(_paragraph, listed(map(_link, actions), len(message.actions), LINKS_ROOM, units))
+        lines = listed(map(_link, actions), len(message.actions), LINKS_ROOM, _paragraph_bytes)
+        yield from map(_paragraph, lines)
     elif actions:
         yield {"buttonList": {"buttons": [_button(action) for action in actions]}}
 
 
 def _paragraph(text: str) -> dict[str, Any]:
     return {"textParagraph": {"text": text}}
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode())
+
+
+def _paragraph_bytes(text: str) -> int:
+    return _bytes(json.dumps(_paragraph(text), ensure_ascii=False))
 
 
 def _fact(fact: Field) -> dict[str, Any]:

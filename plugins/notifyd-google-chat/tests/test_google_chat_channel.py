@@ -123,6 +123,20 @@ def test_everything_beyond_the_limits_still_passes() -> None:
     assert texts[-1] == f"… (+{100 - sum('<a href=' in text for text in texts)})"
 
 
+@pytest.mark.parametrize("mark", ["承", "😀", '"', "&"])
+@pytest.mark.parametrize("count", [5, 400])
+def test_what_takes_several_bytes_stays_within_the_limit_too(mark: str, count: int) -> None:
+    card = accepted(
+        sample_message(
+            title=mark * 300,
+            body=mark * 9000,
+            fields=tuple(Field(mark * 300, mark * 900) for _ in range(60)),
+            actions=tuple(Action(mark * 300, f"{LINK}{mark * 600}{number}") for number in range(count)),
+        )
+    )
+    assert widgets(card, "textParagraph")
+
+
 def test_a_digest_of_twelve_approvals_shows_twelve_links() -> None:
     actions = tuple(Action(f"Approval needed: run {n}", f"{LINK}?a=1&b={n:02}") for n in range(12))
     card = accepted(sample_message(actions=actions))
@@ -168,7 +182,7 @@ async def test_google_says_what_it_has_posted() -> None:
 async def test_googles_own_errors_are_permanent_and_named(code: int, status: str, reason: Reason) -> None:
     with pytest.raises(PermanentError) as caught:
         await answer(**fault(code, status))
-    assert caught.value.detail == f"the receiver answered {code}: {status}"
+    assert caught.value.detail == f"the receiver answered {code}: {status}: of Google's"
     assert caught.value.reason is reason
 
 

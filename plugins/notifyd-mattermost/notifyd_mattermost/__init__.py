@@ -46,6 +46,7 @@ VALUE_LIMIT: Final = 300
 FIELDS_LIMIT: Final = 20
 LABEL_LIMIT: Final = 80
 LINKS_ROOM: Final = 6000
+"""Characters of them as JSON."""
 SHORT: Final = 40
 SHARES: Final = (1, 2, 4, 8, 16)
 """Where the attachment is too large, its texts get a half of their limits, and so on."""
@@ -126,7 +127,12 @@ def _fact(fact: Field, share: int) -> dict[str, Any]:
 
 def _links(actions: Sequence[Action]) -> str:
     """A line for each link, as far as they fit; a last one counts the rest."""
-    return "\n".join(listed(map(_link, actions), len(actions), LINKS_ROOM, lambda line: units(line) + 2))
+    return "\n".join(listed(map(_link, actions), len(actions), LINKS_ROOM, _in_json))
+
+
+def _in_json(line: str) -> int:
+    """The length of a line as JSON, where each backslash that escapes a mark counts twice."""
+    return units(json.dumps(line, ensure_ascii=False))
 
 
 def _link(action: Action) -> str:

@@ -102,6 +102,19 @@ def test_everything_beyond_the_limits_still_passes() -> None:
     assert attachment["text"].endswith(f"… (+{100 - attachment['text'].count(f']({LINK}')})")
 
 
+@pytest.mark.parametrize("mark", ["\\", "[", "承", '"', "@a "])
+def test_what_has_to_be_escaped_stays_within_the_limit_too(mark: str) -> None:
+    attachment = accepted(
+        sample_message(
+            title=mark * 300,
+            body=mark * 9000,
+            fields=tuple(Field(mark * 300, mark * 900) for _ in range(60)),
+            actions=tuple(Action(mark * 300, f"{LINK}{number}") for number in range(400)),
+        )
+    )
+    assert LINK in attachment["text"]
+
+
 def test_a_digest_of_twelve_approvals_shows_twelve_links() -> None:
     actions = tuple(Action(f"Approval needed, run {n}", f"{LINK}{'x' * 300}{n:02}") for n in range(12))
     attachment = accepted(sample_message(body="word " * 900, actions=actions))

@@ -81,11 +81,18 @@ class PagerdutyChannel:
         body = json.dumps({**key, **payload(message)}).encode()
         answer = await post(self._context.http, self._config.enqueue_url, body)
         text = hide(answer.text, [self._config.routing_key])
-        said = str(answer.json.get("message", ""))
+        said = _reason(answer.json)
         return check_response(answer.status, answer.headers, text, now=self._context.clock(), said=said)
 
     async def aclose(self) -> None:
         """Nothing is held: the session belongs to the daemon."""
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """What PagerDuty says, and of what: its `errors` name the members at fault."""
+    errors = error.get("errors")
+    named = "; ".join(map(str, errors)) if isinstance(errors, list) else ""
+    return ": ".join(text for text in (str(error.get("message", "")), named) if text)
 
 
 def payload(message: Message) -> dict[str, Any]:

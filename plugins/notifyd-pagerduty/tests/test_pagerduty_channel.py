@@ -139,7 +139,7 @@ async def test_pagerdutys_own_errors_are_named() -> None:
         "message": "Event object is invalid",
         "errors": ["Invalid routing key"],
     }
-    with pytest.raises(PermanentError, match="400: Event object is invalid") as refused:
+    with pytest.raises(PermanentError, match="400: Event object is invalid: Invalid routing key") as refused:
         await answer(status=400, payload=fault)
     assert refused.value.reason is Reason.REJECTED
     with pytest.raises(TransientError):

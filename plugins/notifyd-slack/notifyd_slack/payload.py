@@ -38,7 +38,8 @@ BUTTONS_LIMIT: Final = 5
 """Slack takes 25; more than a handful, such as those of a digest, read better as a list of links."""
 BUTTON_TEXT_LIMIT: Final = 75
 LINK_TEXT_LIMIT: Final = 250
-LINKS_ROOM: Final = 10_000
+LINKS_ROOM: Final = 9_000
+TOTAL_ROOM: Final = 12_500
 """Of all a message's blocks: Slack refuses those beyond some 13,000 characters with `msg_blocks_too_long`."""
 URL_LIMIT: Final = 3000
 FALLBACK_LIMIT: Final = 300
@@ -69,21 +70,24 @@ def payload(message: Message) -> dict[str, Any]:
 def _blocks(message: Message) -> Iterator[dict[str, Any]]:
     actions = [action for action in message.actions if action.url and units(action.url) <= URL_LIMIT]
     listed = len(message.actions) > BUTTONS_LIMIT
-    if title := one_line(message.title):
-        yield {"type": "header", "text": plain(title, HEADER_LIMIT)}
-    if body := clean(message.body).strip():
-        yield {"type": "section", "text": plain(body, TEXT_LIMIT)}
-    if listed:
-        yield from _links(actions, len(message.actions))
-    shown = message.fields[:FIELDS_LIMIT]
+    texts = [*_texts(message), *(_links(actions, len(message.actions)) if listed else ())]
+    yield from texts
+    room = TOTAL_ROOM - sum(units(block["text"]["text"]) for block in texts)
+    shown = leading(map(_fact, message.fields[:FIELDS_LIMIT]), room, lambda fact: units(fact["text"]))
     for start in range(0, len(shown), FIELDS_IN_A_SECTION):
-        section = shown[start : start + FIELDS_IN_A_SECTION]
-        yield {"type": "section", "fields": [_fact(fact) for fact in section]}
+        yield {"type": "section", "fields": shown[start : start + FIELDS_IN_A_SECTION]}
     yield {"type": "context", "elements": [plain(_origin(message), TEXT_LIMIT)]}
     links = () if listed else actions
     pressed = [_decider(button) for button in message.buttons]
     if elements := pressed + [_button(number, action) for number, action in enumerate(links)]:
         yield {"type": "actions", "elements": elements}
+
+
+def _texts(message: Message) -> Iterator[dict[str, Any]]:
+    if title := one_line(message.title):
+        yield {"type": "header", "text": plain(title, HEADER_LIMIT)}
+    if body := clean(message.body).strip():
+        yield {"type": "section", "text": plain(body, TEXT_LIMIT)}
 
 
 def _links(actions: list[Action], count: int) -> Iterator[dict[str, Any]]:

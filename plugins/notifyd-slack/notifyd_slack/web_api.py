@@ -2,7 +2,8 @@
 
 Vendor's rules: https://docs.slack.dev/apis/web-api (the token in a header, JSON with its charset, `ok` as the
 verdict in an answer with status 200), https://docs.slack.dev/apis/web-api/rate-limits (429 with `Retry-After`),
-https://docs.slack.dev/reference/methods/chat.postMessage (its errors).
+https://docs.slack.dev/reference/methods/chat.postMessage and https://docs.slack.dev/reference/methods/chat.update
+(their errors).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _LATER: Final = (
     "service_unavailable",
     "request_timeout",
     "team_added_to_org",
+    "external_channel_migrating",
+    "update_failed",
 )
 _TOO_OFTEN: Final = ("ratelimited", "rate_limited", "message_limit_exceeded")
 

@@ -116,8 +116,16 @@ def accepted(message: Message) -> dict[str, Any]:
             for text in parsed.fields or []:
                 assert len(text.text) <= 2000
     assert len(body["blocks"]) <= 50
+    assert sum(len(text) for text in _texts_in(body["blocks"])) <= 13_000, "msg_blocks_too_long"
     assert 0 < len(body["text"]) <= 3000
     return body
+
+
+def _texts_in(blocks: list[dict[str, Any]]) -> list[str]:
+    """What is written in blocks, but for the labels of buttons."""
+    written = [block["text"] for block in blocks if "text" in block]
+    written += [text for block in blocks for text in block.get("fields", ())]
+    return [text["text"] for text in written]
 
 
 def blocks_of(body: dict[str, Any], kind: str) -> list[dict[str, Any]]:
@@ -204,10 +212,19 @@ def test_everything_beyond_slacks_limits_still_passes() -> None:
             actions=tuple(Action(words, f"{LINK}{number}") for number in range(100)),
         )
     )
-    assert sum(len(section.get("fields", [])) for section in blocks_of(body, "section")) == 40
     assert blocks_of(body, "actions") == []
     listed = [block["text"]["text"] for block in blocks_of(body, "section") if "text" in block][1:]
     assert listed[-1].endswith(f"… (+{100 - sum(text.count('• <') for text in listed)})")
+
+
+@pytest.mark.parametrize("length", [10, 5000])
+def test_as_many_facts_are_shown_as_all_blocks_together_may_hold(length: int) -> None:
+    body = accepted(
+        sample_message(body="b" * 9000, fields=tuple(Field("n", "v" * length) for _ in range(100)))
+    )
+    sections = [section["fields"] for section in blocks_of(body, "section") if "fields" in section]
+    shown = sum(map(len, sections))
+    assert shown == (40 if length == 10 else 6)
 
 
 def test_a_digest_of_twelve_approvals_shows_twelve_links() -> None:
@@ -419,6 +436,9 @@ async def test_without_a_channel_of_its_own_it_writes_to_each_recipient() -> Non
         ("channel_not_found", Reason.NOT_FOUND),
         ("is_archived", Reason.NOT_FOUND),
         ("msg_blocks_too_long", Reason.TOO_LARGE),
+        ("msg_too_long", Reason.TOO_LARGE),
+        ("message_not_found", Reason.NOT_FOUND),
+        ("edit_window_closed", Reason.UNAUTHORIZED),
         ("invalid_blocks", Reason.REJECTED),
         ("an_error_of_tomorrow", Reason.REJECTED),
     ],
@@ -429,7 +449,9 @@ async def test_an_error_in_an_answer_with_status_200_is_the_verdict(error: str, 
     assert caught.value.reason is reason
 
 
-@pytest.mark.parametrize("error", ["ratelimited", "internal_error", "service_unavailable"])
+@pytest.mark.parametrize(
+    "error", ["ratelimited", "internal_error", "external_channel_migrating", "update_failed"]
+)
 async def test_what_slack_could_not_do_now_is_tried_again(error: str) -> None:
     with pytest.raises(TransientError, match=error):
         await posted(sample_message(), payload={"ok": False, "error": error})

@@ -1,7 +1,8 @@
 """The `telegram` channel: one `sendMessage` of the Bot API, and, where it is asked for, what people answer.
 
 Vendor's rules: https://core.telegram.org/bots/api#editmessagetext,
-https://core.telegram.org/bots/api#responseparameters (`retry_after`, seconds),
+https://core.telegram.org/bots/api#replyparameters (a message that is gone need not refuse the reply),
+https://core.telegram.org/bots/api#responseparameters (`retry_after`, seconds, and `migrate_to_chat_id`),
 https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this (20 a minute to one group;
 to one person it is one a second).
 """
@@ -47,7 +48,7 @@ class TelegramChannel:
 
     async def send(self, message: Message) -> Receipt:
         chat = self._chat_of(message)
-        answer = await self._call("sendMessage", payload(message, chat))
+        answer = await self._call("sendMessage", payload(message, chat) | _reply(message, chat))
         number = _NUMBER.search(answer.text)
         receipt = self._checked(answer)
         return Receipt(status=receipt.status, ref=f"{chat}{_OF}{number[1]}" if number else "")
@@ -72,8 +73,8 @@ class TelegramChannel:
             answer.headers,
             hide(answer.text, [self._config.bot_token]),
             now=self._context.clock(),
-            retry_after=_wait(error),
-            said=str(error.get("description", "")),
+            retry_after=_parameter(error, "retry_after"),
+            said=_reason(error),
         )
 
     def _chat_of(self, message: Message) -> str:
@@ -84,6 +85,14 @@ class TelegramChannel:
 
     async def aclose(self) -> None:
         """Nothing is held: the session belongs to the daemon."""
+
+
+def _reply(message: Message, chat: str) -> dict[str, Any]:
+    """What makes it a reply to the message that it follows, if that is in the same chat, and still there."""
+    of, _, number = message.follows.rpartition(_OF)
+    if of != chat or not number.isdecimal():
+        return {}
+    return {"reply_parameters": {"message_id": int(number), "allow_sending_without_reply": True}}
 
 
 def _status(answer: Answer) -> int:
@@ -98,10 +107,16 @@ def _status(answer: Answer) -> int:
     return code if isinstance(code, int) and 400 <= code < 600 else 400
 
 
-def _wait(error: dict[str, Any]) -> object:
-    """The seconds to wait, as they came."""
+def _reason(error: dict[str, Any]) -> str:
+    """What Telegram says; of a group that has become a supergroup, what its chat id is now."""
+    said, moved = str(error.get("description", "")), _parameter(error, "migrate_to_chat_id")
+    return f"{said} (its chat id is now {moved})" if isinstance(moved, int) else said
+
+
+def _parameter(error: dict[str, Any], name: str) -> object:
+    """What an error tells for programs, as it came."""
     parameters = error.get("parameters")
-    return parameters.get("retry_after") if isinstance(parameters, dict) else None
+    return parameters.get(name) if isinstance(parameters, dict) else None
 
 
 class PollingChannel(TelegramChannel):

@@ -345,6 +345,30 @@ async def test_telegrams_own_errors_are_permanent_and_named(
     assert caught.value.reason is reason
 
 
+async def test_of_a_group_that_has_become_a_supergroup_the_new_chat_id_is_told() -> None:
+    body = {
+        "ok": False,
+        "error_code": 400,
+        "description": "Bad Request: group chat was upgraded to a supergroup chat",
+        "parameters": {"migrate_to_chat_id": -1001234567890},
+    }
+    with pytest.raises(PermanentError, match=r"supergroup chat \(its chat id is now -1001234567890\)"):
+        await answer(status=400, payload=body)
+
+
+@pytest.mark.parametrize(
+    ("follows", "replies"), [(f"{CHAT}/7", True), ("-1/7", False), (f"{CHAT}/x", False), ("", False)]
+)
+async def test_news_replies_to_the_message_it_follows_in_the_same_chat(follows: str, replies: bool) -> None:
+    with aioresponses() as telegram:
+        telegram.post(URL, payload={"ok": True}, response_class=RecordedResponse)
+        async with opened(TELEGRAM, TelegramConfig(bot_token=Secret(TOKEN), chat_id=CHAT)) as channel:
+            await channel.send(sample_message(follows=follows))
+        ((_, (request,)),) = telegram.requests.items()
+    reply = json.loads(request.kwargs["data"]).get("reply_parameters")
+    assert reply == ({"message_id": 7, "allow_sending_without_reply": True} if replies else None)
+
+
 async def test_being_rate_limited_says_when_to_come_back() -> None:
     body = {
         "ok": False,
