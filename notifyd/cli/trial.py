@@ -24,6 +24,7 @@ from notifyd.registry.registry import open_registry
 from notifyd.render.render import TemplateSet
 from notifyd.rules.booleans import no_boolean
 from notifyd.rules.rules import NATIVE_FUNCTIONS, faults_of
+from notifyd.rules.spelling import misspelt
 from notifyd.store.open import check_url, sqlite_path
 
 
@@ -56,7 +57,7 @@ async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Tri
     writable = (
         Fault(str(file), f"anybody may write it: chmod o-w {file}") for file in exposed(path, settings)
     )
-    doubted = (*doubts(settings), *samples.costly(registry.templates))
+    doubted = (*_spelling(settings), *doubts(settings), *samples.costly(registry.templates))
     return Trial(doubted, tuple(writable), registry.templates.left_out)
 
 
@@ -70,10 +71,15 @@ def when_faults(path: Path, discovered: Discovered) -> list[Fault]:
     written = {
         rename(f"rules[{index}].when"): rule["when"]
         for index, rule in enumerate(rules if isinstance(rules, list) else [])
-        if isinstance(rule, dict) and isinstance(rule.get("when"), str) and "${" not in rule["when"]
+        if isinstance(rule, dict) and _is_readable(rule.get("when"))
     }
     functions = discovered.rule_functions
     return [Fault(key, message) for key, when in written.items() for message in faults_of(when, functions)]
+
+
+def _is_readable(when: object) -> bool:
+    """Of one that is empty, or no text, loading has told."""
+    return isinstance(when, str) and bool(when.strip()) and "${" not in when
 
 
 def _templates(settings: Settings, templates: TemplateSet) -> Iterator[Fault]:
@@ -89,6 +95,12 @@ def _rules(settings: Settings) -> Iterator[Fault]:
     examples = tuple(samples.events())
     for rule in settings.rules:
         for message in no_boolean(rule.when, examples, NATIVE_FUNCTIONS):
+            yield Fault(f"{of_rule(rule.name)}.when", message)
+
+
+def _spelling(settings: Settings) -> Iterator[Fault]:
+    for rule in settings.rules:
+        for message in misspelt(rule.when):
             yield Fault(f"{of_rule(rule.name)}.when", message)
 
 

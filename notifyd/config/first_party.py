@@ -21,8 +21,10 @@ whoever brings its type. The names of entry points are kept likewise."""
 
 def no_such_type(name: str, types: Collection[str]) -> str:
     """That no plugin brings the type, and what to do: install the distribution that does, or choose of `types`."""
-    remedy = f"install {FIRST_PARTY[name]}" if name in FIRST_PARTY else f"installed are: {listed(types)}"
-    return f'no plugin brings the type "{name}"; {remedy}'
+    if name in FIRST_PARTY:
+        return f'no plugin brings the type "{name}"; install {FIRST_PARTY[name]}'
+    near = did_you_mean(name, sorted({*FIRST_PARTY, *types}))
+    return f'no plugin brings the type "{name}"; installed are: {listed(types)}{near}'
 
 
 def no_such_plugin(name: str, plugins: Mapping[str, object | None]) -> str:

@@ -63,6 +63,12 @@ class Region:
         """Can an event make it costly?"""
         return bool(self.loops or self.patterns or self.tokens > _FEW_TOKENS)
 
+    def all_paths(self) -> Iterator[Path]:
+        """Its own, and those of the bodies of its loops."""
+        yield from self.paths
+        for loop in self.loops:
+            yield from loop.body.all_paths()
+
 
 @define
 class Loop:

@@ -66,6 +66,10 @@ def check_url(url: str) -> None:
         sqlite_path(url)
     elif not url.partition("://")[2].partition("?")[0].partition("/")[2]:
         raise _config_error("must name a database, as in mongodb://host/notifications")
+    else:
+        from notifyd.store.mongo.driver import check_mongo_url  # the driver is imported only where it is used
+
+        check_mongo_url(url)
 
 
 def _opener(url: str) -> Opener:

@@ -216,6 +216,16 @@ async def test_check_config_refuses_what_a_start_would_refuse(
             "the folder /no/such",
         ),
         (("[keys]", '[store]\nurl = "sqlite:////usr"\n[keys]'), "store.url", "/usr is a folder"),
+        (
+            ("[keys]", '[store]\nurl = "mongodb://host:xx/notifications"\n[keys]'),
+            "store.url",
+            "is no URL of a MongoDB database",
+        ),
+        (
+            ('event.kind == "pack.approval"', "event.kind > 3"),
+            "rules.approvals.when",
+            "`event.kind > 3` fails on every event",
+        ),
     ],
 )
 async def test_check_config_refuses_what_could_never_work(
@@ -241,6 +251,7 @@ async def test_check_config_ends_with_ok_and_what_there_is(config: Path) -> None
 
 
 DOUBTFUL: Final = {
+    "rules.spelt.when": '[[rules]]\nname = "spelt"\nwhen = "event.kindd == 1"\nchannels = ["hook"]',
     "channels.spare": '[channels.spare]\ntype = "log"',
     'recipients."bob@acme.example"': '[recipients."bob@acme.example"]',
     "retention.audit": '[retention]\naudit = "1m"',
@@ -256,8 +267,8 @@ async def test_check_config_warns_of_what_can_hardly_be_meant_and_strict_refuses
     strict = await notifyd("check-config", "--config", config, "--strict")
     assert strict.code == 1
     assert "# OK" not in strict.stdout
-    assert strict.stderr.count("warning: ") == 4
-    assert strict.stderr.splitlines()[-1] == "not ok: 4 warnings, and --strict takes none"
+    assert strict.stderr.count("warning: ") == 5
+    assert strict.stderr.splitlines()[-1] == "not ok: 5 warnings, and --strict takes none"
     assert (await notifyd("check-config", "--config", config, "--strict", "--json")).json["ok"] is False
 
 

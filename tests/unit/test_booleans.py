@@ -57,5 +57,49 @@ def test_what_may_be_true_or_false_is_left_alone(when: str) -> None:
     assert told(when) == []
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        "event.kind > 3",
+        "!event.kind",
+        "'a' < 1",
+        "event.kind.startsWith(1)",
+        "event.kind.nope == 'x'",
+        "event.kind + 1 == 2",
+        "event.runId > 3",
+        "event.occurredAt < timestamp('2026-01-01T00:00:00Z')",
+        "[1, 2].exists(x, x)",
+        "size(1) == 1",
+    ],
+)
+def test_a_part_that_fails_on_every_event_is_named(part: str) -> None:
+    fault = f"`{part}` fails on every event: it compares or calls what is of another kind"
+    assert told(part) == [fault]
+    assert told(f"event.kind == 'pack.approval' && {part}") == [fault]
+
+
+@pytest.mark.parametrize("part", ["event.steps.id == 'x'", "event.steps.exists(s, s.name > 3)"])
+def test_what_an_attribute_of_another_kind_may_be_called_is_judged_for_a_known_kind_alone(part: str) -> None:
+    assert told(part) == []
+    assert len(told(f"event.kind == 'pack.approval' && {part}")) == 1
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "event.data.items[0].name > 3",
+        "event.parameters.when < timestamp('2026-01-01T00:00:00Z')",
+        "int(event.runId) > 3",
+        "timestamp(event.subject) < timestamp('2026-01-01T00:00:00Z')",
+        "event.steps[7].id == 'x'",
+        "1 / (event.round - 1) > 0",
+        "event.message.nope == 'x'",
+        "event.urgency > 3",
+    ],
+)
+def test_a_part_that_fails_for_the_values_of_the_examples_alone_is_left_alone(when: str) -> None:
+    assert told(when) == []
+
+
 def test_each_part_is_told_once() -> None:
     assert len(told("event.runId && event.kind && event.runId")) == 2

@@ -628,7 +628,8 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         "auth.jwt.jwks": "is required",
         "auth.clients.task-runner.scopes[0]": f"must be one of {scopes}",
         "channels.team-slack.url": "is required",
-        "channels.other.type": 'no plugin brings the type "slak"; installed are: chat, direct, hook, mail',
+        "channels.other.type": 'no plugin brings the type "slak"; installed are: chat, direct, hook, mail; '
+        'did you mean "slack"?',
         "rules.c.when": "is required",
         "keys.seal": 'needs at least one key; "notifyd keygen" makes one',
         "rules.a.channels[1]": f'there is no channel "nobody"; {channels}',

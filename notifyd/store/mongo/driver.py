@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import Context
@@ -29,6 +30,7 @@ from pymongo.errors import (
     PyMongoError,
 )
 from pymongo.read_concern import ReadConcern
+from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
 from notifyd.config.settings import StoreDriver
@@ -402,6 +404,19 @@ async def connect(
         await _close(client, driver)
         raise _config_error("must name a database, as in mongodb://host/notifications") from None
     return Connection(client, database, driver, Measure(observer), timeout)
+
+
+def check_mongo_url(url: str) -> None:
+    """Raises `ConfigError` where the text alone shows that nothing can be opened by it; nothing is looked up."""
+    if url.startswith("mongodb+srv:"):
+        return  # reading it asks the domain's DNS
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of options that a start does without
+            found = parse_uri(url, warn=True)
+    except (PyMongoError, ValueError) as error:
+        raise _config_error(f"is no URL of a MongoDB database ({type(error).__name__})") from None
+    if not found["database"]:
+        raise _config_error("must name a database, as in mongodb://host/notifications")
 
 
 def _client(url: str, driver: StoreDriver, options: Mapping[str, Any]) -> Any:
