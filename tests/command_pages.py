@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ import click
 from attrs import frozen
 
 from notifyd.cli import COMMANDS, cli
+from tests.markdown import cell, plain
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "commands.md"
 
@@ -79,20 +79,11 @@ def page() -> str:
 def _lines(one: Outline) -> Iterator[str]:
     yield from (f"## {one.name}", "", f"    {one.usage}", "")
     for paragraph in one.about:
-        yield from (_text(paragraph), "")
+        yield from (plain(paragraph), "")
     if rows := [option for option in one.options if not option[0].startswith(EVERYWHERE)]:
         yield from ("| option | does |", "|---|---|")
-        yield from (f"| `{_cell(written)}` | {_cell(_text(told))} |" for written, told in rows)
+        yield from (f"| `{cell(written)}` | {cell(plain(told))} |" for written, told in rows)
         yield ""
-
-
-def _text(help_text: str) -> str:
-    """Help as Markdown: outside of backticks, `*` and `<` mean themselves."""
-    return re.sub(r"(`[^`]*`)|([*<])", lambda match: match[1] or "\\" + match[2], help_text)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
 
 
 def write() -> None:

@@ -65,3 +65,13 @@ def sections(page: Path) -> Mapping[str, str]:
 def _slug(inline: Token) -> str:
     text = "".join(token.content for token in inline.children or () if token.type in ("text", "code_inline"))
     return re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+
+
+def plain(text: str) -> str:
+    """Text as Markdown: outside of backticks, `*` and `<` mean themselves."""
+    return re.sub(r"(`[^`]*`)|([*<])", lambda match: match[1] or "\\" + match[2], text)
+
+
+def cell(text: str) -> str:
+    """What stands in a cell of a table, with `|` as itself."""
+    return text.replace("|", r"\|")

@@ -1,4 +1,7 @@
-"""`make contract` writes the tables of docs/configuration.md too: every option, from the settings' records."""
+"""`make contract` writes the tables of docs/configuration.md too: every option, from the settings' records.
+
+What each is for is what conf/notifyd.toml says of it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from notifyd.config import settings
 from notifyd.config.settings import Settings
 from notifyd.config.structure import options_of
 from notifyd.registry.options import Option, described
+from tests.markdown import cell, plain
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "configuration.md"
 HEADING: Final = "## Every option"
@@ -32,6 +36,29 @@ ENTRIES: Final[Mapping[str, type[Any]]] = {
 """The tables inside of sections, and those of which there are many."""
 
 
+CONF: Final = Path(__file__).parents[1] / "conf" / "notifyd.toml"
+HEADER: Final = re.compile(r"#?\[+([\w.]+?)(\.task-runner|\.bus|\.\"[^\"]*\")?\]+$")
+OPTION: Final = re.compile(r"#?(\w+) = ")
+
+
+def meanings() -> Mapping[tuple[str, str], str]:
+    """The comment on each option and table, by the table around it and its name; one may be on several options."""
+    found: dict[tuple[str, str], str] = {}
+    table, comment, is_told = "", "", False
+    for line in CONF.read_text(encoding="utf-8").splitlines():
+        if header := HEADER.match(line):
+            parent, _, name = header[1].rpartition(".")
+            found[parent, name], comment = comment, ""
+            table = header[1] + (".NAME" if header[2] else "")
+        elif option := OPTION.match(line):
+            found[table, option[1]], is_told = comment, True
+        elif line.startswith("# "):
+            comment, is_told = ("" if is_told else f"{comment} ") + line[2:], False
+        else:
+            comment = ""
+    return {name: text.strip() for name, text in found.items()}
+
+
 def sections() -> Mapping[str, type[Any]]:
     """Each table by its name, as the file writes it."""
     fields = attrs.fields_dict(attrs.resolve_types(Settings))
@@ -47,14 +74,25 @@ def written() -> str:
 def _lines() -> Iterator[str]:
     yield HEADING
     yield ""
-    yield "`conf/notifyd.toml` says what each is for. A channel takes the options of its type: see its page, from"
-    yield "[here](index.md), and `notifyd plugins show TYPE`. `[notifications]` holds `on_task_done = [...]`,"
-    yield "in short a rule about the kind `task.done`."
+    yield "As `conf/notifyd.toml` shows them, where restart means that an option takes effect at the next start."
+    yield "A channel takes the options of its type: see [channels](channels.md), and `notifyd plugins show TYPE`."
+    yield "`[notifications]` holds `on_task_done = [...]`, in short a rule about the kind `task.done`."
+    told = meanings()
     for name, record in sorted(sections().items()):
         table = "[[rules]]" if name == "rules" else f"[{name}]"
-        yield from ("", f"### `{table}`", "", "| option | value | default |", "|---|---|---|")
+        parent, _, last = name.removesuffix(".NAME").rpartition(".")
+        about = told.get((parent, last), "")
+        yield from (
+            "",
+            f"### `{table}`",
+            *(["", plain(about)] if about else []),
+            "",
+            "| option | value | default | is for |",
+            "|---|---|---|---|",
+        )
         for option in described(options_of(record)):
-            yield f"| `{option.name}` | {option.kind} | {_default(option)} |"
+            meaning = cell(plain(told.get((name, option.name), "")))
+            yield f"| `{option.name}` | {option.kind} | {_default(option)} | {meaning} |"
     yield ""
 
 

@@ -21,7 +21,7 @@ from notifyd.config.settings import COMMON_OPTIONS
 from notifyd.config.structure import options_of
 from notifyd.plugin import SECOND, CaFile, ChannelType, Duration, Secret, Size
 from notifyd.registry.discovery import discover
-from notifyd.registry.options import Option, about, options
+from notifyd.registry.options import Option, about, described, options
 from tests import option_pages
 from tests.channel_pages import FOLDER, pages
 from tests.fakes import Channels
@@ -189,6 +189,23 @@ def test_every_option_that_a_file_may_hold_is_in_the_tables() -> None:
     records = {one for one in vars(settings).values() if isinstance(one, type) and attrs.has(one)}
     ours = {one for one in records if one.__module__ == settings.__name__}
     assert ours - told == {settings.Settings, settings.ChannelSettings}
+
+
+def test_the_page_says_what_each_option_is_for() -> None:
+    """Those of a table that is written in one line have its comment."""
+    told = option_pages.meanings()
+    for table, record in option_pages.sections().items():
+        around, _, name = table.rpartition(".")
+        for option in described(options_of(record)):
+            assert told.get((table, option.name)) or told.get((around, name)), f"{table}.{option.name}"
+
+
+def test_a_comment_is_on_the_options_right_below_it() -> None:
+    told = option_pages.meanings()
+    assert told["server", "max_body"] == "The largest request body that is read."
+    assert told["server", "max_connections"] == told["server", "max_connections_per_client"]
+    assert told["auth.clients.NAME", "grants"].startswith("Grants that the client holds")
+    assert told["auth", "clients"].startswith("A program that may call.")
 
 
 def test_no_table_shows_the_name_of_a_class() -> None:
