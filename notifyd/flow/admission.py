@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from notifyd.errors import BacklogFullError, OverloadedError
@@ -17,6 +16,24 @@ log = logging.getLogger(__name__)
 
 HARD_LIMIT: Final = 2
 """How many times `max_backlog` waits at most, over all tenants."""
+
+
+class _Coming:
+    """Events that are let in, and wait until they are durable. No generator, since each request has one."""
+
+    def __init__(self, events: Sequence[Event], coming: Waiting, planning_queue: PlanningQueue) -> None:
+        self._events = events
+        self._coming = coming
+        self._planning_queue = planning_queue
+
+    def __enter__(self) -> list[bool]:
+        for event in self._events:
+            self._coming.add(event.tenant)
+        return [self._planning_queue.takes(event) for event in self._events]
+
+    def __exit__(self, *_: object) -> None:
+        for event in self._events:
+            self._coming.add(event.tenant, -1)
 
 
 class SharedBacklog:
@@ -42,22 +59,16 @@ class SharedBacklog:
         self._seconds_for = seconds_for
         self._refused: set[str] = set()
 
-    @contextmanager
-    def admit(self, events: Sequence[Event]) -> Iterator[list[bool]]:
+    def admit(self, events: Sequence[Event]) -> _Coming:
         limit = self._current().settings.dispatch.max_backlog
-        waiting = sum(one.total for one in self._waiting)
-        tenants = {event.tenant for event in events}
+        deliveries, planning, coming = self._waiting
+        waiting = deliveries.total + planning.total + coming.total
         if waiting >= limit:
-            for tenant in tenants:
+            for tenant in {event.tenant for event in events}:
                 self._check_share(tenant, waiting, limit)
-        self._refused -= tenants
-        for event in events:
-            self._coming.add(event.tenant)
-        try:
-            yield [self._planning_queue.takes(event) for event in events]
-        finally:
-            for event in events:
-                self._coming.add(event.tenant, -1)
+        if self._refused:
+            self._refused.difference_update(event.tenant for event in events)
+        return _Coming(events, coming, self._planning_queue)
 
     def _check_share(self, tenant: str, waiting: int, limit: int) -> None:
         share = limit / len(frozenset({tenant}).union(*(one.tenants() for one in self._waiting)))

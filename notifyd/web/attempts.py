@@ -52,10 +52,14 @@ class Attempts:
         self._budgets: OrderedDict[Caller, _Budget] = OrderedDict()
         self._proved: OrderedDict[bytes, None] = OrderedDict()
 
+    @property
+    def failing(self) -> bool:
+        """Has anybody failed? Nearly always nobody has, and then no caller needs to be looked up."""
+        return bool(self._budgets)
+
     def check(self, caller: Caller, token: str = "") -> None:  # nosec B107 # none was sent
         """Raises `TooManyError` where a caller has failed too often, and `token` has proved nobody before."""
-        # An address is hashed by Python's own code: not where nobody has failed, which is nearly always.
-        budget = self._budgets.get(caller) if self._budgets else None
+        budget = self._budgets.get(caller)
         if budget is None or self._refilled(budget) >= 1 or (token and _digest(token) in self._proved):
             return
         raise TooManyError("too many failed proofs of identity from here", retry_after=1 / RATE)

@@ -143,7 +143,7 @@ class Edge:
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
                 gate.admit(caller, metrics=guard is Guard.METRICS)
             proof = _proof(request, guard)
-            if guard not in _OPEN:
+            if guard not in _OPEN and self._attempts.failing:
                 self._attempts.check(_counted(request, caller, registry), proof)
             if proof and guard is Guard.MACHINE:
                 await registry.tokens.prepare(proof)  # raises `UnavailableError` where none can be judged now
@@ -207,9 +207,8 @@ class Edge:
 def _check_headers(request: web.Request) -> None:
     """Raises `InvalidHeaderError`, `ExpectationError`."""
     headers = request.headers
-    names = [name.lower() for name, _ in headers.items()]  # keys alone come once each
-    if len(names) != len(set(names)):
-        for name, count in Counter(names).items():
+    if len(headers) != len({name.lower() for name in headers}):
+        for name, count in Counter(name.lower() for name, _ in headers.items()).items():
             if count > 1 and (name in ONCE or name.startswith("ce-")):
                 raise InvalidHeaderError(f"{name} may stand once only")
     if not all(map(str.isascii, headers.values())):

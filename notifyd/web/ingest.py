@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from time import perf_counter
 from typing import Any, Final
 
 from aiohttp import web
@@ -37,7 +38,7 @@ routes = web.RouteTableDef()
 async def post_pack_event(request: web.Request) -> web.Response:
     """Accept one of Task Runner's events: 202, or 200 for a duplicate."""
     services = request.app[SERVICES]
-    with _recorded(request) as span:
+    with _Recorded(request) as span:
         body, caller = await receive(request, Scope.INGEST, Signature.REQUIRED)
         document = read_json(request, body)
         caller.claim(claimed_tenant(document))
@@ -52,7 +53,7 @@ async def post_pack_event(request: web.Request) -> web.Response:
 async def post_cloud_events(request: web.Request) -> web.Response:
     """Accept CloudEvents: one in structured or binary mode, or a batch. 202 if any is new, else 200."""
     services = request.app[SERVICES]
-    with _recorded(request) as span:
+    with _Recorded(request) as span:
         body, caller = await receive(request, Scope.INGEST, Signature.TAKEN)
         if request.content_type == BATCH:
             return await _accept_batch(services, caller, loads(body), span)
@@ -67,20 +68,30 @@ async def post_cloud_events(request: web.Request) -> web.Response:
         return _answer(span, accepted.answer, fresh=accepted.fresh)
 
 
-@contextmanager
-def _recorded(request: web.Request) -> Iterator[Span]:
+class _Recorded:
     """The time of a request, as a metric and as a span: a child of the sender's that is named in its headers.
 
     https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server says what it is called and bears.
     """
-    services, parent = request.app[SERVICES], trace_in(request.headers)
-    with services.metrics.ingest_seconds.time():
+
+    def __init__(self, request: web.Request) -> None:
+        services, parent = request.app[SERVICES], trace_in(request.headers)
+        self._seconds = services.metrics.ingest_seconds
         # Facts that nobody hears would be gathered for each event.
-        if services.tracer is NO_TRACER:
-            yield Unrecorded(parent)
-        else:
-            with _span(request, services.tracer, parent) as span:
-                yield span
+        unheard = services.tracer is NO_TRACER
+        self._span: AbstractContextManager[Span] = (
+            nullcontext(Unrecorded(parent)) if unheard else _span(request, services.tracer, parent)
+        )
+
+    def __enter__(self) -> Span:
+        self._began = perf_counter()
+        return self._span.__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            self._span.__exit__(*raised)
+        finally:
+            self._seconds.observe(perf_counter() - self._began)
 
 
 @contextmanager
