@@ -64,6 +64,7 @@ lock: $(UV) ## resolve what pyproject.toml asks for anew; what requirements/ has
 	@{ echo '-e .'; printf -- '-e ./%s\n' $(PLUGINS); } | $(LOCK) -c requirements/dev.txt -o requirements/production.txt -
 	@printf '%s\n' axe-playwright-python playwright | $(LOCK) -c requirements/dev.txt -o requirements/browser.txt -
 	@printf '%s\n' furo myst-parser sphinx sphinx-copybutton | $(LOCK) -c requirements/dev.txt -o requirements/docs.txt -
+	@printf '%s\n' aiohttp arq 'celery[redis]' 'dramatiq[redis]' huey | $(LOCK) -c requirements/dev.txt -o requirements/peers.txt -
 	@printf '%s\n' hatchling editables setuptools | $(LOCK) -c requirements/dev.txt -o requirements/build.txt -
 
 upgrade: LOCK_OPTIONS := --upgrade
@@ -98,7 +99,10 @@ chaos: $(STAMP) ## break what can break while a million events come, and print w
 	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
-bench-peers: $(STAMP) ## the same, with Alertmanager and Apprise where they are installed
+# The queues have an environment of their own: what they need is no business of the server's.
+bench-peers: $(STAMP) ## the same beside others: Alertmanager where it is installed, and queues (some with redis-server)
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements/peers.txt
 	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m tests.bench --peers
 

@@ -95,12 +95,20 @@ async def store(bench: Bench) -> list[Row]:
 async def delivery(bench: Bench) -> list[Row]:
     """Events from request to arrival: ingest, plan, render, send, record; against a bare client."""
     limit = float(await figure(SERVER_CORE, "bare_client", bench.sink, str(bench.count), "64"))
+    ours, _ = await end_to_end(bench, "delivery")
+    return [_ratio("events delivered end to end /s", ours, limit, "0.22")]
+
+
+async def end_to_end(bench: Bench, room: str) -> tuple[float, float]:
+    """Events a second, from the first request to the last arrival, and the processor time of each, in µs."""
     before = (await sink_state(bench.sink))["count"]
-    async with notifyd(bench, bench.room("delivery")) as daemon:
-        began = time.time()
-        await drive(daemon.url, cloud_requests(daemon.url, "bench.delivered", bench.count), 128)
+    async with notifyd(bench, bench.room(room)) as daemon:
+        requests = cloud_requests(daemon.url, "bench.delivered", bench.count)
+        used, began = cpu_seconds(daemon.pid), time.time()
+        await drive(daemon.url, requests, 128)
         arrived = await arrivals(bench.sink, before + bench.count)
-    return [_ratio("events delivered end to end /s", bench.count / (arrived - began), limit, "0.22")]
+        each = (cpu_seconds(daemon.pid) - used) / bench.count * 1e6
+        return bench.count / (arrived - began), each
 
 
 async def latency(bench: Bench) -> list[Row]:
