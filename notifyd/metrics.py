@@ -176,6 +176,7 @@ class Metrics:
         self.loop_blocked = counter(
             "notifyd_loop_blocked_total", "Times the event loop stood still for a second", "channel"
         )
+        self.loop_blocked.labels(OTHER)
         self.reload_ok = gauge(
             "notifyd_config_last_reload_successful", "1 where the last load of the config took"
         )
@@ -216,6 +217,7 @@ class Metrics:
             for why in Wait:
                 self.held.labels(channel, why.value)
             self.delivery_seconds.labels(channel)
+            self.loop_blocked.labels(channel)
 
     def keep_channels(self, kept: Collection[str]) -> None:
         """Forget the series of other channels: those that the config has no more, and that nothing waits for.
@@ -229,6 +231,7 @@ class Metrics:
         for metric in (
             *(self.attempts, self.deliveries, self.delivery_seconds, self.last_success, self.held),
             *(self.backlog, self.oldest_pending, self.breaker_open, self.listening, self.listen_ends),
+            self.loop_blocked,
         ):
             _remove(metric, {one for one in _series(metric) if one[0] in gone})
         _remove(self.dead_letters, {(channel,) for channel in gone} - _series(self.dead_letters, above=0))

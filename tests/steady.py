@@ -61,7 +61,7 @@ async def _send(caller: _Caller, pause: float, end: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as under_way:
         while not end.is_set():
             under_way.create_task(caller.post(uuid.uuid4().hex))
-            due += pause
+            due = max(due + pause, time.monotonic())  # no crowd of its own after this process stood still
             await asyncio.sleep(due - time.monotonic())
 
 

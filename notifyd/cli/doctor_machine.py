@@ -144,7 +144,9 @@ def _owners(settings: Settings, service: Unit | None) -> Iterator[Finding]:
             detail = f"{one} belongs to {_name(owner)}, and the service is {_name(wanted)}'s"
             yield Finding("owners", ERROR, detail, f"chown {_name(wanted)} {one}")
     if there and not os.access(there[0], os.W_OK) and wanted == os.getuid():
-        yield Finding("owners", ERROR, f"{there[0]} cannot be written", f"chmod u+w {there[0]}")
+        read_only = os.statvfs(there[0]).f_flag & os.ST_RDONLY
+        todo = f"mount -o remount,rw the disk of {there[0]}" if read_only else f"chmod u+w {there[0]}"
+        yield Finding("owners", ERROR, f"{there[0]} cannot be written", todo)
 
 
 def _user(service: Unit | None) -> pwd.struct_passwd | None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _LOW: Final = 1 << 30
 """Bytes of free disk below which it is time to look."""
+_FULL: Final = 16 << 20
+"""Bytes below which the next events, or the log that takes them, may not fit."""
 _SLOW: Final = 0.1
 """Seconds for one durable write, above which callers feel it."""
 _WRITES: Final = 5
@@ -80,7 +82,8 @@ def _file(settings: Settings) -> Iterator[Finding]:
         return
     size = sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*") if one.is_file())
     told = f"{size >> 20} MiB used by the database, {free >> 20} MiB free"
-    yield Finding("disk", WARNING if free < _LOW else OK, told, "make room" if free < _LOW else "")
+    level = ERROR if free < _FULL else WARNING if free < _LOW else OK
+    yield Finding("disk", level, told, "" if level == OK else f"make room on the disk of {path.parent}")
     yield from _identity(path)
 
 

@@ -84,6 +84,8 @@ class Retention:
         self._allowed: Instant = 0
         self._turn = asyncio.Lock()  # a pass by hand and one by the clock take turns
         self._lease = JobLease(Job.RETENTION, store, lambda: settings().dispatch.lease, clock)
+        for collection in CollectionName:
+            metrics.purged.labels(collection.value)
 
     async def sweep(self) -> int:
         """One pass over all there is, unless another node does it, or a node has done it within `REST`.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 import os
 import pwd
 import socket
 import ssl
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -29,10 +33,14 @@ from notifyd.service.app import wall_clock
 from notifyd.store import SealKeys
 from notifyd.store.sqlite import open_sqlite
 from tests.authority import LOOPBACK, Authority
+from tests.forked import notifyd
 from tests.ports import free_port
 from tests.process import SEAL_KEY, SECRET
 
 USER: Final = pwd.getpwuid(os.getuid()).pw_name
+
+OWN_MOUNTS: Final = ("unshare", "--map-root-user", "--mount")
+"""A command that follows may mount what no other process sees."""
 
 CONFIG: Final = """
 [server]
@@ -262,6 +270,55 @@ async def test_a_database_of_another_user_is_named_with_each_of_its_files(instal
     named = {detail.split()[0] for check, detail in await installation.wrong() if check == "owners"}
     assert {str(installation.folder), str(installation.folder / "notifyd.db")} <= named
     assert str(installation.folder / "notifyd.db.copy") not in named
+
+
+@pytest.mark.parametrize(
+    ("free", "level"), [(0, "error"), (100 << 20, "warning"), (4 << 30, "ok")], ids=["full", "low", "roomy"]
+)
+async def test_a_full_disk_is_wrong_and_one_that_fills_is_told_of(
+    free: int, level: str, installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = doctor_store.shutil.disk_usage(installation.folder)._replace(free=free)
+    monkeypatch.setattr(doctor_store.shutil, "disk_usage", lambda _: usage)
+    (disk,) = (one for one in await installation.examined() if one.check == "disk")
+    assert (disk.level, f"{free >> 20} MiB free" in disk.detail) == (level, True)
+
+
+async def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+
+
+READ_ONLY: Final = """
+mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" &&
+exec "$2" -m notifyd doctor --json --config "$1/notifyd.toml" --unit-dir "$1"
+"""
+
+
+async def test_a_database_on_a_disk_that_was_mounted_read_only_is_named(installation: Installation) -> None:
+    if (await run(*OWN_MOUNTS, "true")).returncode:
+        return  # nothing may be mounted here
+    command = [*OWN_MOUNTS, "sh", "-c", READ_ONLY, "sh", str(installation.folder), sys.executable]
+    found = await run(*command)
+    errors = [one for one in json.loads(found.stdout)["findings"] if one["level"] == "error"]
+    assert found.returncode == 1
+    told = {one["check"]: (one["detail"], one["todo"]) for one in errors}
+    assert told["store"][0].endswith("Read-only file system")
+    assert told["owners"][1].startswith("mount ")
+
+
+@pytest.mark.parametrize("broken", ["a database of another user", "a socket at another address"])
+async def test_a_program_reads_the_same_and_the_exit_code_says_so(
+    broken: str, installation: Installation
+) -> None:
+    spoil, check, detail = BROKEN[broken]
+    arguments = ("doctor", "--json", "--config", installation.config, "--unit-dir", installation.folder)
+    sound = await notifyd(*arguments)
+    assert sound.code == 0, sound.stdout
+    spoil(installation)
+    found = await notifyd(*arguments)
+    errors = [one for one in json.loads(found.stdout)["findings"] if one["level"] == "error"]
+    assert found.code == 1
+    assert any(one["check"] == check and detail in one["detail"] and one["todo"] for one in errors)
 
 
 async def test_few_descriptors_are_told_of(installation: Installation) -> None:
