@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import pwd
+import shutil
 import socket
 import ssl
 import subprocess
@@ -278,8 +279,8 @@ async def test_a_database_of_another_user_is_named_with_each_of_its_files(instal
 async def test_a_full_disk_is_wrong_and_one_that_fills_is_told_of(
     free: int, level: str, installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = doctor_store.shutil.disk_usage(installation.folder)._replace(free=free)
-    monkeypatch.setattr(doctor_store.shutil, "disk_usage", lambda _: usage)
+    usage = shutil.disk_usage(installation.folder)._replace(free=free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     (disk,) = (one for one in await installation.examined() if one.check == "disk")
     assert (disk.level, f"{free >> 20} MiB free" in disk.detail) == (level, True)
 
