@@ -124,3 +124,19 @@ def _free(found: _Nodes) -> Iterator[tuple[int, str]]:
         if name.name in free:
             free.discard(name.name)
             yield name.lineno, name.name
+
+
+def plural_forms(key: str, path: str, text: str) -> Iterator[tuple[int, frozenset[str]]]:
+    """The line of each filter `plural` in a file that parses, and the forms that it gives."""
+    for node in _parser().parse(text, key, path).find_all(nodes.Filter):
+        if node.name == "plural":
+            yield node.lineno, frozenset(str(one.key) for one in node.kwargs)
+
+
+def texts_set(key: str, path: str, text: str) -> Iterator[tuple[str, str]]:
+    """The texts that a file which parses sets in objects, each with its name, such as `words.of`."""
+    for node in _parser().parse(text, key, path).find_all(nodes.Assign):
+        if isinstance(node.target, nodes.Name) and isinstance(node.node, nodes.Dict):
+            for pair in node.node.items:
+                if isinstance(pair.key, nodes.Const) and isinstance(pair.value, nodes.Const):
+                    yield f"{node.target.name}.{pair.key.value}", str(pair.value.value)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from types import MappingProxyType
 
 import pytest
-from notifyd_pager import notifyd_channel_types, notifyd_rule_functions
+from notifyd_pager import notifyd_channel_types, notifyd_rule_functions, notifyd_template_sources
 from notifyd_pager.channel import PagerConfig, payload
 from notifyd_pager.hours import in_office_hours
 
@@ -16,11 +17,19 @@ from notifyd.testing import (
     HttpConformance,
     Reply,
     RuleFunctionConformance,
+    TemplatePackageConformance,
     sample_message,
 )
 
 PAGER, DUTY = notifyd_channel_types()
 (IN_OFFICE_HOURS,) = notifyd_rule_functions()
+(TEMPLATES,) = notifyd_template_sources()
+RELEASE = {
+    "kind": "release.published",
+    "tenant": {"id": "acme"},
+    "occurredAt": "2026-11-20T09:30:00Z",
+    "data": {"name": "Payments", "version": "3.1", "notes": "Faster, and in Romansh."},
+}
 
 
 class TestPager(HttpConformance):
@@ -45,6 +54,11 @@ class TestDuty(TestPager, AnsweringConformance, EditingConformance):
 class TestInOfficeHours(RuleFunctionConformance):
     function = IN_OFFICE_HOURS
     calls = (("2026-11-20T08:00:00Z", "Europe/Zurich"),)
+
+
+class TestTemplates(TemplatePackageConformance):
+    source = TEMPLATES
+    events = MappingProxyType({"release": [RELEASE]})
 
 
 @pytest.mark.parametrize(
