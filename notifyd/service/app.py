@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from notifyd import samples
 from notifyd.approval.notices import NOTIFYD
 from notifyd.config.changes import changes
 from notifyd.config.lines import placed
@@ -229,6 +230,7 @@ class App:
             ready=self._store.probe,
             draining=lambda: self._draining,
             reloaded=lambda: self._last_reload,
+            examples=samples.events,
         )
 
     def registry(self) -> Registry:

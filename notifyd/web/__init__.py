@@ -77,13 +77,16 @@ _HTTP: Final[dict[str, Any]] = {
     "read_bufsize": PIECE,
 }
 
+_PEOPLES: Final = {console.PATH: console.render_problem, "/approvals/": pages.render_problem}
+"""Below these it is people who mistype an address, and follow old links: they get a page."""
+
 
 def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Application:
     """The application. `body_timeout` is in seconds."""
     refusals = Refusals(services.store, services.clock, services.metrics)
     gate = CurrentGate(lambda: services.current().settings.server)
     renderers = dict.fromkeys((pages.PATH, mine.PATH, SIGNED_IN), pages.render_problem) | console.renderers()
-    edge = Edge(services, refusals, gate, _GUARDS | console.guards(), renderers)
+    edge = Edge(services, refusals, gate, _GUARDS | console.guards(), renderers, _PEOPLES)
     app = web.Application(middlewares=[edge.pass_through])
     app[SERVICES] = services
     app[CURRENT_GATE] = gate

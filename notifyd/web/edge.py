@@ -109,7 +109,10 @@ _OPEN: Final = (Guard.OPEN, Guard.METRICS)
 
 
 class Edge:
-    """The middleware. `guards` and `renderers` are by a resource's canonical path, such as `/healthz`."""
+    """The middleware. `guards` and `renderers` are by a resource's canonical path, such as `/healthz`.
+
+    `elsewhere` are renderers for paths that are no resource, or none by that method, by how they begin.
+    """
 
     def __init__(
         self,
@@ -118,11 +121,13 @@ class Edge:
         gate: Callable[[], Gate],
         guards: Mapping[str, Guard],
         renderers: Mapping[str, Renderer],
+        elsewhere: Mapping[str, Renderer],
     ) -> None:
         self._services = services
         self._refusals = refusals
         self._guards = guards
         self._renderers = renderers
+        self._elsewhere = elsewhere
         self._gate = gate
         self._attempts = Attempts(time.monotonic)
         self._under_way: dict[str, int] = {}
@@ -155,8 +160,7 @@ class Edge:
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a problem document
             problem = _describe(error, where)
             self._note_refused(error, problem, request, where, caller, registry)
-            render = self._renderers.get(where, _document)
-            response = render(request, problem, registry)
+            response = self._renderer(request, where)(request, problem, registry)
         finally:
             self._end(whose)
             connection.end(unread=not request.content.is_eof())
@@ -168,6 +172,12 @@ class Edge:
         took = (time.perf_counter() - began) * 1000
         log.debug("%s %s of %s: %d in %.1f ms", request.method, where, caller, response.status, took)
         return response
+
+    def _renderer(self, request: web.Request, where: str) -> Renderer:
+        if where:
+            return self._renderers.get(where, _document)
+        below = (render for root, render in self._elsewhere.items() if request.path.startswith(root))
+        return next(below, _document)
 
     def _end(self, whose: str) -> None:
         left = self._under_way[whose] - 1

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
 
 from aiohttp import web
 from attrs import frozen
@@ -43,7 +43,8 @@ class LastReload:
 class Services:
     """`current` gives the registry in force, asked once for each request.
 
-    `ready` raises where the daemon cannot do its work; `draining` is true once it is being stopped.
+    `ready` raises where the daemon cannot do its work; `draining` is true once it is being stopped. `examples` are
+    of the events that rules see.
     """
 
     current: Callable[[], Registry]
@@ -64,6 +65,7 @@ class Services:
     ready: Callable[[], Awaitable[None]]
     draining: Callable[[], bool]
     reloaded: Callable[[], LastReload | None]
+    examples: Callable[[], Iterable[Mapping[str, Any]]]
 
 
 SERVICES: Final = web.AppKey("SERVICES", Services)

@@ -14,7 +14,8 @@ from notifyd.config.units import DAY
 from notifyd.errors import Fault, InvalidError, NotFoundError
 from notifyd.flow.silences import predicate_faults
 from notifyd.model import Instant, Silence
-from notifyd.registry.registry import Registry
+from notifyd.rules.booleans import no_boolean
+from notifyd.rules.rules import NATIVE_FUNCTIONS
 from notifyd.text import one_line
 from notifyd.web.answers import instant_json, json_answer
 from notifyd.web.auth import Caller, authorize
@@ -68,7 +69,7 @@ async def add_silence(request: web.Request) -> web.Response:
 
 async def start_silence(services: Services, caller: Caller, asked: SilenceRequest) -> Silence:
     """Raises `InvalidError` with every fault, `TooManySilencesError`."""
-    silence = _silence(asked, caller.only_tenant(), caller.author, services.current(), services.clock())
+    silence = _silence(asked, caller.only_tenant(), caller.author, services)
     await services.silences.add(silence, correlation.current.get())
     return silence
 
@@ -90,9 +91,13 @@ async def stop_silence(services: Services, caller: Caller, id_: str) -> Silence:
     return ended
 
 
-def _silence(asked: SilenceRequest, tenant: str, author: str, registry: Registry, now: Instant) -> Silence:
+def _silence(asked: SilenceRequest, tenant: str, author: str, services: Services) -> Silence:
     """Raises `InvalidError` with every fault."""
-    faults = [Fault("/when", message) for message in predicate_faults(asked.when, registry)]
+    registry, now = services.current(), services.clock()
+    wrong = predicate_faults(asked.when, registry) or no_boolean(
+        asked.when, services.examples(), NATIVE_FUNCTIONS
+    )
+    faults = [Fault("/when", message) for message in wrong]
     reason = one_line(asked.reason)
     if not 0 < len(reason) <= MAX_REASON:
         faults.append(Fault("/reason", f"must be a text of 1 to {MAX_REASON} characters"))

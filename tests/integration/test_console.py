@@ -99,6 +99,24 @@ async def test_there_is_no_console_unless_it_is_enabled(tmp_path: Path, template
             assert (await browser.get(path)).status == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/console/nope", 404),
+        ("GET", "/console/deliveries/a/b/c", 404),
+        ("GET", "/console/channels/team/test", 405),
+        ("POST", "/console/audit", 405),
+        ("GET", "/approvals/some/where/else", 404),
+    ],
+)
+async def test_a_path_for_people_that_leads_nowhere_answers_a_page(
+    method: str, path: str, status: int, notifyd: Daemon
+) -> None:
+    answer = await notifyd.call(method, path)
+    assert (answer.status, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+    assert (await notifyd.call(method, "/api/v1/nope")).headers["Content-Type"] == "application/problem+json"
+
+
 async def test_who_is_not_signed_in_is_led_to_where_one_does_and_then_to_the_page(notifyd: Daemon) -> None:
     browser = Browser(notifyd)
     answer = await browser.get("/console/deliveries/abc")

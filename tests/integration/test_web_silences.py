@@ -62,6 +62,8 @@ async def test_a_predicate_is_refused_as_a_rules_would_be(notifyd: Daemon) -> No
         "event.a.all(a, event.b.all(b, event.c.all(c, true)))",  # too many loops in one another
         "event.title.matches(event.pattern)",  # a pattern that comes from the event
         "unknown == 1",
+        "event.kind",  # neither true nor false
+        "event.kind > 3",  # fails on every event
         "x" * 4001,
         "",
     ):

@@ -11,12 +11,12 @@ from typing import Final
 from aiohttp import web
 
 from notifyd.web.console import ledger, overview, records, setup, sign_in, silences
-from notifyd.web.console.html import render_problem
+from notifyd.web.console.html import PATH, render_problem
 from notifyd.web.console.session import ENDED, Ended
 from notifyd.web.console.sign_in import SIGN_IN, render_refused
 from notifyd.web.edge import Guard, Renderer
 
-__all__ = ["ENDED", "RESOURCES", "Ended", "guards", "renderers"]
+__all__ = ["ENDED", "PATH", "RESOURCES", "Ended", "guards", "render_problem", "renderers"]
 
 RESOURCES: Final = (sign_in, overview, ledger, records, silences, setup)
 
