@@ -18,6 +18,9 @@ from notifyd.text import one_line
 ID_SHOWN: Final = 12
 """How many characters of a derived id are shown: of a million ids hardly ever two begin with the same."""
 
+WORD: Final = 10
+"""How long a word may be, such as a state, that is never folded."""
+
 _DERIVED_ID: Final = re.compile(r"[0-9a-f]{64}").fullmatch
 _TIME: Final = re.compile(r"(\d{4})-(\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z").fullmatch
 
@@ -44,7 +47,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def _is_short(cell: str) -> bool:
-    return not cell or _shown(cell) != cell
+    """Is it better whole: a word such as a state, or what is cut already?"""
+    return _shown(cell) != cell or (len(cell) <= WORD and " " not in cell)
 
 
 def _shown(cell: str) -> str:

@@ -32,6 +32,9 @@ Lists: TypeAlias = Sequence[tuple[str, Mapping[str, str]]]
 LOOKED_THROUGH: Final = 1000
 """How many of the newest items of a list are looked through for the one that is meant."""
 
+_REMEDIES: Final = {"tenant_mismatch": "--tenant, or NOTIFYD_TENANT, says which tenant is meant"}
+"""What mends a refusal on the command line, by its code: an answer speaks of headers."""
+
 _BEGINNING: Final = re.compile(r"[0-9a-f]{4,63}").fullmatch
 
 
@@ -186,4 +189,6 @@ def refusal(error: RefusedError) -> Failure:
     """The refusal, each fault of it, and the id under which the service's log has it."""
     known_as = error.answer.problem.get("correlationId")
     trace = [f"correlation id {known_as}"] if known_as else []
-    return Failure(error.answer.summary, *(f"  {fault}" for fault in error.answer.faults), *trace)
+    remedy = _REMEDIES.get(error.answer.problem.get("code", ""))
+    faults = [f"  {fault}" for fault in error.answer.faults]
+    return Failure(error.answer.summary, *faults, *filter(None, [remedy]), *trace)

@@ -10,6 +10,8 @@ import pytest
 
 from notifyd.cli.common import Failure
 from notifyd.cli.output import print_members, print_table
+from notifyd.cli.remote import refusal
+from notifyd.client import Answer, RefusedError
 
 HOSTILE = "[bold]x[/bold] \x1b[31mred\nline two\ttab"
 
@@ -57,6 +59,32 @@ def test_on_a_terminal_of_80_columns_ids_are_cut_and_times_short_and_in_a_pipe_w
     (row,) = (line for line in shown if id_[:12] in line)
     assert row.split()[:3] == [f"{now:%m-%d}", f"{now:%H:%M:%S}", "1999-12-31"]
     assert row.split()[-1] == id_[:12]
+
+
+def test_on_a_terminal_of_80_columns_a_short_word_stays_whole_where_its_neighbours_are_folded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    at, when = "1999-12-31T23:59:59Z", 'event.kind == "task.done" && event.labels.environment == "production"'
+    columns = ("starts", "ends", "state", "when", "reason", "author", "id")
+    print_table(columns, [(at, at, "in_force", when, "a release freeze", "client:operator", "0123abcd" * 8)])
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert " in_force " in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_refusal_for_want_of_a_tenant_says_which_option_names_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    problem = {"code": "tenant_mismatch", "detail": "name it in X-Notifyd-Tenant", "correlationId": "c1"}
+    refusal(RefusedError(Answer(403, "Forbidden", problem))).show()
+    assert capsys.readouterr().err.splitlines() == [
+        "notifyd: 403 tenant_mismatch: name it in X-Notifyd-Tenant",
+        "notifyd: --tenant, or NOTIFYD_TENANT, says which tenant is meant",
+        "notifyd: correlation id c1",
+    ]
 
 
 def test_members_are_shown_one_a_line_and_nested_ones_by_their_path(
