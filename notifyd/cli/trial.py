@@ -15,7 +15,7 @@ from notifyd.cli.endpoints import endpoints
 from notifyd.cli.exposed import exposed
 from notifyd.config.doubts import doubts
 from notifyd.config.faults import by_name, of_rule
-from notifyd.config.settings import Settings
+from notifyd.config.settings import Rule, Settings
 from notifyd.config.structure import did_you_mean
 from notifyd.errors import ConfigError, Fault
 from notifyd.registry.discovery import Discovered
@@ -47,12 +47,14 @@ async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Tri
     Raises `ConfigError` with what would keep it from starting, and with what could never work once it runs.
     """
     faults = [*_addresses(settings), *_store(settings)]
+    sound = {rule.name for rule in settings.rules if not faults_of(rule.when, discovered.rule_functions)}
+    faults += [fault for rule in settings.rules if rule.name in sound for fault in _no_boolean(rule)]
     try:
         registry = await open_registry(settings, discovered, lambda: time.time_ns() // 1000)
     except ConfigError as error:
         raise ConfigError([*error.faults, *faults]) from None
     await registry.aclose()
-    if faults := [*_templates(settings, registry.templates), *_rules(settings), *faults]:
+    if faults := [*_templates(settings, registry.templates), *faults]:
         raise ConfigError(faults)
     writable = (
         Fault(str(file), f"anybody may write it: chmod o-w {file}") for file in exposed(path, settings)
@@ -74,7 +76,11 @@ def when_faults(path: Path, discovered: Discovered) -> list[Fault]:
         if isinstance(rule, dict) and _is_readable(rule.get("when"))
     }
     functions = discovered.rule_functions
-    return [Fault(key, message) for key, when in written.items() for message in faults_of(when, functions)]
+    return [
+        Fault(key, message)
+        for key, when in written.items()
+        for message in faults_of(when, functions) or _judged(when)
+    ]
 
 
 def _is_readable(when: object) -> bool:
@@ -91,11 +97,12 @@ def _templates(settings: Settings, templates: TemplateSet) -> Iterator[Fault]:
             yield Fault(f"{of_rule(rule.name)}.template", f'there is no template "{rule.template}"{hint}')
 
 
-def _rules(settings: Settings) -> Iterator[Fault]:
-    examples = tuple(samples.events())
-    for rule in settings.rules:
-        for message in no_boolean(rule.when, examples, NATIVE_FUNCTIONS):
-            yield Fault(f"{of_rule(rule.name)}.when", message)
+def _no_boolean(rule: Rule) -> Iterator[Fault]:
+    yield from (Fault(f"{of_rule(rule.name)}.when", message) for message in _judged(rule.when))
+
+
+def _judged(when: str) -> Iterator[str]:
+    return no_boolean(when, tuple(samples.events()), NATIVE_FUNCTIONS)
 
 
 def _spelling(settings: Settings) -> Iterator[Fault]:

@@ -69,6 +69,10 @@ class Findings:
             path = dotted(path, step)
         return Findings(path, self._found)
 
+    def at(self, path: str) -> Findings:
+        """The same collection, at a whole path."""
+        return Findings(path, self._found)
+
     def add(self, message: str) -> None:
         """A fault at this path. The same fault is kept once."""
         self._found[Fault(self.path, message)] = None
@@ -76,6 +80,10 @@ class Findings:
     @property
     def faults(self) -> tuple[Fault, ...]:
         return tuple(self._found)
+
+    def is_in(self, path: str) -> bool:
+        """Is this place at `path`, or further down?"""
+        return self.path == path or self.path.startswith((f"{path}.", f"{path}["))
 
     @property
     def has_faults(self) -> bool:

@@ -78,6 +78,9 @@ _SECTIONS: Final[Mapping[str, type[Any]]] = {
     "retention": Retention,
 }
 
+_APART: Final = ("drill", "templates", "approvals", "console")
+"""Sections whose keys can be checked one without another: nothing is missing because a key is left out."""
+
 
 def load(
     path: Path,
@@ -191,12 +194,9 @@ class _Reader:
             rule_channels=self._rule_channels(),
             shorthand=shorthand,
             recipients=recipients,
-            drill=sections["drill"],
-            templates=sections["templates"],
-            approvals=sections["approvals"],
-            console=sections["console"],
+            **{name: sections[name] or self._readable(name) for name in _APART},
         )
-        check(draft, self._findings)
+        self._check(draft)
         if self._findings.faults:
             return None
         sections |= {
@@ -212,6 +212,28 @@ class _Reader:
             rules=(*filter(None, rules), *shorthand.values()),
             notifications={key: rule.channels for key, rule in shorthand.items()},
         )
+
+    def _check(self, draft: Draft) -> None:
+        """Adds what does not agree, but for keys that a section is checked without: there it follows from that."""
+        found = Findings()
+        check(draft, found)
+        left_out = {at.path for name in _APART for at in self._faulty(name)}
+        for fault in found.faults:
+            at = self._findings.at(fault.pointer)
+            if not any(at.is_in(key) for key in left_out):
+                at.add(fault.message)
+
+    def _faulty(self, name: str) -> list[Findings]:
+        table, at = self._raw.get(name, {}), self._findings.under(name)
+        keys = table if isinstance(table, dict) else ()
+        return [at.under(key) for key in keys if at.under(key).has_faults]
+
+    def _readable(self, name: str) -> Any:
+        """A section without those of its keys that have faults, so that the others are checked all the same."""
+        faulty, at = {one.path for one in self._faulty(name)}, self._findings.under(name)
+        table = self._table(name)
+        sound = {key: value for key, value in table.items() if at.under(key).path not in faulty}
+        return self._structurer.into(sound, _SECTIONS[name], Findings())
 
     def _section(self, name: str, cls: type[Any]) -> Any:
         return self._structurer.into(self._raw.get(name, {}), cls, self._findings.under(name))

@@ -144,14 +144,21 @@ async def test_all_faults_of_one_table_are_told_at_once_each_with_its_line(confi
 
 
 async def test_what_does_not_compile_and_what_does_not_open_is_told_at_once(config: Path) -> None:
-    wrong = GOOD.replace('event.kind == "pack.approval"', "no_such").replace("hook.acme.example", "10.0.0.1")
-    write(config, wrong + '[server.tls]\ncert = "missing.pem"\n')
+    private = GOOD.replace("hook.acme.example", "10.0.0.1") + '[server.tls]\ncert = "missing.pem"\n'
+    for when in ("no_such", "event.runId"):
+        write(config, private.replace('event.kind == "pack.approval"', when))
+        result = await notifyd("check-config", "--config", config, "--json")
+        assert {fault["pointer"] for fault in result.json["faults"]} == {
+            "rules.approvals.when",
+            "server.tls.cert",
+            "channels.hook.url",
+        }
+
+
+async def test_a_when_that_is_no_boolean_is_told_beside_faults_of_other_keys(config: Path) -> None:
+    write(config, GOOD.replace('event.kind == "pack.approval"', "event.runId") + "[serve]\n")
     result = await notifyd("check-config", "--config", config, "--json")
-    assert [fault["pointer"] for fault in result.json["faults"]] == [
-        "rules.approvals.when",
-        "server.tls.cert",
-        "channels.hook.url",
-    ]
+    assert [fault["pointer"] for fault in result.json["faults"]] == ["serve", "rules.approvals.when"]
 
 
 async def test_check_config_gives_faults_as_json(config: Path) -> None:

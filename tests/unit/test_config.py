@@ -640,6 +640,40 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "pointers"),
+    [
+        (
+            'drill = {interval = "1s", channels = ["nope"], to = "a@b.example"}',
+            {"drill.interval", "drill.channels[0]"},
+        ),
+        (
+            'approvals = {links = "maybe", proof = "sign-in", breakglass_to = ["a@b.example", "a@b.example"]}',
+            {"approvals.links", "approvals.proof", "approvals.breakglass_to[1]", "approvals.breakglass_to"},
+        ),
+        (
+            'templates = {dirs = ["nowhere"], default_locale = "?", unknown = 1}',
+            {"templates.dirs[0]", "templates.default_locale", "templates.unknown"},
+        ),
+        # What a faulty key would have told is not told in its place.
+        (
+            'channels.m.type = "mail"\ndrill = {channels = ["m"], to = 1}\n',
+            {"drill.to"},
+        ),
+        (
+            'channels.m.type = "mail"\ndrill = {channels = ["m"], to = "${NO_SUCH}"}\n',
+            {"drill.to"},
+        ),
+    ],
+)
+def test_a_faulty_key_of_a_section_hides_no_fault_of_another(text: str, pointers: set[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.loads(f'{text}\nkeys.seal = ["{SEAL_KEY}"]', TYPES, environ={})
+    told = [fault.pointer for fault in caught.value.faults if not fault.pointer.startswith("channels")]
+    assert set(told) == pointers
+    assert len(told) == len(pointers)
+
+
+@pytest.mark.parametrize(
     ("text", "pointer"),
     [
         ("server = 1", "server"),
