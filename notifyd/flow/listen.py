@@ -95,9 +95,10 @@ class Listeners:
                 continue
             except StoreError as error:
                 log.warning("channel %s listens again once the store answers: %s", channel.name, error)
+            else:
+                self._metrics.listen_ends.labels(channel.name).inc()
             if loop.time() - began >= _STEADY:
                 pause = FIRST_PAUSE
-            self._metrics.listen_ends.labels(channel.name).inc()
             wait = pause * random.uniform(0.5, 1)  # nosec B311 # noqa: S311 - no secret
             log.warning("channel %s listens again in %.1f s", channel.name, wait)
             await asyncio.sleep(wait)
