@@ -3,11 +3,14 @@
 Vendor's rules: https://developers.google.com/workspace/chat/quickstart/webhooks (the request; one a second for
 each space), https://developers.google.com/workspace/chat/api/reference/rest/v1/cards (100 widgets in a card),
 https://developers.google.com/workspace/chat/format-messages#card-formatting (the HTML of a card's text),
-https://developers.google.com/workspace/chat/api/reference/rest/v1/CardWithId (32 KB for a card).
+https://developers.google.com/workspace/chat/api/reference/rest/v1/CardWithId (32 KB for a card),
+https://developers.google.com/workspace/chat/api/reference/rest/v1/spaces.messages/create (a message with a known
+`threadKey` is a reply where `messageReplyOption` says so, and begins a thread where there is none).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -51,6 +54,10 @@ URL_LIMIT: Final = 2000
 SHARES: Final = (1, 2, 4, 8)
 """Where the request is too large, its texts get a half of their limits, and so on."""
 
+_NEWS: Final = ("updated", "acknowledged", "expired", "resumed", "resume_failed")
+"""What is told of an approval below its request. What asks again is to be seen by itself."""
+_REPLIES: Final = "messageReplyOption=REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"
+
 _MARKS: Final = {Level.INFO: "ℹ️", Level.SUCCESS: "✅", Level.WARNING: "⚠️", Level.ERROR: "❌"}
 
 
@@ -67,7 +74,9 @@ class GoogleChatChannel:
         self._context = context
 
     async def send(self, message: Message) -> Receipt:
-        answer = await post(self._context.http, self._config.webhook_url, payload(message))
+        key = thread_key(message.event)
+        url = replying(self._config.webhook_url) if key else self._config.webhook_url
+        answer = await post(self._context.http, url, payload(message))
         error = answer.json.get("error")
         said = _reason(error) if isinstance(error, dict) else ""
         now = self._context.clock()
@@ -80,6 +89,29 @@ class GoogleChatChannel:
 def _reason(error: Mapping[str, Any]) -> str:
     """Google's code, such as INVALID_ARGUMENT, and what it says beside it."""
     return ": ".join(str(error[name]) for name in ("status", "message") if error.get(name))
+
+
+def replying(webhook_url: Secret) -> Secret:
+    """The URL to post to where a message has the key of a thread; one that says how to reply stays as it is."""
+    base, mark, query = webhook_url.reveal().partition("#")[0].partition("?")
+    said = any(piece.partition("=")[0] == "messageReplyOption" for piece in query.split("&"))
+    return webhook_url if said else Secret(f"{base}?{query}{'&' if mark else ''}{_REPLIES}")
+
+
+def thread_key(event: Mapping[str, Any]) -> str:
+    """What a request and its news have in common, or a hold and its release; "" for what stands by itself.
+
+    A hold has a thread of its own: one that comes before the request would have that as a reply, seen by nobody.
+    """
+    tenant, policy = event.get("tenant"), event.get("policy")
+    if not (event.get("runId") and event.get("approvalId") and isinstance(tenant, Mapping)):
+        return ""
+    action, about = event.get("action"), [tenant.get("id"), event["runId"], event["approvalId"]]
+    if action in ("hold", "released") and isinstance(policy, Mapping):
+        about.append(policy.get("id"))
+    elif not (action in _NEWS or (action == "requested" and event.get("round", 1) == 1)):
+        return ""
+    return hashlib.sha256(json.dumps([event.get("kind"), *about]).encode()).hexdigest()
 
 
 def escape(text: str) -> str:
@@ -103,7 +135,9 @@ def _message(message: Message, share: int) -> dict[str, Any]:
     if widgets := list(_widgets(message, share)):
         card["sections"] = [{"widgets": widgets}]
     fallback = "\n".join(text for text in (title, clean(message.body).strip()) if text)
+    key = thread_key(message.event)
     return {
+        **({"thread": {"threadKey": key}} if key else {}),
         "fallbackText": fit(fallback, FALLBACK_LIMIT),
         "cardsV2": [{"cardId": "notifyd", "card": card}],
     }

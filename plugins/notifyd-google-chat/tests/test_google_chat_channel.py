@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from aioresponses import aioresponses
-from notifyd_google_chat import GoogleChatConfig, notifyd_channel_types, payload
+from notifyd_google_chat import GoogleChatConfig, notifyd_channel_types, payload, replying, thread_key
 
 from notifyd.plugin import (
     Action,
@@ -35,6 +35,8 @@ from notifyd.testing import (
 (CHAT,) = notifyd_channel_types()
 QUERY = "key=AIzaSyDdI0hCZtE6vySjMm-WEfRq3CPzqKqqsHI&token=6pXe2mRb9d3yQ8Jv1nTz5kWc7%3D"
 URL = f"https://chat.googleapis.com/v1/spaces/AAAAGCYeSRY/messages?{QUERY}"
+
+REPLIES = "messageReplyOption=REPLY_MESSAGE_FALLBACK_TO_NEW_THREAD"
 
 
 class TestGoogleChat(HttpConformance):
@@ -158,7 +160,8 @@ async def answer(**recorded: Any) -> None:
         async with opened(CHAT, GoogleChatConfig(webhook_url=Secret(URL))) as channel:
             await channel.send(sample_message())
         (((_, url), (request,)),) = chat.requests.items()
-        assert str(url) == URL
+        posted_to = str(url).partition("?")[2].split("&")  # which the recorder has put in its own order
+        assert sorted(posted_to) == sorted([*QUERY.split("&"), REPLIES])
         assert request.kwargs["data"] == payload(sample_message())
 
 
@@ -189,6 +192,50 @@ async def test_googles_own_errors_are_permanent_and_named(code: int, status: str
 async def test_more_than_a_space_takes_is_transient() -> None:
     with pytest.raises(TransientError, match="RESOURCE_EXHAUSTED"):
         await answer(**fault(429, "RESOURCE_EXHAUSTED"))
+
+
+def about(action: str, **changes: Any) -> dict[str, Any]:
+    kind = "pack.policy" if action in ("hold", "released") else "pack.approval"
+    named = {"tenant": {"id": "acme"}, "runId": "run-1", "approvalId": "deploy", "policy": {"id": "freeze"}}
+    return {"kind": kind, "action": action, "round": 1, **named, **changes}
+
+
+def test_news_of_an_approval_goes_below_its_request() -> None:
+    keys = {thread_key(about(action)) for action in ("requested", "acknowledged", "expired", "resumed")}
+    assert len(keys) == 1
+    assert keys != {""}
+    body = json.loads(payload(sample_message(event=about("updated"))))
+    assert {body["thread"]["threadKey"]} == keys
+    assert thread_key(about("requested", runId="run-2")) not in keys
+    assert thread_key(about("requested", tenant={"id": "globex"})) not in keys
+
+
+@pytest.mark.parametrize(
+    "event", [about("requested", round=2), about("reminded"), {}, about("updated", runId=None)]
+)
+def test_what_asks_again_and_what_is_about_no_approval_stands_by_itself(event: dict[str, Any]) -> None:
+    assert "thread" not in json.loads(payload(sample_message(event=event)))
+
+
+def test_a_release_goes_below_its_hold_and_a_request_never_does() -> None:
+    hold = thread_key(about("hold", round=0))
+    assert hold == thread_key(about("released", round=0)) != ""
+    assert hold not in (thread_key(about("requested")), thread_key(about("hold", policy={"id": "another"})))
+
+
+@pytest.mark.parametrize(
+    ("url", "posted"),
+    [
+        (URL, f"{URL}&{REPLIES}"),
+        ("https://chat.example/messages", f"https://chat.example/messages?{REPLIES}"),
+        (
+            f"{URL}&messageReplyOption=REPLY_MESSAGE_OR_FAIL",
+            f"{URL}&messageReplyOption=REPLY_MESSAGE_OR_FAIL",
+        ),
+    ],
+)
+def test_the_webhook_is_asked_to_reply_unless_its_url_says_how(url: str, posted: str) -> None:
+    assert replying(Secret(url)).reveal() == posted
 
 
 def test_a_url_that_is_none_is_refused() -> None:
