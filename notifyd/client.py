@@ -34,6 +34,7 @@ PURGE: Final = "/api/v1/purge"
 KEYS: Final = "/api/v1/keys"
 RESEAL: Final = "/api/v1/keys/reseal"
 LOG_LEVEL: Final = "/api/v1/log-level"
+READY: Final = "/readyz"
 
 _TIMEOUT: Final = 30.0
 _LARGEST: Final = 32 * 1024 * 1024
@@ -129,13 +130,15 @@ Credentials: TypeAlias = Bearer | Signer | Anybody
 class Client:
     """`url` is where the service is, `tenant` the one that is meant where the caller has several.
 
-    A redirect is not followed, since credentials would go with it, and no proxy is used.
+    A redirect is not followed, since credentials would go with it, and no proxy is used. `trust` checks the
+    certificate of an https address; None goes by the system's authorities.
     """
 
     url: str
     credentials: Credentials
     tenant: str = ""
     timeout: float = field(default=_TIMEOUT, kw_only=True)
+    trust: ssl.SSLContext | None = field(default=None, kw_only=True)
 
     def get(self, path: str, **query: str) -> Any:
         """The document at `path`. Raises `UnreachableError`, `RefusedError`."""
@@ -200,7 +203,7 @@ class Client:
 
     def _connection(self, scheme: str, host: str, port: int | None) -> HTTPConnection:
         if scheme == "https":
-            trust = ssl.create_default_context()
+            trust = self.trust or ssl.create_default_context()
             return HTTPSConnection(host, port, timeout=self.timeout, context=trust)
         return HTTPConnection(host, port, timeout=self.timeout)
 

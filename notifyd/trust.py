@@ -50,3 +50,26 @@ class CaFile:
         context = ssl.create_default_context()
         context.load_verify_locations(cadata=self.certificates)
         return context
+
+
+def trusting_only(cert: Path) -> ssl.SSLContext:
+    """A client's context that takes the first certificate in `cert`, under any name, and no other one.
+
+    For calls to one's own service where it listens: its certificate is for the name that others call it by. Raises
+    ValueError that names the file.
+    """
+    certificates = CaFile.read(cert).certificates
+    leaf = _CERTIFICATE.findall(certificates.encode())[0].decode()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.load_verify_locations(cadata=leaf)
+    return context
+
+
+def trusting_anything() -> ssl.SSLContext:
+    """A client's context that checks no certificate: for what holds no secret, on one's own machine."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -54,6 +54,7 @@ COMMANDS: Final[Mapping[str, Entry]] = {
     "deliveries": Entry("operate:deliveries", "Look at deliveries, and send dead ones again."),
     "dead": Entry("dead:dead", "Look at dead effects and deliveries, and try one again."),
     "keys": Entry("keys:keys", "Show which rows need which key, and move them to the first."),
+    "ready": Entry("ready:ready", "Ask a running service whether it is ready."),
     "reload": Entry("reload:reload", "Have the service of this machine read its configuration again."),
     "log-level": Entry("log_level:log_level", "Show or change what a running service logs."),
     "purge": Entry("upkeep:purge", "Remove what is older than the configuration keeps."),

@@ -12,7 +12,7 @@ from notifyd.cli.common import Failure, json_option, not_ok, print_json
 from notifyd.cli.output import print_members, print_table
 from notifyd.cli.receipt import keys_at
 from notifyd.cli.remote import Remote, calling, remote_options
-from notifyd.client import AUDIT, AUDIT_SEALS, KEY_SET, Anybody, Client
+from notifyd.client import AUDIT, AUDIT_SEALS, KEY_SET
 from notifyd.text import clean
 
 if TYPE_CHECKING:  # imported by the command that needs it, when it does
@@ -133,7 +133,7 @@ def _published(remote: Remote) -> KeySet | None:
     """The service's own keys, None where it has none."""
     from notifyd.security.jwt import KeySet
 
-    document = Client(remote.url, Anybody()).get(KEY_SET)
+    document = remote.anybody().get(KEY_SET)
     return KeySet.parse(json.dumps(document)) if document["keys"] else None
 
 

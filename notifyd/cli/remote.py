@@ -14,14 +14,25 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import click
 
 from notifyd.cli.common import Failure, config_failure, config_option, load_config, print_json
-from notifyd.client import Bearer, Client, Credentials, RefusedError, Signer, UnreachableError, is_address
+from notifyd.client import (
+    Anybody,
+    Bearer,
+    Client,
+    Credentials,
+    RefusedError,
+    Signer,
+    UnreachableError,
+    is_address,
+)
 from notifyd.errors import ConfigError
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from notifyd.config.settings import Client as ClientSettings
-    from notifyd.config.settings import Settings
+    from notifyd.config.settings import Server, Settings
 
 TOKEN: Final = "NOTIFYD_TOKEN"  # noqa: S105 - the name of a variable
 SECRET: Final = "NOTIFYD_SECRET"  # noqa: S105 - the name of a variable
@@ -53,21 +64,49 @@ class Remote:
         """Where the service listens. Its public address may be a proxy's, which passes on less."""
         if self._url:
             return self._url
-        listen = self.settings.server.listen
+        listen = self.server.listen
         if listen.port == 0:
             raise click.UsageError("server.listen has port 0, which is any: say where with --url")
         host = ("::1" if ":" in listen.host else "127.0.0.1") if listen.everywhere else listen.host
-        return f"http://[{host}]:{listen.port}" if ":" in host else f"http://{host}:{listen.port}"
+        scheme = "https" if self.server.tls.cert else "http"
+        return f"{scheme}://[{host}]:{listen.port}" if ":" in host else f"{scheme}://{host}:{listen.port}"
+
+    @property
+    def own_certificate(self) -> Path | None:
+        """What the service shows where the configuration says where it is; None without HTTPS, or with --url."""
+        return None if self._url else self.server.tls.cert
+
+    @cached_property
+    def server(self) -> Server:
+        """`[server]` alone: whoever calls a service may not read the secrets that it needs itself."""
+        from notifyd.config.load import load_server
+
+        with self._reading():
+            return load_server(self._config_path)
 
     @cached_property
     def settings(self) -> Settings:
+        with self._reading():
+            return load_config(self._config_path)[0]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
-            settings, _ = load_config(self._config_path)
+            yield
         except ConfigError as error:
             failure = config_failure(self._config_path, error)
             hint = "" if self._url else "without the configuration, --url says where the service is"
             raise Failure(*failure.lines, *filter(None, [hint])) from None
-        return settings
+
+    def _trust(self) -> SSLContext | None:
+        if self.own_certificate is None:
+            return None
+        from notifyd.trust import trusting_only
+
+        try:
+            return trusting_only(self.own_certificate)
+        except ValueError as error:
+            raise Failure(f"{self._config_path}: server.tls.cert: {error}") from None
 
     def operator(self) -> Client:
         """A client for reading and operating, which takes a token."""
@@ -76,12 +115,16 @@ class Remote:
             raise click.UsageError(
                 f"set {TOKEN} to an API token of a client; 'notifyd keygen --token' makes one"
             )
-        return Client(self.url, Bearer(Secret(token)), self.tenant)
+        return Client(self.url, Bearer(Secret(token)), self.tenant, trust=self._trust())
 
     def sender(self, name: str | None) -> Client:
         """A client for sending: the one named, which signs, or the one that a token is for."""
         credentials = self._credentials(name)
-        return Client(self.url, credentials, self.tenant)
+        return Client(self.url, credentials, self.tenant, trust=self._trust())
+
+    def anybody(self) -> Client:
+        """A client for what is open to all."""
+        return Client(self.url, Anybody(), self.tenant, trust=self._trust())
 
     def _credentials(self, name: str | None) -> Credentials:
         if name:
@@ -123,6 +166,14 @@ class Remote:
         return tenants[0] if len(tenants) == 1 else ""
 
 
+url_option = click.option(
+    "--url",
+    envvar="NOTIFYD_URL",
+    show_envvar=True,
+    help="Where the service is; by default where the configuration lets it listen.",
+)
+
+
 def remote_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--config`, `--url` and `--tenant`, handed to the command as one `remote`."""
 
@@ -134,12 +185,7 @@ def remote_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--tenant", envvar="NOTIFYD_TENANT", show_envvar=True, help="The tenant, where there are several."
         ),
-        click.option(
-            "--url",
-            envvar="NOTIFYD_URL",
-            show_envvar=True,
-            help="Where the service is; by default where the configuration lets it listen.",
-        ),
+        url_option,
         config_option,
     ):
         wrapped = option(wrapped)

@@ -49,7 +49,7 @@ from notifyd.errors import ConfigError, Fault
 from notifyd.model import FORWARDERS
 from notifyd.plugin import ChannelType
 
-__all__ = ["FROZEN", "as_toml", "describe", "frozen_changes", "load", "loads", "secrets"]
+__all__ = ["FROZEN", "as_toml", "describe", "frozen_changes", "load", "load_server", "loads", "secrets"]
 
 FROZEN: Final = (
     "server.listen",
@@ -97,14 +97,8 @@ def load(
 
     Raises `ConfigError` with every fault; a file that cannot be read, or is not TOML, has one, at its path.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError([Fault(str(path), f"is not UTF-8 text at byte {error.start}")]) from None
     return loads(
-        text,
+        _text(path),
         types,
         forwarders=forwarders,
         plugins=plugins,
@@ -125,11 +119,7 @@ def loads(
     source: str = "config",
 ) -> Settings:
     """The same for a text. `source` is what a syntax error calls it. Raises `ConfigError`."""
-    try:
-        raw = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        message = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise ConfigError([Fault(source, message)]) from None
+    raw = _document(text, source)
     resolver, unresolved, findings = Resolver(environ, base), Findings(), Findings()
     resolved = resolver.resolve(raw, unresolved)
     revealed = resolver.revealed
@@ -143,6 +133,42 @@ def loads(
         rename = by_name(raw.get("rules"))
         raise ConfigError(Fault(rename(fault.pointer), fault.message) for fault in faults)
     return settings
+
+
+def load_server(path: Path, environ: Mapping[str, str] = os.environ) -> Server:
+    """`[server]` of the file at `path`, and no other table: for whoever looks for a service that runs.
+
+    A fault elsewhere in the file, or a secret that cannot be read here, says nothing about a running service.
+    Raises `ConfigError`.
+    """
+    raw = _document(_text(path), str(path))
+    resolver, findings = Resolver(environ, path.parent), Findings()
+    at = findings.under("server")
+    table = resolver.resolve(raw.get("server", {}), at)
+    revealed = resolver.revealed
+    structurer = Structurer(path.parent, revealed.add, revealed.hide_parts)
+    # A value that could not be resolved is missing, which is no second fault.
+    server = None if findings.faults else structurer.into(table, Server, at)
+    if findings.faults or server is None:
+        raise ConfigError(Fault(fault.pointer, revealed.hide(fault.message)) for fault in findings.faults)
+    return _with_defaults(server)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([Fault(str(path), f"is not UTF-8 text at byte {error.start}")]) from None
+
+
+def _document(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        message = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise ConfigError([Fault(source, message)]) from None
 
 
 def frozen_changes(old: Settings, new: Settings) -> list[str]:

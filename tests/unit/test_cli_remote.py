@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from notifyd.cli.common import Failure
 from notifyd.cli.remote import Remote
 from tests.process import SEAL_KEY
 
@@ -26,6 +27,27 @@ def test_a_service_is_looked_for_where_it_listens(listen: str, url: str, tmp_pat
     assert Remote(config(tmp_path, listen), None, None).url == url
 
 
+def test_a_service_with_a_certificate_is_called_by_https(tmp_path: Path) -> None:
+    path = config(tmp_path, "[::]:8686", '[server.tls]\ncert = "/nowhere/cert.pem"\n')
+    assert Remote(path, None, None).url == "https://[::1]:8686"
+
+
+def test_a_fault_elsewhere_and_a_secret_of_others_do_not_hide_where_it_is(tmp_path: Path) -> None:
+    path = config(tmp_path, "127.0.0.1:8686", '[nonsense]\nkey = "${cred:none}"\n')
+    assert Remote(path, None, None).url == "http://127.0.0.1:8686"
+
+
+@pytest.mark.parametrize(
+    "text", ["server = 1", "[server]\nlisten = 7", "[server", '[server]\nlisten = "${NONE}"']
+)
+def test_a_fault_in_where_it_listens_is_told(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "notifyd.toml"
+    path.write_text(text)
+    with pytest.raises(Failure, match=r"notifyd\.toml") as caught:
+        _ = Remote(path, None, None).url
+    assert "--url says where the service is" in caught.value.lines[-1]
+
+
 def test_an_address_that_is_given_needs_no_configuration(tmp_path: Path) -> None:
     assert Remote(tmp_path / "missing.toml", "https://n.example", None).url == "https://n.example"
 
@@ -35,8 +57,8 @@ def test_a_service_with_any_port_cannot_be_found_by_its_configuration(tmp_path: 
         _ = Remote(config(tmp_path, "127.0.0.1:0"), None, None).url
 
 
-def config(folder: Path, listen: str) -> Path:
+def config(folder: Path, listen: str, more: str = "") -> Path:
     path = folder / "notifyd.toml"
     server = f'[server]\nlisten = "{listen}"\npublic_url = "https://public.example"\n'
-    path.write_text(f'{server}[keys]\nseal = ["{SEAL_KEY}"]\n')
+    path.write_text(f'{server}{more}[keys]\nseal = ["{SEAL_KEY}"]\n')
     return path

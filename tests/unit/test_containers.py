@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from ipaddress import ip_network
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from notifyd.cli import COMMANDS
 from notifyd.config import load as config
 from notifyd.registry.discovery import discover
 
@@ -40,6 +42,18 @@ def test_the_image_installs_by_hashes_and_runs_as_a_user_without_rights() -> Non
     assert re.findall(r"^ENTRYPOINT (.+)$", IMAGE, re.MULTILINE) == ['["notifyd"]']
 
 
+def test_the_health_check_asks_by_the_configuration_that_the_image_starts_with() -> None:
+    (words,) = re.findall(r"^HEALTHCHECK .* CMD (.+)$", IMAGE, re.MULTILINE)
+    program, command, *arguments = json.loads(words)
+    assert program == "notifyd"
+    checked = COMMANDS[command].load().make_context(command, arguments).params
+    (started,) = re.findall(r"^CMD (.+)$", IMAGE, re.MULTILINE)
+    serve, *options = json.loads(started)
+    assert COMMANDS[serve].load().make_context(serve, options).params["config_path"] == checked["config_path"]
+    (patience,) = re.findall(r"--timeout=(\d+)s", IMAGE)
+    assert checked["timeout"] < int(patience)
+
+
 def test_what_the_composition_mounts_is_there() -> None:
     mounted = [mount for one in SERVICES.values() for mount in one["volumes"] if mount.startswith("./")]
     assert len(mounted) == 2
@@ -52,6 +66,7 @@ def test_what_the_composition_mounts_is_there() -> None:
 def test_every_service_of_the_composition_has_as_few_rights_as_it_needs() -> None:
     for name, service in SERVICES.items():
         assert service["cap_drop"] == ["ALL"], name
+        assert service["read_only"], name
         assert "no-new-privileges:true" in service["security_opt"], name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
 
@@ -70,6 +85,5 @@ def test_its_configuration_loads_with_its_secrets_and_lets_its_network_in(
     assert ip_network(network["subnet"]) in settings.server.ip_allowlist
     assert ip_network(network["subnet"]) in settings.server.metrics_allowlist
     port = settings.server.listen.port
-    assert f"127.0.0.1:{port}/readyz" in IMAGE
     assert SERVICES["notifyd"]["ports"] == [f"127.0.0.1:{port}:{port}"]
     assert f"notifyd:{port}" in COMPOSITION["configs"]["prometheus"]["content"]
