@@ -17,7 +17,7 @@ LOCK = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-ha
 	--custom-compile-command 'make upgrade' --no-emit-package notifyd-server $(addprefix --no-emit-package ,$(notdir $(PLUGINS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos docs fresh-install gallery sbom
+.PHONY: help run test test-long test-latest test-lowest lint lock upgrade contract bench bench-peers browser chaos deb docs fresh-install gallery man sbom
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -87,6 +87,13 @@ sbom: $(STAMP) ## write build/sbom.json: what is in production, in CycloneDX, fr
 	@mkdir -p $(BUILD)
 	@$(BIN)/python -W ignore::UserWarning -m cyclonedx_py requirements requirements/production.txt \
 		--pyproject pyproject.toml --output-reproducible $(SBOM_OPTIONS) -o $(BUILD)/sbom.json
+
+# With the system's own Python, not that of .venv; both are 3.11 or later.
+deb: $(STAMP) ## write dist/notifyd_VERSION_ARCH.deb, which takes nothing from the network when it is installed
+	@$(BIN)/python -m tests.debian deb dist
+
+man: $(STAMP) ## write build/man: a manual page for each command, and one for the configuration
+	@$(BIN)/python -m tests.debian man $(BUILD)/man
 
 contract: $(STAMP) ## write the files of the contract anew, from the records, routes and faults
 	@$(BIN)/python -m tests.contract
