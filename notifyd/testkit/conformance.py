@@ -19,7 +19,6 @@ import time_machine
 from attrs import evolve
 
 from notifyd.plugin import (
-    SECOND,
     Action,
     Channel,
     ChannelType,
@@ -56,7 +55,13 @@ _HALF_A_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
 _HALF_AN_ENTITY: Final = re.compile(r"&(?:#x?[0-9a-f]*|[a-z]+)(?![0-9a-z;=])")
 _SPACE: Final = re.compile(r"\s+")
 _UNSEEN: Final = re.compile("[\u200b\u200c\u200d\u2060\ufeff]")
-_LATER: Final = timedelta(days=400, hours=5, seconds=7)
+_STEP: Final = timedelta(days=25, hours=7, minutes=13, seconds=7)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MOMENTS: Final = tuple(number * _STEP for number in range(7))
+"""How much later one message is sent again: every day of the week comes, and every part of a day."""
+
+_PARAGRAPHS: Final = "\n\n".join(f"Paragraph {number} tells a little more of it." for number in range(1, 9))
+"""A text of which every channel has room for the whole."""
 
 
 @pytest.mark.asyncio
@@ -227,6 +232,7 @@ class ChannelConformance:
     async def test_all_of_a_message_reaches_the_reader(self) -> None:
         message = evolve(
             self.message,
+            body=f"{self.message.body}\n\n{_PARAGRAPHS}",
             fields=(Field("Heron", "otter"), Field("Lynx", "badger")),
             actions=(Action("Narwhal", LINK), Action("Ocelot", SECOND_LINK)),
         )
@@ -246,12 +252,12 @@ class ChannelConformance:
 
     async def test_the_same_message_is_sent_as_the_same_bytes(self) -> None:
         async with self.receiver() as receiver:
-            await self._send_at(receiver, datetime.now(UTC), NOW)
-            await self._send_at(receiver, datetime.now(UTC) + _LATER, NOW + 3600 * SECOND)
-        first, again = (self._fixed(received) for received in receiver.received)
+            for later in _MOMENTS:
+                await self._send_at(receiver, datetime.now(UTC) + later, NOW + later // _MICROSECOND)
+        first, *others = (self._fixed(received) for received in receiver.received)
         for part, value in first.items():
             demand(
-                value == again[part],
+                all(value == again[part] for again in others),
                 f"two sends of one message differ in their {part}: what is sent may depend on it and the config"
                 " only, and on no clock and no chance",
             )

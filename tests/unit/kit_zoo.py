@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
 import logging
 import os
@@ -813,6 +814,113 @@ class CannotSend:
 class SendsWithoutAwaiting(Sound):
     def send(self, message: Message) -> Any:
         return super().send(message)
+
+
+class LosesTheLastField(Sound):
+    def lines(self, message: Message) -> list[str]:
+        return super().lines(evolve(message, fields=message.fields[:-1]))
+
+
+class CutsTheBody(Sound):
+    def lines(self, message: Message) -> list[str]:
+        return super().lines(evolve(message, body=message.body[:100]))
+
+
+class LosesTheValuesOfFields(Sound):
+    def lines(self, message: Message) -> list[str]:
+        return super().lines(evolve(message, fields=tuple(evolve(one, value="") for one in message.fields)))
+
+
+class TriesAgainWhenThrottled(Sound):
+    async def send(self, message: Message) -> Receipt:
+        try:
+            return await super().send(message)
+        except TransientError as error:
+            if error.status != 429:
+                raise
+        return await super().send(message)
+
+
+class TriesAgainWhenRefused(Sound):
+    """At a status that is permanent, once."""
+
+    async def send(self, message: Message) -> Receipt:
+        try:
+            return await super().send(message)
+        except PermanentError as error:
+            if error.status != 404:
+                raise
+        return await super().send(message)
+
+
+class TriesAgainWhenCutOff(Sound):
+    async def send(self, message: Message) -> Receipt:
+        try:
+            return await super().send(message)
+        except TransientError as error:
+            if error.status is not None:
+                raise
+        return await super().send(message)
+
+
+NUMBERS: Final = itertools.count()
+
+
+class CountsInItsModule(Sound):
+    def payload(self, message: Message) -> bytes:
+        return json.dumps({"lines": self.lines(message), "number": next(NUMBERS)}).encode()
+
+
+class CountsInItsClass(Sound):
+    sent: ClassVar[list[str]] = []
+
+    def payload(self, message: Message) -> bytes:
+        self.sent.append(message.id)
+        return json.dumps({"lines": self.lines(message), "number": len(self.sent)}).encode()
+
+
+class SendsEachOnce(Sound):
+    """Keeps in its class what it has sent, and leaves out a repeat."""
+
+    seen: ClassVar[set[str]] = set()
+
+    async def send(self, message: Message) -> Receipt:
+        if message.id in self.seen:
+            return Receipt()
+        self.seen.add(message.id)
+        return await super().send(message)
+
+
+class HasANonceInAHeader(Sound):
+    def headers(self, message: Message) -> dict[str, str | Secret]:
+        return super().headers(message) | {"x-nonce": uuid.uuid4().hex}
+
+
+class TellsTheWeekday(Sound):
+    def payload(self, message: Message) -> bytes:
+        return json.dumps({"lines": self.lines(message), "weekend": datetime.now(UTC).weekday() > 4}).encode()
+
+
+class TellsTheHour(Sound):
+    def payload(self, message: Message) -> bytes:
+        night = datetime.fromtimestamp(self.context.clock() / 10**6, UTC).hour in (0, 1, 2, 3)
+        return json.dumps({"lines": self.lines(message), "night": night}).encode()
+
+
+class LogsInTwiceBase64(Careless):
+    def show(self, token: str) -> None:
+        once = base64.b64encode(f"u:{token}".encode())
+        logging.getLogger("careless").info(base64.b64encode(once).decode())
+
+
+class LogsAsBytes(Careless):
+    def show(self, token: str) -> None:
+        logging.getLogger("careless").info("%s", list(token.encode()))
+
+
+class WritesToTheDescriptor(Careless):
+    def show(self, token: str) -> None:
+        os.write(2, token.encode())
 
 
 def hooks(**members: Any) -> SimpleNamespace:
