@@ -275,6 +275,23 @@ async def test_a_restart_finishes_what_a_kill_left_undone(
         assert approval["resume"]["status"] == "delivered"
 
 
+# --- an event that comes while nothing waits ---------------------------------------------------------------
+
+PLAIN = {"specversion": "1.0", "id": "deploy-1", "source": "ci", "type": "deploy.done", "tenant": "acme"}
+
+
+@pytest.mark.parametrize("side", SIDES)
+async def test_an_event_that_is_stored_with_its_plan_is_sent_after_a_kill_under_one_id(
+    side: str, tmp_path: Path
+) -> None:
+    config = CONFIG.replace("pack.approval", "deploy.done")
+    async with runner(tmp_path, "append_planned", "1", side, config=config) as one:
+        await one.call("POST", "/api/v1/events", PLAIN)
+        assert one.starts == 2, "the daemon was not killed"
+        await until_async(partial(one.all_sent, 1), seconds=45)
+        assert [len(ids) for ids in one.seen().values()] == [1]
+
+
 # --- an approval that nobody decides -----------------------------------------------------------------------
 
 EXPIRY_POINTS = [
