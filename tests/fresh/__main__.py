@@ -169,7 +169,7 @@ def _follow(reader: Reader) -> None:
 
 
 def _everything_is_delivered(reader: Reader) -> None:
-    waiting = r"'^notifyd_(backlog\{channel=\"hook\"\}|unplanned_events) '"
+    waiting = r"'^notifyd_(backlog\{channel=.hook.\}|unplanned_events) '"
     reader.until(f"! curl --silent --fail {URL}/metrics | grep -E {waiting} | grep -v ' 0.0$'")
 
 
