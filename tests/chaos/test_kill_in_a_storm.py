@@ -57,7 +57,7 @@ channels = ["hook"]
 GROUPED = config('group_by = ["data.run"]\ngroup_wait = "1h"')
 
 POINTS = [
-    ("fix_plans", 1, "after"),  # a plan, with its delivery that is held
+    ("append_planned", 1, "after"),  # an event, with its plan and its delivery that is held
     ("fold", 1, "before"),
     ("fold", 1, "after"),  # the digest, with what it stands for
     ("let_go", 1, "before"),
@@ -208,7 +208,7 @@ async def killed(one: Runner) -> None:
 # --- quiet hours -------------------------------------------------------------------------------------------
 
 QUIET = [
-    ("fix_plans", 1, "after"),  # a plan, with its delivery that is held
+    ("append_planned", 1, "after"),  # an event, with its plan and its delivery that is held
     ("fold", 1, "before"),
     ("fold", 1, "after"),
     ("record", 1, "before"),  # the digest was sent

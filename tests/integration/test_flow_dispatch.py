@@ -904,7 +904,7 @@ async def test_draining_ends_though_an_attempt_does_not_and_the_store_fails(tmp_
             await way.app._dispatcher.drain(0.01)
         closing.set()
         for task in asyncio.all_tasks():
-            if "_call" in repr(task) or "_work" in repr(task):
+            if "called" in repr(task) or "_work" in repr(task):
                 task.cancel()
         await until(lambda: not way.channel().running)
 
