@@ -13,6 +13,8 @@ from notifyd.security.secrets import key_id
 from tests.chaos.test_kill_between_steps import CONFIG, runner
 from tests.waiting import until_async
 
+pytestmark = pytest.mark.long
+
 OLD, NEW = b"0" * 32, b"1" * 32
 COUNT = 5
 OPERATING = CONFIG.replace('"Notifier.Read"', '"Notifier.Read", "Notifier.Operate"').replace(

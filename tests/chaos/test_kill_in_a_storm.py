@@ -20,6 +20,8 @@ from tests.chaos.test_kill_between_steps import CONFIG, Runner, runner
 from tests.integration.test_storms import quiet_around
 from tests.waiting import until, until_async
 
+pytestmark = pytest.mark.long
+
 HOUR = 3600
 LATE = 1
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+import pytest
 
 from notifyd.service.app import wall_clock
 from tests import events
@@ -55,6 +56,7 @@ allowed_origins = ["{sink}"]
 """
 
 
+@pytest.mark.long
 async def test_a_tap_decides_once_after_the_node_that_listened_was_killed(
     tmp_path: Path, mongo_server: MongoServer
 ) -> None:

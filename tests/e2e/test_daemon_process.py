@@ -106,6 +106,7 @@ async def test_an_attempt_under_way_ends_before_the_daemon_does(
         assert len(sink.received) == 1
 
 
+@pytest.mark.long
 async def test_an_attempt_that_does_not_end_is_given_up_within_ten_seconds_and_made_again(
     sink: HttpSink, tmp_path: Path
 ) -> None:

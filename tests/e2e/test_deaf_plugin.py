@@ -127,7 +127,9 @@ async def test_a_daemon_ends_in_time_though_a_plugin_swallows_every_cancellation
         assert any("it is left behind" in line["message"] for line in daemon.logs)
 
 
-@pytest.mark.parametrize("type_", ["pooled", "threaded", "many"])
+@pytest.mark.parametrize(
+    "type_", [*(pytest.param(type_, marks=pytest.mark.long) for type_ in ("pooled", "threaded")), "many"]
+)
 async def test_a_daemon_ends_in_time_though_a_plugins_threads_go_on_and_says_whose_they_are(
     type_: str, tmp_path: Path
 ) -> None:

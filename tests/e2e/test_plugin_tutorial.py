@@ -24,6 +24,8 @@ from tests.process import daemon_process, toml
 from tests.venv import Venv, fresh_venv
 from tests.waiting import until
 
+pytestmark = pytest.mark.long
+
 PIP = '#!/bin/sh\nexec {python} -m pip "$@" --quiet --no-index --no-deps --no-build-isolation\n'
 """pip with no network: what the project depends on is in the environment already."""
 

@@ -90,6 +90,7 @@ def lend(one: Distribution, packages: Path) -> None:
             (packages / name).symlink_to(str(one.locate_file(name)))
 
 
+@pytest.mark.long
 async def test_the_wheel_runs_with_no_more_than_it_declares(venv: Venv, tmp_path: Path) -> None:
     venv.run("-c", IMPORT_ALL, cwd=tmp_path)
     config = tmp_path / "notifyd.toml"

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import aiohttp
 import orjson
+import pytest
 from attrs import define, frozen
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -820,5 +821,6 @@ def test_approvals_over_sqlite_are_as_the_documentation_has_them(tmp_path: Path)
     play(f"sqlite:///{tmp_path}/notifyd.db", examples=8)
 
 
+@pytest.mark.long
 def test_approvals_over_mongodb_are_as_the_documentation_has_them(mongo_server: MongoServer) -> None:
     play(mongo_server.database(), examples=2)

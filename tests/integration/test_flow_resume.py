@@ -596,6 +596,7 @@ async def test_a_store_that_fails_between_two_effects_delays_them(
         assert (await way.approval(document)).effects == ()
 
 
+@pytest.mark.long
 async def test_more_approvals_than_one_look_finds_are_settled_in_one_sweep(
     tmp_path: Path, runner: Sink
 ) -> None:
@@ -625,6 +626,7 @@ async def test_an_approval_whose_effects_cannot_be_settled_holds_up_none_of_the_
         assert f"effect {effect.id} of stuck/deploy-prod waits" in caplog.text
 
 
+@pytest.mark.long
 async def test_a_hundred_approvals_that_cannot_be_settled_starve_none_behind_them(
     tmp_path: Path, runner: Sink
 ) -> None:

@@ -42,7 +42,13 @@ async def settle(way: Flow) -> None:
 
 
 @pytest.mark.parametrize(
-    "occurred", [-2 * DAY + MINUTE, -DAY, 0, 5 * MINUTE], ids=["late", "a day", "now", "ahead"]
+    "occurred",
+    [
+        pytest.param(-2 * DAY + MINUTE, id="late", marks=pytest.mark.long),
+        pytest.param(-DAY, id="a day", marks=pytest.mark.long),
+        pytest.param(0, id="now"),
+        pytest.param(5 * MINUTE, id="ahead"),
+    ],
 )
 async def test_an_event_is_known_until_it_is_too_old_by_any_node_s_clock(
     tmp_path: Path, occurred: Instant

@@ -53,6 +53,7 @@ async def toggled(store: SqliteStore, numbers: range) -> float:
     return (process_time() - began) / len(numbers)
 
 
+@pytest.mark.long
 async def test_three_thousand_toggles_of_a_hold_leave_its_row_and_its_events_as_they_were(
     store: SqliteStore, tmp_path: Path
 ) -> None:
@@ -95,6 +96,7 @@ async def a_round(store: SqliteStore, number: int) -> Approval:
     return voted
 
 
+@pytest.mark.long
 async def test_five_hundred_rounds_leave_an_approval_as_small_and_every_first_answer_is_given_again(
     store: SqliteStore, tmp_path: Path
 ) -> None:

@@ -50,7 +50,9 @@ from tests.store.operations import every_operation
 FORGOTTEN = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
-DRIVERS = pytest.mark.parametrize("driver", StoreDriver)
+DRIVERS = pytest.mark.parametrize(
+    "driver", [StoreDriver.PYMONGO, pytest.param(StoreDriver.MOTOR, marks=pytest.mark.long)]
+)
 
 
 @define

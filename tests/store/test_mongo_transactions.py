@@ -37,7 +37,9 @@ from tests.store.makers import (
     open_approval,
 )
 
-DRIVERS = pytest.mark.parametrize("driver", StoreDriver)
+DRIVERS = pytest.mark.parametrize(
+    "driver", [StoreDriver.PYMONGO, pytest.param(StoreDriver.MOTOR, marks=pytest.mark.long)]
+)
 
 
 def moving(given: Event) -> Append:

@@ -76,6 +76,7 @@ def requirements(path: Path) -> Iterator[str]:
         yield from extra
 
 
+@pytest.mark.long
 def test_every_module_imports_alone_in_a_fresh_interpreter_with_warnings_as_errors() -> None:
     names = ",".join(module_names())
     done = subprocess.run(
