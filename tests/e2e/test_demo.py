@@ -66,6 +66,7 @@ def test_the_demo_runs_with_the_example_that_readers_see_but_for_addresses(demo:
     assert ours == shown
 
 
+@pytest.mark.long
 async def test_every_act_holds_on_mongodb_too_and_no_secret_is_in_it(
     mongo_server: MongoServer, tmp_path: Path
 ) -> None:
