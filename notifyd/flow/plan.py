@@ -410,10 +410,12 @@ class Planner:
     def _can_be_planned(self, append: Append) -> bool:
         """Is its plan known before it is stored? What an event does to an approval is not.
 
-        Nor is one that would spend from a budget: it may turn out to be stored already.
+        Nor is one that would spend from a budget: it may turn out to be stored already. A plugin's function that
+        never returns must find its event stored.
         """
+        registry = self._current()
         known = self._at_once and append.leased and append.subject is None and append.event.notify
-        return known and not any(rule.throttle for rule in self._current().settings.rules)
+        return known and not (registry.rules.foreign or any(r.throttle for r in registry.settings.rules))
 
     async def _planned_ahead(self, append: Append) -> tuple[Planned, Sequence[Ready]] | None:
         """None where it cannot be planned: that is told of once it is stored."""

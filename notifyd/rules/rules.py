@@ -89,6 +89,11 @@ class RuleBook:
     _members: frozenset[str]
     _kinds: frozenset[str | None]
 
+    @property
+    def foreign(self) -> bool:
+        """May a rule call a plugin's function, which may take any time?"""
+        return bool(self._functions)
+
     @classmethod
     def compile(cls, rules: Sequence[Rule], functions: Mapping[str, Callable[..., Any]]) -> RuleBook:
         """Compiles every `when`. Raises `ConfigError` with all that is wrong with all of them."""
