@@ -68,8 +68,8 @@ class Remote:
         if listen.port == 0:
             raise click.UsageError("server.listen has port 0, which is any: say where with --url")
         host = ("::1" if ":" in listen.host else "127.0.0.1") if listen.everywhere else listen.host
-        scheme = "https" if self.server.tls.cert else "http"
-        return f"{scheme}://[{host}]:{listen.port}" if ":" in host else f"{scheme}://{host}:{listen.port}"
+        scheme, place = "https" if self.server.tls.cert else "http", f"[{host}]" if ":" in host else host
+        return f"{scheme}://{place}:{listen.port}"
 
     @property
     def own_certificate(self) -> Path | None:

@@ -44,7 +44,8 @@ async def bounded(
         await _ended(task, channel.timeout)
     finally:
         if not task.done():
-            await _stop(task, channel, strays, what)
+            complaint = f"channel {channel.name} does not end {what} that was cancelled: it is left behind"
+            await stop(task, LAST_WORDS, strays, complaint)
     if task.done() and not task.cancelled():
         return task.result()
     raise TimeoutError
@@ -68,13 +69,13 @@ async def _ended(task: asyncio.Task[Any], seconds: float) -> None:
         task.remove_done_callback(wake)
 
 
-async def _stop(task: asyncio.Task[T], channel: OpenChannel, strays: set[asyncio.Task[T]], what: str) -> None:
-    """Cancel a call that has not ended. One that goes on regardless is left behind."""
+async def stop(task: asyncio.Task[T], seconds: float, strays: set[asyncio.Task[T]], complaint: str) -> None:
+    """Cancel a call, and give it `seconds` to end. One that goes on regardless is left behind, among `strays`."""
     task.cancel()
     try:
-        await asyncio.wait({task}, timeout=LAST_WORDS)
+        await asyncio.wait({task}, timeout=seconds)
     finally:
         if not task.done():
-            log.error("channel %s does not end %s that was cancelled: it is left behind", channel.name, what)
+            log.error("%s", complaint)
             strays.add(task)
             task.add_done_callback(strays.discard)

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from notifyd.errors import JobTakenError, PermanentError, StoreError, TransientError
 from notifyd.flow.attempt import DETAIL_LIMIT, Discretion
-from notifyd.flow.calls import called
+from notifyd.flow.calls import called, stop
 from notifyd.flow.jobs import JobLease
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Clock
@@ -116,7 +116,9 @@ class Listeners:
                 await lease.keep()
         finally:
             self._metrics.listening.labels(channel.name).set(0)
-            await _ended(task, channel.name, left)
+            if not task.done():
+                complaint = f"channel {channel.name} goes on listening though it was cancelled"
+                await stop(task, _LAST_WORDS, left, complaint)
 
     async def _call(self, channel: OpenChannel) -> None:
         """Raises nothing but its cancellation by `_hold`: a plugin may raise anything, SystemExit too."""
@@ -132,17 +134,6 @@ class Listeners:
             if is_ours(error):
                 raise
             discretion.log(channel.name, error)
-
-
-async def _ended(task: asyncio.Task[None], channel: str, left: set[asyncio.Task[None]]) -> None:
-    """End it, and wait for that. One that goes on regardless is `left`."""
-    if task.done():
-        return
-    task.cancel()
-    if not (await asyncio.wait({task}, timeout=_LAST_WORDS))[0]:
-        log.error("channel %s goes on listening though it was cancelled", channel)
-        left.add(task)
-        task.add_done_callback(left.discard)
 
 
 @frozen
