@@ -90,9 +90,7 @@ class Tracer(Protocol):
 
 
 @frozen
-class Unrecorded:
-    """A `Span` of `NO_TRACER`."""
-
+class _Unrecorded:
     trace: Trace
 
     def note(self, facts: Facts) -> None:
@@ -105,9 +103,14 @@ class Unrecorded:
         """Nobody is told."""
 
 
+def unrecorded(parent: Trace) -> AbstractContextManager[Span]:
+    """A span that nobody is told of, for which no facts need be gathered. It passes `parent` on as it came."""
+    return nullcontext(_Unrecorded(parent))
+
+
 class _NoTracer:
     def span(self, name: str, role: Role, parent: Trace, facts: Facts) -> AbstractContextManager[Span]:
-        return nullcontext(Unrecorded(parent))
+        return unrecorded(parent)
 
 
 NO_TRACER: Final[Tracer] = _NoTracer()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
 from notifyd.flow.ingest import Posted
-from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, Unrecorded, trace_in
+from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, trace_in, unrecorded
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
 from notifyd.web.body import JSON, read_json
@@ -79,9 +79,7 @@ class _Recorded:
         self._seconds = services.metrics.ingest_seconds
         # Facts that nobody hears would be gathered for each event.
         unheard = services.tracer is NO_TRACER
-        self._span: AbstractContextManager[Span] = (
-            nullcontext(Unrecorded(parent)) if unheard else _span(request, services.tracer, parent)
-        )
+        self._span = unrecorded(parent) if unheard else _span(request, services.tracer, parent)
 
     def __enter__(self) -> Span:
         self._began = perf_counter()

@@ -439,8 +439,3 @@ def _data(content_type: str, body: bytes) -> tuple[str, Any]:
         except UnicodeDecodeError:
             pass  # another charset: kept as the bytes it is
     return "data_base64", base64.b64encode(body).decode()
-
-
-def cloud_event_from_headers(headers: Mapping[str, str], body: bytes) -> CloudEvent:
-    """The record of an event in binary mode. Raises as `structured_form` and `parse_cloud_event` do."""
-    return parse_cloud_event(structured_form(headers, body))
