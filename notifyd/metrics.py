@@ -13,7 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from notifyd import __version__
 from notifyd.errors import ATTEMPT_REASONS, BacklogFullError, OverloadedError, StoreError
-from notifyd.model import APPROVAL_KIND, POLICY_KIND, AttemptOutcome, State, Status, Wait
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, AttemptOutcome, Outcome, State, Status, Wait
 
 _FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _SLOW: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600)
@@ -28,6 +28,13 @@ _DRILLED: Final = {True: "sent", False: "failed"}
 EVENT_REFUSALS: Final = (OverloadedError, BacklogFullError, StoreError)
 """Why a known caller's event is not taken: the problem's code is the outcome in `notifyd_events_total`."""
 
+_SEEN_BEFORE: Final = ("duplicate", "conflict")
+"""What becomes of an event whose id is known."""
+
+_OF_PACKS: Final = tuple(one.value for one in Outcome if one is not Outcome.ACCEPTED)
+_OF_OTHERS: Final = (Outcome.ACCEPTED.value,)
+"""What becomes of an event that is taken, by whether it is about an approval or a hold."""
+
 
 class Metrics:
     """Every metric, named as in the design, on one registry of its own."""
@@ -37,6 +44,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._kinds: frozenset[str] = frozenset()
+        self._tenants: frozenset[str] = frozenset()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, registry=registry)
@@ -196,8 +204,26 @@ class Metrics:
         """The kinds that may be a label's value: notifyd's own and those the config names."""
         self._kinds = frozenset({APPROVAL_KIND, POLICY_KIND, *kinds})
         for kind in (*self._kinds, OTHER):
-            for refused in EVENT_REFUSALS:
-                self.event(kind, refused.code)
+            taken = _OF_PACKS if kind in (APPROVAL_KIND, POLICY_KIND) else _OF_OTHERS
+            for outcome in (*taken, *_SEEN_BEFORE, *(refused.code for refused in EVENT_REFUSALS)):
+                self.event(kind, outcome)
+
+    def name_tenants(self, tenants: Iterable[str]) -> None:
+        """Begin the series of the tenants that the config names."""
+        self._tenants = frozenset(tenants)
+        for tenant in self._tenants:
+            self.outstanding.labels(tenant)
+
+    def name_rules(self, rules: Collection[str]) -> None:
+        """Begin a series for each rule there is, and forget those of rules that the config has no more."""
+        for rule in rules:
+            self.rule_errors.labels(rule)
+        _remove(self.rule_errors, {one for one in _series(self.rule_errors) if one[0] not in rules})
+
+    def name_refusals(self, codes: Iterable[str]) -> None:
+        """Begin a series for each code that a call may be refused with."""
+        for code in codes:
+            self.refused.labels(code)
 
     def name_channels(self, channels: Iterable[str]) -> None:
         """Begin every series of these channels at zero, so that a first failure is a change one can alert on."""
@@ -230,13 +256,17 @@ class Metrics:
             return
         for metric in (
             *(self.attempts, self.deliveries, self.delivery_seconds, self.last_success, self.held),
-            *(self.backlog, self.oldest_pending, self.breaker_open, self.listening, self.listen_ends),
+            *(self.backlog, self.oldest_pending, self.listening, self.listen_ends),
             self.loop_blocked,
         ):
             _remove(metric, {one for one in _series(metric) if one[0] in gone})
         _remove(self.dead_letters, {(channel,) for channel in gone} - _series(self.dead_letters, above=0))
         for by_labels in (self.delivery, self.attempt, self.seconds):
             by_labels.cache_clear()
+
+    def keep_breakers(self, channels: Collection[str]) -> None:
+        """Forget the breakers of channels that the config has no more: nothing is tried there, whatever waits."""
+        _remove(self.breaker_open, {one for one in _series(self.breaker_open) if one[0] not in channels})
 
     def set_drills(self, drilled: Mapping[str, tuple[float, float]], interval: float) -> None:
         """When each channel that is drilled once in `interval` was last, and when with success; seconds all.
@@ -276,9 +306,15 @@ class Metrics:
         return kind if kind in self._kinds else OTHER
 
     def set_outstanding(self, pending: Mapping[str, int]) -> None:
-        """Pending approvals by tenant, as the store counts them; a tenant that is not in `pending` has none."""
-        for tenant in _values(self.outstanding) | pending.keys():
+        """Pending approvals by tenant, as the store counts them; a tenant that is not in `pending` has none.
+
+        The series of one that has none and that the config does not name goes: an issuer may name any number.
+        """
+        for tenant in self._tenants | pending.keys():
             self.outstanding.labels(tenant).set(pending.get(tenant, 0))
+        _remove(
+            self.outstanding, _series(self.outstanding) - {(one,) for one in self._tenants | pending.keys()}
+        )
 
     def set_dead_letters(self, dead: Mapping[str, int]) -> None:
         """Dead deliveries by channel, as the store counts them; a channel that is not in `dead` has none."""

@@ -72,22 +72,25 @@ class Tally:
         now, known = time.monotonic(), set(channels)
         lanes = [lane for lane in lanes if lane.backlog or lane.waits or lane.channel in known]
         backlog = dict.fromkeys(known, 0)
-        opened = dict.fromkeys(known, 0)
+        opened = dict.fromkeys(known, False)
         oldest = dict.fromkeys(known, at)
         for lane in lanes:
             if lane.backlog and lane.oldest is not None:
                 oldest[lane.channel] = min(lane.oldest, oldest.get(lane.channel, at))
             backlog[lane.channel] = backlog.get(lane.channel, 0) + lane.backlog
-            opened[lane.channel] = opened.get(lane.channel, 0) | lane.breaker.open
+            if lane.channel in known:
+                opened[lane.channel] |= lane.breaker.open
         for channel, waiting in backlog.items():
             self._metrics.backlog.labels(channel).set(waiting)
-            self._metrics.breaker_open.labels(channel).set(opened[channel])
             self._metrics.oldest_pending.labels(channel).set((at - oldest.get(channel, at)) / SECOND)
+        for channel, is_open in opened.items():
+            self._metrics.breaker_open.labels(channel).set(is_open)
         if now - self._reported >= _INTERVAL:
             rate = self._ended / (now - self._reported)
             self._drain_rate += (rate - self._drain_rate) / 4
             self._ended, self._reported = 0, now
             self._report_held(lanes, backlog, held)
+            self._metrics.keep_breakers(known)
 
     def _report_held(
         self, lanes: Iterable[Lane], channels: Collection[str], held: Callable[[Lane], Mapping[Wait, int]]

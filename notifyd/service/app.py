@@ -405,6 +405,8 @@ class App:
     def _note_config(self) -> None:
         settings = self._current().settings
         self._metrics.name_kinds(named_kinds(settings))
+        self._metrics.name_tenants(one for client in settings.auth.clients.values() for one in client.tenants)
+        self._metrics.name_rules({rule.name for rule in settings.rules})
         self._metrics.name_channels(self._current().channels)
         self._metrics.reload_ok.set(1)
         self._metrics.reload_time.set(self._clock() / SECOND)

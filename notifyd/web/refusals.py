@@ -9,17 +9,23 @@ from typing import Any, Final
 
 from attrs import define
 
-from notifyd.errors import StoreError
+from notifyd.errors import ForbiddenError, StoreError, UnauthenticatedError
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant, Principal, Via
 from notifyd.store import Store
-from notifyd.web.problems import Problem
+from notifyd.web.problems import MEANINGS, Problem
 from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
 
 INTERVAL: Final[Instant] = SECOND
 """At most one record per client and code in so long; it counts the refusals since the one before."""
+
+
+REFUSALS: Final = frozenset(
+    kind.code for kind in MEANINGS if issubclass(kind, UnauthenticatedError | ForbiddenError)
+)
+"""The problem codes of a caller that proves nothing, or that may not do what it asks for."""
 
 
 @define
@@ -40,6 +46,7 @@ class Refusals:
         self._store = store
         self._clock = clock
         self._counter = metrics.refused
+        metrics.name_refusals(REFUSALS)
         self._tallies: dict[tuple[str, str, str], _Tally] = {}
         self._writes: set[asyncio.Task[None]] = set()
 

@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from prometheus_client.samples import Sample
 
 from notifyd.errors import PermanentError, Reason, StoreError, TransientError
 from notifyd.flow import dispatch, tally
@@ -68,6 +69,60 @@ async def test_every_series_of_a_channel_and_of_the_store_begins_at_zero(tmp_pat
         for step in STEPS:
             errors = way.metrics.registry.get_sample_value("notifyd_store_errors_total", {"step": step})
             assert errors == 0, step
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcomes"),
+    [
+        ("pack.approval", {"opened", "new_round", "ended", "expired", "recorded"}),
+        ("task.done", {"accepted"}),
+        ("other", {"accepted"}),
+    ],
+)
+async def test_events_begin_at_zero_with_each_outcome_of_their_kind(
+    tmp_path: Path, kind: str, outcomes: set[str]
+) -> None:
+    outcomes |= {"duplicate", "conflict", "overloaded", "backlog_full", "store_unavailable"}
+    async with flow(tmp_path, TASKS, start=False) as way:
+        told = {one.labels["outcome"]: one.value for one in samples(way, "notifyd_events", kind=kind)}
+        assert told == dict.fromkeys(outcomes, 0.0)
+
+
+async def test_the_errors_of_a_rule_begin_at_zero_and_go_with_the_rule(tmp_path: Path) -> None:
+    faulty = TASKS.replace("when = '", 'when = \'event.labels.absent == "" && ')
+    async with flow(tmp_path, faulty) as way:
+        assert rule_errors(way) == {"tasks": 0}
+        await tasks_done(way, 1)
+        await until(lambda: way.metric("notifyd_rule_errors_total", rule="tasks") == 1)
+        assert await way.reload(faulty.replace('name = "tasks"', 'name = "jobs"'))
+        assert rule_errors(way) == {"jobs": 0}
+
+
+def test_pending_approvals_begin_at_zero_for_tenants_of_the_config_and_others_go_with_their_last() -> None:
+    metrics = Metrics()
+    metrics.name_tenants(["acme"])
+    assert metrics.values("notifyd_approvals_outstanding", "tenant") == {"acme": 0}
+    metrics.set_outstanding({"globex": 2})
+    assert metrics.values("notifyd_approvals_outstanding", "tenant") == {"acme": 0, "globex": 2}
+    metrics.set_outstanding({"acme": 1})
+    assert metrics.values("notifyd_approvals_outstanding", "tenant") == {"acme": 1}
+
+
+async def test_a_channel_that_is_gone_has_no_breaker_whatever_waits_for_it(tmp_path: Path) -> None:
+    async with flow(tmp_path, TASKS) as way:
+        way.channel().script = [TransientError("busy", reason=Reason.SERVER_ERROR)] * BREAKER_THRESHOLD
+        await tasks_done(way, BREAKER_THRESHOLD)
+        await until(lambda: way.metric("notifyd_breaker_open", channel="team") == 1)
+        assert await way.reload("")
+
+        def told() -> bool:
+            way.app._dispatcher.wake()
+            return samples(way, "notifyd_breaker_open", channel="team") == []
+
+        await until(told)
+        assert way.metric("notifyd_backlog", channel="team") == BREAKER_THRESHOLD
+        assert await way.reload(TASKS)
+        await until(lambda: samples(way, "notifyd_breaker_open", channel="team") != [])
 
 
 async def test_a_failed_delivery_is_held_for_its_retry(tmp_path: Path) -> None:
@@ -153,6 +208,20 @@ async def test_dead_letters_of_a_channel_that_is_gone_are_still_told(tmp_path: P
         way.metrics.set_dead_letters({})
         way.metrics.keep_channels(["resume"])
         assert "team" not in channels_of(way.metrics)
+
+
+def rule_errors(way: Flow) -> dict[str, float]:
+    return {one.labels["rule"]: one.value for one in samples(way, "notifyd_rule_errors")}
+
+
+def samples(way: Flow, name: str, **labels: str) -> list[Sample]:
+    """The series of a metric with these labels, but for when each began."""
+    found = [
+        one for family in way.metrics.registry.collect() if family.name == name for one in family.samples
+    ]
+    return [
+        one for one in found if labels.items() <= one.labels.items() and not one.name.endswith("_created")
+    ]
 
 
 def channels_of(metrics: Metrics) -> set[str]:

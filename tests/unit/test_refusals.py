@@ -68,6 +68,15 @@ async def test_a_refusal_says_who_where_why_and_from_where() -> None:
     }
 
 
+async def test_each_code_that_a_caller_can_be_refused_with_is_counted_from_zero() -> None:
+    trail = Trail()
+    refusals(trail)
+    counted = trail.metrics.registry.get_sample_value
+    for code in ("unauthenticated", "signature_invalid", "forbidden", "scope_missing", "address_not_allowed"):
+        assert counted("notifyd_auth_refused_total", {"code": code}) == 0, code
+    assert counted("notifyd_auth_refused_total", {"code": "not_found"}) is None
+
+
 async def test_a_storm_is_one_record_a_second_for_each_client_and_code() -> None:
     trail = Trail()
     noted = refusals(trail)
