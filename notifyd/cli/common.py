@@ -70,14 +70,10 @@ def config_failure(path: Path, error: ConfigError) -> Failure:
 
 def fault_lines(path: Path, faults: Iterable[Fault]) -> list[str]:
     """Each fault with its file, once, and the line where it has one: `notifyd.toml:12: server.listen: ...`."""
-    from notifyd.config.lines import placed
+    from notifyd.config.lines import is_of_file, placed
 
     return [
-        str(fault)
-        if fault.pointer == str(path)
-        else f"{path}:{line}: {fault}"
-        if line
-        else f"{path}: {fault}"
+        str(fault) if is_of_file(fault, path) else f"{path}:{line}: {fault}" if line else f"{path}: {fault}"
         for line, fault in placed(path, faults)
     ]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
-import tomli
 from attrs import field, frozen
 
 from notifyd import preview
 from notifyd.config.faults import Findings
 from notifyd.config.structure import Structurer, did_you_mean
-from notifyd.errors import ConfigError, Fault, InvalidError
+from notifyd.config.syntax import document, read_text
+from notifyd.errors import ConfigError, InvalidError
 from notifyd.model import Instant
 from notifyd.preview import Preview
 from notifyd.registry.registry import Registry
@@ -62,13 +62,8 @@ class Compared:
 def read_expectations(path: Path) -> tuple[Expected, ...]:
     """The events of a file; those it names are sought from its folder. Raises `ConfigError` with every fault."""
     findings = Findings()
-    try:
-        document = tomli.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from None
-    except ValueError as error:
-        raise ConfigError([Fault(str(path), str(error))]) from None
-    found: Expectations | None = Structurer(path.parent).into(document, Expectations, findings)
+    read = document(read_text(path), str(path))
+    found: Expectations | None = Structurer(path.parent).into(read, Expectations, findings)
     if found is None:
         raise ConfigError(findings.faults)
     return found.events

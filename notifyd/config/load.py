@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import attrs
-import tomli
 
 from notifyd.config import units
 from notifyd.config.consistency import Draft, Kind, check, public_url
@@ -45,6 +44,7 @@ from notifyd.config.settings import (
     common_options,
 )
 from notifyd.config.structure import Structurer, must_be, options_of, unknown_key
+from notifyd.config.syntax import document, read_text
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import FORWARDERS
 from notifyd.plugin import ChannelType
@@ -95,10 +95,11 @@ def load(
     `types` and `forwarders` are those that plugins bring for channels, and for `resume.forwarders`; `plugins` what
     each plugin itself takes, None where it takes nothing.
 
-    Raises `ConfigError` with every fault; a file that cannot be read, or is not TOML, has one, at its path.
+    Raises `ConfigError` with every fault. A file that cannot be read has one, at its path; one that is not
+    TOML has one at `PATH:LINE:COLUMN`.
     """
     return loads(
-        _text(path),
+        read_text(path),
         types,
         forwarders=forwarders,
         plugins=plugins,
@@ -119,7 +120,9 @@ def loads(
     source: str = "config",
 ) -> Settings:
     """The same for a text. `source` is what a syntax error calls it. Raises `ConfigError`."""
-    raw = _document(text, source)
+    raw = document(text, source)
+    if not raw:
+        raise ConfigError([Fault(source, "has no key at all: restore it, or begin with conf/notifyd.toml")])
     resolver, unresolved, findings = Resolver(environ, base), Findings(), Findings()
     resolved = resolver.resolve(raw, unresolved)
     revealed = resolver.revealed
@@ -141,7 +144,7 @@ def load_server(path: Path, environ: Mapping[str, str] = os.environ) -> Server:
     A fault elsewhere in the file, or a secret that cannot be read here, says nothing about a running service.
     Raises `ConfigError`.
     """
-    raw = _document(_text(path), str(path))
+    raw = document(read_text(path), str(path))
     resolver, findings = Resolver(environ, path.parent), Findings()
     at = findings.under("server")
     table = resolver.resolve(raw.get("server", {}), at)
@@ -152,23 +155,6 @@ def load_server(path: Path, environ: Mapping[str, str] = os.environ) -> Server:
     if findings.faults or server is None:
         raise ConfigError(Fault(fault.pointer, revealed.hide(fault.message)) for fault in findings.faults)
     return _with_defaults(server)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([Fault(str(path), f"cannot be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError([Fault(str(path), f"is not UTF-8 text at byte {error.start}")]) from None
-
-
-def _document(text: str, source: str) -> dict[str, Any]:
-    try:
-        return tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
-        message = f"line {error.lineno}, column {error.colno}: {error.msg}"
-        raise ConfigError([Fault(source, message)]) from None
 
 
 def frozen_changes(old: Settings, new: Settings) -> list[str]:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from notifyd import samples
 from notifyd.approval.notices import NOTIFYD
 from notifyd.config.changes import changes
-from notifyd.config.lines import placed
+from notifyd.config.lines import is_of_file, placed
 from notifyd.config.load import frozen_changes
 from notifyd.config.settings import Settings
 from notifyd.errors import ConfigError, StoreError
@@ -422,8 +422,11 @@ def _located(source: str, error: ConfigError | StoreError) -> list[str]:
     """Each fault, with the line of the configuration that it is in."""
     if not isinstance(error, ConfigError):
         return [str(error)]
-    found = placed(Path(source), error.faults)
-    return [f"{fault} (line {line})" if line else str(fault) for line, fault in found]
+    path = Path(source)
+    return [
+        f"{fault} (line {line})" if line and not is_of_file(fault, path) else str(fault)
+        for line, fault in placed(path, error.faults)
+    ]
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

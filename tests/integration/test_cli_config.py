@@ -310,7 +310,9 @@ async def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     result = await notifyd("check-config", "--config", missing)
     assert (result.code, result.stdout) == (1, "")
-    assert result.stderr == f"{missing}: cannot be read: No such file or directory\n"
+    assert result.stderr == (
+        f"{missing}: cannot be read: No such file or directory: --config, or NOTIFYD_CONFIG, says where it is\n"
+    )
 
 
 async def test_a_broken_plugin_is_named_and_does_not_fail_a_configuration_without_it(

@@ -309,7 +309,7 @@ def test_a_message_of_an_expectation_that_cannot_be_rendered_is_a_difference(con
             'events[0].reachs: is not a known key; did you mean "reaches"?',
         ),
         ("[[events]]\nfile = 7\nreaches = {team = 1}\n", "events[0].reaches.team: must be an array"),
-        ("[[events]\n", "expected.toml: Expected"),
+        ("[[events]\n", "expected.toml:1:9: a table's name ends"),
     ],
 )
 def test_expectations_that_are_not_valid_are_refused_with_every_fault(

@@ -699,24 +699,6 @@ def test_a_part_of_the_wrong_shape_is_a_fault_like_any_other(text: str, pointer:
     assert [fault.pointer for fault in caught.value.faults] == [pointer]
 
 
-def test_a_syntax_error_has_file_line_and_column(tmp_path: Path) -> None:
-    file = tmp_path / "notifyd.toml"
-    file.write_text('[server]\nlisten = "x\n')
-    with pytest.raises(ConfigError) as caught:
-        config.load(file, TYPES, environ={})
-    (fault,) = caught.value.faults
-    assert fault.pointer == str(file)
-    assert fault.message.startswith("line 2, column 12: ")
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
-        config.load(tmp_path / "none.toml", TYPES, environ={})
-    (tmp_path / "latin.toml").write_bytes(b"# \xe4")
-    with pytest.raises(ConfigError, match=r"latin\.toml: is not UTF-8 text at byte 2"):
-        config.load(tmp_path / "latin.toml", TYPES, environ={})
-
-
 # --- a channel's own rules ----------------------------------------------------------------------------------
 
 
