@@ -45,6 +45,7 @@ class PlanningQueue:
         self._tenants: OrderedDict[str, deque[tuple[Event, int]]] = OrderedDict()  # with the size as it came
         self._held: Counter[str] = Counter()  # bytes of each tenant
         self._some = asyncio.Event()
+        self._asked = False
         self.waiting = Waiting()
         self._in_memory, self._left_behind = Waiting(self.waiting), Waiting(self.waiting)
 
@@ -55,6 +56,11 @@ class PlanningQueue:
         own = self._in_memory.of(event.tenant)
         few = self._in_memory.total < PLANNING_CAPACITY and own < TENANT_PLANNING_CAPACITY
         return few and self._share.room - self._held[event.tenant] >= event_size(event)
+
+    @property
+    def idle(self) -> bool:
+        """Does the planner wait for events, and none for it?"""
+        return self._asked and not self.waiting.total
 
     @property
     def only_left_behind(self) -> bool:
@@ -75,7 +81,11 @@ class PlanningQueue:
 
     async def take(self, limit: int, size: int) -> list[Event]:
         """Up to `limit` events from memory, of about `size` bytes, of each tenant in turn; waits for one."""
-        await self._some.wait()
+        self._asked = True
+        try:
+            await self._some.wait()
+        finally:
+            self._asked = False
         batch: list[Event] = []
         taken = 0
         while self._tenants and len(batch) < limit and (taken < size or not batch):
@@ -111,7 +121,7 @@ class PlanningQueue:
 
 
 class AppendQueue(Protocol):
-    """Where new events go: `flow/plan.py`, as ingest sees it."""
+    """Where new events go: `flow/at_once.py`, as ingest sees it."""
 
     async def append(self, append: Append) -> tuple[Appended, bool]:
         """Make an event durable, with its plan where nothing waits: is it planned, or still to be offered?

@@ -21,17 +21,20 @@ from notifyd.config.load import frozen_changes
 from notifyd.config.settings import Settings
 from notifyd.errors import ConfigError, StoreError
 from notifyd.flow.admission import SharedBacklog
+from notifyd.flow.at_once import AtOnce
 from notifyd.flow.decide import Decisions
 from notifyd.flow.deputies import Deputies
 from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
+from notifyd.flow.drafts import Drafts
 from notifyd.flow.drill import Drills
 from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.listen import Listeners
 from notifyd.flow.memory import Memory, Share
 from notifyd.flow.nodes import BEAT, Nodes
-from notifyd.flow.plan import Planner, rendered_again
+from notifyd.flow.plan import rendered_again
+from notifyd.flow.planner import Planner
 from notifyd.flow.queues import PlanningQueue
 from notifyd.flow.react import Reactions
 from notifyd.flow.remind import Timers
@@ -191,9 +194,9 @@ class App:
         )
         self._silences = Silences(**counted)
         self._deputies = Deputies(**shared)
-        self._planner = Planner(
-            **counted, **planning, **sending, budgets=budgets, silences=self._silences, node=node
-        )
+        drafts = Drafts(store=self._store, budgets=budgets, silences=self._silences, metrics=self._metrics)
+        stored = shared | planning | sending | {"drafts": drafts}
+        self._planner = Planner(**stored, budgets=budgets, node=node)
         self._digests = Digests(**counted, **sending, budgets=budgets)
         self._effects = Effects(**counted, **planning, **sending)
         self._expiry = Expiry(
@@ -217,7 +220,7 @@ class App:
         self._services = Services(
             **counted,
             tracer=self._tracer,
-            ingest=Ingest(**counted, **planning, admission=admission, append_queue=self._planner),
+            ingest=Ingest(**counted, **planning, admission=admission, append_queue=AtOnce(**stored)),
             decisions=decisions,
             reactions=reactions,
             effects=self._effects,

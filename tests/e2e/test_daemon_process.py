@@ -140,7 +140,7 @@ async def test_a_broken_step_ends_the_daemon_with_1_and_a_log_line(tmp_path: Pat
     """So that its manager starts it anew, instead of a daemon that accepts and never sends."""
     configure(tmp_path / "notifyd.toml", "")
     code = (
-        "from notifyd.flow.plan import Planner\n"
+        "from notifyd.flow.planner import Planner\n"
         f"async def broken(self): raise RuntimeError('this breaks, by {SECRET}')\n"
         "Planner.run = broken\n"
         "from notifyd.cli import main; main()"

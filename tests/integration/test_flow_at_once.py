@@ -31,7 +31,7 @@ channels = ["team"]
 async def resting(folder: Path, text: str = RULES) -> AsyncIterator[Flow]:
     """Steps that run, and have nothing to do."""
     async with flow(folder, text) as way:
-        await until(lambda: way.app._planner._nothing_waits)
+        await until(lambda: way.app._planner._planning_queue.idle)
         yield way
 
 
@@ -75,7 +75,7 @@ async def test_a_repetition_is_a_duplicate_or_a_conflict_and_sends_nothing(tmp_p
         document = done(way)
         await way.cloud(document)
         await way.ended(1)
-        await until(lambda: way.app._planner._nothing_waits)
+        await until(lambda: way.app._planner._planning_queue.idle)
         assert not (await way.cloud(document)).fresh
         with pytest.raises(EventIdConflictError):
             await way.cloud(document | {"data": {"other": True}})
@@ -112,7 +112,7 @@ async def test_an_event_that_cannot_be_planned_is_taken_and_told_of_by_the_plann
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with resting(tmp_path) as way:
-        monkeypatch.setattr("notifyd.flow.plan.make_plan", _breaks)
+        monkeypatch.setattr("notifyd.flow.drafts.make_plan", _breaks)
         assert (await way.cloud(done(way))).fresh
         await until(lambda: "cannot be planned" in caplog.text)
         await until(lambda: "set_aside" in way.store.calls)
@@ -134,6 +134,6 @@ async def test_a_store_that_would_take_two_writes_is_asked_once(
         for count in (1, 2):
             await way.cloud(done(way))
             await way.ended(count)
-            await until(lambda: way.app._planner._nothing_waits)
+            await until(lambda: way.app._planner._planning_queue.idle)
         assert way.store.calls.count("append_planned") == 1
         assert way.store.calls.count("fix_plans") == 2

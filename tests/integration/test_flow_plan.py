@@ -517,7 +517,7 @@ async def test_many_events_are_planned_in_the_order_they_came(tmp_path: Path) ->
 async def test_others_have_their_turn_between_the_events_of_a_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyd.flow.plan._TURN", 0.0)
+    monkeypatch.setattr("notifyd.flow.planner._TURN", 0.0)
     async with flow(tmp_path, start=False) as way:
         await asyncio.gather(*(way.ask(runId=f"run-{number:03}") for number in range(30)))
         turns, taken = 0, list[int]()
@@ -526,7 +526,7 @@ async def test_others_have_their_turn_between_the_events_of_a_batch(
             taken.append(turns)
             return make_plan(*args)
 
-        monkeypatch.setattr("notifyd.flow.plan.make_plan", planning)
+        monkeypatch.setattr("notifyd.flow.drafts.make_plan", planning)
         way.start()
         while len(taken) < 30:
             await asyncio.sleep(0)
