@@ -27,22 +27,25 @@ def tell_attempt(lane: Lane, delivery_id: str, made: Attempt, now: Instant) -> N
     )
     if made.outcome is AttemptOutcome.TRANSIENT and made.reason not in (None, Reason.MAILBOX_FULL):
         tell_failure(lane, made.reason, made.detail, now)
-    elif made.outcome is AttemptOutcome.SENT:
+    closed = _tell_breaker(lane)
+    if made.outcome is AttemptOutcome.SENT and lane.told.failures:
+        if not closed:
+            log.warning("%s takes messages again, %d deliveries wait", lane.name, lane.backlog)
         lane.told.failures.clear()
-    _tell_breaker(lane)
 
 
 def tell_failure(lane: Lane, reason: Reason, detail: str, now: Instant) -> None:
     """A kind of failure that is new since the lane last sent something, or has another cause by now."""
     told = lane.told
-    recent = now - told.at.get(reason, now - _PAUSE) < _PAUSE
+    recent = 0 <= now - told.at.get(reason, now - _PAUSE) < _PAUSE
     if recent or told.failures.get(reason) == detail:
         return
     told.failures[reason], told.at[reason] = detail, now
     log.warning("%s fails by %s: %s", lane.name, reason, detail)
 
 
-def _tell_breaker(lane: Lane) -> None:
+def _tell_breaker(lane: Lane) -> bool:
+    """Answers whether it was told that the breaker is closed again."""
     is_open, was_open = lane.breaker.open, lane.told.open
     if is_open and not was_open:
         log.warning(
@@ -52,6 +55,7 @@ def _tell_breaker(lane: Lane) -> None:
     elif was_open and not is_open:
         log.warning("%s: the breaker is closed again, %d deliveries wait", lane.name, lane.backlog)
     lane.told.open = is_open
+    return was_open and not is_open
 
 
 def tell_hold(lane: Lane, why: str) -> None:

@@ -19,7 +19,7 @@ from notifyd.config.changes import changes
 from notifyd.config.lines import is_of_file, placed
 from notifyd.config.load import frozen_changes
 from notifyd.config.settings import Settings
-from notifyd.errors import ConfigError, StoreError
+from notifyd.errors import ConfigError, StoppingError, StoreError
 from notifyd.flow.admission import SharedBacklog
 from notifyd.flow.at_once import AtOnce
 from notifyd.flow.decide import Decisions
@@ -213,7 +213,7 @@ class App:
             store=self._store, settings=lambda: self._current().settings, clock=self._clock
         )
         self._drills = Drills(**counted, send=self._dispatcher.try_out)
-        self._heartbeat = Heartbeat(current=self._current, ready=self._store.probe, clock=self._clock)
+        self._heartbeat = Heartbeat(current=self._current, ready=self._ready, clock=self._clock)
         decisions = Decisions(**counted, effect_queue=self._effects)
         reactions = Reactions(**counted, decide=decisions.decide)
         self._listeners = Listeners(**shared, inbox=reactions.inbox, metrics=self._metrics)
@@ -239,6 +239,12 @@ class App:
     def registry(self) -> Registry:
         """What is in force."""
         return self._current()
+
+    async def _ready(self) -> None:
+        """Raises `StoreError` or `StoppingError` where `/readyz` says that it is not."""
+        if self._draining:
+            raise StoppingError
+        await self._store.probe()
 
     # -- start and stop -----------------------------------------------------------------------------------
 

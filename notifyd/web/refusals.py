@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from attrs import define
+from attrs import define, frozen
 
+from notifyd import correlation
 from notifyd.errors import ForbiddenError, StoreError, UnauthenticatedError
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant, Principal, Via
@@ -28,10 +28,39 @@ REFUSALS: Final = frozenset(
 """The problem codes of a caller that proves nothing, or that may not do what it asks for."""
 
 
+@frozen
+class _Refusal:
+    """Who was refused, and why. `principal` is None where the caller proved nothing."""
+
+    problem: Problem
+    principal: Principal | None
+    claims: str
+    where: str
+    address: str
+    cid: str
+
+    @property
+    def client(self) -> str:
+        return self.principal.name if self.principal else "unknown"
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        known = self.principal
+        client = self.client if known is None or known.via is Via.CLIENT else known.via.value
+        return client, self.claims, self.problem.code
+
+
 @define
 class _Tally:
+    """How many of a kind were refused since `written_at`, of which `last` is the newest.
+
+    `timer` tells of them where no further one does.
+    """
+
     written_at: Instant
     unwritten: int = 0
+    last: _Refusal | None = None
+    timer: asyncio.TimerHandle | None = None
 
 
 class Refusals:
@@ -53,43 +82,38 @@ class Refusals:
     def note(
         self, problem: Problem, principal: Principal | None, claims: str, where: str, address: str, cid: str
     ) -> None:
-        """Count a refusal; record it unless its like was recorded just now. `where` is never a raw path.
+        """Count a refusal; record it with those of its like that come within the second.
 
-        `claims` is the configured client whose name, and no proof, the caller sent; "" for none.
+        `where` is never a raw path. `claims` is the configured client whose name, and no proof, the caller sent;
+        "" for none.
         """
         self._counter.labels(problem.code).inc()
-        now, client = self._clock(), principal.name if principal else "unknown"
-        kind = client if principal is None or principal.via is Via.CLIENT else principal.via.value
-        tally = self._tallies.setdefault((kind, claims, problem.code), _Tally(now - INTERVAL))
-        tally.unwritten += 1
-        if now - tally.written_at < INTERVAL:
-            return
-        data = {"code": problem.code, "where": where, "address": address, "count": tally.unwritten}
-        if claims:
-            data["claims"] = claims
-        self._tell(problem, client, data)
-        tally.written_at, tally.unwritten = now, 0
-        # A tenant may read of its own client; what a stranger did is the daemon's affair.
-        tenant = principal.tenants[0] if principal and len(principal.tenants) == 1 else ""
-        record = AuditRecord(
-            id=derived_id(
-                "audit", tenant, AuditName.AUTH_REFUSED.value, client, claims, problem.code, cid, now
-            ),
-            tenant=tenant,
-            name=AuditName.AUTH_REFUSED,
-            at=now,
-            actor=f"client:{client}" if principal else "",
-            correlation_id=cid,
-            data=data,
-        )
-        self._start(record)
+        now, refusal = self._clock(), _Refusal(problem, principal, claims, where, address, cid)
+        tally = self._tallies.setdefault(refusal.kind, _Tally(now - INTERVAL))
+        tally.last, tally.unwritten = refusal, tally.unwritten + 1
+        if not 0 <= now - tally.written_at < INTERVAL:  # a clock that was set back silences nobody
+            self._write_down(tally)
+        elif tally.timer is None:
+            loop = asyncio.get_running_loop()
+            tally.timer = loop.call_later(INTERVAL / SECOND, self._write_down, tally)
+
+    def _write_down(self, tally: _Tally) -> None:
+        if tally.timer is not None:
+            tally.timer.cancel()
+        refusal, count, now = tally.last, tally.unwritten, self._clock()
+        tally.timer, tally.unwritten, tally.written_at = None, 0, now
+        if refusal is not None:
+            self._tell(refusal, count)
+            self._start(_record(refusal, count, now))
 
     @staticmethod
-    def _tell(problem: Problem, client: str, data: Mapping[str, Any]) -> None:
-        who = f"{client} (says it is {data['claims']})" if "claims" in data else client
-        times = f", {data['count']} times" if data["count"] > 1 else ""
+    def _tell(refusal: _Refusal, count: int) -> None:
+        problem, client = refusal.problem, refusal.client
+        who = f"{client} (says it is {refusal.claims})" if refusal.claims else client
+        times = f", {count} times" if count > 1 else ""
         why = f"{problem.code}: {problem.detail or problem.title}"
-        log.warning("refused %s at %s on %s%s: %s", who, data["address"], data["where"], times, why)
+        with correlation.about(refusal.cid):
+            log.warning("refused %s at %s on %s%s: %s", who, refusal.address, refusal.where, times, why)
 
     def _start(self, record: AuditRecord) -> None:
         task = asyncio.create_task(self._write(record))
@@ -103,5 +127,28 @@ class Refusals:
             log.error("an auth.refused record was not kept: %s", error.detail)
 
     async def aclose(self) -> None:
-        """Wait for the records being written."""
+        """Record what is not yet, and wait for that."""
+        for tally in self._tallies.values():
+            if tally.unwritten:
+                self._write_down(tally)
         await asyncio.gather(*self._writes)
+
+
+def _record(refusal: _Refusal, count: int, now: Instant) -> AuditRecord:
+    principal, client, code = refusal.principal, refusal.client, refusal.problem.code
+    data = {"code": code, "where": refusal.where, "address": refusal.address, "count": count}
+    if refusal.claims:
+        data["claims"] = refusal.claims
+    # A tenant may read of its own client; what a stranger did is the daemon's affair.
+    tenant = principal.tenants[0] if principal and len(principal.tenants) == 1 else ""
+    return AuditRecord(
+        id=derived_id(
+            "audit", tenant, AuditName.AUTH_REFUSED.value, client, refusal.claims, code, refusal.cid, now
+        ),
+        tenant=tenant,
+        name=AuditName.AUTH_REFUSED,
+        at=now,
+        actor=f"client:{client}" if principal else "",
+        correlation_id=refusal.cid,
+        data=data,
+    )

@@ -72,7 +72,9 @@ async def test_a_watcher_that_does_not_answer_is_told_of_once_and_so_is_its_retu
         assert not await beating.beat(url_of(watcher))
         watcher.reply, watcher.hangs_up = Reply(), False
         assert await beating.beat(url_of(watcher))
-    assert caplog.messages == ["no heartbeat: the receiver answered 500", "the heartbeat goes on"]
+    assert caplog.messages[0] == "no heartbeat: the receiver answered 500"
+    assert caplog.messages[1].startswith("no heartbeat: ")  # another fault
+    assert caplog.messages[2:] == ["the heartbeat goes on"]
     assert "secret-of-the-watcher" not in caplog.text
 
 
@@ -82,6 +84,52 @@ async def test_a_private_address_that_egress_does_not_name_is_not_called() -> No
         async with heartbeat(config) as beating:
             assert not await beating.beat(url_of(watcher))
         assert watcher.received == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (Reply(302, headers={"Location": "http://127.0.0.1:9/"}), "the receiver answered 302"),
+        (Reply(404), "the receiver answered 404"),
+    ],
+)
+async def test_a_watcher_that_sends_on_or_knows_no_such_check_is_a_fault(
+    caplog: pytest.LogCaptureFixture, reply: Reply, told: str
+) -> None:
+    async with Sink() as watcher, heartbeat(CONFIG.format(url=watcher.url)) as beating:
+        watcher.reply = reply
+        assert not await beating.beat(url_of(watcher))
+        assert len(watcher.received) == 1
+    assert caplog.messages == [f"no heartbeat: {told}"]
+
+
+async def test_what_nobody_foresaw_keeps_the_heart_from_one_beat_and_shows_no_url(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def unforeseen() -> None:
+        raise ValueError("https://hc.example/ping/secret-of-the-watcher")
+
+    async with Sink() as watcher, heartbeat(CONFIG.format(url=watcher.url), unforeseen) as beating:
+        assert not await beating.beat(url_of(watcher))
+    assert caplog.messages == ["no heartbeat: the call failed with ValueError"]
+
+
+async def test_a_reload_has_another_watcher_called_at_once_however_long_the_interval_was() -> None:
+    async with Sink() as first, Sink() as second:
+        config = CONFIG.replace('"1s"', '"1d"')
+        async with (
+            registry(config.format(url=first.url)) as old,
+            registry(config.format(url=second.url)) as new,
+        ):
+            current = [old]
+            beating = Heartbeat(current=lambda: current[0], ready=well, clock=TurnableClock())
+            task = asyncio.create_task(beating.run())
+            await until(lambda: first.received)
+            current[0] = new
+            await until(lambda: second.received)
+            task.cancel()
+            await asyncio.wait({task})
+    assert (len(first.received), len(second.received)) == (1, 1)
 
 
 async def test_without_a_watcher_nobody_is_called() -> None:

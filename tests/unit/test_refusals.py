@@ -13,6 +13,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Instant, Principal, Via
 from notifyd.web.problems import Problem
 from notifyd.web.refusals import Refusals
+from tests.waiting import until
 
 WRONG = Problem(401, "signature_invalid", "The signature is not valid")
 NO_SCOPE = Problem(403, "scope_missing", "A scope is missing")
@@ -90,10 +91,35 @@ async def test_a_storm_is_one_record_a_second_for_each_client_and_code() -> None
         ("signature_invalid", 1),
         ("scope_missing", 1),
         ("signature_invalid", 1000),
+        ("scope_missing", 999),
     ]
-    assert len({record.id for record in records}) == 3
+    assert len({record.id for record in records}) == 4
     counted = trail.metrics.registry.get_sample_value
     assert counted("notifyd_auth_refused_total", {"code": "signature_invalid"}) == 1001
+
+
+async def test_how_often_is_told_within_two_seconds_though_no_further_one_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("notifyd.web.refusals.INTERVAL", 1000)  # a millisecond
+    trail = Trail()
+    trail.gate.set()
+    noted = refusals(trail)
+    for _ in range(1000):
+        noted.note(WRONG, None, "", "/x", "192.0.2.1", "cid")
+    await until(lambda: len(trail.records) == 2)
+    assert [record.data["count"] for record in trail.records] == [1, 999]
+    assert len(await finish(trail, noted)) == 2
+
+
+async def test_a_clock_that_was_set_back_hides_no_refusal(caplog: pytest.LogCaptureFixture) -> None:
+    trail = Trail()
+    noted = refusals(trail)
+    noted.note(WRONG, None, "", "/x", "192.0.2.1", "cid")
+    trail.now -= 3600 * SECOND
+    noted.note(WRONG, None, "", "/x", "192.0.2.1", "cid")
+    assert len(caplog.messages) == 2
+    await finish(trail, noted)
 
 
 @pytest.mark.parametrize("who", [None, principal("operator", "acme", "globex"), principal("idle")])
