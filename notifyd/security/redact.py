@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 import orjson
+from ahocorasick_rs import BytesAhoCorasick
 
 from notifyd.security.echoes import Pieces, in_any_reading
 from notifyd.security.secrets import HIDDEN, Secret
@@ -159,7 +160,11 @@ class Redactor:
         known = {spelling for value in self._secrets for spelling in spellings(value)}
         # The longest first, so that a secret that begins with another is hidden whole.
         self._values = tuple(sorted(known, key=lambda value: (-len(value), value)))
-        self._in_json = tuple(_as_json(value)[1:-1] for value in self._values)
+        # One pass over a text, however many secrets there are: an event is searched for all of them.
+        self._found_in_json = BytesAhoCorasick(
+            [_as_json(v)[1:-1] for v in self._values]
+        ).find_matches_as_indexes
+        self._found_in = BytesAhoCorasick([_as_utf8(v) for v in self._values]).find_matches_as_indexes
         self._pattern = re.compile("|".join(map(re.escape, self._values))) if self._values else None
 
     def __repr__(self) -> str:
@@ -173,8 +178,7 @@ class Redactor:
         if _names_any(value):
             value = _without_named(value)
         # One text for all strings. JSON escapes each character by itself, so what a string holds shows there.
-        text = _as_json(value)
-        return self._without_values(value) if any(held in text for held in self._in_json) else value
+        return self._without_values(value) if self._found_in_json(_as_json(value)) else value
 
     def text(self, text: str, *, cut: bool = False) -> str:
         """`text` without configured secrets, approvers' links, and what has the form of a credential.
@@ -197,11 +201,8 @@ class Redactor:
     def _pieces(self) -> Pieces:
         return Pieces.of((part for secret in self._secrets for part in _parts(secret)), MIN_SEARCHED)
 
-    def _holds_value(self, text: str) -> bool:
-        return any(value in text for value in self._values)
-
     def _hide_values(self, text: str) -> str:
-        return self._pattern.sub(HIDDEN, text) if self._pattern and self._holds_value(text) else text
+        return self._pattern.sub(HIDDEN, text) if self._pattern and self._found_in(_as_utf8(text)) else text
 
     def _hide_cut_value(self, text: str) -> str:
         for value in self._values:
@@ -225,7 +226,11 @@ def _as_json(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:  # an integer beyond 64 bits, or half a surrogate pair
-        return json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass")
+        return _as_utf8(json.dumps(value, ensure_ascii=False))
+
+
+def _as_utf8(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")
 
 
 def _names_any(value: Any) -> bool:
