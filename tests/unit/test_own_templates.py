@@ -17,7 +17,11 @@ from notifyd.render.render import TemplateSet
 from notifyd.samples import all_samples
 
 SHIPPED: Final = Path(notifyd.__file__).parent / "templates"
-OWN: Final = TemplateSet.load([], [], "en")
+
+
+@pytest.fixture(scope="module")
+def own() -> TemplateSet:
+    return TemplateSet.load([], [], "en")
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +33,9 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> TemplateSet:
     return TemplateSet.load([], [folder], "en")
 
 
-def test_every_example_is_written_as_in_the_sandbox(copies: TemplateSet) -> None:
+def test_every_example_is_written_as_in_the_sandbox(own: TemplateSet, copies: TemplateSet) -> None:
     links = ("https://n.example/approvals/a", "https://n.example/mine/a")
-    assert list(all_samples(OWN, *links)) == list(all_samples(copies, *links))
+    assert list(all_samples(own, *links)) == list(all_samples(copies, *links))
 
 
 # No text: its methods are members in the sandbox, and none where the template is ours.
@@ -48,11 +52,11 @@ EVENTS = st.dictionaries(st.sampled_from(NAMES), OBJECTS | st.lists(OBJECTS, max
 @settings(max_examples=40)
 @given(EVENTS, st.sampled_from(["requested", "acknowledged", "updated", "expired", "hold"]))
 def test_whatever_an_event_holds_it_is_written_as_in_the_sandbox(
-    copies: TemplateSet, event: Mapping[str, Any], action: str
+    own: TemplateSet, copies: TemplateSet, event: Mapping[str, Any], action: str
 ) -> None:
     for template in ("event", "pack-approval", "pack-policy"):
         whole = {**event, "action": action}
-        assert _outcome(OWN, template, whole) == _outcome(copies, template, whole)
+        assert _outcome(own, template, whole) == _outcome(copies, template, whole)
 
 
 def _outcome(templates: TemplateSet, template: str, event: Mapping[str, Any]) -> object:
@@ -63,9 +67,9 @@ def _outcome(templates: TemplateSet, template: str, event: Mapping[str, Any]) ->
 
 
 @pytest.mark.parametrize("message", ["a text", 7, 1.5, True, ["a", "b"]])
-def test_a_plain_value_has_no_members(message: object) -> None:
+def test_a_plain_value_has_no_members(own: TemplateSet, message: object) -> None:
     """A method of the value would stand in the message, with its address."""
-    rendered = OWN.render("event", "en", event={"kind": "x", "message": message, "data": {"a": 1}})
+    rendered = own.render("event", "en", event={"kind": "x", "message": message, "data": {"a": 1}})
     assert (rendered.title, rendered.body) == ("x", "- a: 1")
 
 
