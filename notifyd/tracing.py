@@ -9,7 +9,7 @@ https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from enum import StrEnum
@@ -54,7 +54,7 @@ def carrying(trace: Trace) -> Iterator[None]:
 
 # --- spans -------------------------------------------------------------------------------------------------
 
-Facts: TypeAlias = Mapping[str, str | int]
+Facts: TypeAlias = Mapping[str, str | int | Sequence[str]]
 """Attributes of a span. They go to a collector, which may be another party's: no secret, person or content."""
 
 
@@ -63,6 +63,7 @@ class Role(StrEnum):
 
     SERVER = "server"
     CLIENT = "client"
+    INTERNAL = "internal"
 
 
 class Span(Protocol):

@@ -25,12 +25,14 @@ from notifyd.errors import ConflictError, Fault, InvalidError, NotFoundError, St
 from notifyd.flow.measures import measure_end
 from notifyd.flow.queues import EffectQueue
 from notifyd.flow.reasons import lacks_reason
+from notifyd.flow.spans import decide_span, take_back_span
 from notifyd.flow.windows import check_window
 from notifyd.metrics import Metrics
 from notifyd.model import Approval, ApprovalKey, Clock, Decision
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.store import Store
+from notifyd.tracing import NO_TRACE, NO_TRACER, Trace, Tracer
 from notifyd.wire.codec import pointer, rfc3339
 
 _RACES: Final = 20
@@ -49,32 +51,38 @@ class Decisions:
         effect_queue: EffectQueue,
         metrics: Metrics,
         clock: Clock,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         self._store = store
         self._current = current
         self._effect_queue = effect_queue
         self._metrics = metrics
         self._clock = clock
+        self._tracer = tracer
         self._turns: WeakValueDictionary[ApprovalKey, asyncio.Lock] = WeakValueDictionary()
 
-    async def decide(self, ballot: Ballot, *, private: bool = False) -> bytes:
+    async def decide(self, ballot: Ballot, *, private: bool = False, caller: Trace = NO_TRACE) -> bytes:
         """Record `ballot` and answer the response body; a repeat is answered with the first one's.
 
         `private` says that nobody can read along (TLS, or loopback): only then may the token go in clear,
-        where `approvals.return_resume_token` asks for it. Raises `NotFoundError`, `GrantMissingError`,
-        `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`, `InvalidError`, `SelfApprovalError`,
-        `AlreadyVotedError`, `WindowClosedError` or `StoreError`.
+        where `approvals.return_resume_token` asks for it. `caller` is the trace of the request, for a link.
+
+        Raises `NotFoundError`, `GrantMissingError`, `AlreadyDecidedError`, `ExpiredError`, `PlanChangedError`,
+        `InvalidError`, `SelfApprovalError`, `AlreadyVotedError`, `WindowClosedError` or `StoreError`.
         """
         # One after the other: a hundred who came at once would race a hundred times a hundred times.
         async with self._turns.setdefault(ballot.key, asyncio.Lock()):
-            for _ in range(_RACES):
-                approval = await self._load(ballot.key)
-                check_grants(approval, ballot)
-                earlier = earlier_answer(approval, ballot, await self._superseded(approval, ballot))
-                answer = earlier.answer if earlier else await self._record(approval, ballot)
-                if answer is not None:
-                    return self._opened(answer, approval, private)
-        raise StoreError("too many decisions on this approval at once")
+            approval = await self._load(ballot.key)
+            with decide_span(self._tracer, approval, ballot, caller) as span:
+                for _ in range(_RACES):
+                    check_grants(approval, ballot)
+                    earlier = earlier_answer(approval, ballot, await self._superseded(approval, ballot))
+                    answer = earlier.answer if earlier else await self._record(approval, ballot)
+                    if answer is not None:
+                        span.note({"notifyd.outcome": "repeated" if earlier else "recorded"})
+                        return self._opened(answer, approval, private)
+                    approval = await self._load(ballot.key)
+                raise StoreError("too many decisions on this approval at once")
 
     async def _load(self, key: ApprovalKey) -> Approval:
         approval = await self._store.approval(key)
@@ -112,22 +120,28 @@ class Decisions:
         self._effect_queue.offer(written)
         return answer
 
-    async def take_back(self, key: ApprovalKey, actor: str, *, correlation_id: str) -> None:
-        """Undo the last decision of `actor`, while its effects wait.
+    async def take_back(
+        self, key: ApprovalKey, actor: str, *, correlation_id: str, caller: Trace = NO_TRACE
+    ) -> None:
+        """Undo the last decision of `actor`, while its effects wait. `caller` is the trace of the request.
 
         Raises `NotFoundError`, `ConflictError` where there is none that can be taken back, or `StoreError`.
         """
         canonical = self._current().actors.canonical
-        for _ in range(_RACES):
-            approval, now = await self._load(key), self._clock()
-            decision = undoable_by(approval, actor, now, canonical)
-            if decision is None:
-                raise ConflictError("there is no decision that could still be taken back")
-            without = take_back(approval, decision, now, correlation_id=correlation_id)
-            if await self._store.replace_approval(without):
-                self._effect_queue.offer(without)
-                return
-        raise StoreError("too many decisions on this approval at once")
+        approval = await self._load(key)
+        with take_back_span(self._tracer, approval, caller) as span:
+            for _ in range(_RACES):
+                now = self._clock()
+                decision = undoable_by(approval, actor, now, canonical)
+                if decision is None:
+                    raise ConflictError("there is no decision that could still be taken back")
+                without = take_back(approval, decision, now, correlation_id=correlation_id)
+                if await self._store.replace_approval(without):
+                    span.note({"notifyd.outcome": "recorded"})
+                    self._effect_queue.offer(without)
+                    return
+                approval = await self._load(key)
+            raise StoreError("too many decisions on this approval at once")
 
     def _opened(self, answer: str, approval: Approval, private: bool) -> bytes:
         """The answer as it goes out: with the token in clear where the config and the way allow it."""

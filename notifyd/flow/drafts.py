@@ -15,12 +15,14 @@ from notifyd.flow.audience import is_override
 from notifyd.flow.plan import edits_of, is_end, make_plan, make_ready, stillborn, view, wishes
 from notifyd.flow.queues import Ready
 from notifyd.flow.silences import Silences, silence_deferral
+from notifyd.flow.spans import in_plan_span
 from notifyd.flow.storm import Budgets, Deferral, budget_key, deferral_of, is_request
 from notifyd.flow.timed import is_timed
 from notifyd.metrics import Metrics
 from notifyd.model import APPROVAL_KIND, Delivery, Event, PlanEntry, State
 from notifyd.registry.registry import Registry
 from notifyd.store import Planned, Store
+from notifyd.tracing import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +30,43 @@ log = logging.getLogger(__name__)
 class Drafts:
     """Plans and renders events, whichever step makes them durable then."""
 
-    def __init__(self, *, store: Store, budgets: Budgets, silences: Silences, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        budgets: Budgets,
+        silences: Silences,
+        metrics: Metrics,
+        tracer: Tracer = NO_TRACER,
+    ) -> None:
         self._store = store
         self._budgets = budgets
         self._silences = silences
         self._metrics = metrics
+        self._tracer = tracer
 
     async def plan(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         """The plan, unless one is fixed, and its deliveries; those to be sent now are put into `ready`."""
-        plan = event.plan
         edited = [name for name, channel in registry.channels.items() if channel.edits]
         always = event.kind == APPROVAL_KIND and (registry.settings.approvals.breakglass_to or edited)
-        if plan is None and not (always or registry.rules.concern(event.kind)):
+        if event.plan is None and not (always or registry.rules.concern(event.kind)):
             return Planned(event, (), ())
         seen = view(event)
+        work = self._planned(event, seen, registry, now, ready, edited=bool(edited))
+        return await in_plan_span(self._tracer, seen, work)
+
+    async def _planned(
+        self,
+        event: Event,
+        seen: Mapping[str, Any],
+        registry: Registry,
+        now: int,
+        ready: dict[str, Ready],
+        *,
+        edited: bool,
+    ) -> Planned:
+        """`edited` says that there is a channel that can change what it has sent."""
+        plan = event.plan
         if plan is None:
             matches = registry.rules.match(seen)
             for name in matches.errors:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 import orjson
 from attrs import evolve, frozen
@@ -29,13 +29,14 @@ from notifyd.errors import (
 )
 from notifyd.flow.standing import Right, Standing, ballot_by, look
 from notifyd.metrics import Metrics
-from notifyd.model import Approval, Choice, Clock, Delivery, Event, Via
+from notifyd.model import Choice, Clock, Delivery, Event, Via
 from notifyd.plugin import Inbox, Reaction, ReactionReply
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.render.replies import reply
 from notifyd.security.links import Link
 from notifyd.store import Store
 from notifyd.text import clean, one_line
+from notifyd.tracing import NO_TRACE, Trace
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +44,21 @@ _ADDRESS_LIMIT: Final = 200
 _REF: Final = re.compile("[0-9a-f]{32}")
 
 
+class Decide(Protocol):
+    """Records a ballot, and answers, as `Decisions.decide` does."""
+
+    async def __call__(self, ballot: Ballot, *, caller: Trace) -> bytes: ...
+
+
 class Reactions:
-    """`decide` records a ballot, and answers as `Decisions.decide` does."""
+    """What channels hand in becomes ballots for `decide`."""
 
     def __init__(
         self,
         *,
         store: Store,
         current: Callable[[], Registry],
-        decide: Callable[[Ballot], Awaitable[bytes]],
+        decide: Decide,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
@@ -61,12 +68,12 @@ class Reactions:
         self._metrics = metrics
         self._clock = clock
 
-    def inbox(self, channel: OpenChannel) -> Inbox:
-        """Where `channel` hands in what it is told. Raises as `Inbox` says."""
+    def inbox(self, channel: OpenChannel, caller: Trace = NO_TRACE) -> Inbox:
+        """Where `channel` hands in what it is told, in a call of the trace `caller`. Raises as `Inbox` says."""
 
         async def hear(reaction: Reaction) -> ReactionReply:
             try:
-                heard = await self._hear(channel, reaction)
+                heard = await self._hear(channel, reaction, caller)
             except StoreError as error:
                 raise TransientError(f"nothing can be recorded now: {error}") from error
             self._metrics.reactions.labels(heard.outcome).inc()
@@ -74,7 +81,7 @@ class Reactions:
 
         return hear
 
-    async def _hear(self, channel: OpenChannel, reaction: Reaction) -> _Heard:
+    async def _hear(self, channel: OpenChannel, reaction: Reaction, caller: Trace) -> _Heard:
         registry = self._current()
         fault = _fault(reaction)
         if fault is not None:
@@ -85,10 +92,10 @@ class Reactions:
             address = one_line(reaction.actor_ref)[:_ADDRESS_LIMIT]
             default = registry.settings.templates.default_locale
             return _Heard("unknown", ReactionReply(reply("unknown", [default], address=address)))
-        return await self._answer(channel, reaction, person, registry)
+        return await self._answer(channel, reaction, person, registry, caller)
 
     async def _answer(
-        self, channel: OpenChannel, reaction: Reaction, person: str, registry: Registry
+        self, channel: OpenChannel, reaction: Reaction, person: str, registry: Registry, caller: Trace
     ) -> _Heard:
         # Where it is no ref at all, a store might not even take the question.
         known = _REF.fullmatch(reaction.ref)
@@ -107,30 +114,21 @@ class Reactions:
         view = look(link, approval, registry, self._clock())
         if view.standing is not Standing.OPEN or view.right is None:
             return _refused(_WORDS[view.standing], wishes)
-        return await self._cast(channel, reaction, link, view.right, approval, wishes)
-
-    async def _cast(
-        self,
-        channel: OpenChannel,
-        reaction: Reaction,
-        link: Link,
-        right: Right,
-        approval: Approval,
-        wishes: list[str | None],
-    ) -> _Heard:
-        choice = Choice(reaction.action)
-        if approval.inputs and choice is Choice.APPROVED:
+        if approval.inputs and reaction.action == Choice.APPROVED:
             return _refused("page", wishes)
-        ballot = _ballot(channel, reaction, link, right, self._current())
+        ballot = _ballot(channel, reaction, link, view.right, self._current())
+        return await self._cast(ballot, link, wishes, caller)
+
+    async def _cast(self, ballot: Ballot, link: Link, wishes: list[str | None], caller: Trace) -> _Heard:
         try:
-            answer = await self._decide(ballot)
+            answer = await self._decide(ballot, caller=caller)
         except InvalidError as error:
             if [fault.pointer for fault in error.faults] == ["/comment"]:
                 return _Heard("asked", ReactionReply(reply("reason", wishes), asks_reason=True))
             return _refused("page", wishes)
         except (ForbiddenError, ConflictError, NotFoundError) as error:
             return _refused(await self._why(error, link), wishes)
-        return _Heard("recorded", ReactionReply(_recorded(choice, answer, wishes), recorded=True))
+        return _Heard("recorded", ReactionReply(_recorded(ballot.choice, answer, wishes), recorded=True))
 
     async def _why(self, error: Exception, link: Link) -> str:
         """What stood in the way: an end that came meanwhile is told as what it is."""

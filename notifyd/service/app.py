@@ -194,7 +194,13 @@ class App:
         )
         self._silences = Silences(**counted)
         self._deputies = Deputies(**shared)
-        drafts = Drafts(store=self._store, budgets=budgets, silences=self._silences, metrics=self._metrics)
+        drafts = Drafts(
+            store=self._store,
+            budgets=budgets,
+            silences=self._silences,
+            metrics=self._metrics,
+            tracer=self._tracer,
+        )
         stored = shared | planning | sending | {"drafts": drafts}
         self._planner = Planner(**stored, budgets=budgets, node=node)
         self._digests = Digests(**counted, **sending, budgets=budgets)
@@ -214,7 +220,7 @@ class App:
         )
         self._drills = Drills(**counted, send=self._dispatcher.try_out)
         self._heartbeat = Heartbeat(current=self._current, ready=self._ready, clock=self._clock)
-        decisions = Decisions(**counted, effect_queue=self._effects)
+        decisions = Decisions(**counted, effect_queue=self._effects, tracer=self._tracer)
         reactions = Reactions(**counted, decide=decisions.decide)
         self._listeners = Listeners(**shared, inbox=reactions.inbox, metrics=self._metrics)
         self._services = Services(

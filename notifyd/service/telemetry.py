@@ -30,7 +30,11 @@ log = logging.getLogger(__name__)
 _LAST_WORDS: Final = 0.5
 """Seconds that the last spans are given to reach the collector."""
 
-_KINDS: Final = {Role.SERVER: api.SpanKind.SERVER, Role.CLIENT: api.SpanKind.CLIENT}
+_KINDS: Final = {
+    Role.SERVER: api.SpanKind.SERVER,
+    Role.CLIENT: api.SpanKind.CLIENT,
+    Role.INTERNAL: api.SpanKind.INTERNAL,
+}
 _HEADERS: Final = TraceContextTextMapPropagator()
 
 

@@ -16,6 +16,7 @@ from notifyd.model import Approval, ApprovalKey, Instant, Status
 from notifyd.registry.registry import Registry
 from notifyd.security.names import name_fault
 from notifyd.store import ApprovalFilter, AuditFilter, Page, Store
+from notifyd.tracing import trace_in
 from notifyd.web.addresses import GATE
 from notifyd.web.answers import approval_json, callback_reason, json_answer, json_bytes
 from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant, receive
@@ -86,7 +87,8 @@ async def post_ack(request: web.Request) -> web.Response:
     document = read_json(request, body)
     caller.claim(claimed_tenant(document))
     ballot = _ballot(request, caller, parse_ack(document), services.clock())
-    answer = await services.decisions.decide(ballot, private=request[GATE].private(request))
+    private, caller_trace = request[GATE].private(request), trace_in(request.headers)
+    answer = await services.decisions.decide(ballot, private=private, caller=caller_trace)
     return json_bytes(answer)
 
 

@@ -14,6 +14,7 @@ from notifyd.flow.attempt import Discretion
 from notifyd.flow.calls import MAX_STRAYS, bounded
 from notifyd.plugin import InboundRequest, InboundResponse, Receiving
 from notifyd.registry.registry import OpenChannel, is_ours
+from notifyd.tracing import trace_in
 from notifyd.web.body import read_body
 from notifyd.web.gates import asking
 from notifyd.web.services import SERVICES, Services
@@ -38,7 +39,7 @@ async def post_inbound(request: web.Request) -> web.Response:
     body = await read_body(request, services.current().settings.server.max_body)
     channel, registry = _channel(services, name), services.current()  # a reload may have come meanwhile
     headers = {name.lower(): value for name, value in request.headers.items()}
-    inbox, ask = services.reactions.inbox(channel), asking(services, channel)
+    inbox, ask = services.reactions.inbox(channel, trace_in(headers)), asking(services, channel)
     given = InboundRequest(headers, request.query_string, body, inbox, ask)
     with _under_way(channel):
         answer = await _received(channel, given, Discretion(registry.redactor, ()))

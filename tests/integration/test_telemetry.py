@@ -93,6 +93,10 @@ async def test_one_trace_leads_from_the_sender_over_a_restart_to_the_callback(
     assert {(span.kind, above(span)) for span in sent} == {
         (SpanKind.CLIENT, f"{ingest.context.span_id:016x}")
     }
+    inner = named(spans, "plan") + named(spans, "decide")
+    assert {(span.name, span.kind, above(span)) for span in inner} == {
+        (name, SpanKind.INTERNAL, f"{ingest.context.span_id:016x}") for name in ("plan", "decide")
+    }
     assert {span.context.trace_id for span in spans.get_finished_spans()} == {int(TRACE_ID, 16)}
     # What receivers are told names the attempt, and the sender's own state comes with it.
     for span, received in ((told, hook.received[0]), (callback, runner.received[0])):

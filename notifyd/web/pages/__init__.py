@@ -31,6 +31,7 @@ from notifyd.registry.registry import Registry
 from notifyd.security.links import Link
 from notifyd.security.sign_in import Draft
 from notifyd.text import blank, clean, one_line
+from notifyd.tracing import trace_in
 from notifyd.web import problems
 from notifyd.web.answers import callback_of, reason_of
 from notifyd.web.pages import csrf
@@ -95,7 +96,8 @@ async def post_page(request: web.Request) -> web.Response:
     try:
         if visit.unsure(form):
             return visit.confirmation(form, visit.view.right)
-        await visit.services.decisions.decide(visit.ballot(form, visit.view.right))
+        ballot, caller = visit.ballot(form, visit.view.right), trace_in(request.headers)
+        await visit.services.decisions.decide(ballot, caller=caller)
     except InvalidError as error:
         if [fault.pointer for fault in error.faults] == ["/comment"]:
             return visit.confirmation(form, visit.view.right, Alert(422, "no_reason"))
@@ -252,9 +254,11 @@ class _Visit:
         )
 
     async def take_back(self, right: Right) -> web.Response:
-        key, correlation_id = self.view.link.key, correlation.current.get()
+        key, caller = self.view.link.key, trace_in(self.request.headers)
         try:
-            await self.services.decisions.take_back(key, right.actor, correlation_id=correlation_id)
+            await self.services.decisions.take_back(
+                key, right.actor, correlation_id=correlation.current.get(), caller=caller
+            )
         except ConflictError:
             return (await _visit(self.request)).page(Alert(409, "too_late"))
         return self.to_page()

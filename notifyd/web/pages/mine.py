@@ -36,6 +36,7 @@ from notifyd.registry.registry import Registry
 from notifyd.security.links import MINE, Link, MineLink
 from notifyd.security.sign_in import Draft
 from notifyd.text import clean
+from notifyd.tracing import trace_in
 from notifyd.web import problems
 from notifyd.web.pages import csrf, deputies
 from notifyd.web.pages.cookies import Cookies
@@ -214,7 +215,8 @@ class _Visit:
     async def decide(self, view: View, form: _Form) -> Result:
         """Record one decision, or say why it was not recorded."""
         try:
-            await self.services.decisions.decide(self._ballot(view, form))
+            caller = trace_in(self.request.headers)
+            await self.services.decisions.decide(self._ballot(view, form), caller=caller)
         except (NotFoundError, StoreError):  # what came before it is recorded: the page is to tell that
             return self._refused(view, Alert(503, "unavailable"))
         except _REFUSALS as error:
