@@ -2,7 +2,8 @@
 
 Vendor's rules: https://developers.mattermost.com/integrate/webhooks/incoming/ (the request),
 https://developers.mattermost.com/integrate/reference/message-attachments/ (the attachment's members),
-https://docs.mattermost.com/end-user-guide/collaborate/format-messages.html (its Markdown). Older servers take
+https://docs.mattermost.com/end-user-guide/collaborate/format-messages.html (its Markdown),
+https://github.com/mattermost/mattermost/blob/master/server/channels/app/ratelimit.go (a 429's headers). Older servers take
 attachments of 8,000 characters as JSON, so that all of them take what is sent here.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -80,12 +81,25 @@ class MattermostChannel:
     async def send(self, message: Message) -> Receipt:
         body = json.dumps(payload(message)).encode()
         answer = await post(self._context.http, self._config.webhook_url, body)
-        said = str(answer.json.get("message", ""))
-        now = self._context.clock()
-        return check_response(answer.status, answer.headers, answer.text, now=now, said=said)
+        return check_response(
+            answer.status,
+            answer.headers,
+            answer.text,
+            now=self._context.clock(),
+            retry_after=_reset(answer.headers),
+            said=str(answer.json.get("message", "")),
+        )
 
     async def aclose(self) -> None:
         """Nothing is held: the session belongs to the daemon."""
+
+
+def _reset(headers: Mapping[str, str]) -> str | None:
+    """Seconds until a whole burst is allowed again, for where a proxy lets no `Retry-After` through.
+
+    `Retry-After` comes sooner: it says when the next single request is allowed.
+    """
+    return None if "Retry-After" in headers else headers.get("X-RateLimit-Reset")
 
 
 def escape(text: str) -> str:

@@ -163,6 +163,22 @@ async def test_a_server_that_is_busy_is_tried_again() -> None:
     assert caught.value.retry_after == 3.0
 
 
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        ({"X-RateLimit-Reset": "9"}, 9.0),
+        ({"Retry-After": "1", "X-RateLimit-Reset": "9"}, 1.0),
+        ({"X-RateLimit-Reset": "soon"}, None),
+    ],
+)
+async def test_a_reset_is_waited_for_where_no_retry_after_comes_through(
+    headers: dict[str, str], wait: float | None
+) -> None:
+    with pytest.raises(TransientError) as caught:
+        await answer(status=429, body="limit exceeded", headers=headers)
+    assert caught.value.retry_after == wait
+
+
 def test_a_url_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="not an http or https URL"):
         MattermostConfig(webhook_url=Secret("hooks/abc"))
