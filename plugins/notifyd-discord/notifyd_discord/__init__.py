@@ -3,7 +3,8 @@
 Vendor's rules: https://discord.com/developers/docs/resources/webhook#execute-webhook (the request),
 https://discord.com/developers/docs/resources/message#embed-object-embed-limits (lengths),
 https://discord.com/developers/docs/resources/message#allowed-mentions-object (nobody is pinged),
-https://discord.com/developers/docs/topics/rate-limits (`retry_after` in the body, seconds).
+https://discord.com/developers/docs/topics/rate-limits (`retry_after` in the body, seconds),
+https://discord.com/developers/docs/reference#error-messages (which member of the request is at fault).
 Discord states no rate for webhooks and says that one should not be relied on; 30 a minute is what a
 channel is known to take.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -49,6 +50,8 @@ LINKS_LIMIT: Final = 3000
 LINKS_ROOM: Final = 5200
 """A digest's links may take most of a message; those beyond `LINKS_LIMIT` stand in a second embed."""
 LABEL_LIMIT: Final = 80
+_DEEPEST: Final = 8
+"""Steps down an answer's `errors`: `embeds.0.fields.0.value` is five."""
 
 _COLOURS: Final = {
     Level.INFO: 0x3498DB,
@@ -106,7 +109,22 @@ def execution_url(webhook_url: Secret) -> Secret:
 
 
 def _reason(error: dict[str, Any]) -> str:
-    return f"{error.get('message', '')} ({error.get('code', '')})".removesuffix(" ()").strip()
+    """What Discord says in all, and of the first member that it finds a fault with."""
+    said = f"{error.get('message', '')} ({error.get('code', '')})".removesuffix(" ()").strip()
+    fault = next(_faults(error.get("errors"), ()), "")
+    return f"{said}: {fault}" if said and fault else said
+
+
+def _faults(errors: object, path: tuple[str, ...]) -> Iterator[str]:
+    """Each fault with the path of its member: an object for each step, and a list `_errors` at the end."""
+    if not isinstance(errors, dict) or len(path) > _DEEPEST:
+        return
+    found = errors.get("_errors")
+    for one in found if isinstance(found, list) else ():
+        if isinstance(one, dict):
+            yield f"{'.'.join(path)} {one.get('message') or one.get('code') or ''}".strip()
+    for name, below in errors.items():
+        yield from _faults(below, (*path, name))
 
 
 def escape(text: str) -> str:

@@ -184,6 +184,10 @@ async def test_discord_answers_with_the_message_it_saved() -> None:
     await answer(status=200, payload={"id": "1", "type": 0, "webhook_id": "223704706495545344"})
 
 
+ODD: list[Any] = [None, "x", [], {}, {"a": {"_errors": "x"}}, {"a": {"_errors": []}}, {"_errors": [[]]}]
+"""`errors` in forms that Discord does not give them."""
+
+
 @pytest.mark.parametrize(
     ("status", "said", "reason", "detail"),
     [
@@ -195,6 +199,36 @@ async def test_discord_answers_with_the_message_it_saved() -> None:
             "Invalid Webhook Token (50027)",
         ),
         (400, {"message": "Invalid Form Body", "code": 50035}, Reason.REJECTED, "Invalid Form Body (50035)"),
+        (
+            400,
+            {
+                "message": "Invalid Form Body",
+                "code": 50035,
+                "errors": {
+                    "embeds": {
+                        "0": {
+                            "description": {
+                                "_errors": [
+                                    {
+                                        "code": "BASE_TYPE_MAX_LENGTH",
+                                        "message": "Must be 4096 or fewer in length.",
+                                    }
+                                ]
+                            }
+                        }
+                    }
+                },
+            },
+            Reason.REJECTED,
+            "Invalid Form Body (50035): embeds.0.description Must be 4096 or fewer in length.",
+        ),
+        (
+            400,
+            {"message": "No", "code": 1, "errors": {"_errors": [{"code": "WHOLE"}, "odd", 7]}},
+            Reason.REJECTED,
+            "No (1): WHOLE",
+        ),
+        *((400, {"message": "No", "code": 1, "errors": odd}, Reason.REJECTED, "No (1)") for odd in ODD),
         (400, {"embeds": ["0"]}, Reason.REJECTED, ""),
     ],
 )

@@ -3,8 +3,8 @@
 Vendor's rules: https://developers.mattermost.com/integrate/webhooks/incoming/ (the request),
 https://developers.mattermost.com/integrate/reference/message-attachments/ (the attachment's members),
 https://docs.mattermost.com/end-user-guide/collaborate/format-messages.html (its Markdown),
-https://github.com/mattermost/mattermost/blob/master/server/channels/app/ratelimit.go (a 429's headers). Older servers take
-attachments of 8,000 characters as JSON, so that all of them take what is sent here.
+https://github.com/mattermost/mattermost/blob/master/server/channels/app/ratelimit.go (a 429's headers).
+Older servers take attachments of 8,000 characters as JSON, so that all of them take what is sent here.
 """
 
 from __future__ import annotations
