@@ -28,14 +28,7 @@ def shows(routes: web.RouteTableDef, path: str, scope: Scope = Scope.READ) -> Ca
     """Register a page at `path` below `/console/`. Who is not signed in is led to where one does."""
 
     def register(handler: Page) -> Page:
-        async def show(request: web.Request) -> web.Response:
-            visit = visit_of(request)
-            if visit is None:
-                return _to_sign_in(request)
-            visit.caller.require(scope)
-            return await handler(visit)
-
-        routes.get(PATH + path)(show)
+        routes.get(PATH + path)(_signed_in(handler, scope))
         return handler
 
     return register
@@ -45,17 +38,24 @@ def acts(routes: web.RouteTableDef, path: str, scope: Scope = Scope.OPERATE) -> 
     """Register what a form at `path` does."""
 
     def register(handler: Action) -> Action:
-        async def act(request: web.Request) -> web.Response:
-            visit = visit_of(request)
-            if visit is None:
-                return _to_sign_in(request)
-            visit.caller.require(scope)
-            return await handler(visit, await read_form(request, visit))
+        async def act(visit: Visit) -> web.Response:
+            return await handler(visit, await read_form(visit.request, visit))
 
-        routes.post(PATH + path)(act)
+        routes.post(PATH + path)(_signed_in(act, scope))
         return handler
 
     return register
+
+
+def _signed_in(page: Page, scope: Scope) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def serve(request: web.Request) -> web.Response:
+        visit = visit_of(request)
+        if visit is None:
+            return _to_sign_in(request)
+        visit.caller.require(scope)
+        return await page(visit)
+
+    return serve
 
 
 async def read_form(request: web.Request, visit: Visit | None) -> Form:

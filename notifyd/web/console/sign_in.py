@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from aiohttp import hdrs, web
 
 from notifyd.config.settings import Scope
-from notifyd.errors import ScopeMissingError, UnauthenticatedError, UnavailableError
+from notifyd.errors import ScopeMissingError, UnauthenticatedError
 from notifyd.model import Principal
 from notifyd.registry.credentials import digest_of
 from notifyd.registry.registry import Registry
@@ -22,6 +22,7 @@ from notifyd.web.console.html import PATH, bare_page, render_problem, with_heade
 from notifyd.web.console.session import Visit
 from notifyd.web.pages import csrf
 from notifyd.web.pages.cookies import Cookies
+from notifyd.web.pages.forms import Alert
 from notifyd.web.pages.reader import reader_of
 from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in, provider_of
 from notifyd.web.problems import Problem
@@ -84,20 +85,19 @@ def _begin(
 
 
 async def _leave(request: web.Request, registry: Registry, wanted: str) -> web.Response:
-    try:
-        leaving = await leave_to_sign_in(
-            registry,
-            Cookies(request, registry),
-            reader_of(request, registry),
-            path=_BEGUN + wanted,
-            person="",
-            again=False,
-            draft=Draft(),
-            now=request.app[SERVICES].clock(),
-        )
-    except UnavailableError:
-        return _page(request, 503, _ALERTS[Outcome.UNAVAILABLE], wanted)
-    return leaving or _page(request, 422, _ALERTS[Outcome.FAILED], wanted)
+    leaving = await leave_to_sign_in(
+        registry,
+        Cookies(request, registry),
+        reader_of(request, registry),
+        path=_BEGUN + wanted,
+        person="",
+        again=False,
+        draft=Draft(),
+        now=request.app[SERVICES].clock(),
+    )
+    if isinstance(leaving, Alert):  # the provider is away: no draft is too long where there is none
+        return _page(request, leaving.status, _ALERTS[Outcome.UNAVAILABLE], wanted)
+    return leaving
 
 
 # --- back from the provider ------------------------------------------------------------------------------------

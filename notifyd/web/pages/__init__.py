@@ -21,7 +21,6 @@ from notifyd.errors import (
     InvalidError,
     NotFoundError,
     SealError,
-    UnavailableError,
 )
 from notifyd.flow.mine import present_link
 from notifyd.flow.reasons import needs_reason
@@ -111,20 +110,17 @@ async def post_page(request: web.Request) -> web.Response:
 
 async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
     """Send the browser to the provider, and have it keep what is needed when it comes back."""
-    try:
-        leaving = await leave_to_sign_in(
-            visit.registry,
-            visit.cookies,
-            visit.reader,
-            path=visit.token,
-            person=visit.view.link.recipient or "",
-            again=visit.view.signed_in is not None,
-            draft=form.draft(visit.view.approval),
-            now=visit.now,
-        )
-    except UnavailableError:
-        return visit.page(Alert(503, f"sign_in_{Outcome.UNAVAILABLE}"), form)
-    return leaving or visit.page(Alert(422, "too_long"), form)
+    leaving = await leave_to_sign_in(
+        visit.registry,
+        visit.cookies,
+        visit.reader,
+        path=visit.token,
+        person=visit.view.link.recipient or "",
+        again=visit.view.signed_in is not None,
+        draft=form.draft(visit.view.approval),
+        now=visit.now,
+    )
+    return visit.page(leaving, form) if isinstance(leaving, Alert) else leaving
 
 
 def render_problem(request: web.Request, problem: Problem, registry: Registry) -> web.Response:

@@ -25,7 +25,6 @@ from notifyd.errors import (
     NotFoundError,
     SealError,
     StoreError,
-    UnavailableError,
 )
 from notifyd.flow.deputies import days_by_link
 from notifyd.flow.mine import Asked, asked_of
@@ -108,20 +107,17 @@ async def _change_deputy(visit: _Visit, form: _Form) -> web.Response:
 
 
 async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
-    try:
-        leaving = await leave_to_sign_in(
-            visit.registry,
-            visit.cookies,
-            visit.reader,
-            path=visit.path,
-            person=visit.mine.recipient,
-            again=visit.signed_in is not None,
-            draft=Draft(clean(form.comment)),
-            now=visit.now,
-        )
-    except UnavailableError:
-        return visit.page(Alert(503, f"sign_in_{Outcome.UNAVAILABLE}"), form)
-    return leaving or visit.page(Alert(422, "too_long"), form)
+    leaving = await leave_to_sign_in(
+        visit.registry,
+        visit.cookies,
+        visit.reader,
+        path=visit.path,
+        person=visit.mine.recipient,
+        again=visit.signed_in is not None,
+        draft=Draft(clean(form.comment)),
+        now=visit.now,
+    )
+    return visit.page(leaving, form) if isinstance(leaving, Alert) else leaving
 
 
 @frozen

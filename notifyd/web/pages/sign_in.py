@@ -18,6 +18,7 @@ from notifyd.registry.provider import Provider
 from notifyd.registry.registry import Registry
 from notifyd.security.sign_in import Begun, Draft, SignedIn, signed_in_for
 from notifyd.web.pages.cookies import LIFE, Cookies
+from notifyd.web.pages.forms import Alert
 from notifyd.web.pages.html import leaving_page
 from notifyd.web.pages.reader import Reader
 from notifyd.web.problems import SignInOverError
@@ -110,17 +111,20 @@ async def leave_to_sign_in(
     again: bool,
     draft: Draft,
     now: Instant,
-) -> web.Response | None:
+) -> web.Response | Alert:
     """Send the browser to the provider, and have it keep what is needed when it comes back to the page at `path`.
 
-    `person` is who is to sign in, and `again` says that somebody has. None: the draft is too long to be kept.
-    Raises `UnavailableError`.
+    `person` is who is to sign in, and `again` says that somebody has. An alert tells why nobody can: the provider
+    is away, or the draft too long to be kept.
     """
     canonical = registry.actors.canonical(person)
-    begun, address = await provider_of(registry).begin(path, now, person=canonical, again=again)
+    try:
+        begun, address = await provider_of(registry).begin(path, now, person=canonical, again=again)
+    except UnavailableError:
+        return Alert(503, f"sign_in_{Outcome.UNAVAILABLE}")
     response = leaving_page(address, reader)
     cookies.keep_begun(response, begun)
-    return response if cookies.keep_draft(response, path, draft) else None
+    return response if cookies.keep_draft(response, path, draft) else Alert(422, "too_long")
 
 
 def provider_of(registry: Registry) -> Provider:
