@@ -82,8 +82,10 @@ __all__ = [
 ]
 
 API_VERSION: Final = 2
-"""The newest version of this module: 2 has answers, `State` and addresses. A plugin may state the one it is
-written for as `notifyd_api = 2`; those for version 1 go on working."""
+"""The newest version of this module: 2 has answers, `Editing`, `State` and addresses. A plugin may state the one
+it is written for as `notifyd_api = 2`; those for version 1 go on working."""
+
+EDITING_SINCE: Final = 2
 
 
 @runtime_checkable

@@ -53,12 +53,14 @@ _imported: Final[dict[str, str]] = {}
 @frozen
 class PluginInfo:
     """A plugin that loaded. `provides` names what it brings, such as `channel webhook`; `version` is the one that
-    runs, also where another was installed since it was imported."""
+    runs, also where another was installed since it was imported. `api` is the version of `notifyd.plugin` that it
+    is written for."""
 
     name: str
     distribution: str
     version: str
     provides: tuple[str, ...]
+    api: int = API_VERSION
 
 
 @frozen
@@ -284,7 +286,13 @@ class _Search:
             else:
                 provides.append(self._take(candidate, hook, item))
         self._plugins.append(
-            PluginInfo(candidate.name, candidate.distribution, candidate.version, tuple(provides))
+            PluginInfo(
+                candidate.name,
+                candidate.distribution,
+                candidate.version,
+                tuple(provides),
+                getattr(candidate.plugin, "notifyd_api", API_VERSION),
+            )
         )
 
     def _refusal(self, candidate: _Candidate, hook: str, item: object) -> str | None:

@@ -23,7 +23,7 @@ from notifyd.config.load import secrets
 from notifyd.config.settings import ChannelSettings, Jwt, Proof, Rate, Recipient, Rule, Scope, Settings
 from notifyd.errors import ConfigError, Fault
 from notifyd.model import APPROVAL_KIND, RESUME_CHANNEL, SECOND, Approval, Clock, Instant, OwnDeputy
-from notifyd.plugin import Channel, ChannelContext, Editing, Listening, Receiving
+from notifyd.plugin import EDITING_SINCE, Channel, ChannelContext, Editing, Listening, Receiving
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
 from notifyd.registry.deputies import OwnDeputies
@@ -384,7 +384,8 @@ async def _open_channels(
             faults.append(Fault(key, f"needs [plugins.{plugin.name}], which has options that are required"))
             continue
         try:
-            opened[channel.name] = await _open_channel(channel, own, means, resources)
+            edits = plugin is None or plugin.api >= EDITING_SINCE
+            opened[channel.name] = await _open_channel(channel, own, means, resources, edits=edits)
         except BaseException as error:
             if is_ours(error):
                 raise
@@ -395,8 +396,9 @@ async def _open_channels(
 
 
 async def _open_channel(
-    settings: ChannelSettings, plugin: object, means: _Means, resources: AsyncExitStack
+    settings: ChannelSettings, plugin: object, means: _Means, resources: AsyncExitStack, *, edits: bool
 ) -> OpenChannel:
+    """`edits` says that its plugin knows of `Editing`: what an earlier one calls `edit` is a matter of its own."""
     # A session of its own for each channel: a lane that hangs uses up no neighbour's connections.
     timeout = settings.timeout / SECOND
     session = await resources.enter_async_context(
@@ -433,7 +435,7 @@ async def _open_channel(
         settings.type.for_programs,
         settings.type.addressed,
         settings.answers,
-        isinstance(opened, Editing),
+        edits and isinstance(opened, Editing),
         settings.tenant,
     )
 

@@ -10,8 +10,11 @@ import pytest
 from attrs import define, field
 
 from notifyd.model import Delivery, Message, State
-from notifyd.plugin import ChannelContext, ChannelType, PermanentError, Receipt, TransientError
+from notifyd.plugin import ChannelContext, ChannelType, PermanentError, Receipt, TransientError, hookimpl
+from notifyd.registry.discovery import discover
+from notifyd.registry.registry import open_registry
 from tests import events
+from tests.daemon import CONFIG, Clock, Inbox, settings
 from tests.fakes import Channels, NoOptions
 from tests.flows import Flow, flow
 from tests.waiting import until, until_async
@@ -82,6 +85,27 @@ async def edits_in(way: Flow, count: int = 1) -> list[Delivery]:
         while len(found := ended(await way.deliveries())) < count:  # noqa: ASYNC110 - nobody tells when
             await asyncio.sleep(0.01)
     return found
+
+
+@pytest.mark.parametrize(("version", "edits"), [(1, False), (2, True)])
+async def test_a_method_edit_counts_for_plugins_that_are_written_for_the_version_that_has_it(
+    version: int, edits: bool
+) -> None:
+    class Old:
+        notifyd_api = version
+
+        @hookimpl
+        def notifyd_channel_types(self) -> list[ChannelType]:
+            return [ChannelType("board", NoOptions, lambda _config, _context: Board())]
+
+    found = discover(extra=[Old(), Inbox()])
+    registry = await open_registry(
+        settings(CONFIG + '[channels.board]\ntype = "board"\n', found), found, Clock()
+    )
+    try:
+        assert registry.channels["board"].edits is edits
+    finally:
+        await registry.aclose()
 
 
 async def test_the_end_takes_the_place_of_what_was_sent(tmp_path: Path) -> None:
