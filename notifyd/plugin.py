@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import aiohttp
@@ -108,9 +108,9 @@ class State(Protocol):
     """What a channel keeps over a restart, such as a cursor or an OAuth token: a few texts by name, sealed at
     rest.
 
-    A name has 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, a value 16 KiB of UTF-8 at most, else ValueError.
-    Raises `TransientError` where the store does not answer, and while the service has not started. All nodes that
-    share a store share it.
+    A name has 1 to 64 of the characters `A-Z a-z 0-9 . _ -`, a value 16 KiB of UTF-8 at most, and a channel 1,000
+    names, else ValueError. Raises `TransientError` where the store does not answer, and while the service has not
+    started. All nodes that share a store share it.
     """
 
     async def get(self, name: str) -> str | None: ...
@@ -122,6 +122,7 @@ class State(Protocol):
 
 _STATE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATE_SIZE: Final = 16 * 1024
+_STATES: Final = 1000
 
 
 def check_state(name: object, value: object = "") -> None:
@@ -138,6 +139,14 @@ def check_state(name: object, value: object = "") -> None:
         raise ValueError(f"the state {name!r} is larger than 16 KiB")
 
 
+def check_room(name: str, kept: Collection[str]) -> None:
+    """Raises ValueError where `name` would be one too many beside the names that are `kept`."""
+    if name not in kept and len(kept) >= _STATES:
+        raise ValueError(
+            f"the state {name!r} is one too many: the channel has {_STATES}, delete another first"
+        )
+
+
 class MemoryState:
     """A `State` that is gone with the process: what a context has outside of the service."""
 
@@ -150,6 +159,7 @@ class MemoryState:
 
     async def set(self, name: str, value: str) -> None:
         check_state(name, value)
+        check_room(name, self._kept)
         self._kept[name] = value
 
     async def delete(self, name: str) -> None:

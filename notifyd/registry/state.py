@@ -10,7 +10,7 @@ from typing import Final
 from attrs import define, frozen
 
 from notifyd.errors import SealError, StoreError, TransientError
-from notifyd.plugin import check_state
+from notifyd.plugin import check_room, check_state
 from notifyd.security.secrets import Keyring
 from notifyd.store import ChannelState, Store
 
@@ -60,6 +60,8 @@ class StoredState:
         check_state(name, value)
         sealed = self.keyring.seal(CHANNEL_STATE, f"{self.type}{_END}{value}".encode())
         try:
+            if await self._store.channel_state(self.channel, name) is None:
+                check_room(name, await self._names())
             await self._store.keep_channel_state(ChannelState(self.channel, name, sealed))
         except StoreError as error:
             raise TransientError(f"it cannot be kept: {error}") from error
@@ -70,6 +72,11 @@ class StoredState:
             await self._store.drop_channel_state(self.channel, name)
         except StoreError as error:
             raise TransientError(f"it cannot be let go: {error}") from error
+
+    async def _names(self) -> frozenset[str]:
+        """What is kept under the channel's name, whatever its type was. Asked for a new name alone."""
+        states = await self._store.channel_states()
+        return frozenset(one.name for one in states if one.channel == self.channel)
 
     @property
     def _store(self) -> Store:

@@ -132,6 +132,23 @@ async def test_a_channel_of_another_type_is_not_given_what_one_of_its_name_has_k
         assert await keepers.states["keeper"].get("token") == SECRET
 
 
+async def test_a_channel_has_so_many_names_and_no_more_wherever_they_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifyd.plugin._STATES", 2)
+    async with daemon(tmp_path, KEEPER, extra=[keepers := Keepers()]):
+        await keepers.states["other"].set("z", "beside them")
+        for state in (keepers.states["keeper"], MemoryState()):
+            for name in ("a", "b"):
+                await state.set(name, SECRET)
+            with pytest.raises(ValueError, match="'c' is one too many: the channel has 2") as caught:
+                await state.set("c", SECRET)
+            assert SECRET not in str(caught.value)
+            await state.set("a", "anew")
+            await state.delete("b")
+            await state.set("c", "in its place")
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "x" * 65, "a b", 7, None, b"token"])
 async def test_a_name_and_a_value_have_their_bounds_wherever_they_are_kept(name: Any, tmp_path: Path) -> None:
     state = MemoryState()
