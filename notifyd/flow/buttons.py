@@ -1,4 +1,4 @@
-"""What a message's reader can press to decide without the page. Pure."""
+"""What a message's reader can press to decide without the page."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from notifyd.config.settings import LinkMode, Proof, Rule, Scope
+from notifyd.errors import UndecodableRowError
 from notifyd.flow.audience import is_asked, is_own_request
-from notifyd.model import APPROVAL_KIND, Button, Choice, Event, PlanEntry
+from notifyd.model import APPROVAL_KIND, Button, Choice, Delivery, Event, Instant, Message, PlanEntry
 from notifyd.registry.registry import Registry
 from notifyd.render.replies import reply
+from notifyd.store import Store
 from notifyd.wire.codec import derived_id
 
 _LABELS: Final = {Choice.APPROVED: "approve", Choice.REJECTED: "reject"}
@@ -38,6 +40,21 @@ def buttons_of(
         return ()
     ref = answer_ref(event, entry)
     return tuple(Button(reply(_LABELS[choice], [entry.locale]), choice.value, ref) for choice in Choice)
+
+
+async def still_asks(delivery: Delivery, message: Message, store: Store, now: Instant) -> bool:
+    """Can what `message` asks still be decided? By the time that it goes out it may be over, or asked for anew.
+
+    Raises `StoreError`.
+    """
+    key = delivery.approval_key
+    try:
+        approval = await store.approval(key) if key else None
+    except UndecodableRowError:
+        return False
+    if approval is None or approval.status.ended or approval.overdue(now):
+        return False
+    return bool(message.event.get("round") == approval.round)
 
 
 def _lets_decide(rule: Rule, registry: Registry) -> bool:

@@ -25,6 +25,7 @@ from notifyd.errors import (
     UndecodableRowError,
 )
 from notifyd.flow.attempt import Result, attempt, conclude, nothing_to_change, too_old
+from notifyd.flow.buttons import still_asks
 from notifyd.flow.follows import followed
 from notifyd.flow.lane import Job, Lane, LaneSnapshot
 from notifyd.flow.leases import Leases
@@ -455,6 +456,10 @@ class Dispatcher:
             if channel.edits:
                 ref = await self._patiently(lambda: followed(delivery, self._store))
                 message = evolve(message, follows=ref)
+            if message.buttons and not await self._patiently(
+                lambda: still_asks(delivery, message, self._store, self._clock())
+            ):
+                message = evolve(message, buttons=())
             result = await self._make_attempt(channel, message)
         else:
             result = await self._edit(delivery.tenant, delivery.edits, message, channel)

@@ -120,9 +120,7 @@ def _state(link: Link, approval: Approval, now: Instant) -> Standing | None:
         return Standing.SUPERSEDED
     if approval.status.ended:
         return Standing(approval.status.value)
-    if approval.expires_at is not None and approval.expires_at <= now:
-        return Standing.EXPIRED  # by the clock, whatever the timer did
-    return None
+    return Standing.EXPIRED if approval.overdue(now) else None
 
 
 def _place(link: Link, approval: Approval, right: Right | None, registry: Registry) -> Standing:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from notifyd.config.doubts import doubts
-from notifyd.errors import TransientError
-from notifyd.model import Choice, Status, Via
+from notifyd.errors import PermanentError, TransientError
+from notifyd.model import SECOND, Choice, State, Status, Via
 from notifyd.plugin import (
     Channel,
     ChannelContext,
@@ -20,6 +22,7 @@ from notifyd.plugin import (
     ReactionReply,
 )
 from notifyd.render.replies import REPLIES
+from notifyd.wire.codec import rfc3339
 from tests.fakes import Channels, NoOptions, settings
 from tests.flows import Flow, flow
 
@@ -157,6 +160,39 @@ async def test_the_end_of_an_approval_is_told_without_buttons(tmp_path: Path) ->
         asked, told = await way.messages(2)
     assert asked.buttons
     assert told.buttons == ()
+
+
+async def end(way: Flow, document: dict[str, Any]) -> None:
+    await way.decide(document)
+
+
+async def ask_anew(way: Flow, document: dict[str, Any]) -> None:
+    later = {"occurredAt": rfc3339(way.clock() + SECOND), "planHash": "sha256:" + "b" * 64}
+    assert (await way.post(document | later | {"eventId": str(uuid.uuid4())})).fresh
+
+
+async def nothing(_way: Flow, _document: dict[str, Any]) -> None:
+    """It waits as before."""
+
+
+async def run_out(way: Flow, document: dict[str, Any]) -> None:
+    expires_at = (await way.approval(document)).expires_at or 0
+    way.turn((expires_at - way.clock()) / SECOND + 1)
+
+
+@pytest.mark.parametrize(("meanwhile", "buttons"), [(nothing, 2), (end, 0), (ask_anew, 0), (run_out, 0)])
+async def test_what_comes_when_it_can_no_longer_be_decided_has_no_buttons(
+    tmp_path: Path, meanwhile: Callable[[Flow, dict[str, Any]], Awaitable[None]], buttons: int
+) -> None:
+    async with asking(tmp_path) as way:
+        way.channels.of("team").script = [PermanentError("not now")]
+        document = await way.ask(expiresAt=rfc3339(way.clock() + 60 * SECOND))
+        (dead,) = await way.ended(1)
+        await meanwhile(way, document)
+        await way.app._dispatcher.retry("acme", dead.id)
+        await way.becomes(dead.id, State.SENT)
+        sent = [one for one in way.channels.of("team").received if one.id == dead.id]
+    assert [len(one.buttons) for one in sent] == [2, buttons]
 
 
 # --- what counts -------------------------------------------------------------------------------------------
