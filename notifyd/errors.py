@@ -1,6 +1,6 @@
 """Every fault notifyd raises on purpose: one base class, a stable `code` on each, data on the exception.
 
-`web/problems.py` is the one place that turns these into HTTP; `cli.py` the one that turns them into exit codes.
+`web/problems.py` is the one place that turns these into HTTP; each command of `cli/` turns them into an exit code.
 """
 
 from __future__ import annotations

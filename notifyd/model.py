@@ -1,4 +1,4 @@
-"""The records that travel through notifyd, frozen, and their legal moves.
+"""The records that travel through notifyd, frozen.
 
 Times are integer microseconds since 1970-01-01T00:00:00Z (`Instant`); only the edges (HTTP, templates) speak
 RFC 3339. Payloads are canonical JSON text; a record is stored as the text its field holds, never as a tree.
@@ -502,6 +502,8 @@ class Receipt:
 
 
 class State(StrEnum):
+    # Of a delivery. What is open may become any other: a quick send goes from pending to sent at once. Dead
+    # becomes pending by a retry by hand, sent and folded stay. (A docstring would be part of the contract.)
     PENDING = "pending"
     SENDING = "sending"
     SENT = "sent"
@@ -538,19 +540,6 @@ HELD_IN_WINDOWS: Final = (Wait.WINDOW, Wait.SILENCE)
 def wait_in(window: str) -> Wait:
     """What a delivery that is held in a window of this key waits for."""
     return Wait.SILENCE if window.startswith(SILENCED) else Wait.WINDOW
-
-
-LEGAL_MOVES: Final[Mapping[State, frozenset[State]]] = {
-    State.PENDING: frozenset({State.SENDING, State.SENT, State.PENDING, State.DEAD, State.FOLDED}),
-    State.SENDING: frozenset({State.SENT, State.PENDING, State.DEAD}),
-    State.DEAD: frozenset({State.PENDING}),
-    State.SENT: frozenset(),
-    State.FOLDED: frozenset(),
-}
-"""From a state to the states it may become. Dead to pending is a retry by hand.
-
-Pending to sent is the common path: a quick send is recorded once, at its end.
-"""
 
 
 class AttemptOutcome(StrEnum):
@@ -747,7 +736,7 @@ class AuditRecord:
 
 @frozen
 class AuditSeal:
-    """A link of a tenant's chain over its audit trail: see `wire/seals.py`. Numbers count from 1, without gaps.
+    """A link of a tenant's chain over its audit trail: see `wire/chain.py`. Numbers count from 1, without gaps.
 
     `envelope` is a DSSE envelope as JSON text, and never changes.
     """

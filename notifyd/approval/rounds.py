@@ -81,8 +81,7 @@ def on_requested(
         return _open_round(event, request, now, before=stored)
     if not _may(stored.belongs_to, event.client, shared):
         return recorded(event, stored.version, stored.round, AuditName.REQUESTED, belongsTo=stored.belongs_to)
-    over = stored.status.ended or stored.overdue(now)
-    if over:
+    if stored.status.ended or stored.overdue(now):
         return _too_late(stored, event, AuditName.REQUESTED)
     if event.occurred_at <= stored.heard_at:
         return recorded(event, stored.version, stored.round, AuditName.REQUESTED)

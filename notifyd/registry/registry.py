@@ -417,12 +417,7 @@ async def _open_channel(
     if not isinstance(opened, Channel):
         raise TypeError(f"open gives {type(opened).__name__}, which lacks send or aclose")
     resources.push_async_callback(_close_channel, settings.name, opened)
-    if settings.answers and not isinstance(opened, Listening | Receiving):
-        raise TypeError(
-            f"open gives {type(opened).__name__}, whose type answers and which lacks listen and receive"
-        )
-    if settings.type.gate and not isinstance(opened, Receiving):
-        raise TypeError(f"open gives {type(opened).__name__}, whose type is a gate and which lacks receive")
+    _check_ears(settings, opened)
     return OpenChannel(
         settings.name,
         settings.type.name,
@@ -438,6 +433,15 @@ async def _open_channel(
         edits and isinstance(opened, Editing),
         settings.tenant,
     )
+
+
+def _check_ears(settings: ChannelSettings, opened: Channel) -> None:
+    """Raises TypeError for a channel that cannot be told what its type says it is."""
+    kind = type(opened).__name__
+    if settings.answers and not isinstance(opened, Listening | Receiving):
+        raise TypeError(f"open gives {kind}, whose type answers and which lacks listen and receive")
+    if settings.type.gate and not isinstance(opened, Receiving):
+        raise TypeError(f"open gives {kind}, whose type is a gate and which lacks receive")
 
 
 async def _close_channel(name: str, channel: Channel) -> None:

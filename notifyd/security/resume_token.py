@@ -23,7 +23,10 @@ def reveal(keyring: Keyring, kept: str) -> Secret:
 
 
 def seal_for(client_secret: Secret, token: Secret) -> str:
-    """A compact JWE, `dir` with `A256GCM`, under HKDF-SHA-256 of the client's signing key."""
+    """A compact JWE, `dir` with `A256GCM`, under HKDF-SHA-256 of the client's signing key.
+
+    Raises ValueError as `secret_bytes` does.
+    """
     return encrypt(derive_key(secret_bytes(client_secret), CLIENT_LABEL), token.reveal().encode())
 
 

@@ -63,7 +63,8 @@ def sign(
 ) -> dict[str, str]:
     """The three headers for `body`, signed with each of `secrets`; `timestamp` in seconds since the epoch.
 
-    `others` are signatures that were made elsewhere, such as those of `ChannelContext.signatures`.
+    `others` are signatures that were made elsewhere, such as those of `ChannelContext.signatures`. Raises
+    ValueError as `secret_bytes` does.
     """
     signatures = (signature(secret_bytes(s), message_id, timestamp, body) for s in secrets)
     return {
@@ -147,7 +148,7 @@ def _public(key: Ed25519PrivateKey) -> bytes:
 
 
 class SigningKeys:
-    """`keys.sign`: the first key signs, all of them are published."""
+    """`keys.sign`: the first key signs, all of them are published. Raises ValueError as `signing_key` does."""
 
     def __init__(self, secrets: Sequence[Secret] = ()) -> None:
         self._keys = tuple(map(signing_key, secrets))

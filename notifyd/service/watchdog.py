@@ -1,7 +1,7 @@
 """Finds out that the event loop stands still, and what holds it up: a thread that asks for a sign of life.
 
 A channel that blocks holds up every other. That cannot be undone from outside, but it can be named. A loop that
-never turns again is ended by the service manager, see `notify`.
+never turns again is ended by the service manager, see `service/systemd.py`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The aiohttp application: one file for each resource, one middleware around them all.
 
-In: HTTP requests. Out: answers as the contract says, problem documents, the approver's pages.
+In: HTTP requests. Out: answers as the contract says, problem documents, the approver's pages, the operators'
+console.
 """
 
 from __future__ import annotations
