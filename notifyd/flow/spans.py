@@ -23,7 +23,7 @@ async def in_plan_span(tracer: Tracer, seen: Mapping[str, Any], planning: Awaita
     """What `planning` gives, of the event that rules see as `seen`."""
     if tracer is NO_TRACER:  # nobody hears of what would be gathered for each event
         return await planning
-    with _judged(tracer, "plan", trace_in(seen), {}) as span:
+    with judged(tracer, "plan", Role.INTERNAL, trace_in(seen), {}) as span:
         planned = await planning
         rules = list(dict.fromkeys(entry.rule for entry in planned.plan))
         span.note({"notifyd.rules": rules, "notifyd.deliveries": len(planned.plan)})
@@ -49,15 +49,18 @@ def _about(
     # A request may be long: nobody is to wait for its reading where nobody hears of it.
     if tracer is NO_TRACER:
         return unrecorded(caller)
-    return _judged(tracer, name, trace_in(orjson.loads(approval.request)), facts, caller)
+    return judged(tracer, name, Role.INTERNAL, trace_in(orjson.loads(approval.request)), facts, caller)
 
 
 @contextmanager
-def _judged(
-    tracer: Tracer, name: str, parent: Trace, facts: Facts, caller: Trace = NO_TRACE
+def judged(
+    tracer: Tracer, name: str, role: Role, parent: Trace, facts: Facts, caller: Trace = NO_TRACE
 ) -> Iterator[Span]:
-    """A refusal is an outcome like another; a failure is one of the work itself."""
-    with tracer.span(name, Role.INTERNAL, parent, facts) as span:
+    """A span whose outcome is the code of what is raised. A refusal is an outcome; what else is raised, a failure.
+
+    `caller` is a trace that it has a link to.
+    """
+    with tracer.span(name, role, parent, facts) as span:
         span.link(caller)
         try:
             yield span

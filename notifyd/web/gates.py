@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import orjson
@@ -17,30 +18,35 @@ from notifyd.errors import (
     TransientError,
     UnavailableError,
 )
+from notifyd.flow.spans import judged
 from notifyd.model import Gate, Principal, Via
 from notifyd.plugin import Ask
 from notifyd.registry.registry import OpenChannel
+from notifyd.tracing import NO_TRACE, Role, Span, Trace, Tracer
 from notifyd.web.services import Services
 from notifyd.wire.codec import loads
 from notifyd.wire.events import parse_pack_event
 
 
-def asking(services: Services, channel: OpenChannel) -> Ask:
-    """Where `channel` hands in an event, for the one tenant that its configuration names. Raises as `Ask` says."""
+def asking(services: Services, channel: OpenChannel, caller: Trace = NO_TRACE) -> Ask:
+    """Where `channel` hands in an event, for the one tenant that its configuration names, in a call of the trace
+    `caller`. Raises as `Ask` says."""
     gate = Gate(channel.name, channel.type)
 
     async def ask(event: Mapping[str, Any]) -> None:
         if not channel.tenant:
             raise PermanentError("only a gate hands in events")
         try:
-            with services.metrics.ingest_seconds.time():
+            with services.metrics.ingest_seconds.time(), _span(services.tracer, channel, caller) as span:
                 document = _document(event, gate, channel.tenant)
-                await services.ingest.pack_event(
+                accepted = await services.ingest.pack_event(
                     parse_pack_event(document),
                     document,
                     _principal(gate, channel.tenant),
                     correlation.current.get(),
+                    span.trace,
                 )
+                span.note({"notifyd.outcome": "accepted" if accepted.fresh else "duplicate"})
         except UnavailableError as error:
             raise TransientError(
                 f"nothing can be recorded now: {error}", retry_after=error.retry_after
@@ -49,6 +55,11 @@ def asking(services: Services, channel: OpenChannel) -> Ask:
             raise PermanentError(f"the event is not taken: {error}") from error
 
     return ask
+
+
+def _span(tracer: Tracer, channel: OpenChannel, caller: Trace) -> AbstractContextManager[Span]:
+    facts = {"notifyd.channel": channel.name, "notifyd.channel.type": channel.type}
+    return judged(tracer, f"ask {channel.name}", Role.SERVER, caller, facts)
 
 
 def _principal(gate: Gate, tenant: str) -> Principal:

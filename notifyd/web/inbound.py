@@ -39,7 +39,8 @@ async def post_inbound(request: web.Request) -> web.Response:
     body = await read_body(request, services.current().settings.server.max_body)
     channel, registry = _channel(services, name), services.current()  # a reload may have come meanwhile
     headers = {name.lower(): value for name, value in request.headers.items()}
-    inbox, ask = services.reactions.inbox(channel, trace_in(headers)), asking(services, channel)
+    caller = trace_in(headers)
+    inbox, ask = services.reactions.inbox(channel, caller), asking(services, channel, caller)
     given = InboundRequest(headers, request.query_string, body, inbox, ask)
     with _under_way(channel):
         answer = await _received(channel, given, Discretion(registry.redactor, ()))

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
+import orjson
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -20,12 +21,15 @@ from notifyd.plugin import (
     InboundRequest,
     InboundResponse,
     Message,
+    PermanentError,
     Reaction,
     Receipt,
     hookimpl,
 )
 from notifyd.store import Store
 from notifyd.testkit.receivers import Sink
+from notifyd.tracing import trace_in
+from notifyd.web.gates import asking
 from notifyd.wire import events as wire
 from tests import events
 from tests.daemon import CALLBACK, CONFIG, Answer, Daemon, daemon, until
@@ -35,10 +39,12 @@ from tests.integration.test_telemetry import (
     ANYTHING,
     OTHER,
     PACK,
+    SENDER,
     TRACE,
     TRACE_ID,
     above,
     named,
+    own,
     recording,
 )
 from tests.integration.test_web_mine import list_of
@@ -188,6 +194,27 @@ async def test_an_event_that_is_planned_before_it_is_stored_has_one_plan_too(
     (ingest,), (planned,) = named(spans, "POST /api/v1/events"), named(spans, "plan")
     assert above(planned) == f"{ingest.context.span_id:016x}"
     assert facts(planned) == {"notifyd.rules": ("anything",), "notifyd.deliveries": 1}
+
+
+async def test_what_a_gate_is_asked_is_kept_in_the_trace_of_the_vendors_call(
+    tmp_path: Path, spans: InMemorySpanExporter
+) -> None:
+    gate = '[resume.forwarders.door]\ntype = "door"\ntenant = "acme"\n'
+    async with flow(tmp_path, gate, start=False) as way:
+        services = evolve(way.app._services, tracer=recording(spans))
+        ask = asking(services, way.current().channels["resume.door"], TRACE)
+        document = events.requested(at=way.clock(), resume={"token": "rt_3yQ8Jv1nTz5kWc7pXe2mRb9d"})
+        given = {name: value for name, value in document.items() if name != "tenant"}
+        await ask(given)
+        await ask(given)
+        with pytest.raises(PermanentError):
+            await ask(given | {"planHash": "none"})
+        kept = trace_in(orjson.loads((await way.approval(document)).request))
+    asked = named(spans, "ask resume.door")
+    assert [facts(one)["notifyd.outcome"] for one in asked] == ["accepted", "duplicate", "invalid_event"]
+    assert {(one.kind, above(one)) for one in asked} == {(SpanKind.SERVER, SENDER)}
+    assert kept["traceparent"] == own(asked[0])
+    assert_discreet(spans, "rt_3yQ8", "run-0042")
 
 
 # --- how a decision ends -----------------------------------------------------------------------------------
