@@ -48,7 +48,10 @@ def opened_at(approval: Approval) -> Instant:
 def steps(rules: Iterable[Rule], opened: Instant, expires_at: Instant | None) -> list[Step]:
     """The timers of a round that `rules` have asked for, in order: those before its opening or after its end are
     left out."""
-    found = (step for rule in rules for step in _of_rule(rule, opened, expires_at))
+    timed = [rule for rule in rules if rule.remind or rule.escalate]
+    if not timed:
+        return []
+    found = (step for rule in timed for step in _of_rule(rule, opened, expires_at))
     within = (
         step for step in found if opened < step.due_at and (expires_at is None or step.due_at < expires_at)
     )

@@ -532,17 +532,16 @@ def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Re
     requested_by = event.requested_by or f"client:{row.client}"
     inputs = _inputs(event)
     groups = tuple(Group(group.name, group.grant, group.required) for group in event.approval_groups)
+    expires_at = _expiry(event, registry)
     return Request(
         plan_hash=event.plan_hash,
         required_grants=event.required_grants,
         required_approvals=max(event.required_approvals, sum(group.required for group in groups)),
         requested_by=registry.actors.canonical(requested_by),
-        expires_at=_expiry(event, registry),
+        expires_at=expires_at,
         callback_url=event.resume.callback_url,
         sealed_token=resume_token.keep(registry.keyring, event.resume.token),
         groups=groups,
         inputs=inputs,
-        timer_at=first_due(
-            registry.settings.rules, max(row.received_at, row.occurred_at), _expiry(event, registry)
-        ),
+        timer_at=first_due(registry.settings.rules, max(row.received_at, row.occurred_at), expires_at),
     )

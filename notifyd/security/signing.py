@@ -12,13 +12,12 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from notifyd.errors import SignatureInvalidError
-from notifyd.security.secrets import Secret
+from notifyd.security.secrets import Secret, keyed
 
 PREFIX: Final = "whsec_"
 
@@ -43,19 +42,13 @@ def secret_bytes(secret: Secret) -> bytes:
 
 
 def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    code = _keyed(key).copy()
+    code = keyed(key).copy()
     code.update(_signed(message_id, timestamp, body))
     return "v1," + base64.b64encode(code.digest()).decode()
 
 
 def _signed(message_id: str, timestamp: int, body: bytes) -> bytes:
     return b"%s.%d.%s" % (message_id.encode(), timestamp, body)
-
-
-@lru_cache(maxsize=256)
-def _keyed(key: bytes) -> hmac.HMAC:
-    """A code that has read its key and nothing else: to copy one is quicker than to begin."""
-    return hmac.new(key, digestmod="sha256")
 
 
 def sign(
