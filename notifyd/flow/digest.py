@@ -42,13 +42,16 @@ class Digests:
         current: Callable[[], Registry],
         dispatch_queue: DispatchQueue,
         budgets: Budgets,
+        silenced_until: Callable[[str, str], Instant | None],
         metrics: Metrics,
         clock: Clock,
     ) -> None:
+        """`silenced_until` tells when the silence ends that holds a tenant's window, by its key."""
         self._store = store
         self._current = current
         self._dispatch_queue = dispatch_queue
         self._budgets = budgets
+        self._silenced_until = silenced_until
         self._metrics = metrics
         self._clock = clock
 
@@ -77,7 +80,7 @@ class Digests:
             return False
         registry, now = self._current(), self._clock()
         rule = registry.rule(rows[0].rule)
-        later = await self._not_before(rows[0], rule, now)
+        later = await self._not_before(window, rows[0], rule, now)
         if later is not None:
             if later != window.closes_at:
                 await self._store.postpone(window, later)
@@ -103,8 +106,16 @@ class Digests:
         self._count_folded(window, await self._store.fold(window, digest, None))
         return True
 
-    async def _not_before(self, first: Delivery, rule: Rule | None, now: Instant) -> Instant | None:
-        """Until when the rule's quiet hours, or its throttle, hold a digest back. A request waits for neither."""
+    async def _not_before(
+        self, window: Window, first: Delivery, rule: Rule | None, now: Instant
+    ) -> Instant | None:
+        """Until when a silence, the rule's quiet hours, or its throttle hold a digest back.
+
+        A request waits for a silence alone.
+        """
+        # One that is due before its end was opened by a clock that has been set back since.
+        if window.closes_at > now and (ends := self._silenced_until(window.tenant, window.key)) is not None:
+            return ends
         if rule is None or is_request(first.kind, first.action):
             return None
         if rule.quiet_hours and (ends := quiet_until(rule.quiet_hours, now)) is not None:

@@ -10,17 +10,28 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from attrs import frozen
 
 from notifyd.config.settings import Rule
+from notifyd.config.units import MINUTE
 from notifyd.errors import ConfigError, TooManySilencesError
 from notifyd.flow.storm import Deferral, is_request, window_key
 from notifyd.metrics import Metrics
-from notifyd.model import APPROVAL_KIND, SILENCED, AuditName, AuditRecord, Clock, Event, PlanEntry, Silence
+from notifyd.model import (
+    APPROVAL_KIND,
+    SILENCED,
+    AuditName,
+    AuditRecord,
+    Clock,
+    Event,
+    Instant,
+    PlanEntry,
+    Silence,
+)
 from notifyd.registry.registry import Registry
-from notifyd.rules.rules import RuleBook
+from notifyd.rules.rules import RuleBook, Verdict
 from notifyd.store import Store
 from notifyd.wire.codec import derived_id, rfc3339
 
@@ -28,6 +39,13 @@ log = logging.getLogger(__name__)
 
 MAX_LIVE = 100
 """How many silences of a tenant may be in force or to come: each is asked about each of its events."""
+
+
+_HEARD: Final = 5 * MINUTE
+"""Within this time of an early end every node has heard of it, unless it was cut off from the store."""
+
+_TURNS: Final = 60
+"""Of how many refreshes one looks again for what a node that was cut off has held since."""
 
 
 @frozen
@@ -52,17 +70,26 @@ class Silences:
         self._live: tuple[Silence, ...] = ()
         self._compiled_with: Registry | None = None
         self._by_tenant: Mapping[str, _Compiled] = {}
+        self._turn = 0
+        self._told: set[str] = set()
 
     async def refresh(self) -> int:
         """Take over what other nodes have added or ended, and let go of what ended early. Raises `StoreError`."""
         async with self._refreshing:  # what is read first must not be taken over last
             now = self._clock()
             await self._take_over(tuple(await self._store.live_silences(now)))
-        for one in self._live:
-            if one.ended_at is not None:
-                await self._store.close_windows(one.tenant, _first_key(one), _last_key(one), now)
         self._metrics.silences.set(sum(one.in_force(now) for one in self._live))
+        self._turn += 1
+        for place, one in enumerate(self._live):
+            if self._may_hold_more(place, one, now):
+                await self._store.close_windows(one.tenant, _first_key(one), _last_key(one), now)
         return 0
+
+    def _may_hold_more(self, place: int, one: Silence, now: Instant) -> bool:
+        """Is it to be looked at whether a node that had not heard of its early end has held something since?"""
+        if one.ended_at is None:
+            return False
+        return now - one.ended_at < _HEARD or (self._turn + place) % _TURNS == 0
 
     async def _take_over(self, live: tuple[Silence, ...]) -> None:
         registry = self._current()
@@ -70,6 +97,7 @@ class Silences:
             # In a thread, as a hundred predicates take the compiler a fifth of a second.
             self._by_tenant = await asyncio.to_thread(_compiled, live, registry)
             self._live, self._compiled_with = live, registry
+            self._told &= {one.id for one in live}
 
     def of(self, tenant: str) -> list[Silence]:
         """Those of a tenant that are in force or to come, oldest first."""
@@ -83,12 +111,30 @@ class Silences:
         compiled = self._by_tenant.get(event.tenant)
         if compiled is None:
             return None
-        now = self._clock()
-        matching = (compiled.silences[rule.name] for rule in compiled.book.match(seen).rules)
+        now, matches = self._clock(), compiled.book.match(seen)
+        if not self._told.issuperset(matches.errors):
+            self._tell(compiled, event, seen)
+        matching = (compiled.silences[rule.name] for rule in matches.rules)
         holding = [
             one for one in matching if one.in_force(now) and (one.approvals or event.kind != APPROVAL_KIND)
         ]
         return max(holding, key=lambda one: (one.ends_at, one.id), default=None)
+
+    def _tell(self, compiled: _Compiled, event: Event, seen: Mapping[str, Any]) -> None:
+        """The first time that each silence cannot be tried on an event: whoever added it expects it to hold."""
+        for one in compiled.book.explain(seen):
+            if one.verdict is Verdict.ERROR and one.rule.name not in self._told:
+                self._told.add(one.rule.name)
+                log.info(
+                    "silence %s of tenant %s holds nothing of an event of kind %s: %s",
+                    *(one.rule.name, event.tenant, event.kind, one.detail),
+                )
+
+    def held_until(self, tenant: str, window: str) -> Instant | None:
+        """When the silence ends that holds a window, by its key; None where no silence in force does."""
+        now = self._clock()
+        holding = (one for one in self._live if one.tenant == tenant and window.startswith(_first_key(one)))
+        return next((one.ends_at for one in holding if one.in_force(now)), None)
 
     async def add(self, silence: Silence, correlation_id: str) -> None:
         """Raises `TooManySilencesError`, `StoreError`."""

@@ -203,7 +203,9 @@ class App:
         )
         stored = shared | planning | sending | {"drafts": drafts}
         self._planner = Planner(**stored, budgets=budgets, node=node)
-        self._digests = Digests(**counted, **sending, budgets=budgets)
+        self._digests = Digests(
+            **counted, **sending, budgets=budgets, silenced_until=self._silences.held_until
+        )
         self._effects = Effects(**counted, **planning, **sending)
         self._expiry = Expiry(
             store=self._store, effect_queue=self._effects, metrics=self._metrics, clock=self._clock

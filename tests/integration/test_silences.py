@@ -141,6 +141,46 @@ async def test_a_node_that_has_not_heard_of_the_end_holds_no_longer_than_until_i
     assert len(await way.messages(1)) == 1
 
 
+async def test_what_a_node_held_that_was_cut_off_at_the_end_is_told_in_a_minute(
+    way: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = await add(way)
+    other = Silences(store=way.store, current=way.current, metrics=way.app._metrics, clock=way.clock)
+    await other.end("acme", given.id, "alice@acme.example", "corr-end")
+    way.turn(600)
+    await done(way, "a")  # this node has not heard of the end
+    await held(way, 1)
+    asked = []
+    close_windows = way.store.close_windows
+
+    async def counted(*of: Any) -> None:
+        asked.append(of)
+        await close_windows(*of)
+
+    monkeypatch.setattr(way.store, "close_windows", counted)
+    for _ in range(60):  # that many seconds of the daemon's
+        await way.app._silences.refresh()
+    assert len(asked) == 1, "what has ended long ago costs next to nothing"
+    await close(way)
+    assert len(await way.messages(1)) == 1
+
+
+@pytest.mark.parametrize("approvals", [False, True])
+async def test_a_clock_that_is_set_back_lets_nothing_out_of_a_silence_in_force(
+    way: Flow, approvals: bool
+) -> None:
+    begun = way.clock() - HOUR * SECOND
+    await add(way, predicate="true", approvals=approvals, starts_at=begun, created_at=begun)
+    await (way.ask() if approvals else done(way, "a"))
+    await held(way, 1)
+    way.turn(-1800)
+    await close(way)
+    await held(way, 1)
+    way.turn(1800 + HOUR)
+    await close(way)
+    assert len(await way.messages(1)) == 1
+
+
 async def test_another_node_holds_once_it_has_looked(way: Flow) -> None:
     other = Silences(store=way.store, current=way.current, metrics=way.app._metrics, clock=way.clock)
     await other.add(silence(way), "corr-silence")
@@ -212,6 +252,19 @@ async def test_a_predicate_that_fails_on_an_event_or_compiles_no_more_holds_noth
     await done(way, "a")
     assert len(await way.messages(1)) == 1
     assert "unknown function" in caplog.text
+
+
+async def test_a_silence_that_cannot_be_tried_on_an_event_is_told_of_once(
+    way: Flow, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "notifyd")
+    await add(way, predicate="event.knd == 'task.done'")
+    await done(way, "a", 3)
+    await way.messages(3)
+    told = [line for line in caplog.messages if line.startswith("silence ")]
+    assert told == [
+        f"silence {'0' * 64} of tenant acme holds nothing of an event of kind task.done: the event has no 'knd'"
+    ]
 
 
 async def test_a_tenant_has_so_many_silences_and_no_more(way: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
