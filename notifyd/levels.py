@@ -10,6 +10,8 @@ import logging
 from enum import StrEnum
 from typing import Final
 
+from attrs import define
+
 OURS: Final = "notifyd"
 """The logger above all of notifyd's own."""
 
@@ -24,8 +26,20 @@ class LogLevel(StrEnum):
     CRITICAL = "critical"
 
 
+@define
+class _Quiet:
+    """The level before the debug lines, whoever asked for them; info where they come from the start on."""
+
+    level: LogLevel = LogLevel.INFO
+
+
+_QUIET: Final = _Quiet()
+
+
 def set_level(level: LogLevel) -> None:
     """From now on, in all threads."""
+    if (before := get_level()) is not LogLevel.DEBUG:
+        _QUIET.level = before if logging.getLogger(OURS).level else LogLevel.INFO
     number: int = getattr(logging, level.name)
     logging.getLogger().setLevel(max(number, logging.INFO))
     logging.getLogger(OURS).setLevel(number)
@@ -35,6 +49,11 @@ def get_level() -> LogLevel:
     """The level in force."""
     number = logging.getLogger(OURS).getEffectiveLevel()
     return next((one for one in LogLevel if getattr(logging, one.name) >= number), LogLevel.CRITICAL)
+
+
+def toggle_debug() -> None:
+    """From any level to debug, and from there to the one before."""
+    set_level(_QUIET.level if get_level() is LogLevel.DEBUG else LogLevel.DEBUG)
 
 
 class Complaint:

@@ -24,7 +24,7 @@ from notifyd.config.describe import secrets
 from notifyd.config.load import load
 from notifyd.config.settings import Settings
 from notifyd.errors import ConfigError, NotifydError
-from notifyd.levels import LogLevel, get_level, set_level
+from notifyd.levels import LogLevel, get_level, toggle_debug
 from notifyd.metrics import Metrics
 from notifyd.registry.discovery import Discovered, discover
 from notifyd.registry.registry import Registry
@@ -142,7 +142,6 @@ class Daemon:
         self._stop = asyncio.Event()
         self._stopping = False
         self._reload = asyncio.Event()
-        self._quiet = LogLevel.INFO
         self._code = 0
         self._threads = frozenset(threading.enumerate())
         self._registry: Callable[[], Registry] | None = None
@@ -228,23 +227,15 @@ class Daemon:
         if number is signal.SIGHUP:
             loop.call_soon_threadsafe(self._reload.set)
         elif number is signal.SIGUSR1:
-            self._toggle_debug()
+            before = get_level()
+            toggle_debug()
+            log.warning("the log's level is %s, and was %s: SIGUSR1 asked for it", get_level(), before)
         elif not self._stopping:
             log.info("stopping on %s", number.name)
             self._set_deadline()
             loop.call_soon_threadsafe(self._begin_stop, 0)
         elif number is signal.SIGINT:
             _end_now(_INTERRUPTED)
-
-    def _toggle_debug(self) -> None:
-        """From any level to debug, and from there to the one before, else to info."""
-        before = get_level()
-        if before is LogLevel.DEBUG:
-            set_level(self._quiet)
-        else:
-            self._quiet = before
-            set_level(LogLevel.DEBUG)
-        log.warning("the log's level is %s, and was %s: SIGUSR1 asked for it", get_level(), before)
 
     def _begin_stop(self, code: int) -> None:
         self._code = max(code, self._code)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from notifyd import correlation
-from notifyd.levels import LogLevel, get_level, set_level
+from notifyd.levels import LogLevel, get_level, set_level, toggle_debug
 from notifyd.security.secrets import Secret
 from notifyd.service.logs import Redaction, Writer, logging_to
 
@@ -197,6 +197,27 @@ def test_the_level_can_be_changed_and_is_told(path: Path, level: LogLevel) -> No
         for one in LogLevel:
             log.log(getattr(logging, one.name), "%s", one.value)
     assert [line["message"] for line in lines] == list(LogLevel)[list(LogLevel).index(level) :]
+
+
+@pytest.mark.parametrize(
+    ("start", "asked", "back"),
+    [
+        (LogLevel.WARNING, (), LogLevel.WARNING),
+        (LogLevel.INFO, (LogLevel.WARNING, LogLevel.DEBUG), LogLevel.WARNING),
+        (LogLevel.DEBUG, (), LogLevel.INFO),
+    ],
+)
+def test_after_debug_lines_the_level_is_the_one_before_whoever_asked_for_them(
+    path: Path, start: LogLevel, asked: tuple[LogLevel, ...], back: LogLevel
+) -> None:
+    with logged(path, start):
+        for level in asked:
+            set_level(level)
+        if get_level() is not LogLevel.DEBUG:
+            toggle_debug()
+        assert get_level() is LogLevel.DEBUG
+        toggle_debug()
+        assert get_level() is back
 
 
 def test_at_debug_libraries_show_no_more_than_at_info(path: Path) -> None:
