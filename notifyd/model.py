@@ -656,7 +656,9 @@ class Silence:
     def state(self, now: Instant) -> SilenceState:
         if self.ended_at is not None or self.ends_at <= now:
             return SilenceState.OVER
-        return SilenceState.IN_FORCE if self.starts_at <= now else SilenceState.TO_COME
+        # One that was to begin at once has, also by a clock that has been set back since.
+        begun = self.starts_at <= max(now, self.created_at)
+        return SilenceState.IN_FORCE if begun else SilenceState.TO_COME
 
     def in_force(self, now: Instant) -> bool:
         return self.state(now) is SilenceState.IN_FORCE

@@ -111,6 +111,15 @@ def let_go(approval: Approval, now: Instant | None = None) -> Approval:
     return evolve(approval, effects=tuple(freed))
 
 
+def within(approval: Approval, horizon: Instant) -> Approval:
+    """`approval`, in the same version, with what is put off beyond `horizon` due at once.
+
+    So far ahead it was put by a clock that has been set back since.
+    """
+    effects = (evolve(e, next_attempt_at=0) if e.next_attempt_at > horizon else e for e in approval.effects)
+    return evolve(approval, effects=tuple(effects))
+
+
 def hasten(approval: Approval) -> Approval:
     """`approval`, in the same version, with nothing left to be taken back: the next look lets go what waits."""
     return evolve(

@@ -14,7 +14,7 @@ import orjson
 from attrs import evolve
 
 from notifyd import correlation
-from notifyd.approval.effects import bury, let_go, owed_row, put_off, revive
+from notifyd.approval.effects import bury, let_go, owed_row, put_off, revive, within
 from notifyd.approval.notices import own_event
 from notifyd.approval.quorum import progress
 from notifyd.approval.receipts import receipt_hash
@@ -121,7 +121,8 @@ class Effects:
         """Settle or put off all that is due; answers for how many approvals it did. Raises `StoreError`."""
         total = 0
         while True:
-            owing = await self._store.owing_approvals(self._clock(), _BATCH)
+            now = self._clock()
+            owing = await self._store.owing_approvals(now, _BATCH, horizon=self._horizon(now))
             for approval in owing:
                 # Since it was found the store may have set it aside.
                 with suppress(UndecodableRowError), correlation.about(approval.correlation_id):
@@ -137,6 +138,7 @@ class Effects:
         either, and `UndecodableRowError`; then the effect is due as it was.
         """
         now = self._clock()
+        approval = within(approval, self._horizon(now))
         if any(effect.waits_with and effect.next_attempt_at <= now for effect in approval.effects):
             freed = await self._let_go(approval, now)
             if freed is None:
@@ -150,6 +152,12 @@ class Effects:
                 await self._store.complete_effect(approval.key, effect.id)
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not hold up the others
                 await self._put_off(approval, effect, error)
+
+    def _horizon(self, now: Instant) -> Instant:
+        """Until when an effect is put off at the furthest, with a minute for another node's clock."""
+        settings = self._current().settings
+        furthest: int = max(settings.dispatch.backoff.ceiling, settings.approvals.undo, _SOONEST)
+        return now + furthest + 60 * SECOND
 
     async def _let_go(self, approval: Approval, now: Instant) -> Approval | None:
         """Write that what is due can no longer be taken back: either this write or the taking back comes first."""

@@ -588,8 +588,13 @@ class Store(Upkeep, Protocol):
         """Make every pending approval due to be looked at by its timers."""
         ...
 
-    async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
-        """Approvals with an effect that is due, the longest due first. A dead effect is not due."""
+    async def owing_approvals(
+        self, now: Instant, limit: int, *, horizon: Instant | None = None
+    ) -> list[Approval]:
+        """Approvals with an effect that is due, the longest due first. A dead effect is not due.
+
+        One that is due after `horizon` is, behind those: its time is of a clock that has been set back since.
+        """
         ...
 
     async def effect_counts(self) -> EffectCounts:

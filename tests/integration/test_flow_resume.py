@@ -596,6 +596,21 @@ async def test_a_store_that_fails_between_two_effects_delays_them(
         assert (await way.approval(document)).effects == ()
 
 
+@pytest.mark.parametrize("undo", ["0s", "30s"])
+async def test_a_clock_that_is_set_back_holds_up_no_callback(tmp_path: Path, runner: Sink, undo: str) -> None:
+    text = config(runner) + f'[approvals]\nundo = "{undo}"\n'
+    async with flow(tmp_path, text, start=False) as way:
+        document = await ask(way, runner)
+        await way.decide(document)
+        if undo == "0s":
+            way.store.fail("insert_deliveries", times=1)
+            await way.app._effects.sweep()  # what failed is put off
+            assert (await way.approval(document)).effects != ()
+        way.turn(-3600)
+        await way.app._effects.sweep()
+        assert (await way.approval(document)).effects == ()
+
+
 @pytest.mark.long
 async def test_more_approvals_than_one_look_finds_are_settled_in_one_sweep(
     tmp_path: Path, runner: Sink

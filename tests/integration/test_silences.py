@@ -213,6 +213,17 @@ async def test_a_maintenance_window_holds_from_its_start_on(way: Flow) -> None:
     await held(way, 1)
 
 
+async def test_a_silence_that_began_at_once_holds_by_a_clock_that_is_set_back_too(way: Flow) -> None:
+    await add(way)
+    await done(way, "a")
+    await held(way, 1)
+    way.turn(-HOUR)
+    await close(way)
+    await done(way, "a")
+    await held(way, 2)
+    assert way.metric("notifyd_silences") == 1
+
+
 async def test_of_several_silences_the_one_that_ends_last_holds(way: Flow) -> None:
     await add(way)
     longer = await add(way, id="1" * 64, ends_at=way.clock() + 2 * HOUR * SECOND)

@@ -112,6 +112,15 @@ async def test_effects_are_due_in_the_order_of_their_next_attempts_and_dead_ones
     assert await store.effect_counts() == EffectCounts(owing=2, dead=2)
 
 
+async def test_an_effect_that_is_due_beyond_the_horizon_is_due_behind_the_others(store: Store) -> None:
+    for run_id, at in (("far", NOW + 60 * MINUTE), ("near", NOW + MINUTE), ("now", 0)):
+        owed = evolve(effect(f"x-{run_id}"), next_attempt_at=at)
+        await open_approval(store, approval(run_id=run_id, effects=(owed,)))
+    horizon = NOW + 2 * MINUTE
+    assert [a.run_id for a in await store.owing_approvals(NOW, 10, horizon=horizon)] == ["now", "far"]
+    assert [a.run_id for a in await store.owing_approvals(NOW, 1, horizon=horizon)] == ["now"]
+
+
 async def test_dead_effects_are_listed_and_found_by_tenant(store: Store) -> None:
     dead = evolve(effect("x1"), dead_at=NOW)
     for run in ("a", "b"):

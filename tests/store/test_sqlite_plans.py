@@ -276,6 +276,7 @@ SMALL: dict[str, tuple[Query, str]] = {
     "waits": (lambda db: deliveries.waits(db, NOW), "deliveries_due"),
     "dead_letters": (deliveries.dead_letters, "deliveries_dead"),
     "owing_approvals": (lambda db: approvals.owing(db, NOW, 10), "approvals_owing"),
+    "owing_far": (lambda db: approvals.owing_far(db, NOW, 10), "approvals_owing"),
     "timed_approvals": (lambda db: approvals.timed(db, NOW, 10), "approvals_timed"),
     "effect_counts": (approvals.effect_counts, "approvals_dead_effects"),
 }

@@ -135,8 +135,15 @@ async def wake_timers(base: Base) -> None:
 
 
 async def owing(base: Base, now: Instant, limit: int) -> list[Approval]:
-    where = {"effects_due_at": {"$gte": 0, "$lte": now}}
-    return await reading.first(base, Approval, where, [("effects_due_at", 1)], limit)
+    return await _owing(base, {"$gte": 0, "$lte": now}, limit)
+
+
+async def owing_far(base: Base, horizon: Instant, limit: int) -> list[Approval]:
+    return await _owing(base, {"$gt": max(0, horizon)}, limit)
+
+
+async def _owing(base: Base, due_at: Document, limit: int) -> list[Approval]:
+    return await reading.first(base, Approval, {"effects_due_at": due_at}, [("effects_due_at", 1)], limit)
 
 
 async def effect_counts(base: Base) -> EffectCounts:

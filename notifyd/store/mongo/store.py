@@ -291,8 +291,14 @@ class MongoStore:
     async def wake_timers(self) -> None:
         await self._run(approval_steps.wake_timers(self._base))
 
-    async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
-        return await self._run(approval_steps.owing(self._base, now, limit))
+    async def owing_approvals(
+        self, now: Instant, limit: int, *, horizon: Instant | None = None
+    ) -> list[Approval]:
+        due = await self._run(approval_steps.owing(self._base, now, limit))
+        if horizon is None or len(due) >= limit:
+            return due
+        after = max(now, horizon)
+        return due + await self._run(approval_steps.owing_far(self._base, after, limit - len(due)))
 
     async def effect_counts(self) -> EffectCounts:
         return await self._run(approval_steps.effect_counts(self._base))

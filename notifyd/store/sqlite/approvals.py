@@ -39,6 +39,7 @@ UPDATE approvals SET timer_at = 0, version = version + 1
 WHERE status = 'pending' AND typeof(version) = 'integer' AND timer_at IS NOT 0
 """
 OWING: Final = sql(_SELECT, "effects_due_at <= :now", _OTHERS, "effects_due_at LIMIT :limit")
+OWING_FAR: Final = sql(_SELECT, "effects_due_at > :horizon", _OTHERS, "effects_due_at LIMIT :limit")
 COUNT_EFFECTS: Final = (
     "SELECT (SELECT count(*) FROM approvals WHERE effects_due_at IS NOT NULL),"
     " (SELECT count(*) FROM approvals WHERE dead_effects > 0)"
@@ -182,6 +183,10 @@ def wake_timers(db: Connection) -> None:
 
 def owing(db: Database, now: Instant, limit: int) -> list[Approval]:
     return rows.due(db, rows.APPROVALS, OWING, {"now": now, "limit": limit})
+
+
+def owing_far(db: Database, horizon: Instant, limit: int) -> list[Approval]:
+    return rows.due(db, rows.APPROVALS, OWING_FAR, {"horizon": horizon, "limit": limit})
 
 
 def effect_counts(db: Connection) -> EffectCounts:

@@ -329,8 +329,14 @@ class SqliteStore:
     async def wake_timers(self) -> None:
         await self._writer.submit(approval_steps.wake_timers)
 
-    async def owing_approvals(self, now: Instant, limit: int) -> list[Approval]:
-        return await self._read(lambda db: approval_steps.owing(db, now, limit))
+    async def owing_approvals(
+        self, now: Instant, limit: int, *, horizon: Instant | None = None
+    ) -> list[Approval]:
+        due = await self._read(lambda db: approval_steps.owing(db, now, limit))
+        if horizon is None or len(due) >= limit:
+            return due
+        after = max(now, horizon)
+        return due + await self._read(lambda db: approval_steps.owing_far(db, after, limit - len(due)))
 
     async def effect_counts(self) -> EffectCounts:
         return await self._survey(approval_steps.effect_counts)
