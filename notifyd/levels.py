@@ -7,6 +7,8 @@ than an info: at debug they would show the documents and addresses that they han
 from __future__ import annotations
 
 import logging
+import math
+import time
 from enum import StrEnum
 from typing import Final
 
@@ -54,6 +56,23 @@ def get_level() -> LogLevel:
 def toggle_debug() -> None:
     """From any level to debug, and from there to the one before."""
     set_level(_QUIET.level if get_level() is LogLevel.DEBUG else LogLevel.DEBUG)
+
+
+class Seldom:
+    """Lets one line of a kind through in each minute: what comes with every message must not fill the log."""
+
+    PAUSE: Final = 60.0
+
+    def __init__(self) -> None:
+        self._said_at: dict[str, float] = {}
+
+    def passes(self, kind: str) -> bool:
+        """May a line of this kind be written now? Kinds are few: a fault's type, and no text of it."""
+        now = time.monotonic()
+        if now - self._said_at.get(kind, -math.inf) < self.PAUSE:
+            return False
+        self._said_at[kind] = now
+        return True
 
 
 class Complaint:

@@ -84,7 +84,7 @@ async def attempt(
         with carrying(span.trace):
             verdict = await _verdict(channel, message, edits)
         duration_ms = round((time.perf_counter() - started) * 1000, 3)
-        result = _result(verdict, at, duration_ms, Discretion(redactor, carried_in(message)), channel.name)
+        result = _result(verdict, at, duration_ms, Discretion(redactor, carried_in(message)), channel)
         _note(span, result.attempt)
     return result
 
@@ -173,15 +173,20 @@ async def _call(channel: OpenChannel, message: Message, edits: str | None) -> ob
         return error
 
 
-def _result(verdict: object, at: Instant, duration_ms: float, discretion: Discretion, channel: str) -> Result:
+def _result(
+    verdict: object, at: Instant, duration_ms: float, discretion: Discretion, channel: OpenChannel
+) -> Result:
     """A channel's verdict as it can be kept. Nothing in it is trusted to have the type it should have."""
     if isinstance(verdict, BaseException) and not isinstance(verdict, TransientError | PermanentError):
-        discretion.log(channel, verdict)
         detail = f"the channel raised {type(verdict).__name__}"
+        if channel.seldom.passes(detail):
+            discretion.log(channel.name, verdict)
         verdict = TransientError(detail, reason=Reason.CHANNEL_FAULT)
     if not isinstance(verdict, Receipt | TransientError | PermanentError):
         # It returned without raising: the message counts as taken, since a retry would send it twice.
-        log.warning("channel %s returned %s instead of a Receipt", channel, type(verdict).__name__)
+        returned = type(verdict).__name__
+        if channel.seldom.passes(returned):
+            log.warning("channel %s returned %s instead of a Receipt", channel.name, returned)
         verdict = Receipt()
     outcome = _outcome(verdict)
     reason = getattr(verdict, "reason", None)
@@ -201,17 +206,18 @@ def _result(verdict: object, at: Instant, duration_ms: float, discretion: Discre
     return Result(made, _seconds(getattr(verdict, "retry_after", None)))
 
 
-def _ref(given: object, discretion: Discretion, channel: str) -> str:
+def _ref(given: object, discretion: Discretion, channel: OpenChannel) -> str:
     """What the vendor calls it, as it is: cut or redacted it would name something else."""
     kept = discretion.text(given, _REF_LIMIT)
     if kept == given and kept.isprintable():
         return kept
-    log.warning(
-        "channel %s gives a ref that cannot be kept, so that what it sent is never changed: "
-        "it is no text of at most %d printable characters, or shows a secret",
-        channel,
-        _REF_LIMIT,
-    )
+    if channel.seldom.passes("ref"):
+        log.warning(
+            "channel %s gives a ref that cannot be kept, so that what it sent is never changed: "
+            "it is no text of at most %d printable characters, or shows a secret",
+            channel.name,
+            _REF_LIMIT,
+        )
     return ""
 
 

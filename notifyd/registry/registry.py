@@ -22,6 +22,7 @@ from notifyd.config.first_party import FIRST_PARTY
 from notifyd.config.load import secrets
 from notifyd.config.settings import ChannelSettings, Jwt, Proof, Rate, Recipient, Rule, Scope, Settings
 from notifyd.errors import ConfigError, Fault
+from notifyd.levels import Seldom
 from notifyd.model import APPROVAL_KIND, RESUME_CHANNEL, SECOND, Approval, Clock, Instant, OwnDeputy
 from notifyd.plugin import EDITING_SINCE, Channel, ChannelContext, Editing, Listening, Receiving
 from notifyd.registry.callback import CallbackChannel
@@ -71,6 +72,7 @@ class OpenChannel:
     `own_body`: the media type of the body that the rule's template wrote, where that is all it sends. `tenant` is
     whose approvals it asks for where it is a gate, else "". `strays` are attempts that went on when they were
     cancelled, and were left behind, `stray_calls` a vendor's calls that did; each of `calls` ends with one.
+    `seldom` is for what the log says of the plugin's faults.
     """
 
     name: str
@@ -89,6 +91,7 @@ class OpenChannel:
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
     calls: set[asyncio.Future[None]] = field(factory=set, eq=False, repr=False)
     stray_calls: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
+    seldom: Seldom = field(factory=Seldom, eq=False, repr=False)
 
 
 @frozen

@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from attrs import define
 
 from notifyd.web.addresses import Address
-from notifyd.web.problems import TooManyError
+from notifyd.web.problems import UnheardError
 
 BURST: Final = 100.0
 """Failures of one caller that are borne at once."""
@@ -58,11 +58,11 @@ class Attempts:
         return bool(self._budgets)
 
     def check(self, caller: Caller, token: str = "") -> None:  # nosec B107 # none was sent
-        """Raises `TooManyError` where a caller has failed too often, and `token` has proved nobody before."""
+        """Raises `UnheardError` where a caller has failed too often, and `token` has proved nobody before."""
         budget = self._budgets.get(caller)
         if budget is None or self._refilled(budget) >= 1 or (token and _digest(token) in self._proved):
             return
-        raise TooManyError("too many failed proofs of identity from here", retry_after=1 / RATE)
+        raise UnheardError("too many failed proofs of identity from here", retry_after=1 / RATE)
 
     def failed(self, caller: Caller) -> None:
         budget = self._budgets.setdefault(caller, _Budget(BURST, self._now()))

@@ -43,7 +43,7 @@ from notifyd.web.auth import (
 from notifyd.web.body import CONTINUE
 from notifyd.web.connections import Place, Surplus
 from notifyd.web.http import connection_of
-from notifyd.web.problems import ExpectationError, InvalidHeaderError, Problem, TooManyError
+from notifyd.web.problems import ExpectationError, InvalidHeaderError, Problem, TooManyError, UnheardError
 from notifyd.web.refusals import Refusals
 from notifyd.web.services import Services
 
@@ -208,7 +208,7 @@ class Edge:
     ) -> None:
         if isinstance(error, UnauthenticatedError):
             self._attempts.failed(_counted(request, caller, registry))
-        if isinstance(error, UnauthenticatedError | ForbiddenError):
+        if isinstance(error, UnauthenticatedError | ForbiddenError | UnheardError):
             principal, cid = request.get(PRINCIPAL), correlation.current.get()
             claims = "" if principal else _claimed(request, registry)
             self._refusals.note(problem, principal, claims, where, str(caller), cid)

@@ -67,9 +67,13 @@ class ExpectationError(NotifydError):
 
 
 class TooManyError(errors.UnavailableError):
-    """This caller has too many connections or requests, or has failed to prove itself too often."""
+    """This caller has too many connections or requests."""
 
     code = "too_many_requests"
+
+
+class UnheardError(TooManyError):
+    """This caller has failed to prove itself too often to be heard."""
 
 
 @frozen
@@ -125,6 +129,7 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
     errors.UnsupportedMediaError: Meaning(415, "The media type is not supported"),
     ExpectationError: Meaning(417, "The expectation is not met"),
     TooManyError: Meaning(429, "Too many requests"),
+    UnheardError: Meaning(429, "Too many requests"),
     errors.OverloadedError: Meaning(429, "Too much of this tenant's is waiting"),
     errors.TooManyWaitingError: Meaning(429, "Too many requests of this client wait"),
     errors.ChannelFailedError: Meaning(502, "The channel did not take the message"),

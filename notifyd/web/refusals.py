@@ -13,7 +13,7 @@ from notifyd.errors import ForbiddenError, StoreError, UnauthenticatedError
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant, Principal, Via
 from notifyd.store import Store
-from notifyd.web.problems import MEANINGS, Problem
+from notifyd.web.problems import MEANINGS, Problem, UnheardError
 from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ INTERVAL: Final[Instant] = SECOND
 
 
 REFUSALS: Final = frozenset(
-    kind.code for kind in MEANINGS if issubclass(kind, UnauthenticatedError | ForbiddenError)
+    kind.code for kind in MEANINGS if issubclass(kind, UnauthenticatedError | ForbiddenError | UnheardError)
 )
 """The problem codes of a caller that proves nothing, or that may not do what it asks for."""
 

@@ -415,13 +415,17 @@ async def statuses(notifyd: Daemon, token: str, count: int, source: str) -> list
 
 
 async def test_24312_token_guesses_are_soon_refused_unheard(
-    notifyd: Daemon, monkeypatch: pytest.MonkeyPatch
+    notifyd: Daemon, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(attempts, "RATE", 0.01)
     assert (await notifyd.get("/api/v1/channels")).status == 200
     found = await statuses(notifyd, "guess", 300, "127.0.0.1")
     assert set(found) == {401, 429}
     assert found.count(401) <= attempts.BURST + 8  # those that were under way
+    assert (
+        "refused unknown at 127.0.0.1 on /api/v1/channels: too_many_requests: too many failed proofs"
+        in caplog.text
+    )
     # A right guess is not heard either; a token that was right before is, and so are other addresses.
     assert await statuses(notifyd, "token-of-operator", 1, "127.0.0.1") == [429]
     assert (await notifyd.get("/api/v1/channels")).status == 200

@@ -15,6 +15,7 @@ from attrs import asdict, evolve
 from notifyd.config.settings import Backoff, Dispatch, Duration
 from notifyd.errors import ATTEMPT_REASONS, PermanentError, Reason, TransientError
 from notifyd.flow.attempt import Result, attempt, conclude, too_old, unrendered
+from notifyd.levels import Seldom
 from notifyd.model import (
     RESUME_CHANNEL,
     SECOND,
@@ -38,8 +39,9 @@ REDACTOR = Redactor([Secret(PASSWORD)])
 MESSAGE = Message(id="d1", title="Approve", body="")
 
 
-async def tried(*script: Any, timeout: float = 5.0) -> Result:
+async def tried(*script: Any, timeout: float = 5.0, seldom: Seldom | None = None) -> Result:
     channel = open_channel(ScriptedChannel(list(script)), timeout=timeout)
+    channel = evolve(channel, seldom=seldom or channel.seldom)
     result = await attempt(channel, MESSAGE, TurnableClock(), REDACTOR)
     orjson.dumps(asdict(result.attempt))  # whatever happened, a store can keep it
     return result
@@ -151,6 +153,21 @@ async def test_a_channel_that_returns_nonsense_has_taken_the_message_and_is_told
     made = (await tried(lambda _: returned)).attempt
     assert (made.outcome, made.status, made.detail) == (AttemptOutcome.SENT, None, "")
     assert f"channel team returned {type(returned).__name__} instead of a Receipt" in caplog.text
+
+
+async def test_what_a_channel_gets_wrong_each_time_is_a_line_a_minute_for_each_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seldom = Seldom()
+    for _ in range(3):
+        await tried(lambda _: "ok", seldom=seldom)
+        await tried(lambda _: 200, seldom=seldom)
+        await tried(ValueError("broken"), seldom=seldom)
+    assert [line.partition("team ")[2] for line in caplog.messages] == [
+        "returned str instead of a Receipt",
+        "returned int instead of a Receipt",
+        "raised ValueError",
+    ]
 
 
 async def test_the_cancellation_of_the_caller_is_not_taken_for_the_channels() -> None:
