@@ -53,7 +53,7 @@ from notifyd.registry.registry import Current, Registry, open_registry
 from notifyd.service.heartbeat import Heartbeat
 from notifyd.service.keys import agree_on_keys
 from notifyd.service.watchdog import Watchdog
-from notifyd.store import Store
+from notifyd.store import CHECKPOINT, Store
 from notifyd.store.open import open_store
 from notifyd.store.watched import STEPS, counted, watched
 from notifyd.tracing import NO_TRACER, Tracer
@@ -155,7 +155,7 @@ class App:
         self._store = watched(counted(store, metrics.store_error), self._watches.note)
         self._metrics = metrics
         self._tracer = tracer
-        metrics.name_steps(STEPS)
+        metrics.name_steps((*STEPS, CHECKPOINT))
         self._clock = clock
         current().states.store = self._store  # those of later configurations are the same
         self._draining = False

@@ -62,6 +62,7 @@ from notifyd.store.upkeep import (
 )
 
 __all__ = [
+    "CHECKPOINT",
     "MAX_ATTEMPTS_KEPT",
     "MAX_COPIES",
     "NO_MESSAGE",
@@ -352,11 +353,19 @@ NO_MESSAGE: Final = ""
 """What stands for the message of a delivery in a list."""
 
 
+CHECKPOINT: Final = "checkpoint"
+"""The step of emptying SQLite's write-ahead log into the database."""
+
+
 class CommitObserver(Protocol):
     """Told of what goes on in the database, from any thread."""
 
     def commit(self, seconds: float, rows: int) -> None:
         """A write was durable after so many seconds, and carried so many steps."""
+        ...
+
+    def store_error(self, step: str) -> None:
+        """The store did not do what it has to do unasked: `CHECKPOINT`."""
         ...
 
     def undecodable(self, table: str, rows: int) -> None:

@@ -61,6 +61,9 @@ class Commits:
 
     rows: list[int] = field(factory=list)
 
+    def store_error(self, step: str) -> None:
+        raise AssertionError(step)
+
     def undecodable(self, table: str, rows: int) -> None:
         assert not rows
 

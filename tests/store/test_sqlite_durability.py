@@ -14,7 +14,7 @@ import pytest
 from notifyd.errors import StoreError
 from notifyd.model import Event
 from notifyd.store.sqlite import SqliteStore, open_sqlite
-from notifyd.store.sqlite.files import open_writer
+from notifyd.store.sqlite.files import broken_pages, open_writer
 from notifyd.store.sqlite.writer import Limits
 from tests.store.makers import (
     HOUR,
@@ -55,7 +55,10 @@ APPEND_FOREVER = """
 import asyncio, sys
 from pathlib import Path
 from notifyd.store.sqlite import open_sqlite
+from notifyd.store.sqlite.writer import Limits
 from tests.store.makers import append_of, approval, event, opening
+
+LIMITS = Limits(idle_checkpoint=1, busy_checkpoint=1, checkpoint_pause=0) if sys.argv[2] == "copying" else None
 
 async def caller(store, number):
     count = 0
@@ -67,16 +70,16 @@ async def caller(store, number):
         count += 1
 
 async def main():
-    store = await open_sqlite(Path(sys.argv[1]), node="n", clock=lambda: 0)
+    store = await open_sqlite(Path(sys.argv[1]), node="n", clock=lambda: 0, limits=LIMITS)
     await asyncio.gather(*(caller(store, number) for number in range(32)))
 
 asyncio.run(main())
 """
 
 
-def acknowledged_until_killed(folder: Path, count: int) -> list[str]:
+def acknowledged_until_killed(folder: Path, count: int, how: str) -> list[str]:
     """The runs whose appends a process acknowledged, killed once there are `count`."""
-    command = [sys.executable, "-c", APPEND_FOREVER, str(folder / "notifyd.db")]
+    command = [sys.executable, "-c", APPEND_FOREVER, str(folder / "notifyd.db"), how]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(count)]
@@ -86,11 +89,13 @@ def acknowledged_until_killed(folder: Path, count: int) -> list[str]:
 
 
 async def test_every_acknowledged_append_survives_kill_9(tmp_path: Path) -> None:
-    for round_number in range(3):
-        folder = tmp_path / str(round_number)
+    """Also while the log is copied into the database, which it is at nearly every moment of `copying`."""
+    for count, how in ((200, "copying"), (533, "plain"), (866, "copying")):
+        folder = tmp_path / str(count)
         folder.mkdir()
-        runs = acknowledged_until_killed(folder, 200 + 333 * round_number)
+        runs = acknowledged_until_killed(folder, count, how)
         store = await opened(folder)
+        assert not broken_pages(folder / "notifyd.db")
         found = await asyncio.gather(*(store.approval(approval(run_id=run).key) for run in runs))
         assert all(found)
         assert all([await known(store, event(f"e{run}", run_id=run)) for run in runs])

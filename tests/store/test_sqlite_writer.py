@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,8 @@ from attrs import evolve
 from notifyd.errors import StoreError
 from notifyd.model import Outcome
 from notifyd.store import Advance
-from notifyd.store.sqlite import SqliteStore, open_sqlite
+from notifyd.store.sqlite import SqliteStore, copier, open_sqlite
+from notifyd.store.sqlite.copier import copy_log
 from notifyd.store.sqlite.wal import WalGauge
 from notifyd.store.sqlite.writer import Limits, commit
 from tests.store.makers import (
@@ -30,6 +33,7 @@ from tests.store.makers import (
     event,
     insert,
 )
+from tests.waiting import until, until_async
 
 
 class Batches:
@@ -37,6 +41,10 @@ class Batches:
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
+        self.faults: list[str] = []
+
+    def store_error(self, step: str) -> None:
+        self.faults.append(step)
 
     def undecodable(self, table: str, rows: int) -> None:
         assert not rows
@@ -393,6 +401,7 @@ SMALL = Limits(
     batch_steps=8,
     idle_checkpoint=100_000,
     busy_checkpoint=200_000,
+    rest=50_000,
     truncate=400_000,
     checkpoint_pause=0,
     blocked_pause=0,
@@ -405,13 +414,88 @@ async def test_the_log_stays_bounded_under_constant_load(tmp_path: Path) -> None
         assert (tmp_path / "notifyd.db-wal").stat().st_size < 500_000
 
 
+@contextmanager
+def held_copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Event, threading.Event]]:
+    """Copies of the log that wait for the second event; the first is set once one has begun."""
+    begun, go = threading.Event(), threading.Event()
+
+    def held(db: sqlite3.Connection) -> bool:
+        begun.set()
+        assert go.wait(30)
+        return copy_log(db)
+
+    monkeypatch.setattr(copier, "copy_log", held)
+    try:
+        yield begun, go
+    finally:
+        go.set()
+
+
+async def test_commits_go_on_while_the_log_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path, limits=evolve(SMALL, truncate=100_000_000)) as store:
+        with held_copies(monkeypatch) as (begun, _):
+            await asyncio.gather(*(append(store, f"a{n}") for n in range(100)))
+            await until(begun.is_set)
+            await asyncio.gather(*(append(store, f"b{n}") for n in range(100)))
+            assert store._writer._copying
+
+
+async def test_the_log_does_not_outgrow_a_disk_that_copies_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "notifyd.db-wal"
+    async with opened(tmp_path, limits=SMALL) as store:
+        with held_copies(monkeypatch) as (_, go):
+            appends = [asyncio.ensure_future(append(store, f"e{n}")) for n in range(1000)]
+            await until(lambda: store._writer._outgrown and not store._writer._busy)
+            assert not all(one.done() for one in appends)
+            assert log.stat().st_size < 800_000
+            go.set()
+            assert all(one.fresh for one in await asyncio.gather(*appends))
+            assert log.stat().st_size < 800_000
+
+
+async def test_a_copy_that_fails_is_told_once_counted_each_time_and_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(_: object) -> bool:
+        raise fault_of_disk(sqlite3.SQLITE_FULL, "SQLITE_FULL")
+
+    batches = Batches()
+    async with opened(tmp_path, limits=SMALL, observer=batches) as store:
+        with monkeypatch.context() as patched:
+            patched.setattr(copier, "copy_log", fails)
+            await asyncio.gather(*(append(store, f"a{n}") for n in range(500)))
+            await until(lambda: len(batches.faults) > 1)
+        assert [line for line in caplog.messages if "checkpoint" in line] == [
+            f"checkpoint failed, will be repeated: {tmp_path}/notifyd.db: the disk is full (SQLITE_FULL)"
+        ]
+        assert set(batches.faults) == {"checkpoint"}
+        before = (tmp_path / "notifyd.db").stat().st_size
+        await asyncio.gather(*(append(store, f"b{n}") for n in range(500)))
+        await until(lambda: (tmp_path / "notifyd.db").stat().st_size > before)
+        assert await stored(store, "a499")
+
+
+@pytest.mark.parametrize(("told", "complete"), [((0, 7, 7), True), ((0, 7, 5), False), ((1, -1, -1), False)])
+def test_a_copy_that_was_held_back_or_refused_is_not_complete(told: tuple[int, ...], complete: bool) -> None:
+    """Refused it is while another program copies."""
+    db: Any = SimpleNamespace(execute=lambda _: SimpleNamespace(fetchone=lambda: told))
+    assert copy_log(db) is complete
+
+
 async def test_the_log_is_emptied_into_the_database_when_nothing_waits(tmp_path: Path) -> None:
-    async with opened(tmp_path, limits=Limits(idle_checkpoint=50_000, checkpoint_pause=0)) as store:
-        gauge = WalGauge(tmp_path / "notifyd.db")
-        for number in range(200):
-            await append(store, f"e{number}")
-            await asyncio.sleep(0)
-        assert gauge.used() < 100_000
+    limits = Limits(idle_checkpoint=50_000, checkpoint_pause=0)
+    async with opened(tmp_path, limits=limits) as store:
+        await asyncio.gather(*(append(store, f"e{n}") for n in range(100)))
+        gauge, keys = WalGauge(tmp_path / "notifyd.db"), itertools.count()
+        assert gauge.used() > 50_000
+
+        async def starts_over() -> bool:
+            await append(store, f"next-{next(keys)}")
+            return gauge.used() < 50_000
+
+        await until_async(starts_over)
         gauge.close()
 
 

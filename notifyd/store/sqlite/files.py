@@ -255,6 +255,15 @@ def open_writer(path: Path, aside: SetAside | None = None) -> Database:
     return db
 
 
+def open_copier(path: Path) -> Database:
+    """A connection for checkpoints alone, which sync the database. Like a reader's it opens the log now."""
+    db = connect(path)
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA wal_autocheckpoint = 0")
+    db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return db
+
+
 def open_reader(path: Path, timeout: float, aside: SetAside | None = None) -> Database:
     """The log is opened at the first look into the file, by its name: now, while that leads to the right one."""
     db = connect(path, aside=aside, timeout=timeout)

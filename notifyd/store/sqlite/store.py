@@ -73,11 +73,13 @@ from notifyd.store.sqlite import retention as retention_steps
 from notifyd.store.sqlite import sealed as sealed_steps
 from notifyd.store.sqlite import silences as silence_steps
 from notifyd.store.sqlite import windows as window_steps
+from notifyd.store.sqlite.copier import Copier
 from notifyd.store.sqlite.files import (
     Database,
     FileLock,
     ensure_file,
     needs_file,
+    open_copier,
     open_writer,
     store_error,
     usage,
@@ -106,6 +108,7 @@ class _Parts:
     lock: FileLock
     db: Database
     guard: FileGuard
+    copier: Copier
     readers: Readers
     lists: Readers
     surveys: Readers
@@ -607,6 +610,7 @@ async def open_sqlite(
         parts.path,
         parts.guard,
         worker=worker,
+        copier=parts.copier,
         observer=observer,
         limits=limits,
         commit=commit,
@@ -631,6 +635,8 @@ def _open(named: Path, node: str, timeout: float, create: bool, upgrade: bool, a
                 _log.warning("%s: no store was there, an empty one is made", path)
             life = _begin_life(db, path)
             guard = FileGuard(named, path)
+            copier = Copier(open_copier(path), guard)
+            undo.callback(copier.close)
             readers, lists, surveys = (
                 Readers(path, guard, name, count=_READERS, timeout=timeout, aside=aside)
                 for name in ("read", "list", "survey")
@@ -638,7 +644,7 @@ def _open(named: Path, node: str, timeout: float, create: bool, upgrade: bool, a
         except (OSError, Error) as error:
             raise store_error(path, error) from error
         undo.pop_all()
-        return _Parts(path, lock, db, guard, readers, lists, surveys, timeout, life)
+        return _Parts(path, lock, db, guard, copier, readers, lists, surveys, timeout, life)
 
 
 def _begin_life(db: Connection, path: Path) -> int:

@@ -1,9 +1,11 @@
 """Group commit: many callers' steps, one transaction, one flush to disk.
 
-Steps run on the event loop, where they take microseconds each, because their pages are in memory. What
-waits for the disk (the commit, a checkpoint) runs on one thread, and meanwhile the loop leaves the connection
-alone: steps that arrive then wait for the next batch, which so grows with the load. The loop is woken once
-for each batch.
+Steps run on the event loop, where they take microseconds each, because their pages are in memory. The commit,
+which waits for the disk, runs on one thread, and meanwhile the loop leaves the connection alone: steps that arrive
+then wait for the next batch, which so grows with the load. The loop is woken once for each batch.
+
+A checkpoint has two parts. The log is copied into the database on a connection and a thread of their own, while
+commits go on. Then the writer's own thread copies the little that came meanwhile, so that the log can start over.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from attrs import define, frozen
 
 from notifyd.errors import StoreError, StoreUnusableError
-from notifyd.store import CommitObserver
+from notifyd.store import CHECKPOINT, CommitObserver
+from notifyd.store.sqlite.copier import Copier, copy_log
 from notifyd.store.sqlite.files import STEP_CODES, Database, primary_code, store_error
 from notifyd.store.sqlite.guard import FileGuard
 from notifyd.store.sqlite.wal import WalGauge
@@ -42,7 +45,8 @@ class Limits:
     batch_seconds: float = 0.01  # of the event loop's time
     idle_checkpoint: int = 4 * MIB  # checkpoint at this size when nothing waits
     busy_checkpoint: int = 16 * MIB  # checkpoint at this size whatever waits
-    truncate: int = 64 * MIB  # wait a moment for readers, so that the log can start over
+    rest: int = 4 * MIB  # copy once more beside the commits where so much came meanwhile
+    truncate: int = 64 * MIB  # wait for the copy, and a moment for readers, so that the log can start over
     truncate_wait: float = 0.05
     checkpoint_pause: float = 0.1  # between two checkpoints
     blocked_pause: float = 1.0  # after one that a reader, such as a backup, kept from its end
@@ -88,6 +92,7 @@ class GroupWriter:
         guard: FileGuard,
         *,
         worker: ThreadPoolExecutor,
+        copier: Copier,
         observer: CommitObserver | None = None,
         limits: Limits | None = None,
         commit: Commit = commit,
@@ -96,6 +101,7 @@ class GroupWriter:
         self._path = path
         self._guard = guard
         self._worker = worker  # one thread
+        self._copier = copier
         self._observer = observer
         self._limits = limits or Limits()
         self._commit = commit
@@ -107,6 +113,8 @@ class GroupWriter:
         self._rest = asyncio.Event()
         self._rest.set()
         self._wal_used = 0
+        self._copying = False
+        self._copied = 0  # bytes of the log: what was there when the last copy began
         self._checkpoint_after = 0.0  # loop time
         self._checkpoint_wanted = False
         self._checkpoint_fault = ""
@@ -123,28 +131,36 @@ class GroupWriter:
             raise StoreError(f"{self._path}: the store is closed")
         step = _Step(run, self._loop.create_future())
         self._waiting.append(step)
-        if not self._busy:
-            self._busy = True
-            self._rest.clear()
-            self._loop.call_soon(self._turn)
+        self._wake()
         return step.future
 
     async def aclose(self) -> None:
         """Commit what was handed in, empty the log into the database, and close."""
         self._closed = True
         await self._rest.wait()
+        await self._loop.run_in_executor(self._worker, self._copier.close)
         await self._loop.run_in_executor(self._worker, self._close)
 
     # -- on the event loop --------------------------------------------------------------------------------
 
+    def _wake(self) -> None:
+        if not self._busy:
+            self._busy = True
+            self._rest.clear()
+            self._loop.call_soon(self._turn)
+
     def _turn(self) -> None:
         if self._checkpoint_due():
-            self._worker.submit(self._checkpoint)
-        elif self._waiting:
+            if self._checkpoint_wanted or self._little_is_left:
+                self._worker.submit(self._checkpoint)
+                return
+            self._copy()
+        if self._waiting and not self._outgrown:
             self._begin()
         else:
             self._busy = False
-            self._rest.set()
+            if not self._waiting:
+                self._rest.set()
 
     def _begin(self) -> None:
         if self._guard.broken is not None:
@@ -257,20 +273,51 @@ class GroupWriter:
         if fault is None and self._observer is not None:
             self._observer.commit(seconds, len(batch))
 
+    @property
+    def _outgrown(self) -> bool:
+        """Must the log not grow on before a copy is done that is under way?"""
+        return self._copying and self._wal_used >= self._limits.truncate
+
+    @property
+    def _little_is_left(self) -> bool:
+        """Has the log been copied but for what came meanwhile?"""
+        return self._copied > 0 and self._wal_used - self._copied < self._limits.rest
+
     def _checkpoint_due(self) -> bool:
+        if self._copying:
+            return False
         limit = self._limits.busy_checkpoint if self._waiting else self._limits.idle_checkpoint
         due = self._wal_used >= limit or self._checkpoint_wanted
         return due and self._loop.time() >= self._checkpoint_after
 
+    def _copy(self) -> None:
+        self._copying = True
+        wake, copied = self._loop.call_soon_threadsafe, self._wal_used
+        self._copier.start(lambda fault: wake(self._copy_done, copied, fault))
+
+    def _copy_done(self, copied: int, fault: str) -> None:
+        self._copying = False
+        self._copied = copied
+        if fault:
+            self._pause(complete=False, fault=fault)
+        if self._waiting or not self._closed:
+            self._wake()
+
     def _checkpointed(self, complete: bool, fault: str) -> None:
+        self._pause(complete, fault)
+        self._turn()
+
+    def _pause(self, complete: bool, fault: str) -> None:
+        """Look no more at the log's size for a moment."""
         pause = self._limits.checkpoint_pause if complete else self._limits.blocked_pause
         self._checkpoint_after = self._loop.time() + pause
         self._checkpoint_wanted = False
-        self._wal_used = 0  # until the next commit tells: a complete checkpoint lets the log start over
+        self._wal_used = self._copied = 0  # until the next commit tells: the log may start over
         if fault and fault != self._checkpoint_fault:
             _log.warning("checkpoint failed, will be repeated: %s", fault)
+        if fault and self._observer is not None:
+            self._observer.store_error(CHECKPOINT)
         self._checkpoint_fault = fault
-        self._turn()
 
     # -- on the worker ------------------------------------------------------------------------------------
 
@@ -325,8 +372,7 @@ class GroupWriter:
             if self._wal_used >= self._limits.truncate or self._guard.astray:
                 complete = self._truncate_log(self._limits.truncate_wait)
             else:
-                _, frames, done = self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-                complete = frames == done
+                complete = copy_log(self._db)
         except Exception as error:  # noqa: BLE001 - a worker that died would leave every caller waiting
             fault = str(self._guard.fault(error))
         self._loop.call_soon_threadsafe(self._checkpointed, complete, fault)
