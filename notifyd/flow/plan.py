@@ -275,8 +275,7 @@ def make_message(
         channel_type=entry.channel_type,
     )
     address = entry.recipient and registry.address(entry.recipient, entry.channel_type)
-    message = rendered.message(entry.delivery_id, address, seen)
-    return evolve(message, buttons=buttons_of(event, entry, seen, registry))
+    return rendered.message(entry.delivery_id, address, seen, buttons_of(event, entry, seen, registry))
 
 
 def _signs_in(event: Event, entry: PlanEntry, registry: Registry) -> bool:

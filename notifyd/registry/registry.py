@@ -64,6 +64,9 @@ _OPEN_TIMEOUT = 30.0
 _CLOSE_TIMEOUT = 5.0
 """Seconds that a channel is given to open, and to close."""
 
+_NOBODY = Recipient()
+"""Who reads a message that is for no one person, or for one of whom nothing is known."""
+
 
 @frozen
 class OpenChannel:
@@ -190,7 +193,7 @@ class Registry:
 
     def recipient(self, name: str | None) -> Recipient:
         """How a person likes to read, by any of their names."""
-        return self.recipients.get(self.actors.canonical(name or ""), Recipient())
+        return _NOBODY if name is None else self.recipients.get(self.actors.canonical(name), _NOBODY)
 
     def address(self, name: str, channel_type: str) -> str:
         """Where a person, by any of their names, is on channels of that type: their name itself where nothing else

@@ -18,7 +18,7 @@ from jinja2 import Template
 from jinja2.runtime import Context
 
 from notifyd.errors import ConfigError, Fault, RenderError
-from notifyd.model import APPROVAL_KIND, POLICY_KIND, Action, Field, Instant, Level, Message
+from notifyd.model import APPROVAL_KIND, POLICY_KIND, Action, Button, Field, Instant, Level, Message
 from notifyd.plugin import TemplateSource
 from notifyd.render.bounds import METER, Meter, concat
 from notifyd.render.data import data_fault
@@ -82,7 +82,9 @@ class Rendered:
     actions: tuple[Action, ...]
     locale: str
 
-    def message(self, id_: str, recipient: str | None, event: Mapping[str, Any]) -> Message:
+    def message(
+        self, id_: str, recipient: str | None, event: Mapping[str, Any], buttons: tuple[Button, ...] = ()
+    ) -> Message:
         """These texts as the message `id_` about `event`."""
         return Message(
             id=id_,
@@ -95,6 +97,7 @@ class Rendered:
             html=self.html,
             recipient=recipient,
             event=event,
+            buttons=buttons,
         )
 
 
