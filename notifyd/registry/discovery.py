@@ -8,7 +8,6 @@ versions of the modules that this process has imported, which it cannot replace.
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.resources
 import inspect
 import re
 import sys
@@ -16,19 +15,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError
 from typing import Any, Final
 
-import attrs
 import pluggy
 from attrs import field, frozen
 
 import notifyd.plugin
-from notifyd.config import units
 from notifyd.config.first_party import FIRST_PARTY
-from notifyd.config.settings import common_options
-from notifyd.config.structure import Structurer, did_you_mean, options_of
+from notifyd.config.structure import did_you_mean
 from notifyd.errors import PluginError
 from notifyd.plugin import API_VERSION, ChannelType, PluginConfig, RuleFunction, TemplateSource
-from notifyd.rules.expression import KEPT, by_keyword_alone
-from notifyd.rules.rules import NATIVE_FUNCTIONS
+from notifyd.registry.shapes import described, said, wrong_item
 
 GROUP: Final = "notifyd"
 
@@ -44,7 +39,6 @@ HOOKS: Final[Mapping[str, type[Any]]] = {
     _TEMPLATES_HOOK: TemplateSource,
     _FUNCTIONS_HOOK: RuleFunction,
 }
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 _imported: Final[dict[str, str]] = {}
 """The version of each plugin's module that this process runs: an upgrade does not replace what is imported."""
@@ -193,16 +187,11 @@ def _of_distribution(
         for entry_point in distribution.entry_points.select(group=group):
             yield _Installed(name, distribution.version or "unknown", entry_point)
     except Exception as error:  # noqa: BLE001 - a file that somebody else's build has written
-        faults.append(_fault(name, f"its entry_points.txt cannot be read: {_said(error)}", error))
+        faults.append(_fault(name, f"its entry_points.txt cannot be read: {said(error)}", error))
 
 
 def _name_of(thing: object) -> str:
     return str(getattr(thing, "__name__", type(thing).__name__))
-
-
-def _said(error: BaseException) -> str:
-    first_line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {first_line}" if first_line else type(error).__name__
 
 
 def _fault(label: str, detail: str, cause: BaseException | None = None) -> PluginError:
@@ -263,7 +252,7 @@ class _Search:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin's module runs any code at import
-            self.faults.append(_fault(label, f"cannot be imported: {_said(error)}", error))
+            self.faults.append(_fault(label, f"cannot be imported: {said(error)}", error))
             return
         version = _imported.get(found.entry_point.module, found.version)
         if version != found.version:
@@ -298,8 +287,8 @@ class _Search:
     def _refusal(self, candidate: _Candidate, hook: str, item: object) -> str | None:
         expected = HOOKS[hook]
         if not isinstance(item, expected):
-            return f"gives {_described(item)} where a {expected.__name__} belongs"
-        wrong = _wrong_item(item)
+            return f"gives {described(item)} where a {expected.__name__} belongs"
+        wrong = wrong_item(item)
         if wrong:
             return wrong
         if isinstance(item, ChannelType) and item.gate and hook != _FORWARDERS_HOOK:
@@ -348,9 +337,9 @@ def _wrong_version(plugin: object) -> str | None:
     try:
         version = getattr(plugin, "notifyd_api", API_VERSION)
     except Exception as error:  # noqa: BLE001 - a property of the plugin's own
-        return f"notifyd_api raises {_said(error)}"
+        return f"notifyd_api raises {said(error)}"
     if type(version) is not int:
-        return f"notifyd_api must be an integer, such as {API_VERSION}, not {_described(version)}"
+        return f"notifyd_api must be an integer, such as {API_VERSION}, not {described(version)}"
     if not 1 <= version <= API_VERSION:
         return f"is written for version {version} of notifyd.plugin, and this notifyd has 1 to {API_VERSION}"
     return None
@@ -378,7 +367,7 @@ def _hooks(candidate: _Candidate, faults: list[PluginError]) -> list[pluggy.Hook
     try:
         manager.register(candidate.plugin, candidate.name)
     except Exception as error:  # noqa: BLE001 - registering reads every attribute the object has
-        faults.append(_fault(candidate.label, f"breaks the hooks' shape: {_said(error)}", error))
+        faults.append(_fault(candidate.label, f"breaks the hooks' shape: {said(error)}", error))
         return []
     callers = manager.get_hookcallers(candidate.plugin) or []
     unmarked = _unmarked(candidate.plugin)
@@ -421,124 +410,16 @@ def _call(caller: pluggy.HookCaller, implementation: pluggy.HookImpl) -> list[ob
             raise _HookError("gives an awaitable: hooks are synchronous")
         if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
             raise _HookError(
-                f"gives {_described(given)} where a list of {HOOKS[caller.name].__name__} belongs"
+                f"gives {described(given)} where a list of {HOOKS[caller.name].__name__} belongs"
             )
         return list(given)
     except (_HookError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        raise _HookError(f"raises {_said(error)}") from error
+        raise _HookError(f"raises {said(error)}") from error
 
 
 def _close(awaitable: object) -> None:
     """So that Python does not warn of a coroutine nobody awaited."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
-
-
-def _described(value: object) -> str:
-    if value is None:
-        return "None"
-    return (
-        f"the class {value.__name__}"
-        if isinstance(value, type)
-        else f"a value of type {type(value).__name__}"
-    )
-
-
-# --- one thing a plugin brings ------------------------------------------------------------------------------
-
-
-def _wrong_item(item: object) -> str | None:
-    """What is wrong with it, None where nothing is."""
-    try:
-        match item:
-            case ChannelType():
-                _check_channel_type(item)
-            case TemplateSource():
-                _check_template_source(item)
-            case RuleFunction():
-                _check_rule_function(item)
-            case PluginConfig():
-                _check_options(item.config, "PluginConfig: ")
-    except (ValueError, TypeError) as error:
-        return str(error)
-    return None
-
-
-def _check_channel_type(item: ChannelType) -> None:
-    if not _matches(units.CHANNEL_NAME, item.name):
-        raise ValueError("a ChannelType's name is 1 to 63 of the characters a-z 0-9 _ -")
-    where = f'ChannelType "{item.name}": '
-    _check_options(item.config, where)
-    taken = sorted(options_of(item.config).keys() & {"type", *common_options(item)})
-    if taken:
-        raise ValueError(f'{where}the option "{taken[0]}" is one that every channel has')
-    if not callable(item.open):
-        raise TypeError(f"{where}open must be callable, not {_described(item.open)}")
-    _check_reach(item, where)
-    if item.own_body is not None and not callable(item.own_body):
-        raise TypeError(f"{where}own_body must be callable, not {_described(item.own_body)}")
-    if item.rate_limit is not None:
-        _check_rate(item.rate_limit, where)
-
-
-def _check_options(config: object, where: str) -> None:
-    if not isinstance(config, type) or not attrs.has(config):
-        raise TypeError(f"{where}config must be an attrs class, not {_described(config)}")
-    try:
-        Structurer().check_class(config)
-    except TypeError as error:
-        raise TypeError(f"{where}{error}") from error
-
-
-def _check_reach(item: ChannelType, where: str) -> None:
-    for name in ("personal", "answers", "for_programs", "addressed", "gate"):
-        value: object = getattr(item, name)
-        by_config = name in ("personal", "answers")
-        if not isinstance(value, bool) and not (by_config and callable(value)):
-            wanted = "a bool or callable" if by_config else "a bool"
-            raise TypeError(f"{where}{name} must be {wanted}, not {_described(value)}")
-
-
-def _matches(pattern: re.Pattern[str], name: object) -> bool:
-    return isinstance(name, str) and pattern.fullmatch(name) is not None
-
-
-def _check_rate(text: object, where: str) -> None:
-    try:
-        units.parse_rate(text if isinstance(text, str) else "")
-    except ValueError as error:
-        raise ValueError(f"{where}rate_limit {error}") from error
-
-
-def _check_template_source(item: TemplateSource) -> None:
-    where = f'TemplateSource "{item.package}/{item.path}": '
-    try:
-        folder = importlib.resources.files(item.package).joinpath(item.path)
-    except Exception as error:
-        raise ValueError(f"{where}the package cannot be imported: {_said(error)}") from error
-    if not folder.is_dir():
-        raise ValueError(f"{where}there is no such folder")
-
-
-def _check_rule_function(item: RuleFunction) -> None:
-    if not _matches(_IDENTIFIER, item.name):
-        raise ValueError("a RuleFunction's name is an identifier of at most 63 characters")
-    where = f'RuleFunction "{item.name}": '
-    if not callable(item.function):
-        raise TypeError(f"{where}function must be callable, not {_described(item.function)}")
-    if item.name in KEPT or item.name in NATIVE_FUNCTIONS:
-        raise ValueError(f"{where}CEL has this name for something of its own: take another")
-    _check_is_called(item.function, where)
-
-
-def _check_is_called(function: Callable[..., Any], where: str) -> None:
-    """Does it give its value when it is called, with nothing but arguments by position?"""
-    for called in (function, getattr(function, "__call__", None)):  # noqa: B004 - an object may be called too
-        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
-            raise TypeError(f"{where}function must not be async")
-        if inspect.isgeneratorfunction(called):
-            raise TypeError(f"{where}function must return its value, and not yield it")
-    if named := by_keyword_alone(function):
-        raise TypeError(f"{where}rules give arguments by position, and function needs {named[0]} by keyword")
