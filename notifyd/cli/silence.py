@@ -54,6 +54,15 @@ def add_silence(
         print_json(answer.document)
     else:
         click.echo(f"{answer.document['id']} until {short_time(answer.document['endsAt'])}")
+    _tell_misspelt(when)
+
+
+def _tell_misspelt(when: str) -> None:
+    """Of a predicate that the service has taken: what rather holds nothing."""
+    from notifyd.rules.spelling import misspelt
+
+    for doubt in misspelt(when):
+        click.echo(f"notifyd: warning: {doubt}", err=True)
 
 
 def _end(start: str | None, span: str) -> str:

@@ -104,6 +104,8 @@ async def test_the_command_adds_lists_and_expires_and_what_was_held_is_told(noti
     notifyd.clock.turn(2)
     await until(lambda: len(notifyd.inbox.messages) == 2)
     assert {one.event["action"] for one in notifyd.inbox.messages} == {"requested"}
+    doubtful = await silence("add", "--for", "1m", "--reason", "a slip", 'event.kindd == "task.done"')
+    assert "warning: `event.kindd` is nothing that notifyd knows of an event" in doubtful.stderr
 
 
 @pytest.mark.parametrize(
