@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from notifyd.cli.common import (
     needless_config_option,
     not_ok,
     print_json,
+    read_config,
 )
 from notifyd.cli.output import print_table
 from notifyd.errors import ConfigError, Fault
@@ -40,27 +42,17 @@ def check_config(config_path: Path, as_json: bool, strict: bool) -> None:
     ready as for a start. So is what could never work. Exits with 1 where there are faults. What can hardly be
     meant is a warning. A broken plugin is named, and is no fault of a configuration that does not need it.
     """
-    from notifyd.cli.trial import try_out, when_faults
-    from notifyd.config.load import load
+    from notifyd.cli.trial import try_out
     from notifyd.registry.discovery import discover
 
     discovered = discover()
     try:
-        settings = load(
-            config_path,
-            discovered.channel_types,
-            forwarders=discovered.forwarder_types,
-            plugins=discovered.plugin_configs,
-        )
-    except ConfigError as error:
-        whole = ConfigError([*error.faults, *when_faults(config_path, discovered)])
-        _print_faults(config_path, whole, discovered, as_json)
-        raise not_ok() from None
-    try:
-        trial = asyncio.run(try_out(config_path, settings, discovered))
+        reading = read_config(config_path, discovered, os.environ)
+        trial = asyncio.run(try_out(config_path, reading, discovered))
     except ConfigError as error:
         _print_faults(config_path, error, discovered, as_json)
         raise not_ok() from None
+    settings = reading.settings
     doubted = len(trial.warnings) + len(trial.left_out) + len(discovered.faults)
     refused = strict and doubted > 0
     if as_json:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
@@ -16,6 +17,7 @@ from notifyd.errors import ConfigError, Fault
 from notifyd.text import clean
 
 if TYPE_CHECKING:  # imported by the commands that need them, when they do
+    from notifyd.config.load import Reading
     from notifyd.config.settings import Settings
     from notifyd.registry.discovery import Discovered
     from notifyd.store import Store
@@ -80,16 +82,29 @@ def fault_lines(path: Path, faults: Iterable[Fault]) -> list[str]:
 
 def load_config(path: Path) -> tuple[Settings, Discovered]:
     """The configuration and the plugins it was read with. Raises `ConfigError`."""
-    from notifyd.config.load import load
     from notifyd.registry.discovery import discover
 
     discovered = discover()
-    return load(
-        path,
+    reading = read_config(path, discovered, os.environ)
+    if reading.faults:
+        raise ConfigError(reading.faults)
+    return reading.settings, discovered
+
+
+def read_config(path: Path, discovered: Discovered, environ: Mapping[str, str]) -> Reading:
+    """The configuration as far as it can be read. Raises `ConfigError` for what is no TOML."""
+    from notifyd.config.load import reads
+    from notifyd.config.syntax import read_text
+
+    return reads(
+        read_text(path),
         discovered.channel_types,
         forwarders=discovered.forwarder_types,
         plugins=discovered.plugin_configs,
-    ), discovered
+        environ=environ,
+        base=path.parent,
+        source=str(path),
+    )
 
 
 @asynccontextmanager

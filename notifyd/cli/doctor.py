@@ -12,18 +12,22 @@ import attrs
 import click
 
 from notifyd import __version__
-from notifyd.cli.common import config_option, fault_lines, json_option, not_ok, print_json
+from notifyd.cli.common import config_option, fault_lines, json_option, not_ok, print_json, read_config
 from notifyd.cli.finding import ERROR, OK, WARNING, Finding
 from notifyd.cli.output import print_table
 from notifyd.cli.units import FOLDERS, Unit, find_unit
 from notifyd.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
-    from notifyd.config.settings import Settings
+    from notifyd.config.load import Reading
     from notifyd.registry.discovery import Discovered
 
 _CREDENTIALS: Final = "$CREDENTIALS_DIRECTORY"
 _CREDENTIAL_TODO: Final = "run doctor as root, with LoadCredential= in notifyd.service, or set the variable"
+
+
+_NEEDED: Final = ("server.listen", "server.tls", "server.max_connections", "store", "keys.seal")
+"""What has to be known to look at the files, the units and the database."""
 
 
 @click.command()
@@ -67,36 +71,37 @@ async def examine(path: Path, unit_dirs: Sequence[Path]) -> list[Finding]:
     discovered = discover()
     findings = [Finding("version", OK, f"notifyd {__version__}, Python {platform.python_version()}")]
     with given_credentials(service) as environ:
-        settings, found = await _configuration(path, discovered, service, environ)
+        reading, found = await _configuration(path, discovered, service, environ)
         findings += [*found, *_plugins(discovered), *credentials(path, service)]
+    # What depends on a key that has a fault is not known, and the rest is looked at all the same.
+    settings = reading.settings if reading and reading.told.knows(*_NEEDED) else None
     findings += [*files(path, settings, service), *unit_files(path, settings, service, listener)]
-    if settings is None:
-        return findings
-    findings += machine(settings, service)
-    stored, reached = await asyncio.gather(store(settings, listener), network(settings))
-    return [*findings, *stored, *reached]
+    stored, reached = await asyncio.gather(
+        store(settings, listener) if settings else nothing(),
+        network(reading.settings) if reading and reading.told.knows("egress") else nothing(),
+    )
+    return [*findings, *(machine(settings, service) if settings else ()), *stored, *reached]
+
+
+async def nothing() -> list[Finding]:
+    return []
 
 
 async def _configuration(
     path: Path, discovered: Discovered, service: Unit | None, environ: Mapping[str, str]
-) -> tuple[Settings | None, list[Finding]]:
-    """What it says, None where it cannot be read, and what is wrong with it."""
+) -> tuple[Reading | None, list[Finding]]:
+    """What it says as far as it can be read, None where that is nowhere, and what is wrong with it."""
     from notifyd.cli.doctor_machine import at_home
-    from notifyd.cli.trial import try_out, when_faults
-    from notifyd.config.load import load
+    from notifyd.cli.trial import try_out
 
-    types, forwarders = discovered.channel_types, discovered.forwarder_types
+    reading: Reading | None = None
     try:
-        settings = at_home(
-            load(path, types, forwarders=forwarders, plugins=discovered.plugin_configs, environ=environ),
-            service,
-        )
+        reading = read_config(path, discovered, environ)
+        reading = attrs.evolve(reading, settings=at_home(reading.settings, service))
+        trial = await try_out(path, reading, discovered)
     except ConfigError as error:
-        return None, _faulty(path, [*error.faults, *when_faults(path, discovered)])
-    try:
-        trial = await try_out(path, settings, discovered)
-    except ConfigError as error:
-        return settings, _faulty(path, error.faults)
+        return reading, _faulty(path, error.faults)
+    settings = reading.settings
     told = f"{len(settings.channels)} channels, {len(settings.rules)} rules"
     doubted = [
         Finding("config", WARNING, line, f"look at {path}") for line in fault_lines(path, trial.doubts)
@@ -105,7 +110,7 @@ async def _configuration(
         Finding("plugins", WARNING, f"a template is left out: {fault}", "upgrade the plugin that brings it")
         for fault in trial.left_out
     ]
-    return settings, [Finding("config", OK, told), *doubted, *left_out]
+    return reading, [Finding("config", OK, told), *doubted, *left_out]
 
 
 def _faulty(path: Path, faults: Sequence[Fault]) -> list[Finding]:

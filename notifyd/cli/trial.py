@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import tomli
+import attrs
 from attrs import frozen
 
 from notifyd import samples
 from notifyd.cli.endpoints import endpoints
 from notifyd.cli.exposed import exposed
 from notifyd.config.doubts import doubts
-from notifyd.config.faults import by_name, of_rule
-from notifyd.config.settings import Rule, Settings
+from notifyd.config.faults import Told, dotted, of_rule
+from notifyd.config.load import Reading
+from notifyd.config.settings import Auth, ChannelSettings, Rule, SealKey, Settings, Templates, Tls
 from notifyd.config.structure import did_you_mean
 from notifyd.errors import ConfigError, Fault
+from notifyd.model import Instant
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, literal_fault
-from notifyd.registry.registry import open_registry
-from notifyd.render.render import TemplateSet
+from notifyd.registry.registry import load_templates, open_registry
 from notifyd.rules.booleans import no_boolean
 from notifyd.rules.rules import NATIVE_FUNCTIONS, faults_of
 from notifyd.rules.spelling import misspelt
@@ -41,21 +43,29 @@ class Trial:
         return self.doubts + self.exposed
 
 
-async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Trial:
+async def try_out(path: Path, reading: Reading, discovered: Discovered) -> Trial:
     """Build all that the service would build with the configuration at `path`, and send nothing.
 
-    Raises `ConfigError` with what would keep it from starting, and with what could never work once it runs.
+    Raises `ConfigError` with what keeps it from starting, and what could never work once it runs: the faults of
+    `reading`, and what is wrong with the rest.
     """
-    faults = [*_addresses(settings), *_store(settings)]
+    settings, told = reading.settings, reading.told
+    found = [*_addresses(settings, told), *_store(settings)]
     sound = {rule.name for rule in settings.rules if not faults_of(rule.when, discovered.rule_functions)}
-    faults += [fault for rule in settings.rules if rule.name in sound for fault in _no_boolean(rule)]
+    found += [fault for rule in settings.rules if rule.name in sound for fault in _no_boolean(rule)]
     try:
-        registry = await open_registry(settings, discovered, lambda: time.time_ns() // 1000)
+        registry = await open_registry(_openable(reading, discovered), discovered, _clock)
     except ConfigError as error:
-        raise ConfigError([*error.faults, *faults]) from None
-    await registry.aclose()
-    if faults := [*_templates(settings, registry.templates), *faults]:
-        raise ConfigError(faults)
+        found += error.faults
+        names = await asyncio.to_thread(_template_names, settings, discovered)
+    else:
+        await registry.aclose()
+        names = registry.templates.names
+    if told.knows("templates.dirs"):
+        found += _templates(settings, names)
+    # What follows from a fault that is told of is none of its own.
+    if faults := [*reading.faults, *(fault for fault in found if not told.has(fault.pointer))]:
+        raise ConfigError(dict.fromkeys(faults))
     writable = (
         Fault(str(file), f"anybody may write it: chmod o-w {file}") for file in exposed(path, settings)
     )
@@ -63,46 +73,67 @@ async def try_out(path: Path, settings: Settings, discovered: Discovered) -> Tri
     return Trial(doubted, tuple(writable), registry.templates.left_out)
 
 
-def when_faults(path: Path, discovered: Discovered) -> list[Fault]:
-    """What is wrong with the rules' expressions in a file that has other faults, and so gives no rules."""
-    try:
-        rules = tomli.loads(path.read_text(encoding="utf-8")).get("rules")
-    except (OSError, ValueError):
-        return []  # which is the other fault
-    rename = by_name(rules)
-    written = {
-        rename(f"rules[{index}].when"): rule["when"]
-        for index, rule in enumerate(rules if isinstance(rules, list) else [])
-        if isinstance(rule, dict) and _is_readable(rule.get("when"))
-    }
-    functions = discovered.rule_functions
-    return [
-        Fault(key, message)
-        for key, when in written.items()
-        for message in faults_of(when, functions) or _judged(when)
+def _clock() -> Instant:
+    return time.time_ns() // 1000
+
+
+def _openable(reading: Reading, discovered: Discovered) -> Settings:
+    """Settings that can be opened, without what has faults."""
+    settings, told = reading.settings, reading.told
+    if not reading.faults:
+        return settings
+    channels = _sound("channels", settings.channels, told, discovered)
+    rules = [
+        attrs.evolve(rule, channels=tuple(name for name in rule.channels if name in channels))
+        for rule in settings.rules
     ]
+    forwarders = _sound("resume.forwarders", settings.resume.forwarders, told, discovered)
+    pair = told.knows("server.tls.cert", "server.tls.key")
+    server = settings.server if pair else attrs.evolve(settings.server, tls=Tls())
+    return attrs.evolve(
+        settings,
+        server=server,
+        auth=Auth(),
+        keys=attrs.evolve(settings.keys, seal=settings.keys.seal or (SealKey(bytes(32)),)),
+        channels=channels,
+        rules=tuple(rules),
+        resume=attrs.evolve(settings.resume, forwarders=forwarders),
+    )
 
 
-def _is_readable(when: object) -> bool:
-    """Of one that is empty, or no text, loading has told."""
-    return isinstance(when, str) and bool(when.strip()) and "${" not in when
+def _sound(
+    table: str, channels: Mapping[str, ChannelSettings], told: Told, discovered: Discovered
+) -> dict[str, ChannelSettings]:
+    """Those without a fault of their own, or of the plugin that brings them."""
+    kind = "channel" if table == "channels" else "forwarder"
+    found = {}
+    for name, channel in channels.items():
+        plugin = discovered.provider_of(channel.type.name, kind)
+        own = dotted("plugins", plugin.name) if plugin else "plugins"
+        if told.knows(dotted(table, name)) and not told.has(own) and told.knows(own):
+            found[name] = channel
+    return found
 
 
-def _templates(settings: Settings, templates: TemplateSet) -> Iterator[Fault]:
+def _template_names(settings: Settings, discovered: Discovered) -> tuple[str, ...]:
+    """The names of all templates, those of operators that do not compile too."""
+    own = {
+        file.name.partition(".")[0] for folder in settings.templates.dirs for file in folder.glob("*.*.txt")
+    }
+    shipped = load_templates(attrs.evolve(settings, templates=Templates()), discovered)
+    return tuple(sorted({*own, *shipped.names}))
+
+
+def _templates(settings: Settings, names: Sequence[str]) -> Iterator[Fault]:
     for rule in settings.rules:
-        if rule.template and not templates.knows(rule.template):
-            hint = (
-                did_you_mean(rule.template, templates.names) or f"; there are: {', '.join(templates.names)}"
-            )
+        if rule.template and rule.template not in names:
+            hint = did_you_mean(rule.template, names) or f"; there are: {', '.join(names)}"
             yield Fault(f"{of_rule(rule.name)}.template", f'there is no template "{rule.template}"{hint}')
 
 
 def _no_boolean(rule: Rule) -> Iterator[Fault]:
-    yield from (Fault(f"{of_rule(rule.name)}.when", message) for message in _judged(rule.when))
-
-
-def _judged(when: str) -> Iterator[str]:
-    return no_boolean(when, tuple(samples.events()), NATIVE_FUNCTIONS)
+    for message in no_boolean(rule.when, tuple(samples.events()), NATIVE_FUNCTIONS):
+        yield Fault(f"{of_rule(rule.name)}.when", message)
 
 
 def _spelling(settings: Settings) -> Iterator[Fault]:
@@ -111,7 +142,9 @@ def _spelling(settings: Settings) -> Iterator[Fault]:
             yield Fault(f"{of_rule(rule.name)}.when", message)
 
 
-def _addresses(settings: Settings) -> Iterator[Fault]:
+def _addresses(settings: Settings, told: Told) -> Iterator[Fault]:
+    if not told.knows("egress.allow_private"):
+        return
     guard, origins = Guard(settings.egress.allow_private), settings.resume.allowed_origins
     faults = {one.key: literal_fault(one.url.reveal(), guard) for one in endpoints(settings) if one.url}
     for index, origin in enumerate(origins):

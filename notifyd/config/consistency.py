@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from notifyd.config import units
-from notifyd.config.faults import Findings, listed
+from notifyd.config.faults import Findings, Told, listed
+from notifyd.config.first_party import no_such_type
 from notifyd.config.settings import (
     Approvals,
     Auth,
@@ -26,7 +27,6 @@ from notifyd.config.settings import (
     Scope,
     Server,
     Templates,
-    Tls,
 )
 from notifyd.model import RESUME_CHANNEL
 from notifyd.security import certificates
@@ -47,30 +47,35 @@ class Kind:
 
 @frozen
 class Draft:
-    """The parts of a configuration as far as they could be read; None where a part has faults of its own.
+    """The parts of a configuration as far as they could be read: without the keys that have faults of their own.
 
-    A rule is there without those of its keys that are `faulty`. `channel_types` has every channel there is by
-    name, with what is known of its type. `types` are the names of those that plugins bring. `shorthand` has the
-    rules that `[notifications]` stands for, by key.
+    None is an entry of a table of which nothing could be read. `channel_types` has every channel there is by name,
+    with what is known of its type. `types` are the names of those that plugins bring. `shorthand` has the rules
+    that `[notifications]` stands for, by key. A check that reads a key beside the one it tells of asks `told`
+    whether it is known.
     """
 
-    server: Server | None
-    auth: Auth | None
+    server: Server
+    auth: Auth
     clients: Mapping[str, Client | None]
-    keys: Keys | None
-    resume: Resume | None
+    keys: Keys
+    resume: Resume
     forwarders: Mapping[str, ChannelSettings | None]
     channel_types: Mapping[str, Kind | None]
     types: Collection[str]
     rules: tuple[Rule | None, ...]
-    faulty: tuple[frozenset[str], ...]
-    rule_channels: tuple[tuple[str, ...] | None, ...]
     shorthand: Mapping[str, Rule | None]
     recipients: Mapping[str, Recipient | None]
-    drill: Drill | None
-    templates: Templates | None
-    approvals: Approvals | None
-    console: Console | None
+    drill: Drill
+    templates: Templates
+    approvals: Approvals
+    console: Console
+    told: Told
+
+    @property
+    def knows_address(self) -> bool:
+        """Is it known how people reach the service?"""
+        return self.told.knows("server.public_url", "server.listen", "server.tls.cert")
 
 
 def check(draft: Draft, findings: Findings) -> None:
@@ -80,28 +85,30 @@ def check(draft: Draft, findings: Findings) -> None:
 
 def _server(draft: Draft, findings: Findings) -> None:
     server = draft.server
-    if server and server.listen.everywhere and not server.public_url:
+    if server.listen.everywhere and not server.public_url:
         findings.under("server", "public_url").add(
             "is required where server.listen is every address: a link must lead to one"
         )
 
 
 def _tls(draft: Draft, findings: Findings) -> None:
-    tls = draft.server.tls if draft.server else Tls()
+    tls, known = draft.server.tls, draft.told.knows("server.tls.cert")
     for key in ("key", "client_ca"):
-        if getattr(tls, key) and not tls.cert:
+        if known and getattr(tls, key) and not tls.cert:
             findings.under("server", "tls", key).add("needs server.tls.cert")
 
 
 def _keys(draft: Draft, findings: Findings) -> None:
-    if draft.keys is None:
-        return
     at = findings.under("keys", "seal")
     if not draft.keys.seal:
         at.add('needs at least one key; "notifyd keygen" makes one')
     for key in ("seal", "sign"):
         for index in _repeated(getattr(draft.keys, key)):
             findings.under("keys", key, index).add("is the same key as an earlier one")
+
+
+_PROOFS: Final = ("hmac_secrets", "token_hashes", "certificate_names")
+"""What shows that somebody is a client."""
 
 
 def _clients(draft: Draft, findings: Findings) -> None:
@@ -112,9 +119,13 @@ def _clients(draft: Draft, findings: Findings) -> None:
             units.parse_name(name)
         if client is None:
             continue
-        if not client.hmac_secrets and not client.token_hashes and not client.certificate_names:
+        if not any(getattr(client, key) for key in _PROOFS) and draft.told.knows(*at.each(_PROOFS)):
             at.add("needs hmac_secrets, token_hashes or certificate_names, else nobody can be this client")
-        if client.certificate_names and draft.server and not draft.server.tls.client_ca:
+        if (
+            client.certificate_names
+            and not draft.server.tls.client_ca
+            and draft.told.knows("server.tls.client_ca")
+        ):
             at.under("certificate_names").add("needs server.tls.client_ca")
         _owned(name, client, owners, at)
         others = draft.clients.keys() - {name}
@@ -144,21 +155,19 @@ def _sign_in(draft: Draft, findings: Findings) -> None:
         for index, rule in enumerate(draft.rules)
         if rule and rule.proof is Proof.SIGN_IN
     ]
-    if draft.approvals and draft.approvals.proof is Proof.SIGN_IN:
+    if draft.approvals.proof is Proof.SIGN_IN:
         wanted.append(findings.under("approvals", "proof"))
     for at in wanted:
-        if draft.auth and draft.auth.oidc is None:
+        if draft.auth.oidc is None and draft.told.knows("auth.oidc"):
             at.add("needs [auth.oidc]: where people sign in")
-        if draft.server and not _private(public_url(draft.server)):
+        if draft.knows_address and not _private(public_url(draft.server)):
             at.add("needs an https address in server.public_url")
 
 
 def _console(draft: Draft, findings: Findings) -> None:
     """Can who is named sign in, and can nobody listen to what proves them from then on?"""
     console, at = draft.console, findings.under("console")
-    if console is None:
-        return
-    if console.enabled and draft.server and not _private(public_url(draft.server)):
+    if console.enabled and draft.knows_address and not _private(public_url(draft.server)):
         at.under("enabled").add("needs an https address in server.public_url")
     names: dict[str, str] = {}
     for name, operator in console.operators.items():
@@ -167,7 +176,7 @@ def _console(draft: Draft, findings: Findings) -> None:
             first = names.setdefault(_persons(draft)(canonical_name(name)), name)
             if first != name:
                 here.add(f'is the same person as "{first}"')
-        if draft.auth and draft.auth.oidc is None:
+        if draft.auth.oidc is None and draft.told.knows("auth.oidc"):
             here.add("needs [auth.oidc]: where people sign in")
         if Scope.READ not in operator.scopes:
             here.under("scopes").add(f'needs "{Scope.READ}" to look at anything')
@@ -189,9 +198,12 @@ def public_url(server: Server) -> str:
 def _callbacks(draft: Draft, findings: Findings) -> None:
     """Can what a client asks for be called back? Whoever shows a certificate may have no secret to sign with."""
     resume, keys = draft.resume, draft.keys
-    if resume is None or keys is None or not resume.allowed_origins or resume.secrets or keys.sign:
+    known = draft.told.knows("resume.secrets", "keys.sign")
+    if not known or not resume.allowed_origins or resume.secrets or keys.sign:
         return
     for name, client in draft.clients.items():
+        if not draft.told.knows(*findings.under("auth", "clients", name).each(_PROOFS)):
+            continue
         if client and Scope.INGEST in client.scopes and client.certificate_names and not client.hmac_secrets:
             findings.under("auth", "clients", name).add(
                 "has no hmac_secrets to sign callbacks with: give it one, or set resume.secrets or keys.sign"
@@ -199,7 +211,7 @@ def _callbacks(draft: Draft, findings: Findings) -> None:
 
 
 def _actors(draft: Draft, findings: Findings) -> None:
-    actors = draft.auth.actors if draft.auth else {}
+    actors = draft.auth.actors
     names: dict[str, str] = {}
     for name in actors:
         at = findings.under("auth", "actors", name)
@@ -236,19 +248,17 @@ def _forwarders(draft: Draft, findings: Findings) -> None:
 
 
 def _rules(draft: Draft, findings: Findings) -> None:
-    for index, names in enumerate(draft.rule_channels):
-        if names is not None:
-            _known_channels(names, draft.channel_types, findings.under("rules", index, "channels"))
     seen: dict[str, str] = {}
-    for index, (rule, faulty) in enumerate(zip(draft.rules, draft.faulty, strict=True)):
+    for index, rule in enumerate(draft.rules):
         if rule is None:
             continue
         at = findings.under("rules", index)
-        if "name" not in faulty and seen.setdefault(rule.name, at.path) != at.path:
+        if draft.told.knows(at.under("name").path) and seen.setdefault(rule.name, at.path) != at.path:
             at.under("name").add("is the name of an earlier rule too")
-        for keys, one_check in _OF_A_RULE:
-            if not faulty & keys:
-                one_check(rule, draft, at)
+        _known_channels(rule.channels, draft, at.under("channels"))
+        _audience(rule, draft, at)
+        _grouping(rule, draft, at)
+        _timers(rule, draft, at)
 
 
 def _audience(rule: Rule, draft: Draft, at: Findings) -> None:
@@ -257,55 +267,72 @@ def _audience(rule: Rule, draft: Draft, at: Findings) -> None:
         at.under("to", index).add("is named twice")
     for index in _repeated(rule.lists):
         at.under("lists", index).add("is named twice")
-    types = [draft.channel_types.get(name) for name in rule.channels]
-    if None in types:
-        return  # what a type would have told is not known
-    personal = [name for name, kind in zip(rule.channels, types, strict=True) if kind and kind.personal]
-    _addresses(rule.to, types, draft, at.under("to"))
-    answering = any(kind and kind.answers for kind in types)
+    types = _types(rule.channels, draft, at)
+    if types is None:
+        return
+    personal = [name for name, kind in types.items() if kind.personal]
+    _addresses(rule.to, types.values(), draft, at.under("to"))
+    answering = any(kind.answers for kind in types.values())
     for key, usable in (("to", personal or answering), ("lists", personal)):
         if getattr(rule, key) and not usable:
             at.under(key).add("needs a channel that reaches named people, such as email")
-    if personal and not rule.to and not rule.lists:
+    if personal and not rule.to and not rule.lists and draft.told.knows(at.under("lists").path):
         at.under("to").add(f'is required, or lists: the channel "{personal[0]}" reaches named people only')
 
 
-def _addresses(people: Sequence[str], kinds: Iterable[Kind | None], draft: Draft, at: Findings) -> None:
+def _types(names: Iterable[str], draft: Draft, at: Findings) -> dict[str, Kind] | None:
+    """The types of all channels of a rule, or of what else names some at `at`; None where one is not known."""
+    types = {name: draft.channel_types.get(name) for name in names}
+    known = {name: kind for name, kind in types.items() if kind is not None}
+    whole = len(known) == len(types) and draft.told.knows(at.under("channels").path)
+    return known if whole else None
+
+
+def _addresses(people: Sequence[str], kinds: Iterable[Kind], draft: Draft, at: Findings) -> None:
     """Can each of `people` be reached over one of the personal channels among `kinds`, or answer over another?"""
-    ways = [kind for kind in kinds if kind and (kind.personal or kind.answers)]
-    needed = sorted({kind.name for kind in ways})
-    if not ways or any(kind.personal and not kind.addressed for kind in ways):
+    ways = [kind for kind in kinds if kind.personal or kind.answers]
+    needed = {kind.name for kind in ways}
+    if not ways or any(kind.personal and not kind.addressed for kind in ways) or draft.told.has("recipients"):
         return
-    canonical = _persons(draft)
-    known = {canonical(name): one.addresses for name, one in draft.recipients.items() if one}
+    canonical, table = _persons(draft), Findings().under("recipients")
+    reached = {
+        canonical(name)
+        for name, one in draft.recipients.items()
+        if one and not needed.isdisjoint(one.addresses)
+    }
+    reached |= {
+        canonical(name)
+        for name in draft.recipients
+        if not draft.told.knows(table.under(name, "addresses").path)
+    }
     for index, person in enumerate(people):
-        if known.get(canonical(person), {}).keys().isdisjoint(needed):
-            at.under(index).add(f"has no address for {' or '.join(needed)} in [recipients]")
+        if canonical(person) not in reached:
+            at.under(index).add(f"has no address for {' or '.join(sorted(needed))} in [recipients]")
 
 
 def _persons(draft: Draft) -> Callable[[str], str]:
     """Whose name it is, as far as [auth.actors] can be read."""
     try:
-        return Actors(draft.auth.actors if draft.auth else {}).canonical
+        return Actors(draft.auth.actors).canonical
     except ValueError:
         return Actors({}).canonical
 
 
-def _known_channels(names: tuple[str, ...], known: Mapping[str, object], at: Findings) -> None:
+def _known_channels(names: tuple[str, ...], draft: Draft, at: Findings) -> None:
     if not names:
         at.add("must name at least one channel")
     for index in _repeated(names):
         at.under(index).add("is named twice")
+    known = draft.channel_types
     for index, name in enumerate(names):
-        if name not in known:
+        if name not in known and not draft.told.has("channels"):
             at.under(index).add(f'there is no channel "{name}"; there are: {listed(known)}')
 
 
 def _grouping(rule: Rule, draft: Draft, at: Findings) -> None:
-    if rule.group_wait is not None and not rule.group_by:
-        at.under("group_wait").add("needs group_by")
-    if rule.group_by and rule.group_wait is None:
-        at.under("group_by").add("needs group_wait")
+    for key, other in (("group_wait", "group_by"), ("group_by", "group_wait")):
+        if getattr(rule, key) and not getattr(rule, other) and draft.told.knows(at.under(other).path):
+            at.under(key).add(f"needs {other}")
     hours = rule.quiet_hours
     if hours and hours.from_ == hours.to:
         at.under("quiet_hours", "to").add("must differ from its beginning")
@@ -314,35 +341,34 @@ def _grouping(rule: Rule, draft: Draft, at: Findings) -> None:
 def _timers(rule: Rule, draft: Draft, at: Findings) -> None:
     for index in _repeated(rule.remind):
         at.under("remind", index).add("is the same time as an earlier one")
-    for index in _repeated(step.after for step in rule.escalate):
-        at.under("escalate", index, "after").add("is the same time as an earlier one: write them as one")
+    timed = [
+        (index, step)
+        for index, step in enumerate(rule.escalate)
+        if draft.told.knows(at.under("escalate", index, "after").path)
+    ]
+    for place in _repeated(step.after for _, step in timed):
+        at.under("escalate", timed[place][0], "after").add(
+            "is the same time as an earlier one: write them as one"
+        )
     asked = {_persons(draft)(person) for person in rule.to}
     for index, step in enumerate(rule.escalate):
         _escalation(step, asked, draft, at.under("escalate", index))
 
 
-_OF_A_RULE: Final[tuple[tuple[frozenset[str], Callable[[Rule, Draft, Findings], None]], ...]] = (
-    (frozenset({"channels", "to", "lists"}), _audience),
-    (frozenset({"group_by", "group_wait", "quiet_hours"}), _grouping),
-    (frozenset({"to", "remind", "escalate"}), _timers),
-)
-"""What must agree within a rule, and the keys that it looks at: a fault in another key changes nothing."""
-
-
 def _escalation(step: Escalation, asked: set[str], draft: Draft, at: Findings) -> None:
-    _known_channels(step.channels, draft.channel_types, at.under("channels"))
+    _known_channels(step.channels, draft, at.under("channels"))
     people = list(map(_persons(draft), step.to))
     for index in _repeated(people):
         at.under("to", index).add("is named twice")
     for index, person in enumerate(people):
         if person in asked:
             at.under("to", index).add("is asked by the rule itself: an escalation is for others")
-    types = [draft.channel_types.get(name) for name in step.channels]
-    if None in types:
-        return  # what a type would have told is not known
-    personal = [name for name, kind in zip(step.channels, types, strict=True) if kind and kind.personal]
-    _addresses(step.to, types, draft, at.under("to"))
-    if step.to and not personal and not any(kind and kind.answers for kind in types):
+    types = _types(step.channels, draft, at)
+    if types is None:
+        return
+    personal = [name for name, kind in types.items() if kind.personal]
+    _addresses(step.to, types.values(), draft, at.under("to"))
+    if step.to and not personal and not any(kind.answers for kind in types.values()):
         at.under("to").add("needs a channel that reaches named people, such as email")
     if personal and not step.to:
         at.under("to").add(f'is required: the channel "{personal[0]}" reaches named people only')
@@ -353,7 +379,7 @@ def _shorthand(draft: Draft, findings: Findings) -> None:
         if rule is None:
             continue
         at = findings.under("notifications", key)
-        _known_channels(rule.channels, draft.channel_types, at)
+        _known_channels(rule.channels, draft, at)
         for index, name in enumerate(rule.channels):
             kind = draft.channel_types.get(name)
             if kind and kind.personal:
@@ -381,7 +407,7 @@ def _recipient_addresses(draft: Draft, findings: Findings) -> None:
             at = findings.under("recipients", name, "addresses", kind)
             owner = owners.setdefault((kind, address), name)
             if kind not in draft.types:
-                at.add(f"no plugin brings this type of channel; installed are: {listed(draft.types)}")
+                at.add(no_such_type(kind, draft.types))
             elif owner != name:
                 at.add(f'is the address of "{owner}" too')
 
@@ -404,39 +430,38 @@ def _deputies(draft: Draft, findings: Findings) -> None:
 
 
 def _breakglass(draft: Draft, findings: Findings) -> None:
-    to, at = (
-        draft.approvals.breakglass_to if draft.approvals else (),
-        findings.under("approvals", "breakglass_to"),
-    )
+    to, at = draft.approvals.breakglass_to, findings.under("approvals", "breakglass_to")
     for index in _repeated(map(_persons(draft), to)):
         at.under(index).add("is named twice")
-    types = draft.channel_types.values()
-    if None not in types:
-        _addresses(to, [kind for kind in types if kind and kind.personal], draft, at)
-    if to and None not in types and not any(kind and kind.personal for kind in types):
+    types = [kind for kind in draft.channel_types.values() if kind]
+    if len(types) < len(draft.channel_types) or draft.told.has("channels"):
+        return  # what a type would have told is not known
+    _addresses(to, [kind for kind in types if kind.personal], draft, at)
+    if to and not any(kind.personal for kind in types):
         at.add("needs a channel that reaches named people, such as email")
 
 
 def _drill(draft: Draft, findings: Findings) -> None:
     """Is there each channel, and somebody to reach over it?"""
     drill, at = draft.drill, findings.under("drill")
-    if drill is None or not drill.channels:
+    if not drill.channels:
         return
-    _known_channels(drill.channels, draft.channel_types, at.under("channels"))
-    types = [draft.channel_types.get(name) for name in drill.channels]
-    personal = [name for name, kind in zip(drill.channels, types, strict=True) if kind and kind.personal]
+    _known_channels(drill.channels, draft, at.under("channels"))
+    types = _types(drill.channels, draft, at)
+    if types is None:
+        return
+    personal = [name for name, kind in types.items() if kind.personal]
     if personal and drill.to is None:
         at.under("to").add(f'is required: the channel "{personal[0]}" reaches named people only')
-    elif drill.to is not None and not personal and None not in types:
+    elif drill.to is not None and not personal:
         at.under("to").add("needs a channel that reaches named people, such as email")
     people = [drill.to] if drill.to is not None else []
-    for kind in types:
-        if kind and kind.personal:
-            _addresses(people, [kind], draft, at.under("to"))
+    for name in personal:
+        _addresses(people, [types[name]], draft, at.under("to"))
 
 
 def _templates(draft: Draft, findings: Findings) -> None:
-    for index, folder in enumerate(draft.templates.dirs if draft.templates else ()):
+    for index, folder in enumerate(draft.templates.dirs):
         if not folder.is_dir():
             findings.under("templates", "dirs", index).add("is not a folder")
 

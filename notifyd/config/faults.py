@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 from notifyd.config.units import parse_name
 from notifyd.errors import Fault
@@ -21,8 +21,11 @@ def dotted(prefix: str, step: str | int) -> str:
 
 
 def of_rule(name: str) -> str:
-    """The path of the rule of that name, which tells a reader more than its place among the others."""
-    return dotted("rules", name)
+    """The path of the rule of that name, which tells a reader more than its place among the others.
+
+    One that has no name of its own goes by its place, and has that for a name: `rules[2]`.
+    """
+    return name if name.startswith("rules[") else dotted("rules", name)
 
 
 def by_name(rules: object) -> Callable[[str], str]:
@@ -42,6 +45,37 @@ def by_name(rules: object) -> Callable[[str], str]:
         return named.get(rule + bracket, rule + bracket) + rest
 
     return rename
+
+
+def _leads(above: str, to: str) -> bool:
+    """Is the path `to` at `above`, or further down?"""
+    return to == above or to.startswith((f"{above}.", f"{above}["))
+
+
+NO_KEY: Final = "is not a known key"
+_MISSPELT: Final = re.compile(rf'{NO_KEY}; did you mean "([^"]+)"\?')
+
+
+def meant(fault: Fault) -> str | None:
+    """The path of the key that a misspelt one stands for; None where it is not one, or near to none."""
+    found = _MISSPELT.fullmatch(fault.message)
+    return dotted(fault.pointer.rpartition(".")[0], found[1]) if found else None
+
+
+class Told:
+    """The paths that faults were found at, and those of keys that are misspelt."""
+
+    def __init__(self, faults: Iterable[Fault] = ()) -> None:
+        listed = tuple(faults)
+        self._paths = {fault.pointer for fault in listed} | set(filter(None, map(meant, listed)))
+
+    def knows(self, *paths: str) -> bool:
+        """Can all that is at these paths be read, and what is below them?"""
+        return not any(_leads(told, path) or _leads(path, told) for told in self._paths for path in paths)
+
+    def has(self, path: str) -> bool:
+        """Is there a fault of this key itself, of what it is in, or of an item in it?"""
+        return any(_leads(told, path) or told.startswith(f"{path}[") for told in self._paths)
 
 
 def listed(names: Iterable[str]) -> str:
@@ -69,6 +103,10 @@ class Findings:
             path = dotted(path, step)
         return Findings(path, self._found)
 
+    def each(self, keys: Iterable[str]) -> list[str]:
+        """The paths of some keys at this place."""
+        return [self.under(key).path for key in keys]
+
     def at(self, path: str) -> Findings:
         """The same collection, at a whole path."""
         return Findings(path, self._found)
@@ -81,15 +119,10 @@ class Findings:
     def faults(self) -> tuple[Fault, ...]:
         return tuple(self._found)
 
-    def is_in(self, path: str) -> bool:
-        """Is this place at `path`, or further down?"""
-        return self.path == path or self.path.startswith((f"{path}.", f"{path}["))
-
     @property
     def has_faults(self) -> bool:
         """Is there a fault at this path, or further down?"""
-        down = (f"{self.path}.", f"{self.path}[")
-        return any(fault.pointer == self.path or fault.pointer.startswith(down) for fault in self._found)
+        return any(_leads(self.path, fault.pointer) for fault in self._found)
 
     @property
     def pointers(self) -> frozenset[str]:

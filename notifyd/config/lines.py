@@ -6,6 +6,7 @@ For a text that is known to parse, or as much of one as does, so that tokens are
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -33,7 +34,7 @@ Steps: TypeAlias = tuple[str | int, ...]
 
 
 def placed(path: Path, faults: Iterable[Fault]) -> list[tuple[int | None, Fault]]:
-    """Each fault of the configuration at `path` with the line of its key, or of the table that lacks the key.
+    """Each fault of the configuration at `path` with the line of its key, or of the table that lacks it, in order.
 
     None where neither is in the file. A fault of the file's syntax names its line itself, behind the path.
     """
@@ -41,7 +42,8 @@ def placed(path: Path, faults: Iterable[Fault]) -> list[tuple[int | None, Fault]
         lines = lines_of(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         lines = {}
-    return [(_own_line(fault, path) or _nearest(fault.pointer, lines), fault) for fault in faults]
+    found = [(_own_line(fault, path) or _nearest(fault.pointer, lines), fault) for fault in faults]
+    return sorted(found, key=lambda one: one[0] or math.inf)
 
 
 def _own_line(fault: Fault, path: Path) -> int | None:

@@ -18,7 +18,7 @@ import attrs
 from cattrs.errors import StructureHandlerNotFoundError
 
 from notifyd.config import units
-from notifyd.config.faults import Findings
+from notifyd.config.faults import NO_KEY, Findings
 from notifyd.config.units import Bounds, Duration, Network, SealKey, Signing, Size, Text
 from notifyd.config.windows import Window
 from notifyd.security.secrets import Secret
@@ -153,7 +153,7 @@ def option_key(attribute: attrs.Attribute[Any]) -> str:
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
-    return "is not a known key" + did_you_mean(key, known)
+    return NO_KEY + did_you_mean(key, known)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 from notifyd.config.faults import of_rule
 from notifyd.config.settings import Rule
-from notifyd.errors import ConfigError, Fault
+from notifyd.errors import Fault
 from notifyd.render.render import TemplateSet
 
 CHANNEL_TEST: Final = "channel-test"
@@ -33,16 +33,15 @@ def own_digest(rule: Rule, templates: TemplateSet) -> str | None:
     return name if rule.template and templates.knows(name) else None
 
 
-def check_digests(rules: Sequence[Rule], channels: Mapping[str, Bodied], templates: TemplateSet) -> None:
-    """A rule that groups has a digest that each of its channels can send. Raises `ConfigError`."""
-    faults = []
+def digest_faults(
+    rules: Sequence[Rule], channels: Mapping[str, Bodied], templates: TemplateSet
+) -> Iterator[Fault]:
+    """Where a rule groups, and has no digest that each of its channels, of those that are open, can send."""
     for rule in rules:
-        bodied = [name for name in rule.channels if channels[name].own_body]
+        bodied = [name for name in rule.channels if name in channels and channels[name].own_body]
         if bodied and own_digest(rule, templates) is None:
             given = (option for option in _GROUPING if getattr(rule, option))
-            faults += [Fault(f"{of_rule(rule.name)}.{option}", _fault(bodied[0], rule)) for option in given]
-    if faults:
-        raise ConfigError(faults)
+            yield from (Fault(f"{of_rule(rule.name)}.{option}", _fault(bodied[0], rule)) for option in given)
 
 
 def _fault(channel: str, rule: Rule) -> str:

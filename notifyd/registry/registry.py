@@ -28,7 +28,7 @@ from notifyd.plugin import EDITING_SINCE, Channel, ChannelContext, Editing, List
 from notifyd.registry.callback import CallbackChannel
 from notifyd.registry.credentials import Clients, build_clients
 from notifyd.registry.deputies import OwnDeputies
-from notifyd.registry.digests import CHANNEL_TEST, DIGEST, check_digests, own_digest
+from notifyd.registry.digests import CHANNEL_TEST, DIGEST, digest_faults, own_digest
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, open_session
 from notifyd.registry.provider import Provider
@@ -311,11 +311,11 @@ async def open_registry(
     async with AsyncExitStack() as resources:
         means = _Means(sessions, clock, signing, keyring, states)
         channels = await _open_channels(settings, discovered, means, resources, faults)
+        faults += digest_faults(settings.rules, channels, templates) if templates else ()
         if faults or rules is None or templates is None:
             raise ConfigError(faults)
         tokens = await _open_tokens(settings.auth.jwt, sessions, resources, before)
         provider = await _open_provider(settings, sessions, resources)
-        check_digests(settings.rules, channels, templates)
         kept = resources.pop_all()
     return Registry(
         settings=settings,

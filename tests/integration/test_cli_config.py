@@ -158,7 +158,7 @@ async def test_what_does_not_compile_and_what_does_not_open_is_told_at_once(conf
 async def test_a_when_that_is_no_boolean_is_told_beside_faults_of_other_keys(config: Path) -> None:
     write(config, GOOD.replace('event.kind == "pack.approval"', "event.runId") + "[serve]\n")
     result = await notifyd("check-config", "--config", config, "--json")
-    assert [fault["pointer"] for fault in result.json["faults"]] == ["serve", "rules.approvals.when"]
+    assert [fault["pointer"] for fault in result.json["faults"]] == ["rules.approvals.when", "serve"]
 
 
 async def test_check_config_gives_faults_as_json(config: Path) -> None:

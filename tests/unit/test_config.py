@@ -623,7 +623,6 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
         "server.lisen": 'is not a known key; did you mean "listen"?',
         "server.tls.cret": 'is not a known key; did you mean "cert"?',
         "auth.jwt.isuer": 'is not a known key; did you mean "issuer"?',
-        "auth.jwt.issuer": "is required",
         "auth.jwt.audience": "is required",
         "auth.jwt.jwks": "is required",
         "auth.clients.task-runner.scopes[0]": f"must be one of {scopes}",
@@ -940,7 +939,7 @@ def test_an_address_is_of_a_known_type_and_of_one_person() -> None:
     one, other = '[recipients."a@b.example"]', '[recipients."c@d.example"]'
     found = faults(f'{one}\naddresses = {{mail = "x", fax = "1"}}\n{other}\naddresses = {{mail = "x"}}')
     assert found == {
-        'recipients."a@b.example".addresses.fax': "no plugin brings this type of channel; installed are: "
+        'recipients."a@b.example".addresses.fax': 'no plugin brings the type "fax"; installed are: '
         "chat, direct, hook, mail",
         'recipients."c@d.example".addresses.mail': 'is the address of "a@b.example" too',
     }
