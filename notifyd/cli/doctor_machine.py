@@ -242,7 +242,7 @@ def machine(settings: Settings, service: Unit | None) -> Iterator[Finding]:
     """What the machine gives the service, and how long its certificate lasts."""
     yield _descriptors(settings, service)
     if settings.server.tls.cert:
-        yield _certificate(settings.server.tls.cert)
+        yield own_certificate(settings.server.tls.cert)
 
 
 def _descriptors(settings: Settings, service: Unit | None) -> Finding:
@@ -262,7 +262,8 @@ def _limit(service: Unit | None) -> int:
     return _ANY if hard == resource.RLIM_INFINITY or said == "infinity" else hard
 
 
-def _certificate(path: Path) -> Finding:
+def own_certificate(path: Path) -> Finding:
+    """How long the service's own certificate is still good."""
     from cryptography import x509
 
     try:

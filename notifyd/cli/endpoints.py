@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import attrs
 from attrs import frozen
 
 from notifyd.config.faults import dotted
@@ -61,18 +60,30 @@ def _own(settings: Settings) -> Iterator[tuple[str, str]]:
 def _of_channel(at: str, channel: ChannelSettings) -> Iterator[Endpoint]:
     config = channel.config
     for key, attribute in options_of(type(config)).items():
-        value = getattr(config, attribute.name)
-        if isinstance(value, Secret) and _is_url(attribute):
-            yield _by_url(f"{at}.{key}", value.reveal())
+        if _is_url(attribute.validator):
+            yield from _by_urls(f"{at}.{key}", getattr(config, attribute.name))
     yield from _of_mail(at, config)
     for index, server in enumerate(getattr(config, "servers", ())):
         yield _of_nats(f"{at}.servers[{index}]", server)
 
 
-def _is_url(attribute: attrs.Attribute[Any]) -> bool:
-    """Is it held to be a URL that is called by the session which the daemon gives?"""
-    validator: Any = attribute.validator
-    return http_url in (validator, getattr(validator, "validator", None))
+def _is_url(validator: Any) -> bool:
+    """Does it hold a value, or each in it, to be a URL that is called by the session which the daemon gives?"""
+    inner = [getattr(validator, name, None) for name in ("validator", "member_validator", "value_validator")]
+    several = getattr(validator, "validators", None) or getattr(validator, "_validators", ())
+    return validator is http_url or any(_is_url(one) for one in (*inner, *several) if one is not None)
+
+
+def _by_urls(key: str, value: object) -> Iterator[Endpoint]:
+    match value:
+        case Secret():
+            yield _by_url(key, value.reveal())
+        case tuple() | list():
+            for index, one in enumerate(value):
+                yield from _by_urls(f"{key}[{index}]", one)
+        case dict():
+            for name, one in value.items():
+                yield from _by_urls(dotted(key, name), one)
 
 
 def _by_url(key: str, text: str) -> Endpoint:

@@ -12,8 +12,10 @@ import attrs
 from attrs import frozen
 
 from notifyd import samples
+from notifyd.cli.doctor_machine import own_certificate
 from notifyd.cli.endpoints import endpoints
 from notifyd.cli.exposed import exposed
+from notifyd.cli.finding import OK
 from notifyd.config.doubts import doubts
 from notifyd.config.faults import Told, dotted, of_rule
 from notifyd.config.load import Reading
@@ -26,7 +28,7 @@ from notifyd.registry.egress import Guard, callback_fault, literal_fault
 from notifyd.registry.registry import load_templates, open_registry
 from notifyd.rules.booleans import no_boolean
 from notifyd.rules.rules import NATIVE_FUNCTIONS, faults_of
-from notifyd.rules.spelling import misspelt
+from notifyd.rules.spelling import misspelt, misspelt_path
 from notifyd.store.open import check_url, sqlite_path
 
 
@@ -69,7 +71,12 @@ async def try_out(path: Path, reading: Reading, discovered: Discovered) -> Trial
     writable = (
         Fault(str(file), f"anybody may write it: chmod o-w {file}") for file in exposed(path, settings)
     )
-    doubted = (*_spelling(settings), *doubts(settings), *samples.costly(registry.templates))
+    doubted = (
+        *_spelling(settings),
+        *doubts(settings),
+        *_lasting(settings),
+        *samples.costly(registry.templates),
+    )
     return Trial(doubted, tuple(writable), registry.templates.left_out)
 
 
@@ -140,6 +147,16 @@ def _spelling(settings: Settings) -> Iterator[Fault]:
     for rule in settings.rules:
         for message in misspelt(rule.when):
             yield Fault(f"{of_rule(rule.name)}.when", message)
+        for index, path in enumerate(rule.group_by):
+            for message in misspelt_path(path):
+                yield Fault(f"{of_rule(rule.name)}.group_by[{index}]", message)
+
+
+def _lasting(settings: Settings) -> Iterator[Fault]:
+    if settings.server.tls.cert:
+        found = own_certificate(settings.server.tls.cert)
+        if found.level != OK:
+            yield Fault("server.tls.cert", f"{found.detail.removeprefix('server.tls.cert: ')}: {found.todo}")
 
 
 def _addresses(settings: Settings, told: Told) -> Iterator[Fault]:

@@ -12,9 +12,24 @@ from notifyd.config.settings import Rule, Settings
 from notifyd.config.units import DAY, show_duration, show_moment
 from notifyd.errors import Fault
 from notifyd.security.actors import Actors
+from notifyd.security.signing import secret_bytes
 
 _SHORT: Final = DAY
 """A retention below this is rather a slip of the unit: `1m` is a minute."""
+
+
+_VARIETY: Final = 8
+"""A random key of 24 bytes has more different ones than this but once in 10^20."""
+
+_TYPED: Final = "has so few different bytes that it can be guessed; one that cannot is made by"
+
+_SHOWN: Final = frozenset(
+    {
+        "sha256:" + "0" * 64,
+        "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    }
+)
+"""Hashes that `conf/` and the guides show: the second is that of the word test, a token that anybody can send."""
 
 
 def doubts(settings: Settings) -> list[Fault]:
@@ -26,6 +41,7 @@ def doubts(settings: Settings) -> list[Fault]:
         *_unused_recipients(settings),
         *_unreached_deputies(settings),
         *_retention(settings),
+        *_guessable(settings),
     ]
 
 
@@ -89,3 +105,20 @@ def _retention(settings: Settings) -> Iterator[Fault]:
     for key, span in kept.items():
         if span < _SHORT:
             yield Fault(f"retention.{key}", f"removes for good what is older than {show_duration(span)}")
+
+
+def _guessable(settings: Settings) -> Iterator[Fault]:
+    """Secrets that an example shows, or that somebody has typed rather than made."""
+    for index, key in enumerate(settings.keys.seal):
+        if len(set(key)) < _VARIETY:
+            yield Fault(f"keys.seal[{index}]", f"{_TYPED} notifyd keygen")
+    for name, client in settings.auth.clients.items():
+        at = dotted("auth.clients", name)
+        for index, secret in enumerate(client.hmac_secrets):
+            if len(set(secret_bytes(secret))) < _VARIETY:
+                yield Fault(f"{at}.hmac_secrets[{index}]", f"{_TYPED} notifyd keygen")
+        for index, token in enumerate(client.token_hashes):
+            if token in _SHOWN:
+                yield Fault(
+                    f"{at}.token_hashes[{index}]", "is that of an example: notifyd keygen --token makes one"
+                )

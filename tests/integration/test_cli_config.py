@@ -259,9 +259,14 @@ async def test_check_config_ends_with_ok_and_what_there_is(config: Path) -> None
 
 DOUBTFUL: Final = {
     "rules.spelt.when": '[[rules]]\nname = "spelt"\nwhen = "event.kindd == 1"\nchannels = ["hook"]',
+    "rules.spelt.group_by[1]": 'group_by = ["labels.x", "runid"]\ngroup_wait = "30s"',
     "channels.spare": '[channels.spare]\ntype = "log"',
     'recipients."bob@acme.example"': '[recipients."bob@acme.example"]',
     "retention.audit": '[retention]\naudit = "1m"',
+    "auth.clients.typed.hmac_secrets[0]": "[auth.clients.typed]\n"
+    f'hmac_secrets = ["whsec_{base64.b64encode(b"a" * 32).decode()}"]',
+    "auth.clients.shown.token_hashes[0]": "[auth.clients.shown]\n"
+    f'token_hashes = ["sha256:{hashlib.sha256(b"test").hexdigest()}"]',
 }
 
 
@@ -274,8 +279,8 @@ async def test_check_config_warns_of_what_can_hardly_be_meant_and_strict_refuses
     strict = await notifyd("check-config", "--config", config, "--strict")
     assert strict.code == 1
     assert "# OK" not in strict.stdout
-    assert strict.stderr.count("warning: ") == 5
-    assert strict.stderr.splitlines()[-1] == "not ok: 5 warnings, and --strict takes none"
+    assert strict.stderr.count("warning: ") == len(DOUBTFUL) + 1
+    assert strict.stderr.splitlines()[-1] == f"not ok: {len(DOUBTFUL) + 1} warnings, and --strict takes none"
     assert (await notifyd("check-config", "--config", config, "--strict", "--json")).json["ok"] is False
 
 
