@@ -10,8 +10,10 @@ import asyncio
 import smtplib
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
@@ -24,6 +26,7 @@ from notifyd import __version__
 from notifyd.cli.doctor_machine import ending
 from notifyd.cli.endpoints import Endpoint, endpoints
 from notifyd.cli.finding import ERROR, OK, WARNING, Finding
+from notifyd.config.faults import dotted
 from notifyd.config.settings import Settings
 from notifyd.model import SECOND
 from notifyd.registry.egress import Guard
@@ -48,7 +51,19 @@ async def network(settings: Settings) -> list[Finding]:
     guard = Guard(settings.egress.allow_private)
     reached = await asyncio.gather(*(_reach(one, guard, settings) for one in endpoints(settings)))
     ahead = [one.ahead for one in reached if one.ahead is not None]
-    return [*(finding for one in reached for finding in one.findings), *_clock(ahead, settings)]
+    found = [finding for one in reached for finding in one.findings]
+    return [*found, *_unchecked(settings), *_clock(ahead, settings)]
+
+
+def _unchecked(settings: Settings) -> Iterator[Finding]:
+    """The channels whose type has no option that doctor could look up, such as one that only logs."""
+    looked_at = [one.key for one in endpoints(settings)]
+    channels = {dotted("channels", name): one for name, one in settings.channels.items()}
+    channels |= {dotted("resume.forwarders", name): one for name, one in settings.resume.forwarders.items()}
+    for at, channel in channels.items():
+        if not any(key.startswith(f"{at}.") for key in looked_at):
+            detail = f"{at}: not looked at: the options of the type {channel.type.name} name no host"
+            yield Finding("connect", OK, detail)
 
 
 def _clock(ahead: Sequence[float], settings: Settings) -> Iterator[Finding]:
@@ -71,7 +86,7 @@ async def _reach(endpoint: Endpoint, guard: Guard, settings: Settings) -> _Reach
     try:
         async with asyncio.timeout(_PATIENCE):
             addresses = await _resolved(endpoint)
-    except (OSError, TimeoutError) as error:
+    except (OSError, TimeoutError, UnicodeError) as error:
         detail = f"{where} has no address: {_said(error)}"
         return _Reached([Finding("dns", ERROR, detail, "correct the name, or look at /etc/resolv.conf")])
     refused = [
@@ -98,8 +113,27 @@ def _said(error: BaseException) -> str:
 
 
 async def _resolved(endpoint: Endpoint) -> list[str]:
+    """Its addresses. The look-up has a thread of its own, which nobody waits for: in a pool, one that hangs would
+    hold up those behind it, and the end of the command."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    done: asyncio.Future[list[Any]] = loop.create_future()
+
+    def end(how: Callable[[Any], None], what: object) -> None:
+        if not done.done():  # it is where nobody waits for it any more
+            how(what)
+
+    def tell(how: Callable[[Any], None], what: object) -> None:
+        with suppress(RuntimeError):  # the command has ended
+            loop.call_soon_threadsafe(end, how, what)
+
+    def look_up() -> None:
+        try:
+            tell(done.set_result, socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            tell(done.set_exception, error)
+
+    threading.Thread(target=look_up, name=f"look-up of {endpoint.key}", daemon=True).start()
+    found = await done
     return [str(where[0]).partition("%")[0] for *_, where in found]
 
 

@@ -46,15 +46,29 @@ async def store(settings: Settings, listener: Unit | None) -> list[Finding]:
             findings += await _examined(opened, settings)
         if settings.store.url.startswith("sqlite"):
             findings += await asyncio.to_thread(_pages, sqlite_path(settings.store.url))
-    except StoreInUseError:
-        return [*findings, Finding("store", OK, "the service has it open"), *await _asked(settings)]
+    except StoreInUseError as error:
+        return [
+            *findings,
+            Finding("store", OK, "the service has it open"),
+            *await _asked(settings, error.detail),
+        ]
     except StoreMissingError as error:
         findings.append(_missing(settings, error))
     except StoreOutdatedError as error:
         findings.append(Finding("store", WARNING, error.detail, "follow the page on upgrading"))
     except NotifydError as error:
-        return [*findings, Finding("store", ERROR, error.detail, "see the runbook")]
+        return [*findings, _unusable(settings, error)]
     return [*findings, *([] if listener else _address(settings))]
+
+
+def _unusable(settings: Settings, error: NotifydError) -> Finding:
+    if settings.store.url.startswith("sqlite"):
+        return Finding("store", ERROR, error.detail, "see the runbook")
+    # What a driver tells of each server of a set says the same once more.
+    detail = error.detail.partition(" (configured timeouts")[0].partition(", Timeout: ")[0]
+    return Finding(
+        "store", ERROR, detail, "see that it runs, and that store.url, network and firewall lead to it"
+    )
 
 
 def _missing(settings: Settings, error: StoreMissingError) -> Finding:
@@ -188,8 +202,8 @@ def _address(settings: Settings) -> Iterator[Finding]:
         yield Finding("listen", OK, f"{listen} is free")
 
 
-async def _asked(settings: Settings) -> list[Finding]:
-    """What the service on this machine has come upon, by its metrics."""
+async def _asked(settings: Settings, owner: str) -> list[Finding]:
+    """What the service on this machine has come upon, by its metrics. `owner` is who has the database open."""
     import aiohttp
     from prometheus_client.parser import text_string_to_metric_families
 
@@ -202,6 +216,9 @@ async def _asked(settings: Settings) -> list[Finding]:
             session.get(url, ssl=False) as answer,
         ):
             text = await answer.text()
+    except aiohttp.ClientConnectorError:
+        detail = f"{owner}, and nothing answers at {url}: it may run with another configuration, or hang"
+        return [Finding("service", ERROR, detail, "see with which --config it was started, and its log")]
     except (aiohttp.ClientError, TimeoutError) as error:
         return [Finding("service", ERROR, f"{url}: {type(error).__name__}", "look at its log")]
     if answer.status != 200:

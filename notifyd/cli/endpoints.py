@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -70,7 +70,7 @@ def _of_channel(at: str, channel: ChannelSettings) -> Iterator[Endpoint]:
 def _is_url(validator: Any) -> bool:
     """Does it hold a value, or each in it, to be a URL that is called by the session which the daemon gives?"""
     inner = [getattr(validator, name, None) for name in ("validator", "member_validator", "value_validator")]
-    several = getattr(validator, "validators", None) or getattr(validator, "_validators", ())
+    several: Iterable[Any] = getattr(validator, "_validators", ())
     return validator is http_url or any(_is_url(one) for one in (*inner, *several) if one is not None)
 
 

@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from aiohttp import web
 from aiosmtpd.controller import Controller
 from attrs import define
 
-from notifyd.cli import doctor_store
+from notifyd.cli import doctor_network, doctor_store
 from notifyd.cli.doctor import examine
 from notifyd.cli.finding import Finding
 from notifyd.config.units import SealKey
@@ -461,6 +462,61 @@ async def test_a_name_that_leads_nowhere_or_where_egress_refuses_is_named(
     ((found, told),) = await installation.wrong()
     assert found == check
     assert detail in told
+
+
+async def test_a_look_up_that_hangs_holds_up_no_other(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than a pool has threads hang until the last has been looked up."""
+    looked_up_last = threading.Event()
+
+    def looked_up(host: Any, *given: Any, **more: Any) -> Any:
+        if host.startswith("slow"):
+            looked_up_last.wait()
+        if host.startswith("last"):
+            looked_up_last.set()
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
+    monkeypatch.setattr(doctor_network, "_PATIENCE", 60.0)
+    names = [*(f"slow{number}" for number in range(40)), "last"]
+    installation.add(
+        "".join(
+            f'[channels.{name}]\ntype = "webhook"\nurl = "https://{name}.acme.example/"\n' for name in names
+        )
+    )
+    try:
+        found = [detail for check, detail in await installation.wrong() if check == "dns"]
+    finally:
+        looked_up_last.set()
+    assert [one.rpartition(": ")[2] for one in found] == ["Name or service not known"] * len(names)
+
+
+async def test_a_channel_that_cannot_be_looked_at_is_named(installation: Installation) -> None:
+    found = [one.detail for one in await installation.examined() if one.check == "connect"]
+    assert found == ["channels.log: not looked at: the options of the type log name no host"]
+
+
+async def test_a_database_that_a_process_elsewhere_has_open_is_told_with_what_to_do(
+    installation: Installation,
+) -> None:
+    store = await open_sqlite(installation.folder / "notifyd.db", node="other", clock=wall_clock)
+    try:
+        ((check, detail),) = await installation.wrong()
+    finally:
+        await store.aclose()
+    assert check == "service"
+    assert "in use by" in detail
+    assert "it may run with another configuration" in detail
+
+
+async def test_what_can_be_read_of_a_configuration_with_faults_is_looked_at(
+    installation: Installation,
+) -> None:
+    installation.add('[channels.dead]\ntype = "webhook"\nurl = "http://127.0.0.1:1/"\n[nothing]\n')
+    installation.add('[egress]\nallow_private = ["127.0.0.0/8"]\n')
+    (installation.folder / "notifyd.db").write_bytes(b"not a database" * 1000)
+    assert [check for check, _ in await installation.wrong()] == ["config", "store", "connect"]
 
 
 async def test_a_mail_servers_certificate_is_seen_behind_starttls(installation: Installation) -> None:
