@@ -87,7 +87,7 @@ class RuleBook:
     _rules: tuple[_Compiled, ...]
     _functions: Mapping[str, Callable[..., Any]]
     _members: frozenset[str]
-    _kinds: frozenset[str | None]
+    _by_kind: Mapping[str | None, tuple[_Compiled, ...]]
 
     @property
     def foreign(self) -> bool:
@@ -108,17 +108,21 @@ class RuleBook:
             raise ConfigError(faults)
         members = frozenset().union(*(one.members or () for one in compiled))
         guarded = {name: _guard(name, function) for name, function in functions.items()}
-        return cls(tuple(compiled), guarded, members, frozenset(one.kind for one in compiled))
+        return cls(tuple(compiled), guarded, members, _by_kind(compiled))
 
     def concern(self, kind: str) -> bool:
         """Can any rule match an event of this kind?"""
-        return kind in self._kinds or None in self._kinds
+        return bool(self._able(kind))
+
+    def _able(self, kind: object) -> tuple[_Compiled, ...]:
+        """The rules that can match an event of this kind, in order."""
+        return self._by_kind.get(kind, self._by_kind[None]) if type(kind) is str else self._rules
 
     def match(self, event: Mapping[str, Any]) -> Matches:
         """The rules that `event` matches; a matching rule with `stop` ends the list. Never raises."""
         matched: list[Rule] = []
         errors: list[str] = []
-        for found in self._walk(event):
+        for found in self._walk(self._able(event.get("kind")), event):
             if found.verdict is Verdict.MATCHED:
                 matched.append(found.rule)
             elif found.verdict is Verdict.ERROR:
@@ -136,13 +140,13 @@ class RuleBook:
     def explain(self, event: Mapping[str, Any]) -> tuple[Explanation, ...]:
         """What every rule makes of `event`, in order, those behind a `stop` too."""
         context = cel.Context({EVENT: dict(event)}, dict(self._functions))
-        reached = tuple(_reasoned(found, context) for found in self._walk(event))
+        reached = tuple(_reasoned(found, context) for found in self._walk(self._rules, event))
         rest = self._rules[len(reached) :]
         return reached + tuple(Explanation(one.rule, Verdict.NOT_REACHED) for one in rest)
 
-    def _walk(self, event: Mapping[str, Any]) -> Iterator[Explanation]:
+    def _walk(self, rules: Sequence[_Compiled], event: Mapping[str, Any]) -> Iterator[Explanation]:
         views, kind = _Views(event, self._members, self._functions), event.get("kind")
-        for one in self._rules:
+        for one in rules:
             if one.kind is None or one.kind == kind or type(kind) is not str:
                 found = _evaluate(one, views)
             else:
@@ -150,6 +154,14 @@ class RuleBook:
             yield found
             if one.rule.stop and found.verdict is Verdict.MATCHED:
                 return
+
+
+def _by_kind(rules: Sequence[_Compiled]) -> dict[str | None, tuple[_Compiled, ...]]:
+    """For each kind that a rule names the rules that can match it; under None those that name none."""
+    return {
+        kind: tuple(one for one in rules if one.kind in (kind, None))
+        for kind in {None, *(one.kind for one in rules)}
+    }
 
 
 class _Views:
