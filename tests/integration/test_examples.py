@@ -12,12 +12,12 @@ import pytest
 from notifyd.config import load as config
 from notifyd.metrics import Metrics
 from notifyd.model import State
-from notifyd.registry.discovery import discover
 from notifyd.registry.registry import Current, open_registry
 from notifyd.service.app import App
 from notifyd.store import Store
 from notifyd.wire.codec import derived_id
 from tests import events
+from tests.daemon import installed
 from tests.fakes import Channels, TurnableClock, sqlite
 from tests.flows import FailingStore, Flow
 from tests.unit.test_conf_file import CONF, ENVIRON
@@ -54,7 +54,7 @@ PRODUCTION: Final = {
 @asynccontextmanager
 async def example(folder: Path, name: str) -> AsyncIterator[Flow]:
     """The steps under an example, with the plugins it names; nothing is sent."""
-    found, clock, metrics = discover(), TurnableClock(), Metrics()
+    found, clock, metrics = installed(), TurnableClock(), Metrics()
     clock.turn(6.7 * 3600)  # past the last of the events, as they are in the files
     text = (CONF / "examples" / f"{name}.toml").read_text()
     origins = 'allowed_origins = ["https://runner.acme.example", "http://127.0.0.1:8082"]'

@@ -12,10 +12,9 @@ from cryptography.exceptions import InvalidSignature
 from joserfc.jwk import OKPKey
 
 from notifyd.errors import ConfigError
-from notifyd.registry.discovery import discover
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes, verify
-from tests.daemon import CONFIG, SECRETS, Daemon, Inbox, daemon, settings
+from tests.daemon import CONFIG, SECRETS, Daemon, Inbox, daemon, discovered_with, settings
 from tests.sinks import HttpSink, Received
 
 OLD, NEW = ("whsk_" + base64.b64encode(letter * 32).decode() for letter in (b"o", b"n"))
@@ -101,7 +100,7 @@ async def test_without_a_key_nothing_is_published_and_v1_stands_alone(tmp_path: 
 
 
 def test_the_keys_are_secrets_and_each_is_named_once() -> None:
-    plugins = discover(extra=[Inbox()])
+    plugins = discovered_with([Inbox()])
     assert Secret(OLD).reveal() not in repr(settings(config("http://127.0.0.1:9", OLD), plugins))
     with pytest.raises(ConfigError) as caught:
         settings(config("http://127.0.0.1:9", OLD, "whsk_AAAA"), plugins)
@@ -120,7 +119,7 @@ def test_who_shows_a_certificate_and_has_no_secret_needs_another_way_to_sign_cal
     text = CONFIG.replace("[keys]", tls).replace(
         'hmac_secrets = ["${SECRET_TASK_RUNNER}"]', 'certificate_names = ["runner.acme.example"]'
     )
-    plugins = discover(extra=[Inbox()])
+    plugins = discovered_with([Inbox()])
     with pytest.raises(ConfigError) as caught:
         settings(text, plugins)
     assert [fault.pointer for fault in caught.value.faults] == ["auth.clients.task-runner"]

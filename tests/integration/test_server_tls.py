@@ -20,10 +20,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from notifyd.errors import ConfigError
-from notifyd.registry.discovery import discover
 from notifyd.registry.registry import open_registry
 from tests.authority import LOOPBACK, PEM, Authority
-from tests.daemon import CONFIG, Answer, Daemon, Inbox, bearer, daemon, settings
+from tests.daemon import CONFIG, Answer, Daemon, Inbox, bearer, daemon, discovered_with, settings
 from tests.fakes import TurnableClock
 
 PACK = "/notifications/pack-approvals"
@@ -303,7 +302,7 @@ async def test_a_reload_turns_tls_on_and_off_for_new_connections(tmp_path: Path)
 
 
 async def faults(folder: Path, text: str) -> dict[str, str]:
-    plugins = discover(extra=[Inbox()])
+    plugins = discovered_with([Inbox()])
     with pytest.raises(ConfigError) as caught:
         await open_registry(settings(text, plugins), plugins, TurnableClock())
     return {fault.pointer: fault.message.replace(str(folder), "") for fault in caught.value.faults}
@@ -370,7 +369,7 @@ def test_what_does_not_agree_is_a_fault(tls: str, names: str, pointer: str) -> N
     client = f"[auth.clients.task-runner]\n{names}"
     text = CONFIG.replace("[auth.clients.task-runner]", client).replace("[keys]", f"{tls}\n[keys]")
     with pytest.raises(ConfigError) as caught:
-        settings(text, discover(extra=[Inbox()]))
+        settings(text, discovered_with([Inbox()]))
     assert [fault.pointer for fault in caught.value.faults] == [pointer]
 
 
@@ -380,7 +379,7 @@ def test_a_name_proves_one_client(tmp_path: Path) -> None:
         "[auth.clients.outsider]", '[auth.clients.outsider]\ncertificate_names = ["Runner.ACME.example"]'
     )
     with pytest.raises(ConfigError) as caught:
-        settings(text_of(tmp_path, clients=twice), discover(extra=[Inbox()]))
+        settings(text_of(tmp_path, clients=twice), discovered_with([Inbox()]))
     assert {str(fault) for fault in caught.value.faults} == {
         'auth.clients.outsider.certificate_names[0]: proves the client "task-runner" too'
     }
@@ -389,4 +388,4 @@ def test_a_name_proves_one_client(tmp_path: Path) -> None:
 def test_a_service_with_a_certificate_calls_itself_https(tmp_path: Path) -> None:
     Authority().write(tmp_path / "ca.pem")
     text = text_of(tmp_path).replace('public_url = "https://notifyd.acme.example"', "")
-    assert settings(text, discover(extra=[Inbox()])).server.public_url == "https://127.0.0.1:0"
+    assert settings(text, discovered_with([Inbox()])).server.public_url == "https://127.0.0.1:0"

@@ -19,9 +19,8 @@ from joserfc.jwk import OctKey, RSAKey
 from notifyd.errors import ConfigError
 from notifyd.registry import provider as at_work
 from notifyd.registry import published
-from notifyd.registry.discovery import discover
 from notifyd.web.pages import csrf
-from tests.daemon import CONFIG, Answer, Daemon, Inbox, daemon, settings
+from tests.daemon import CONFIG, Answer, Daemon, Inbox, daemon, discovered_with, settings
 from tests.integration.test_web_page import ALICE, parsed, sealed, status
 from tests.issuer import KEYS, jwks, key_for, part
 from tests.provider import CLIENT, OUTSIDE, SECRET, Browser, OpenIdProvider, id_token, provider
@@ -548,7 +547,7 @@ async def test_the_callback_is_open_to_every_address_and_asks_no_provider_for_a_
 
 def faults(text: str) -> list[tuple[str, str]]:
     with pytest.raises(ConfigError) as caught:
-        settings(text, discover(extra=[Inbox()]))
+        settings(text, discovered_with([Inbox()]))
     return [(fault.pointer, fault.message) for fault in caught.value.faults]
 
 
@@ -574,7 +573,7 @@ def test_a_proof_by_sign_in_needs_a_provider() -> None:
 def test_a_proof_by_sign_in_needs_https_but_on_this_machine(server: str, fine: bool) -> None:
     text = config("https://login.acme.example").replace(f'public_url = "{OUTSIDE}"', server)
     if fine:
-        settings(text, discover(extra=[Inbox()]))
+        settings(text, discovered_with([Inbox()]))
     else:
         assert faults(text) == [("approvals.proof", "needs an https address in server.public_url")]
 

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from notifyd.registry.discovery import discover
 from notifyd.render.replies import REPLIES
 from notifyd.wire.codec import derived_id
 from tests.bot_api import BotApi
-from tests.daemon import Daemon, daemon
+from tests.daemon import Daemon, daemon, installed
 from tests.integration import test_slack as in_slack
 from tests.integration import test_telegram as in_telegram
 from tests.integration.test_sign_in import Place, signed_in, signed_out
@@ -149,5 +148,5 @@ async def test_in_telegram_the_button_opens_the_page_where_whoever_signs_in_deci
 
 
 def test_no_other_channel_has_buttons_that_decide() -> None:
-    types = discover().channel_types
+    types = installed().channel_types
     assert {name for name, one in types.items() if one.answers is not False} == {"slack", "telegram"}

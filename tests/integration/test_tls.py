@@ -12,13 +12,12 @@ import pytest
 from notifyd.errors import TransientError
 from notifyd.model import Message
 from notifyd.post import post
-from notifyd.registry.discovery import discover
 from notifyd.registry.egress import Guard, open_session
 from notifyd.registry.registry import open_registry
 from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
 from tests.authority import Authority
-from tests.daemon import CONFIG, Daemon, Inbox, daemon, settings
+from tests.daemon import CONFIG, Daemon, Inbox, daemon, discovered_with, settings
 from tests.fakes import TurnableClock
 from tests.receivers import ENDINGS, HEAD, Then, receiver
 
@@ -67,7 +66,7 @@ async def test_a_reload_reads_a_file_that_changed(tmp_path: Path, place: str) ->
 async def test_a_callback_trusts_what_egress_names(tmp_path: Path) -> None:
     authority = Authority()
     ca = f'[egress]\ntls_ca = "{authority.write(tmp_path / "ca.pem")}"'
-    plugins = discover(extra=[Inbox()])
+    plugins = discovered_with([Inbox()])
     async with receiver(ANSWER, tls=authority.server(tmp_path)) as url:
         current = await open_registry(
             settings(CONFIG.replace("[egress]", ca), plugins), plugins, TurnableClock()

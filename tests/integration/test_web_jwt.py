@@ -16,9 +16,8 @@ from attrs import define, field
 
 from notifyd.errors import ConfigError
 from notifyd.registry import published as reading
-from notifyd.registry.discovery import discover
 from tests.authority import Authority
-from tests.daemon import CONFIG, Answer, Daemon, Inbox, daemon, settings, until
+from tests.daemon import CONFIG, Answer, Daemon, Inbox, daemon, discovered_with, settings, until
 from tests.issuer import AUDIENCE, ISSUER, jwks, key_for, signed, token
 
 PACK = "/notifications/pack-approvals"
@@ -265,7 +264,7 @@ def test_a_source_that_is_none_is_a_fault(
     (tmp_path / "odd.json").write_text("odd")
     (tmp_path / "empty.json").write_text('{"keys": []}')
     with pytest.raises(ConfigError) as caught:
-        settings(config(source), discover(extra=[Inbox()]))
+        settings(config(source), discovered_with([Inbox()]))
     (fault,) = caught.value.faults
     assert fault.pointer == "auth.jwt.jwks"
     assert fault.message.startswith(message)

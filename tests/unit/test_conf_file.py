@@ -29,8 +29,8 @@ from notifyd.config.settings import (
 )
 from notifyd.config.structure import options_of
 from notifyd.plugin import ChannelType
-from notifyd.registry.discovery import discover
 from notifyd.rules.rules import RuleBook
+from tests.daemon import installed
 from tests.github_api import pem
 
 CONF: Final = Path(__file__).parents[2] / "conf"
@@ -75,7 +75,7 @@ WITHOUT_DEFAULT: Final = {
 
 @pytest.fixture(scope="module")
 def types() -> Mapping[str, ChannelType]:
-    return discover().channel_types
+    return installed().channel_types
 
 
 def uncommented(text: str) -> str:
@@ -99,7 +99,7 @@ def findable(text: str) -> str:
 
 
 def load(text: str, types: Mapping[str, ChannelType]) -> Settings:
-    return config.loads(findable(text), types, forwarders=discover().forwarder_types, environ=ENVIRON)
+    return config.loads(findable(text), types, forwarders=installed().forwarder_types, environ=ENVIRON)
 
 
 def test_the_file_as_it_is_shipped_is_all_defaults(types: Mapping[str, ChannelType]) -> None:

@@ -23,7 +23,6 @@ from notifyd.config.load import as_toml
 from notifyd.metrics import Metrics
 from notifyd.model import Outcome
 from notifyd.plugin import ChannelType
-from notifyd.registry.discovery import discover
 from notifyd.render.render import TemplateSet
 from notifyd.render.sandbox import CONTEXT_NAMES, FILTERS
 from notifyd.rules.rules import RuleBook
@@ -46,6 +45,7 @@ from notifyd.web import (
     silences,
 )
 from notifyd.wire import events as wire
+from tests.daemon import installed
 from tests.unit.test_conf_file import ENVIRON, SIGNING_SECRET, findable
 
 ROOT: Final = Path(__file__).parents[2]
@@ -104,7 +104,7 @@ def page(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def types() -> Mapping[str, ChannelType]:
-    return discover().channel_types
+    return installed().channel_types
 
 
 # --- examples ----------------------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ def test_a_toml_example_loads_and_its_rules_compile(
     document = tomli.loads(AROUND) | (own := tomli.loads(example.text))
     document["channels"] = tomli.loads(AROUND)["channels"] | own.get("channels", {})
     settings = config.loads(
-        findable(as_toml(document)), types, forwarders=discover().forwarder_types, environ=ENVIRON
+        findable(as_toml(document)), types, forwarders=installed().forwarder_types, environ=ENVIRON
     )
     RuleBook.compile(settings.rules, {})
 
