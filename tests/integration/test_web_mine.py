@@ -313,10 +313,10 @@ async def test_a_store_that_fails_between_two_decisions_loses_neither_the_first_
     path = await list_of(notifyd)
     decide_really = notifyd.app._services.decisions.decide
 
-    async def decides(ballot: Any) -> bytes:
+    async def decides(ballot: Any, **given: Any) -> bytes:
         if ballot.run_id == "run-b":
             raise StoreError("no")
-        return await decide_really(ballot)
+        return await decide_really(ballot, **given)
 
     monkeypatch.setattr(notifyd.app._services.decisions, "decide", decides)
     told = await send(notifyd, path, confirmed="1", comment="both")
@@ -335,9 +335,9 @@ async def test_a_store_that_fails_after_the_decisions_does_not_have_the_page_say
     list_really, decide_really = services.store.approvals, services.decisions.decide
     down = False
 
-    async def decides(ballot: Any) -> bytes:
+    async def decides(ballot: Any, **given: Any) -> bytes:
         nonlocal down
-        answer = await decide_really(ballot)
+        answer = await decide_really(ballot, **given)
         down = True
         return answer
 
