@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import date, datetime, time
@@ -105,7 +106,7 @@ class Structurer(Strict):
         return unknown_key(name, members)
 
     def choice(self, choices: Mapping[Any, Any]) -> Parse:
-        offered = ", ".join(f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices)
+        offered = ", ".join(map(_quoted, choices))
         return strict.one_of(choices, f"must be one of {offered}")
 
     def secret(self, value: Any) -> Secret:
@@ -246,6 +247,17 @@ def _converted(attribute: attrs.Attribute[Any], record: object, value: Any) -> A
 
 
 def _reason(error: Exception) -> str:
-    """The sentence of a validator. attrs' own carry the attribute and the value as further arguments."""
+    """The sentence of a validator. Those of attrs itself show the value, and so are told in words of our own."""
+    match error.args:
+        case (str(), attrs.Attribute(), re.Pattern() as pattern, _):
+            return f"must match the pattern {pattern.pattern}"
+        case (str(), attrs.Attribute(), type() as kind, _):
+            return f"must be a {kind.__name__}"
+        case (str(), attrs.Attribute(), tuple() | frozenset() as choices, _):
+            return f"must be one of {', '.join(map(_quoted, choices))}"
     text = str(error.args[0] if error.args else "") or type(error).__name__
     return text if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {text}"
+
+
+def _quoted(choice: object) -> str:
+    return f'"{choice}"' if isinstance(choice, str) else str(choice)

@@ -791,6 +791,24 @@ def test_no_channel_is_called_resume() -> None:
     assert set(faults('[channels.resume]\ntype = "mail"')) == {"channels.resume"}
 
 
+@frozen
+class BoundConfig:
+    mode: str = field(default="a", validator=validators.in_(("a", "b")))
+    name: str = field(default="x", validator=validators.matches_re("[a-z]"))
+
+
+def test_what_attrs_own_validators_refuse_is_told_without_the_value() -> None:
+    types = {"bound": ChannelType("bound", BoundConfig, _never_opened)}
+    with pytest.raises(ConfigError) as caught:
+        config.loads(
+            KEYS + '[channels.x]\ntype = "bound"\nmode = "hunter2"\nname = "hunter3"\n', types, environ={}
+        )
+    assert {fault.pointer: fault.message for fault in caught.value.faults} == {
+        "channels.x.mode": 'must be one of "a", "b"',
+        "channels.x.name": "must match the pattern [a-z]",
+    }
+
+
 # --- what must agree ----------------------------------------------------------------------------------------
 
 
