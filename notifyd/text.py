@@ -22,6 +22,11 @@ _NEWLINES: Final = re.compile("\r\n?|\u2028|\u2029")
 _SPACES: Final = re.compile(r"\s+")
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 delivery waits`, `3 deliveries wait`; `many` is `one` with an s, if not given."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def clean(text: str) -> str:
     """`text` with newlines as `\\n` and without control, surrogate and reordering characters."""
     if text.replace("\n", "").isprintable():  # most are, and this is quicker to see

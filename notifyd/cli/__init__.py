@@ -6,7 +6,10 @@ of `serve` also 3: a second start would end likewise, by a fault of the configur
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -90,4 +93,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command that the arguments name, and exit: 0 ok, 1 what was asked about is not ok, 2 wrong usage."""
-    cli.main(prog_name="notifyd")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what its encoding lacks is shown by its number
+    try:
+        cli.main(prog_name="notifyd")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"notifyd: {error.filename or 'standard output'}: {error.strerror}")

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import click
 
-from notifyd.cli.common import json_option, print_json
+from notifyd.cli.common import json_option, limit_option, print_json
 from notifyd.cli.output import print_members, print_table
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.client import PACK_EVENTS
@@ -25,7 +25,7 @@ def approvals() -> None:
 @json_option
 @click.option("--status", type=click.Choice(STATUSES), help="Only those in this status.")
 @click.option("--run", help="Only those of this run.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+@limit_option
 def list_approvals(remote: Remote, as_json: bool, status: str | None, run: str | None, limit: int) -> None:
     """List approvals, newest first."""
     given = {"status": status, "runId": run}

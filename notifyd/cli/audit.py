@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from notifyd.cli.common import Failure, json_option, not_ok, print_json
-from notifyd.cli.output import print_members, print_table
+from notifyd.cli.common import Failure, json_option, limit_option, not_ok, print_json
+from notifyd.cli.output import on_terminal, print_members, print_table, short
 from notifyd.cli.receipt import keys_at
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.client import AUDIT, AUDIT_SEALS, KEY_SET
@@ -33,23 +34,37 @@ def audit() -> None:
 @click.option("--run", help="Of this run only.")
 @click.option("--approval", help="Of approvals with this id only.")
 @click.option("--untenanted", is_flag=True, help=_UNTENANTED.capitalize())
+@limit_option
 def list_audit(
-    remote: Remote, as_json: bool, run: str | None, approval: str | None, untenanted: bool
+    remote: Remote, as_json: bool, run: str | None, approval: str | None, untenanted: bool, limit: int
 ) -> None:
     """List the audit trail, newest first."""
     given = {"runId": run, "approvalId": approval, "untenanted": "true" if untenanted else None}
     with calling(as_json):
         asked = {name: value for name, value in given.items() if value}
-        items = list(remote.operator().items(AUDIT, **asked))
+        items = list(islice(remote.operator().items(AUDIT, **asked), limit))
     if as_json:
         print_json(items)
     else:
-        print_table(("at", "name", "actor", "about", "facts"), map(_row, items))
+        cut = ("actor", "about", "facts")
+        print_table(("at", "name", "actor", "about", "facts"), map(_row, items), cut=cut)
 
 
 def _row(item: Any) -> tuple[Any, ...]:
     about = f"{item['runId']}/{item['approvalId']}" if item["runId"] else None
-    return item["at"], item["name"], item["actor"], about, json.dumps(item["data"], ensure_ascii=False)
+    return item["at"], item["name"], item["actor"], about, _facts(item["data"])
+
+
+def _facts(data: Mapping[str, Any]) -> str:
+    """For a program as JSON; for a person the values, with those that are ids last, since a line may be cut."""
+    if not on_terminal():
+        return json.dumps(data, ensure_ascii=False)
+    told = sorted(data.items(), key=lambda fact: fact[0].lower().endswith("id"))
+    return " ".join(f"{name}={short(_plain(value))}" for name, value in told)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 # --- sealed ------------------------------------------------------------------------------------------------

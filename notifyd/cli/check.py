@@ -23,6 +23,7 @@ from notifyd.cli.common import (
 )
 from notifyd.cli.output import print_table
 from notifyd.errors import ConfigError, Fault
+from notifyd.text import counted
 
 if TYPE_CHECKING:
     from notifyd.cli.trial import Trial
@@ -82,7 +83,7 @@ def _tell(
         click.echo(f"warning: {line}", err=True)
     click.echo(as_toml(describe(settings)), nl=False)
     if refused:
-        click.echo(f"not ok: {_counted(doubted, 'warning')}, and --strict takes none", err=True)
+        click.echo(f"not ok: {counted(doubted, 'warning')}, and --strict takes none", err=True)
     else:
         click.echo(f"# OK: {_summary(settings, doubted)}")  # a comment: what stands before it is TOML
 
@@ -96,11 +97,7 @@ def _summary(settings: Settings, warnings: int) -> str:
         "recipient": len(settings.recipients),
         "warning": warnings,
     }
-    return ", ".join(_counted(count, what) for what, count in counts.items())
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    return ", ".join(counted(count, what) for what, count in counts.items())
 
 
 def _print_faults(path: Path, error: ConfigError, discovered: Discovered, as_json: bool) -> None:

@@ -38,6 +38,9 @@ needless_config_option = click.option(
     "--config", hidden=True, expose_value=False, help="Every command takes it; this one has no use for it."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most."
+)
 
 
 class Failure(click.ClickException):
@@ -53,6 +56,12 @@ class Failure(click.ClickException):
         for line in self.lines:
             # One line each, and nothing that steers a terminal, whatever an answer of a service holds.
             click.echo(f"notifyd: {clean(line).replace(chr(10), ' ')}", file=file or sys.stderr)
+
+
+class Unfit(Failure):
+    """What was given to compare with is faulty itself, so that there is no answer: wrong usage."""
+
+    exit_code = 2
 
 
 class Unusable(Failure):
@@ -134,4 +143,6 @@ async def store_of(settings: Settings, command: str, *, create: bool = False) ->
 
 
 def print_json(document: Any) -> None:
-    click.echo(json.dumps(document, ensure_ascii=False, indent=2, default=date.isoformat))
+    """In UTF-8, or in ASCII alone where standard output has another encoding: with its escapes it stays JSON."""
+    plain = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    click.echo(json.dumps(document, ensure_ascii=plain, indent=2, default=date.isoformat))

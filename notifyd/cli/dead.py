@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import click
 
-from notifyd.cli.common import json_option, print_json
+from notifyd.cli.common import json_option, limit_option, print_json
 from notifyd.cli.output import print_table
 from notifyd.cli.remote import Remote, calling, remote_options, whole_id
 from notifyd.client import DEAD
@@ -22,7 +22,7 @@ def dead() -> None:
 @dead.command("list")
 @remote_options
 @json_option
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+@limit_option
 def list_dead(remote: Remote, as_json: bool, limit: int) -> None:
     """List what is dead: effects of approvals first, then deliveries, each newest first."""
     with calling(as_json):

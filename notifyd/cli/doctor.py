@@ -17,6 +17,7 @@ from notifyd.cli.finding import ERROR, OK, WARNING, Finding
 from notifyd.cli.output import print_table
 from notifyd.cli.units import FOLDERS, Unit, find_unit
 from notifyd.errors import ConfigError, Fault
+from notifyd.text import counted
 
 if TYPE_CHECKING:
     from notifyd.config.load import Reading
@@ -102,7 +103,7 @@ async def _configuration(
     except ConfigError as error:
         return reading, _faulty(path, error.faults)
     settings = reading.settings
-    told = f"{len(settings.channels)} channels, {len(settings.rules)} rules"
+    told = f"{counted(len(settings.channels), 'channel')}, {counted(len(settings.rules), 'rule')}"
     doubted = [
         Finding("config", WARNING, line, f"look at {path}") for line in fault_lines(path, trial.doubts)
     ]

@@ -30,6 +30,7 @@ from notifyd.config.faults import dotted
 from notifyd.config.settings import Settings
 from notifyd.model import SECOND
 from notifyd.registry.egress import Guard
+from notifyd.text import counted
 from notifyd.trust import CaFile
 
 _PATIENCE: Final = 5.0
@@ -72,7 +73,8 @@ def _clock(ahead: Sequence[float], settings: Settings) -> Iterator[Finding]:
         yield Finding("clock", OK, "not compared: no HTTP server that a channel calls has told its time")
         return
     off = median(ahead)
-    detail = f"{abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} what {len(ahead)} HTTP servers say"
+    others = counted(len(ahead), "HTTP server says", "HTTP servers say")
+    detail = f"{abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} what {others}"
     if abs(off) * SECOND > settings.auth.clock_tolerance:
         yield Finding("clock", ERROR, f"{detail}: signatures are refused", "set the clock, by NTP")
     elif abs(off) > _DRIFT:

@@ -17,7 +17,7 @@ from notifyd import preview
 from notifyd.config.faults import Findings
 from notifyd.config.structure import Structurer, did_you_mean
 from notifyd.config.syntax import document, read_text
-from notifyd.errors import ConfigError, InvalidError
+from notifyd.errors import ConfigError, Fault, InvalidError
 from notifyd.model import Instant
 from notifyd.preview import Preview
 from notifyd.registry.registry import Registry
@@ -66,7 +66,24 @@ def read_expectations(path: Path) -> tuple[Expected, ...]:
     found: Expectations | None = Structurer(path.parent).into(read, Expectations, findings)
     if found is None:
         raise ConfigError(findings.faults)
+    if faults := list(_faults(found.events)):
+        raise ConfigError(faults)
     return found.events
+
+
+def _faults(events: Iterable[Expected]) -> Iterator[Fault]:
+    """What a reader of the file could not have meant."""
+    seen: dict[tuple[Path, str], int] = {}
+    for number, one in enumerate(events):
+        at = f"events[{number}]"
+        first = seen.setdefault((one.file, one.tenant), number)
+        if first != number:
+            yield Fault(f"{at}.file", f"is that of events[{first}] already")
+        if not one.file.is_file():
+            yield Fault(f"{at}.file", f"{one.file} is no file")
+        for channel, persons in one.reaches.items():
+            for person in sorted({name for name in persons if persons.count(name) > 1}):
+                yield Fault(f"{at}.reaches.{channel}", f"names {person} twice")
 
 
 def compare(expected: Expected, registry: Registry, now: Instant) -> Compared:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from notifyd.cli.common import json_option, print_json
+from notifyd.cli.common import json_option, limit_option, print_json
 from notifyd.cli.output import print_table
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.client import INCIDENTS
@@ -23,7 +23,7 @@ def incidents() -> None:
 @json_option
 @click.option("--open/--closed", "is_open", default=None, help="Only those that are open, or closed.")
 @click.option("--run", help="Only those of this run.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+@limit_option
 def list_incidents(remote: Remote, as_json: bool, is_open: bool | None, run: str | None, limit: int) -> None:
     """List incidents, newest first."""
     asked = {} if is_open is None else {"open": str(is_open).lower()}

@@ -14,6 +14,7 @@ from notifyd.cli.output import print_table
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.cli.upkeep import Tally, is_watched
 from notifyd.client import KEYS, RESEAL, Client
+from notifyd.text import counted
 
 COLLECTIONS: Final = ("approvals", "deliveries")
 
@@ -73,8 +74,9 @@ def reseal(remote: Remote, as_json: bool) -> None:
     else:
         print_table(("collection", f"moved to {key}"), list(moved.counts.items()))
     if left and not as_json:
+        shut = counted(left, "row does not open", "rows do not open")
         raise Failure(
-            f"{left} rows do not open under any key of keys.seal, and stay as they are: see 'notifyd keys status'"
+            f"{shut} under any key of keys.seal, and nothing changes there: see 'notifyd keys status'"
         )
     if left:
         raise not_ok()

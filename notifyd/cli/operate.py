@@ -10,7 +10,7 @@ from urllib.parse import quote
 import click
 from attrs import define, field
 
-from notifyd.cli.common import Failure, json_option, not_ok, print_json
+from notifyd.cli.common import Failure, json_option, limit_option, not_ok, print_json
 from notifyd.cli.output import print_members, print_table, short_time
 from notifyd.cli.remote import Lists, Remote, calling, remote_options, whole_id
 from notifyd.client import CHANNELS, DELIVERIES, Client, RefusedError
@@ -53,7 +53,7 @@ def _channel_row(item: Any) -> tuple[Any, ...]:
         lane["breaker"],
         lane["backlog"],
         sent and sent["at"],
-        failed and f"{failed['at']} {failed['reason']}: {failed['detail']}",
+        failed and f"{short_time(failed['at'])} {failed['reason']}: {failed['detail']}",
     )
 
 
@@ -83,7 +83,7 @@ def deliveries() -> None:
 @json_option
 @click.option("--state", type=click.Choice(STATES), help="Only those in this state.")
 @click.option("--channel", help="Only those for this channel.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+@limit_option
 def list_deliveries(
     remote: Remote, as_json: bool, state: str | None, channel: str | None, limit: int
 ) -> None:

@@ -14,6 +14,7 @@ from attrs import frozen
 
 from notifyd.cli.common import (
     Failure,
+    Unfit,
     config_failure,
     config_option,
     json_option,
@@ -60,7 +61,7 @@ def route(
     Each rule, whether it matches and why not; to whom messages go; and each message as its reader sees it, once
     for each channel and locale. Exits with 1 where the event is not valid, or a message cannot be rendered.
 
-    With --expect, exits with 1 where an event reaches others than it must.
+    With --expect, exits with 1 where an event reaches others than it must, and with 2 where FILE is faulty itself.
     """
     if (event is None) == (expect is None):
         raise click.UsageError("give either EVENT or --expect FILE")
@@ -87,7 +88,7 @@ def _compare(config_path: Path, path: Path, *, as_json: bool) -> None:
     try:
         expected = expect.read_expectations(path)
     except ConfigError as error:
-        raise config_failure(path, error) from None
+        raise Unfit(*config_failure(path, error).lines) from None
     compared = asyncio.run(_compared(config_path, expected))
     if as_json:
         print_json([expect.compared_json(one) for one in compared])

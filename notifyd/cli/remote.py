@@ -57,7 +57,7 @@ class Remote:
             raise click.UsageError(f"--url must be an http or https address, and {url!r} is none")
         self._config_path = config_path
         self._url = url
-        self.tenant = tenant or ""
+        self.tenant = _sendable(tenant or "", "--tenant, or NOTIFYD_TENANT,")
 
     @cached_property
     def url(self) -> str:
@@ -110,7 +110,7 @@ class Remote:
 
     def operator(self) -> Client:
         """A client for reading and operating, which takes a token."""
-        token = os.environ.get(TOKEN, "")
+        token = _token()
         if not token:
             raise click.UsageError(
                 f"set {TOKEN} to an API token of a client; 'notifyd keygen --token' makes one"
@@ -128,8 +128,8 @@ class Remote:
 
     def _credentials(self, name: str | None) -> Credentials:
         if name:
-            return Signer(name, self._secret_of(name))
-        if token := os.environ.get(TOKEN, ""):
+            return Signer(_sendable(name, "--client, or NOTIFYD_CLIENT,"), self._secret_of(name))
+        if token := _token():
             return Bearer(Secret(token))
         raise click.UsageError(
             "say who is calling: --client NAME, whose secret the configuration has, "
@@ -164,6 +164,17 @@ class Remote:
             return self.tenant
         tenants = self._client(name).tenants
         return tenants[0] if len(tenants) == 1 else ""
+
+
+def _token() -> str:
+    return _sendable(os.environ.get(TOKEN, "").strip(), TOKEN)
+
+
+def _sendable(text: str, what: str) -> str:
+    """`text`, which goes into a header. Raises a `UsageError` without it, as it may be a secret."""
+    if not (text.isascii() and text.isprintable()):
+        raise click.UsageError(f"{what} must be printable ASCII")
+    return text
 
 
 url_option = click.option(

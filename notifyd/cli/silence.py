@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from notifyd.cli.common import json_option, print_json
+from notifyd.cli.common import json_option, limit_option, print_json
 from notifyd.cli.output import print_table, short_time
 from notifyd.cli.remote import Remote, calling, remote_options, whole_id
 from notifyd.client import SILENCES
@@ -80,7 +80,7 @@ def _end(start: str | None, span: str) -> str:
 @remote_options
 @json_option
 @click.option("--all", "everything", is_flag=True, help="Those that are over, too.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most.")
+@limit_option
 def list_silences(remote: Remote, as_json: bool, everything: bool, limit: int) -> None:
     """List the silences that are in force or to come, newest first."""
     with calling(as_json):

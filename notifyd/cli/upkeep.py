@@ -33,6 +33,7 @@ from notifyd.errors import (
     StoreOutdatedError,
     UnavailableError,
 )
+from notifyd.text import counted
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -153,9 +154,10 @@ def export(config_path: Path, as_json: bool, file: Path) -> None:
     with failing():
         rows, left_out = asyncio.run(_export(settings, file))
     document = {"file": str(file), "rows": rows, "leftOut": left_out}
-    _print(as_json, document, f"{sum(rows.values())} rows are in {file}")
+    _print(as_json, document, f"{counted(sum(rows.values()), 'row is', 'rows are')} in {file}")
     if left_out:
-        raise Failure(f"{left_out} rows cannot be read and are left out: see the runbook")
+        lost = counted(left_out, "row cannot be read and is", "rows cannot be read and are")
+        raise Failure(f"{lost} left out: see the runbook")
 
 
 @click.command("import")
@@ -171,7 +173,7 @@ def import_(config_path: Path, as_json: bool, create: bool, file: Path) -> None:
     settings = _settings(config_path)
     with failing("or make one with --create"):
         rows, new = asyncio.run(_import(settings, file, create))
-    told = f"{sum(rows.values())} rows are in the store, {new} of them new"
+    told = f"{counted(sum(rows.values()), 'row is', 'rows are')} in the store, {new} of them new"
     _print(as_json, {"file": str(file), "rows": rows, "new": new}, told)
 
 

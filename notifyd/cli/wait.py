@@ -12,6 +12,7 @@ from attrs import frozen
 from notifyd.cli.common import Failure, json_option, not_ok, print_json
 from notifyd.cli.remote import Remote, calling, remote_options
 from notifyd.client import PACK_EVENTS, Answer, Client, RefusedError, UnreachableError
+from notifyd.text import counted
 
 _ASK: Final = 25
 """Seconds that one request waits: less than what a client or a proxy gives it."""
@@ -97,8 +98,8 @@ def _passes(error: RefusedError | UnreachableError) -> bool:
 def _told(shown: Any) -> str:
     """One line: the status, who ended it, and what they said."""
     if shown["status"] == "pending":
-        counted = shown["approvals"]
-        return f"still pending: {counted['received']} of {counted['required']} approvals"
+        votes = shown["approvals"]
+        return f"still pending: {votes['received']} of {counted(votes['required'], 'approval')}"
     if shown.get("undoable"):
         return f"{shown['status']}, and may still be taken back"
     by = f" by {shown['endedBy']}" if shown["endedBy"] else ""

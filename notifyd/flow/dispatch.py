@@ -54,6 +54,7 @@ from notifyd.model import (
 from notifyd.registry.registry import OpenChannel, Registry
 from notifyd.security.envelope import unwrap
 from notifyd.store import AttemptRecord, Store, waits_for
+from notifyd.text import counted
 from notifyd.tracing import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
@@ -605,9 +606,8 @@ class Dispatcher:
             await asyncio.wait(self._tasks, timeout=patience)
         for lane in self._lanes.values():
             if lane.running:
-                log.warning(
-                    "channel %s: %d attempts are cut short by the end", lane.channel, len(lane.running)
-                )
+                running = counted(len(lane.running), "attempt is", "attempts are")
+                log.warning("channel %s: %s cut short by the end", lane.channel, running)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -616,4 +616,5 @@ class Dispatcher:
         try:
             await self._store.release(left)
         except StoreError as error:
-            log.warning("%d deliveries keep their leases until these end: %s", len(left), error)
+            kept = counted(len(left), "delivery keeps its lease", "deliveries keep their leases")
+            log.warning("%s until the lease ends: %s", kept, error)

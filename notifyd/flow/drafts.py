@@ -22,6 +22,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import APPROVAL_KIND, Delivery, Event, PlanEntry, State
 from notifyd.registry.registry import Registry
 from notifyd.store import Planned, Store
+from notifyd.text import counted
 from notifyd.tracing import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
@@ -78,10 +79,10 @@ class Drafts:
                 plan += edits_of(event, seen, await self._store.copies(event.approval_key), registry)
             wish = wishes(seen).get("template")
             log.debug(
-                "event %s: the rules %s make %d deliveries",
+                "event %s: the rules %s make %s",
                 event.event_id,
                 [rule.name for rule in matches.rules],
-                len(plan),
+                counted(len(plan), "delivery", "deliveries"),
             )
             missed = sum(wish is not None and entry.template != wish for entry in plan)
             self._metrics.template_fallbacks.inc(missed)

@@ -8,6 +8,7 @@ from typing import Final
 from notifyd.errors import Reason
 from notifyd.flow.lane import BREAKER_INTERVAL, BREAKER_THRESHOLD, Lane
 from notifyd.model import SECOND, Attempt, AttemptOutcome, Instant
+from notifyd.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def tell_attempt(lane: Lane, delivery_id: str, made: Attempt, now: Instant) -> N
     closed = _tell_breaker(lane)
     if made.outcome is AttemptOutcome.SENT and lane.told.failures:
         if not closed:
-            log.warning("%s takes messages again, %d deliveries wait", lane.name, lane.backlog)
+            log.warning("%s takes messages again, %s", lane.name, _waiting(lane))
         lane.told.failures.clear()
 
 
@@ -49,13 +50,17 @@ def _tell_breaker(lane: Lane) -> bool:
     is_open, was_open = lane.breaker.open, lane.told.open
     if is_open and not was_open:
         log.warning(
-            "%s: the breaker is open after %d failures in a row: one attempt every %d s, and %d deliveries wait",
-            *(lane.name, BREAKER_THRESHOLD, BREAKER_INTERVAL // SECOND, lane.backlog),
+            "%s: the breaker is open after %d failures in a row: one attempt every %d s, and %s",
+            *(lane.name, BREAKER_THRESHOLD, BREAKER_INTERVAL // SECOND, _waiting(lane)),
         )
     elif was_open and not is_open:
-        log.warning("%s: the breaker is closed again, %d deliveries wait", lane.name, lane.backlog)
+        log.warning("%s: the breaker is closed again, %s", lane.name, _waiting(lane))
     lane.told.open = is_open
     return was_open and not is_open
+
+
+def _waiting(lane: Lane) -> str:
+    return counted(lane.backlog, "delivery waits", "deliveries wait")
 
 
 def tell_hold(lane: Lane, why: str) -> None:
@@ -63,7 +68,12 @@ def tell_hold(lane: Lane, why: str) -> None:
     told = lane.told
     if lane.backlog and why != told.held:
         if why:
-            log.warning("%d deliveries to %s wait: %s", lane.backlog, lane.name, why)
+            wait = "waits" if lane.backlog == 1 else "wait"
+            log.warning("%s to %s %s: %s", _deliveries(lane), lane.name, wait, why)
         else:
-            log.warning("%d deliveries to %s may be sent again", lane.backlog, lane.name)
+            log.warning("%s to %s may be sent again", _deliveries(lane), lane.name)
     told.held = why if lane.backlog else ""
+
+
+def _deliveries(lane: Lane) -> str:
+    return counted(lane.backlog, "delivery", "deliveries")

@@ -34,6 +34,7 @@ from notifyd.service.logs import Redaction, logging_to
 from notifyd.service.signals import signals_heard
 from notifyd.service.systemd import Notifier, inherited_socket
 from notifyd.service.threads import still_running
+from notifyd.text import counted
 from notifyd.tracing import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def serve(path: Path, level: LogLevel, *, abandon_sealed: bool = False) -> int:
 
 def _cannot_start(error: BaseException) -> str:
     faults: Sequence[object] = error.faults if isinstance(error, ConfigError) else (error,)
-    more = f", and {len(faults) - 1} faults more" if len(faults) > 1 else ""
+    more = f", and {counted(len(faults) - 1, 'fault')} more" if len(faults) > 1 else ""
     return f"Cannot start: {faults[0]}{more}"
 
 

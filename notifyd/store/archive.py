@@ -26,6 +26,7 @@ from notifyd.errors import ArchiveError, InvalidError, SealError
 from notifyd.model import Approval, AuditRecord, AuditSeal, Delivery, Incident, Instant
 from notifyd.security.secrets import Keyring, sealed_under
 from notifyd.store import CollectionName, SealKeys, Stored, StoredEvent, Upkeep
+from notifyd.text import counted
 from notifyd.wire.records import structure, wire_name
 
 FORMAT: Final = 3
@@ -248,7 +249,7 @@ def _check(path: Path, header: Header, keyring: Keyring) -> None:
         raise ArchiveError(f"{path}: has {size} bytes of {header.bytes}: it was not copied whole")
     missing = {key: rows for key, rows in header.keys.items() if key not in keyring.ids}
     if missing:
-        told = ", ".join(f"{key} ({rows} rows)" for key, rows in sorted(missing.items()))
+        told = ", ".join(f"{key} ({counted(rows, 'row')})" for key, rows in sorted(missing.items()))
         raise ArchiveError(f"{path}: keys.seal lacks keys that rows are sealed under: {told}")
 
 

@@ -14,6 +14,7 @@ from multidict import istr
 
 from notifyd import errors
 from notifyd.errors import Fault, FaultsError, ForbiddenError, NotifydError
+from notifyd.text import counted
 
 CONTENT_TYPE: Final = "application/problem+json"
 
@@ -208,12 +209,8 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, errors.UnavailableError):
         headers = {**headers, "Retry-After": str(max(1, math.ceil(error.retry_after)))}
     faults = error.faults if isinstance(error, FaultsError | errors.EventIdConflictError) else ()
-    detail = _count(len(faults)) if faults else error.detail
+    detail = f"{counted(len(faults), 'fault')}, see errors" if faults else error.detail
     return Problem(what.status, error.code, what.title, detail, faults, headers)
-
-
-def _count(faults: int) -> str:
-    return "1 fault, see errors" if faults == 1 else f"{faults} faults, see errors"
 
 
 def _from_aiohttp(error: HTTPException) -> Problem:

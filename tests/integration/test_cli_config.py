@@ -18,6 +18,7 @@ import tomli
 from notifyd.cli import COMMANDS
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import public_text, secret_bytes, signing_key
+from tests import events
 from tests.forked import notifyd
 from tests.process import SEAL_KEY, SECRET
 
@@ -58,6 +59,22 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "notifyd.toml"
     path.write_text(GOOD)
     return path
+
+
+def test_a_command_whose_output_finds_no_room_says_so_in_a_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "notifyd", "contract"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines() == ["notifyd: standard output: No space left on device"]
+
+
+async def test_what_the_encoding_of_standard_output_lacks_is_shown_by_its_number(config: Path) -> None:
+    asked = ("render", "pack-approval", "-", "--locale", "ja", "--config", config)
+    shown = await notifyd(*asked, environ={"PYTHONIOENCODING": "ascii"}, given=events.raw("requested-en"))
+    assert shown.code == 0, shown.stderr
+    assert "\\u" in shown.stdout
 
 
 @pytest.fixture

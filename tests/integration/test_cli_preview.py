@@ -222,7 +222,7 @@ def expect(config_path: Path, text: str, *options: str) -> Result:
     }.items():
         (folder / f"{name}.json").write_text(json.dumps(event))
     (folder / "broken.json").write_text("{")
-    (folder / "expected.toml").write_text(text)
+    (folder / "expected.toml").write_text(text, errors="surrogateescape")
     return run(config_path, "route", "--expect", str(folder / "expected.toml"), *options)
 
 
@@ -266,17 +266,17 @@ def test_events_that_reach_whom_they_must_are_ok(config_path: Path) -> None:
                 "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)"
             ],
         ),
-        ("missing", "{}", ["the event cannot be read: No such file or directory"]),
     ],
 )
 def test_a_difference_is_told_with_its_event_and_ends_with_1(
     config_path: Path, file: str, reaches: str, differences: list[str]
 ) -> None:
-    text = f'{AS_EXPECTED}\n[[events]]\nfile = "{file}.json"\ntenant = "acme"\nreaches = {reaches}\n'
-    result = expect(config_path, text, "--json")
+    others = [one for one in AS_EXPECTED.split("\n\n") if f'"{file}.json"' not in one]
+    last_one = f'[[events]]\nfile = "{file}.json"\ntenant = "acme"\nreaches = {reaches}\n'
+    result = expect(config_path, "\n\n".join([*others, last_one]), "--json")
     assert result.exit_code == 1
-    *others, last = json.loads(result.stdout)
-    assert [one["ok"] for one in others] == [True] * 3
+    *good, last = json.loads(result.stdout)
+    assert [one["ok"] for one in good] == [True] * len(others)
     event = str(config_path.parent / "events" / f"{file}.json")
     assert last == {"event": event, "ok": False, "differences": differences}
 
@@ -310,13 +310,24 @@ def test_a_message_of_an_expectation_that_cannot_be_rendered_is_a_difference(con
         ),
         ("[[events]]\nfile = 7\nreaches = {team = 1}\n", "events[0].reaches.team: must be an array"),
         ("[[events]\n", "expected.toml:1:9: a table's name ends"),
+        ("# \udcff", "expected.toml:1:3: the byte 0xFF is no UTF-8"),
+        ('[[events]]\nfile = "missing.json"\nreaches = {}\n', "expected.toml:2: events[0].file: "),
+        ('[[events]]\nfile = "."\nreaches = {}\n', "events[0].file: "),
+        (
+            AS_EXPECTED + '[[events]]\nfile = "production.json"\nreaches = {}\n',
+            "events[3].file: is that of events[0] already",
+        ),
+        (
+            '[[events]]\nfile = "task.json"\nreaches = {mail = ["dora", "dora"]}\n',
+            "events[0].reaches.mail: names dora twice",
+        ),
     ],
 )
-def test_expectations_that_are_not_valid_are_refused_with_every_fault(
+def test_expectations_that_are_not_valid_are_refused_with_every_fault_and_end_with_2(
     config_path: Path, text: str, fault: str
 ) -> None:
     result = expect(config_path, text)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert fault in result.stderr
 
 

@@ -208,7 +208,7 @@ async def test_an_import_with_other_keys_is_refused(tmp_path: Path) -> None:
     refused = await there.run("import", "--create", tmp_path / "all.jsonl")
     assert refused.code == 1
     assert "keys.seal lacks keys that rows are sealed under: " in refused.stderr
-    assert "(1 rows)" in refused.stderr
+    assert "(1 row)" in refused.stderr
     assert not (there.folder / "notifyd.db").exists()
 
 
@@ -268,7 +268,7 @@ async def test_an_export_leaves_out_rows_that_cannot_be_read_names_them_and_does
     assert (result.json["rows"]["audit"], result.json["leftOut"]) == (0, 1)
     named, last = result.stderr.splitlines()
     assert named.startswith("set aside: audit row 1 (tenant acme, id a-run-1): name has a value")
-    assert last == "notifyd: 1 rows cannot be read and are left out: see the runbook"
+    assert last == "notifyd: 1 row cannot be read and is left out: see the runbook"
 
 
 async def test_an_export_into_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:

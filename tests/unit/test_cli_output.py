@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import sys
 from datetime import UTC, datetime
 
 import pytest
 
-from notifyd.cli.common import Failure
+from notifyd.cli.common import Failure, print_json
 from notifyd.cli.output import print_members, print_table
 from notifyd.cli.remote import refusal
 from notifyd.client import Answer, RefusedError
+from notifyd.text import counted
 
 HOSTILE = "[bold]x[/bold] \x1b[31mred\nline two\ttab"
 
@@ -73,6 +76,76 @@ def test_on_a_terminal_of_80_columns_a_short_word_stays_whole_where_its_neighbou
     shown = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert " in_force " in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def shown_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+
+def test_on_a_terminal_a_long_head_over_short_cells_is_folded_and_both_are_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal(monkeypatch)
+    columns = ("key", "use", "approvals in need", "approvals ended", "deliveries in need", "deliveries ended")
+    print_table(columns, [("c49fc0de", "seals", 1, 0, 2, 0)])
+    lines = shown_lines(capsys)
+    assert max(map(len, lines)) <= 80
+    assert "…" not in "".join(lines)
+    assert any(line.split() == ["c49fc0de", "seals", "1", "0", "2", "0"] for line in lines)
+
+
+def test_on_a_terminal_a_reason_stays_whole_where_there_is_room_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal(monkeypatch)
+    at, about = "1999-12-31T23:59:59Z", "pack.approval requested run-0042/deploy-production"
+    rows = [
+        (at, "pending", "post alice@acme.example", about, why, "0123abcd" * 8)
+        for why in ("breaker_open", "retry until 11-29 19:54:22: timeout")
+    ]
+    print_table(("created", "state", "to", "about", "why", "id"), rows)
+    lines = shown_lines(capsys)
+    assert max(map(len, lines)) <= 80
+    assert any(" breaker_open " in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["notification.sent", "pack.approval.acknowledged"])
+def test_on_a_terminal_a_table_that_is_cut_has_a_line_for_each_row_and_its_other_columns_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    terminal(monkeypatch)
+    row = ("1999-12-31T23:59:59Z", name, "client:task-runner", "run-0042/deploy-prod", "outcome=opened " * 9)
+    print_table(("at", "name", "actor", "about", "facts"), [row] * 3, cut=("actor", "about", "facts"))
+    lines = [line for line in shown_lines(capsys) if line.strip()]
+    assert len(lines) == 2 + 3
+    assert max(map(len, lines)) <= 80
+    assert all(line.split()[:2] == ["1999-12-31", name] and "…" in line for line in lines[2:])
+
+
+@pytest.mark.parametrize(("encoding", "plain"), [("utf-8", False), ("iso-8859-1", True), ("ascii", True)])
+def test_what_is_printed_as_json_is_json_in_any_encoding_of_standard_output(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, plain: bool
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding, write_through=True))
+    print_json({"title": "Grüße 承認 😀"})
+    written = raw.getvalue()
+    assert written.isascii() == plain
+    assert json.loads(written) == {"title": "Grüße 承認 😀"}
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    assert [counted(n, "rule") for n in (0, 1, 2)] == ["0 rules", "1 rule", "2 rules"]
+    assert [counted(n, "delivery waits", "deliveries wait") for n in (1, 2)] == [
+        "1 delivery waits",
+        "2 deliveries wait",
+    ]
 
 
 def test_a_refusal_for_want_of_a_tenant_says_which_option_names_one(

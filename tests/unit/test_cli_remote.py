@@ -37,6 +37,29 @@ def test_a_fault_elsewhere_and_a_secret_of_others_do_not_hide_where_it_is(tmp_pa
     assert Remote(path, None, None).url == "http://127.0.0.1:8686"
 
 
+@pytest.mark.parametrize("text", ["line\nbreak", "tab\tin", "ümlaut"])
+def test_what_cannot_stand_in_a_header_is_refused_by_its_name_and_not_shown(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config(tmp_path, "127.0.0.1:8686")
+    monkeypatch.setenv("NOTIFYD_TOKEN", text)
+    monkeypatch.setenv("NOTIFYD_SECRET", "whsec_" + "A" * 43 + "=")
+    for name, attempt in {
+        "NOTIFYD_TENANT": lambda: Remote(path, None, text),
+        "NOTIFYD_TOKEN": lambda: Remote(path, None, None).operator(),
+        "NOTIFYD_CLIENT": lambda: Remote(path, None, None).sender(text),
+    }.items():
+        with pytest.raises(click.UsageError, match=name) as caught:
+            attempt()
+        assert text not in caught.value.message
+
+
+def test_white_space_around_a_token_is_none_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTIFYD_TOKEN", "abc\n")
+    client = Remote(config(tmp_path, "127.0.0.1:8686"), None, None).operator()
+    assert client.credentials.headers(b"") == {"Authorization": "Bearer abc"}
+
+
 @pytest.mark.parametrize(
     "text", ["server = 1", "[server]\nlisten = 7", "[server", '[server]\nlisten = "${NONE}"']
 )

@@ -142,6 +142,9 @@ def test_a_toml_example_loads_and_its_rules_compile(
 def test_an_example_of_expectations_can_be_read(example: Example, tmp_path: Path) -> None:
     path = tmp_path / "expected.toml"
     path.write_text(example.text, encoding="utf-8")
+    for event in tomli.loads(example.text)["events"]:
+        (tmp_path / event["file"]).parent.mkdir(exist_ok=True)
+        (tmp_path / event["file"]).touch()
     assert read_expectations(path)
 
 

@@ -102,6 +102,13 @@ def test_what_holds_a_lane_is_told_once_and_once_that_it_is_over(
     ]
 
 
+def test_one_that_waits_is_told_of_as_one(lane: Lane, caplog: pytest.LogCaptureFixture) -> None:
+    lane.waiting.reset({"acme": 1})
+    for why in ("gone", ""):
+        tell_hold(lane, why)
+    assert caplog.messages == ["1 delivery to team waits: gone", "1 delivery to team may be sent again"]
+
+
 def test_a_lane_where_nothing_waits_is_not_told_of(lane: Lane, caplog: pytest.LogCaptureFixture) -> None:
     lane.waiting.reset({})
     for why in ("gone", ""):
