@@ -1,13 +1,16 @@
 """Placeholders in a configuration's strings, resolved before anything else looks at them.
 
 `${VAR}`, `${VAR:-default}` (where the variable is unset or empty), `${file:PATH}` and `${cred:NAME}`, a file
-of systemd's `$CREDENTIALS_DIRECTORY`. One newline at a file's end is dropped. `$${` stands for `${` itself.
-What a placeholder gives is taken as it is: it is not searched for placeholders again.
+of systemd's `$CREDENTIALS_DIRECTORY`. One newline at a file's end is dropped; an empty file is refused.
+`$${` stands for `${` itself. What a placeholder gives is taken as it is, and not searched for placeholders again.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -148,8 +151,7 @@ class Resolver:
     @staticmethod
     def _file(path: Path, what: str) -> str:
         try:
-            with path.open("rb") as file:
-                content = file.read(MAX_FILE + 1)
+            content = _beginning(path)
             text = content.decode()
         except OSError as error:
             raise ValueError(f"{what} cannot be read: {error.strerror}") from None
@@ -157,4 +159,18 @@ class Resolver:
             raise ValueError(f"{what} is not UTF-8 text") from None
         if len(content) > MAX_FILE:
             raise ValueError(f"{what} is larger than {MAX_FILE} bytes")
-        return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+        text = text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
+        if not text:  # as whoever replaces a file leaves it for a moment
+            raise ValueError(f"{what} is empty")
+        return text
+
+
+def _beginning(path: Path) -> bytes:
+    """What a file holds, or the first bytes that are too many. Raises OSError.
+
+    Nothing is read of a pipe or a device: a reload that waits for somebody to write there would be the last one.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123 - a descriptor
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read(MAX_FILE + 1)

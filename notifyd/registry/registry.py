@@ -496,8 +496,9 @@ async def _open_provider(
 
 
 def _callback_secrets(settings: Settings, client: str) -> Sequence[Secret]:
+    """By default all that the client has: while one is replaced, it may know either."""
     known = settings.auth.clients.get(client)
-    return settings.resume.secrets or (known.hmac_secrets[:1] if known else ())
+    return settings.resume.secrets or (known.hmac_secrets if known else ())
 
 
 async def _open_callbacks(settings: Settings, means: _Means, resources: AsyncExitStack) -> OpenChannel:

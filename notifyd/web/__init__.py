@@ -17,6 +17,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 from aiohttp.web_exceptions import HTTPException
 
 from notifyd import correlation
+from notifyd.metrics import OTHER, Metrics
 from notifyd.registry.provider import SIGNED_IN
 from notifyd.web import (
     approvals,
@@ -154,12 +155,12 @@ async def serving(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     server, loop = cast(web.Server, runner.server), asyncio.get_running_loop()
-    server.request_handler = _answering(server.request_handler)
+    server.request_handler = _answering(server.request_handler, app[SERVICES].metrics)
     door = Door(app[CURRENT_GATE], loop.time)
 
     def protocol(place: Place) -> Connection:
         http = Http(server, loop=loop, lingering_time=lingering, **_HTTP)
-        http.connection = Connection(http, place, door)
+        http.connection, http.metrics = Connection(http, place, door), app[SERVICES].metrics
         return http.connection
 
     try:
@@ -173,7 +174,7 @@ _VERSIONS: Final = (HttpVersion10, HttpVersion11)
 _Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
-def _answering(handler: _Handler) -> _Handler:
+def _answering(handler: _Handler, metrics: Metrics) -> _Handler:
     """With a problem document for what aiohttp refuses before its middlewares run, or would not refuse."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
@@ -185,6 +186,7 @@ def _answering(handler: _Handler) -> _Handler:
         except HTTPException as error:
             cid = correlation.begin(request.headers.get(correlation.HEADER))
             response = problems.respond(problems.describe(error), cid)
+            metrics.http_request(OTHER, str(response.status)).inc()
             response.force_close()
             response.headers.update({**problems.ALWAYS, correlation.HEADER: cid})
             return response

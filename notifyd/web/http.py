@@ -9,6 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from notifyd.metrics import OTHER, Metrics
 from notifyd.web import problems
 from notifyd.web.connections import Connection
 from notifyd.web.problems import Problem
@@ -23,6 +24,7 @@ class Http(web.RequestHandler):
     """`connection` is what stands between this and the transport."""
 
     connection: Connection
+    metrics: Metrics
 
     def handle_error(
         self,
@@ -42,6 +44,7 @@ class Http(web.RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         response = problems.respond(_BROKEN if broken else _FAILED, os.urandom(16).hex())
+        self.metrics.http_request(OTHER, str(response.status)).inc()
         response.headers.update(problems.ALWAYS)
         response.force_close()
         return response

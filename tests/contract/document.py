@@ -288,7 +288,7 @@ _CALLBACKS: Final = {
             | _call(
                 "The decision, to the system that asked",
                 "Comes when a decision ends the approval, or when it expires. Signed with `resume.secrets`, by"
-                " default with the first secret of the client that posted the request (`v1`), and with the first"
+                " default with each secret of the client that posted the request (`v1`), and with the first"
                 " key of `keys.sign` where there is one (`v1a`). `webhook-id` is the same"
                 " over all attempts: a receiver that knows it answers 2xx and does nothing. Redirects are not"
                 " followed.",

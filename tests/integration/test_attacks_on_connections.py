@@ -116,6 +116,8 @@ async def test_broken_http_and_http_0_9_get_a_problem_document_that_quotes_nothi
     assert b"application/problem+json" in answer
     assert b'"code":"malformed_request"' in answer
     assert is_discreet(answer)
+    told = (await notifyd.get("/metrics", None)).text
+    assert 'notifyd_http_requests_total{route="other",status="400"} 1.0' in told
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/nowhere", PACK])

@@ -69,6 +69,22 @@ async def test_webhooks_and_callbacks_verify_with_the_published_key(tmp_path: Pa
         verify([runner], callback.headers, callback.body, int(callback.headers["webhook-timestamp"]), 1)
 
 
+async def test_a_callback_verifies_with_each_secret_of_its_client_while_one_is_replaced(
+    tmp_path: Path,
+) -> None:
+    new = SECRETS["outsider"]
+    both = config("http://x", OLD).replace(
+        'hmac_secrets = ["${SECRET_TASK_RUNNER}"]',
+        f'hmac_secrets = ["${{SECRET_TASK_RUNNER}}", "{new.reveal()}"]',
+    )
+    async with HttpSink() as sink, daemon(tmp_path, both.replace("http://x", sink.url)) as notifyd:
+        await decided(notifyd, sink.url)
+        (callback,) = await sink.wait(1, lambda one: one.path == "/resume")
+        for secret in (SECRETS["task-runner"], new):
+            stamp = int(callback.headers["webhook-timestamp"])
+            verify([secret_bytes(secret)], callback.headers, callback.body, stamp, 1)
+
+
 async def test_the_first_key_signs_and_all_are_published_so_that_it_can_be_replaced(tmp_path: Path) -> None:
     async with HttpSink() as sink, daemon(tmp_path, config(sink.url, OLD, NEW)) as notifyd:
 

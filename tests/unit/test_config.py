@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
@@ -400,6 +401,25 @@ def test_a_missing_variable_is_the_only_fault_of_its_value() -> None:
         "channels.x.type": "the environment variable D is not set",
         "keys.seal[0]": "the environment variable E is not set",
     }
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\r\n"])
+def test_an_empty_file_is_refused_as_it_may_be_about_to_be_written(content: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(content, newline="")
+    assert hook_faults(f'nick = "${{file:{tmp_path}/key}}"') == {"nick": f"the file {tmp_path}/key is empty"}
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [(os.mkfifo, "it is no regular file"), (os.mkdir, "Is a directory")],
+    ids=["pipe", "folder"],
+)
+def test_what_is_no_file_is_refused_and_not_waited_for(
+    make: Callable[[Path], None], why: str, tmp_path: Path
+) -> None:
+    make(tmp_path / "key")
+    message = f"the file {tmp_path}/key cannot be read: {why}"
+    assert hook_faults(f'nick = "${{file:{tmp_path}/key}}"') == {"nick": message}
 
 
 def test_a_file_in_another_encoding_or_of_any_size_is_refused(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def render_problem(request: web.Request, problem: Problem, registry: Registry) -
         "problem",
         problem.status,
         title=problem.title,
-        detail=redact(problem.detail),
+        detail="" if faults else redact(problem.detail),  # which only counts them
         faults=faults,
         reference=correlation.current.get(),
     )
