@@ -256,8 +256,7 @@ class Metrics:
             return
         for metric in (
             *(self.attempts, self.deliveries, self.delivery_seconds, self.last_success, self.held),
-            *(self.backlog, self.oldest_pending, self.listening, self.listen_ends),
-            self.loop_blocked,
+            *(self.backlog, self.oldest_pending, self.loop_blocked),
         ):
             _remove(metric, {one for one in _series(metric) if one[0] in gone})
         _remove(self.dead_letters, {(channel,) for channel in gone} - _series(self.dead_letters, above=0))
@@ -267,6 +266,13 @@ class Metrics:
     def keep_breakers(self, channels: Collection[str]) -> None:
         """Forget the breakers of channels that the config has no more: nothing is tried there, whatever waits."""
         _remove(self.breaker_open, {one for one in _series(self.breaker_open) if one[0] not in channels})
+
+    def name_listeners(self, channels: Collection[str]) -> None:
+        """Begin the series of channels that listen, here or on another node, and forget those of all others."""
+        for metric in (self.listening, self.listen_ends):
+            for channel in channels:
+                metric.labels(channel)
+            _remove(metric, {one for one in _series(metric) if one[0] not in channels})
 
     def set_drills(self, drilled: Mapping[str, tuple[float, float]], interval: float) -> None:
         """When each channel that is drilled once in `interval` was last, and when with success; seconds all.

@@ -5,6 +5,7 @@ On a terminal derived ids are cut, as commands take their beginnings, and times 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -80,7 +81,7 @@ class _Column:
 def _column(name: str, cells: Sequence[str], cut: Collection[str]) -> _Column:
     from rich.cells import cell_len
 
-    head = max(map(cell_len, name.split()))
+    head = max(map(cell_len, name.split()), default=0)
     widest = max((cell_len(short(cell)) for cell in cells), default=0)
     natural = max(widest, cell_len(name))
     if name in cut:
@@ -138,5 +139,12 @@ def _flat(members: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
     for name, value in members.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        elif value is not None and value != []:
+        elif isinstance(value, list):
+            if value:
+                yield prefix + name, ", ".join(map(_item, value))
+        elif value is not None:
             yield prefix + name, value
+
+
+def _item(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

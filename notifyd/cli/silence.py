@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from notifyd.cli.common import json_option, limit_option, print_json
-from notifyd.cli.output import print_table, short_time
+from notifyd.cli.output import on_terminal, print_table, short_time
 from notifyd.cli.remote import Remote, calling, remote_options, whole_id
 from notifyd.client import SILENCES
 
@@ -88,8 +88,15 @@ def list_silences(remote: Remote, as_json: bool, everything: bool, limit: int) -
         items = list(islice((one for one in found if everything or one["state"] != "over"), limit))
     if as_json:
         print_json(items)
+    elif on_terminal():  # seven columns leave none of them its words
+        print_table(("starts", "ends", "state", "when", "reason", "id"), map(_shown, items))
     else:
         print_table(("starts", "ends", "state", "when", "reason", "author", "id"), map(_row, items))
+
+
+def _shown(item: dict[str, Any]) -> tuple[Any, ...]:
+    *begin, reason, author, id_ = _row(item)
+    return (*begin, f"{reason} ({author})", id_)
 
 
 def _row(item: dict[str, Any]) -> tuple[Any, ...]:

@@ -60,10 +60,9 @@ class Listeners:
         channels = self._current().channels.values()
         wanted = {one.name: one for one in channels if one.answers and isinstance(one.channel, Listening)}
         await self._stop([name for name, one in self._running.items() if wanted.get(name) is not one.channel])
+        self._metrics.name_listeners(wanted)
         for name, channel in wanted.items():
             if name not in self._running:
-                self._metrics.listening.labels(name)  # at zero, where it is another node's turn
-                self._metrics.listen_ends.labels(name)
                 task = asyncio.create_task(self._listen(channel), name=f"listening of {name}")
                 self._running[name] = _Running(channel, task)
 

@@ -104,7 +104,7 @@ class Retention:
             await self._count_dead_letters()  # another node may have removed some
         total = sum(removed.values())
         if total:
-            log.info("removed by age: %s", ", ".join(f"{count} {name}" for name, count in removed.items()))
+            log.info("removed by age: %s", ", ".join(f"{name} {count}" for name, count in removed.items()))
         return total
 
     async def batches(

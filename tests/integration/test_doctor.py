@@ -56,7 +56,7 @@ async def test_a_sound_installation_is_told_as_one(tmp_path: Path) -> None:
     assert {one["level"] for one in findings} <= {"ok", "warning"}
     assert of(findings, "rows") == [("ok", "all can be read")]
     assert ("ok", "no page is broken") in of(findings, "store")
-    assert of(findings, "config")[0] == ("ok", "1 channels, 1 rules")
+    assert of(findings, "config")[0] == ("ok", "1 channel, 1 rule")
 
 
 async def test_rows_that_cannot_be_read_are_each_named(tmp_path: Path) -> None:

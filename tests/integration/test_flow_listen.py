@@ -224,6 +224,7 @@ async def test_a_reload_stops_the_old_channel_before_it_begins_the_new_and_a_dra
         assert ear.ended == 1
         assert await way.reload(TEXT.replace('type = "ear"', 'type = "fake"'))
         assert (ear.began, ear.ended) == (2, 2)
+        assert way.metrics.values("notifyd_listening", "channel") == {}
         assert await way.reload(TEXT)
         await until(lambda: ear.began == 3)
     assert ear.ended == 3

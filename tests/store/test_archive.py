@@ -183,7 +183,7 @@ async def test_the_header_says_how_many_rows_are_sealed_under_which_keys(exporte
 async def test_an_import_without_a_key_is_refused_and_says_how_many_rows_need_it(
     exported: Path, other: Store
 ) -> None:
-    for keys, missing in ([OTHER], f"{key_id(OLD)} (1 rows)"), ([KEY], f"{key_id(OLD)} (1 rows)"):
+    for keys, missing in ([OTHER], f"{key_id(OLD)} (1 row)"), ([KEY], f"{key_id(OLD)} (1 row)"):
         with pytest.raises(ArchiveError) as refused:
             await restore(other, exported, Keyring(keys))
         assert missing in refused.value.detail

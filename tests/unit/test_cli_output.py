@@ -115,6 +115,16 @@ def test_on_a_terminal_a_reason_stays_whole_where_there_is_room_elsewhere(
     assert any(" breaker_open " in line for line in lines)
 
 
+def test_a_column_without_a_head_is_one_like_others(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal(monkeypatch)
+    print_table(("check", "", "to do"), [("store", "ok", ""), ("clock", "error", "set it, by NTP " * 9)])
+    lines = shown_lines(capsys)
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[:2] == ["clock", "error"] for line in lines)
+
+
 @pytest.mark.parametrize("name", ["notification.sent", "pack.approval.acknowledged"])
 def test_on_a_terminal_a_table_that_is_cut_has_a_line_for_each_row_and_its_other_columns_whole(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
@@ -163,10 +173,21 @@ def test_a_refusal_for_want_of_a_tenant_says_which_option_names_one(
 def test_members_are_shown_one_a_line_and_nested_ones_by_their_path(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    print_members({"status": "approved", "decision": {"actor": HOSTILE}, "endedAt": None, "steps": []})
+    print_members(
+        {
+            "status": "approved",
+            "decision": {"actor": HOSTILE},
+            "endedAt": None,
+            "labels": [],
+            "grants": ["Packs.Approve", "Deploy"],
+            "steps": [{"id": "deploy"}],
+        }
+    )
     assert capsys.readouterr().out.splitlines() == [
         "status          approved",
         "decision.actor  [bold]x[/bold] [31mred line two tab",
+        "grants          Packs.Approve, Deploy",
+        'steps           {"id": "deploy"}',
     ]
 
 

@@ -153,7 +153,7 @@ async def test_a_pass_removes_counts_and_logs_what_is_old(
     assert await bench.retention.sweep() == 2
     assert await counts(bench.store) == [0, 1, 1, 0, 1]
     assert [bench.purged(one) for one in CollectionName] == [1, 0, 0, 1, 0]
-    assert caplog.messages == ["removed by age: 1 events, 0 approvals, 0 incidents, 1 deliveries, 0 audit"]
+    assert caplog.messages == ["removed by age: events 1, approvals 0, incidents 0, deliveries 1, audit 0"]
     bench.clock.turn(340 * 86400)
     assert await bench.retention.sweep() == 3
 
