@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -44,11 +45,12 @@ def test_what_cannot_stand_in_a_header_is_refused_by_its_name_and_not_shown(
     path = config(tmp_path, "127.0.0.1:8686")
     monkeypatch.setenv("NOTIFYD_TOKEN", text)
     monkeypatch.setenv("NOTIFYD_SECRET", "whsec_" + "A" * 43 + "=")
-    for name, attempt in {
+    attempts: dict[str, Callable[[], object]] = {
         "NOTIFYD_TENANT": lambda: Remote(path, None, text),
         "NOTIFYD_TOKEN": lambda: Remote(path, None, None).operator(),
         "NOTIFYD_CLIENT": lambda: Remote(path, None, None).sender(text),
-    }.items():
+    }
+    for name, attempt in attempts.items():
         with pytest.raises(click.UsageError, match=name) as caught:
             attempt()
         assert text not in caught.value.message
