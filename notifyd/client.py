@@ -209,13 +209,13 @@ class Client:
 
 
 def is_address(url: str) -> bool:
-    """Is this an http or https address that a `Client` can call?"""
+    """Is this an http or https address that a `Client` can call? Not one with a password: it would be shown."""
     try:
         parts = urlsplit(url)
         _ = parts.port, ascii_host(parts.hostname or "")
     except ValueError:
         return False
-    return bool(re.fullmatch(r"https?", parts.scheme) and not parts.query)
+    return bool(re.fullmatch(r"https?", parts.scheme) and not parts.query and "@" not in parts.netloc)
 
 
 def _parse(raw: bytes) -> Any:

@@ -26,6 +26,7 @@ them at a glance.
 | 1 | what was asked about is not ok; the reason is on standard error |
 | 2 | wrong usage: an unknown command or option, a value that is none, or a faulty file of expectations |
 | 3 | of `serve` alone: another start would end likewise |
+| 130 | Ctrl-C ended the command |
 
 All take `--help`, and `--config PATH`, the configuration file: by default the one that `NOTIFYD_CONFIG` names,
 else `/etc/notifyd/notifyd.toml`.

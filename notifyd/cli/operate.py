@@ -13,7 +13,7 @@ from attrs import define, field
 from notifyd.cli.common import Failure, json_option, limit_option, not_ok, print_json
 from notifyd.cli.output import print_members, print_table, short_time
 from notifyd.cli.remote import Lists, Remote, calling, remote_options, whole_id
-from notifyd.client import CHANNELS, DELIVERIES, Client, RefusedError
+from notifyd.client import CHANNELS, DELIVERIES, Client, RefusedError, UnreachableError
 
 _TIMED = ("window", "retry")
 """What a delivery waits for until a time that is known."""
@@ -152,11 +152,12 @@ def retry_deliveries(
         if id_:
             result.retried.append(_retry(client, whole_id(client, id_, _DEAD_ONES)))
         else:
-            _retry_dead(client, channel, result)
-    if as_json:
-        print_json({"retried": result.retried, "refused": result.refused})
-    else:
-        click.echo(f"{len(result.retried)} to be sent again")
+            try:
+                _retry_dead(client, channel, result)
+            except (UnreachableError, KeyboardInterrupt):
+                _print_retried(result, as_json)  # they are, whatever ended the command
+                raise
+    _print_retried(result, as_json)
     if result.refused and not as_json:
         raise Failure(*(f"{refused['id']}: {refused['message']}" for refused in result.refused))
     if result.refused:
@@ -169,6 +170,13 @@ class Retried:
 
     retried: list[str] = field(factory=list)
     refused: list[dict[str, str]] = field(factory=list)
+
+
+def _print_retried(result: Retried, as_json: bool) -> None:
+    if as_json:
+        print_json({"retried": result.retried, "refused": result.refused})
+    else:
+        click.echo(f"{len(result.retried)} to be sent again")
 
 
 def _retry(client: Client, id_: str) -> str:

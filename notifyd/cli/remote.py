@@ -54,7 +54,8 @@ class Remote:
 
     def __init__(self, config_path: Path, url: str | None, tenant: str | None) -> None:
         if url is not None and not is_address(url):
-            raise click.UsageError(f"--url must be an http or https address, and {url!r} is none")
+            said = f"and {url!r} is none" if "@" not in url else "without a user: it would be shown"
+            raise click.UsageError(f"--url must be an http or https address, {said}")
         self._config_path = config_path
         self._url = url
         self.tenant = _sendable(tenant or "", "--tenant, or NOTIFYD_TENANT,")

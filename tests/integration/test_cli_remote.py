@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +43,28 @@ def nobody() -> str:
     """An address at which nobody listens."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+async def test_ctrl_c_ends_a_command_by_130_and_a_line() -> None:
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "notifyd", "wait", "run-1", "deploy", "--url", url),
+            env={**os.environ, **OPERATOR},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        await asked.wait()
+        process.send_signal(signal.SIGINT)
+        _, told = await process.communicate()
+    assert (process.returncode, told.decode()) == (130, "notifyd: interrupted\n")
 
 
 # --- send ---------------------------------------------------------------------------------------------------
@@ -383,20 +411,14 @@ async def test_deliveries_retry_sends_all_dead_ones_again(which: list[str], noti
     await sent(notifyd, 4)
 
 
-async def test_a_bulk_retry_goes_on_after_a_refusal_and_tells_of_it() -> None:
-    """Somebody else was quicker with the first one."""
-    retried: list[str] = []
+@asynccontextmanager
+async def ledger(retry: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """A service with the dead deliveries a and b, at the address given. `retry` answers for one of them."""
 
     async def listed(request: web.Request) -> web.Response:
         first = "cursor" not in request.query
         items = [{"id": "a"}] if first else [{"id": "b"}]
         return web.json_response({"items": items, "nextCursor": "next" if first else None})
-
-    async def retry(request: web.Request) -> web.Response:
-        retried.append(request.match_info["id"])
-        problem = {"code": "not_retryable", "title": "The delivery cannot be retried", "detail": "it is sent"}
-        refused = request.match_info["id"] == "a"
-        return web.json_response(problem if refused else {}, status=409 if refused else 200)
 
     app = web.Application()
     app.router.add_get("/api/v1/deliveries", listed)
@@ -404,10 +426,37 @@ async def test_a_bulk_retry_goes_on_after_a_refusal_and_tells_of_it() -> None:
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    url = "http://{}:{}".format(*runner.addresses[0])
-    result = await run("deliveries", "retry", "--all", "--url", url, environ=OPERATOR)
-    as_json = await run("deliveries", "retry", "--all", "--json", "--url", url, environ=OPERATOR)
-    await runner.cleanup()
+    try:
+        yield "http://{}:{}".format(*runner.addresses[0])
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_bulk_retry_that_is_cut_short_tells_what_it_has_done() -> None:
+    async def retry(request: web.Request) -> web.Response:
+        if request.match_info["id"] == "b" and request.transport is not None:
+            request.transport.close()
+        return web.json_response({})
+
+    async with ledger(retry) as url:
+        result = await run("deliveries", "retry", "--all", "--url", url, environ=OPERATOR)
+    assert (result.code, result.stdout) == (1, "1 to be sent again\n")
+    assert "does not answer" in result.stderr
+
+
+async def test_a_bulk_retry_goes_on_after_a_refusal_and_tells_of_it() -> None:
+    """Somebody else was quicker with the first one."""
+    retried: list[str] = []
+
+    async def retry(request: web.Request) -> web.Response:
+        retried.append(request.match_info["id"])
+        problem = {"code": "not_retryable", "title": "The delivery cannot be retried", "detail": "it is sent"}
+        refused = request.match_info["id"] == "a"
+        return web.json_response(problem if refused else {}, status=409 if refused else 200)
+
+    async with ledger(retry) as url:
+        result = await run("deliveries", "retry", "--all", "--url", url, environ=OPERATOR)
+        as_json = await run("deliveries", "retry", "--all", "--json", "--url", url, environ=OPERATOR)
     assert result.code == as_json.code == 1
     assert result.stdout == "1 to be sent again\n"
     assert result.stderr == "notifyd: a: 409 not_retryable: it is sent\n"

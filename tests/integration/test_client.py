@@ -133,6 +133,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
         ("http://", False),
         ("http://host:port", False),
         ("http://host/?query", False),
+        ("https://user:password@host", False),
         ("", False),
     ],
 )

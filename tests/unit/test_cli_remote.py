@@ -56,6 +56,12 @@ def test_what_cannot_stand_in_a_header_is_refused_by_its_name_and_not_shown(
         assert text not in caught.value.message
 
 
+def test_an_address_with_a_password_is_refused_and_not_shown(tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="without a user") as caught:
+        Remote(tmp_path, "http://alice:hunter2@127.0.0.1:8686", None)
+    assert "hunter2" not in caught.value.message
+
+
 def test_white_space_around_a_token_is_none_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFYD_TOKEN", "abc\n")
     client = Remote(config(tmp_path, "127.0.0.1:8686"), None, None).operator()
