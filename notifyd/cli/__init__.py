@@ -103,7 +103,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command that the arguments name, and exit: 0 ok, 1 what was asked about is not ok, 2 wrong usage."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
             stream.reconfigure(errors="backslashreplace")  # what its encoding lacks is shown by its number
     try:
         cli.main(prog_name="notifyd")
