@@ -51,7 +51,7 @@ class ConfigError(FaultsError):
 
 
 class MalformedError(NotifydError):
-    """The body is not JSON at all (HTTP 400)."""
+    """The body is not JSON at all, no form where one is expected, or breaks off (HTTP 400)."""
 
     code = "malformed_json"
 

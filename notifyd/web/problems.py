@@ -91,7 +91,7 @@ _ASK_TOKEN: Final = {"WWW-Authenticate": 'Bearer realm="notifyd"'}
 _ASK_SIGNATURE: Final = {"WWW-Authenticate": 'Standard-Webhooks realm="notifyd"'}
 
 MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
-    errors.MalformedError: Meaning(400, "The body is not JSON"),
+    errors.MalformedError: Meaning(400, "The body cannot be read"),
     errors.InvalidError: Meaning(422, "The body breaks the contract"),
     errors.TooOldError: Meaning(422, "The event is too old"),
     InvalidQueryError: Meaning(400, "The query is not valid"),

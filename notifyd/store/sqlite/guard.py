@@ -100,9 +100,8 @@ class FileGuard:
         content = self._look()
         if content != self._content:
             if not content.may_follow(self._content):
-                content = (
-                    self._look()
-                )  # header and size may be of two moments while the log is copied into it
+                # Header and size may be of two moments while the log is copied into it.
+                content = self._look()
             if not content.may_follow(self._content):
                 self._condemn(
                     StoreUnusableError(f"{self._path}: was overwritten while in use: restore a backup")
