@@ -168,7 +168,8 @@ def _blamed(files: Mapping[str, TemplateFile], wrong: Mapping[str, list[Fault]])
 
 def _taken(found: Iterable[TemplateFile]) -> set[str]:
     """The blocks that have another meaning: a type of channel of such a name has no block of its own."""
-    built_in = (outline(file.key, file.path, file.text) for file in found if file.source == BUILT_IN)
+    own = (file for file in found if file.source == BUILT_IN and not file.key.startswith(_ALIAS))
+    built_in = (outline(file.key, file.path, file.text) for file in own)
     return {*BLOCKS, *(name for one in built_in for name in one.blocks)}
 
 
