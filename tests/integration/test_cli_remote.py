@@ -60,6 +60,8 @@ async def test_ctrl_c_ends_a_command_by_130_and_a_line() -> None:
             *(sys.executable, "-m", "notifyd", "wait", "run-1", "deploy", "--url", url),
             env={**os.environ, **OPERATOR},
             stderr=asyncio.subprocess.PIPE,
+            # As on a terminal: tests that run in the background inherit that it is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         await asked.wait()
         process.send_signal(signal.SIGINT)
