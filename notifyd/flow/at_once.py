@@ -59,7 +59,7 @@ class AtOnce:
         """
         registry = self._current()
         known = self._taken and append.leased and append.subject is None and append.event.notify
-        return known and not (registry.rules.foreign or any(r.throttle for r in registry.settings.rules))
+        return known and not (registry.rules.foreign or registry.throttles)
 
     async def _planned(self, append: Append) -> tuple[Planned, Sequence[Ready]] | None:
         """None where it cannot be planned: that is told of once it is stored."""

@@ -48,13 +48,11 @@ class Drafts:
 
     async def plan(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         """The plan, unless one is fixed, and its deliveries; those to be sent now are put into `ready`."""
-        edited = [name for name, channel in registry.channels.items() if channel.edits]
-        always = event.kind == APPROVAL_KIND and (registry.settings.approvals.breakglass_to or edited)
+        always = event.kind == APPROVAL_KIND and (registry.settings.approvals.breakglass_to or registry.edits)
         if event.plan is None and not (always or registry.rules.concern(event.kind)):
             return Planned(event, (), ())
         seen = view(event)
-        work = self._planned(event, seen, registry, now, ready, edited=bool(edited))
-        return await in_plan_span(self._tracer, seen, work)
+        return await in_plan_span(self._tracer, seen, self._planned(event, seen, registry, now, ready))
 
     async def _planned(
         self,
@@ -63,10 +61,7 @@ class Drafts:
         registry: Registry,
         now: int,
         ready: dict[str, Ready],
-        *,
-        edited: bool,
     ) -> Planned:
-        """`edited` says that there is a channel that can change what it has sent."""
         plan = event.plan
         if plan is None:
             matches = registry.rules.match(seen)
@@ -75,7 +70,7 @@ class Drafts:
             rules = registry.settings.rules if is_override(event, seen) else matches.rules
             taken = await escalations_of(event, rules, self._store)
             plan = make_plan(event, seen, matches.rules, registry, taken)
-            if edited and is_end(event, seen) and event.approval_key is not None:
+            if registry.edits and is_end(event, seen) and event.approval_key is not None:
                 plan += edits_of(event, seen, await self._store.copies(event.approval_key), registry)
             wish = wishes(seen).get("template")
             log.debug(

@@ -121,7 +121,18 @@ class Registry:
     states: States
     deputies: OwnDeputies
     _resources: AsyncExitStack = field(repr=False)
+    edits: bool = field(init=False)  # is there a channel that can change what it has sent?
+    throttles: bool = field(init=False)  # is there a rule with a budget?
     _approvers: dict[str, Set[str]] = field(factory=dict, init=False, eq=False, repr=False)
+
+    # Asked for each event, and so not looked up in all channels and rules each time.
+    @edits.default
+    def _edits(self) -> bool:
+        return any(channel.edits for channel in self.channels.values())
+
+    @throttles.default
+    def _throttles(self) -> bool:
+        return any(rule.throttle for rule in self.settings.rules)
 
     def channel(self, name: str, type_: str) -> OpenChannel | None:
         """The channel a delivery was planned for: None where it is gone, or of another type by now."""
