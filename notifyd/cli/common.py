@@ -94,10 +94,7 @@ def load_config(path: Path) -> tuple[Settings, Discovered]:
     from notifyd.registry.discovery import discover
 
     discovered = discover()
-    reading = read_config(path, discovered, os.environ)
-    if reading.faults:
-        raise ConfigError(reading.faults)
-    return reading.settings, discovered
+    return read_config(path, discovered, os.environ).whole(), discovered
 
 
 def read_config(path: Path, discovered: Discovered, environ: Mapping[str, str]) -> Reading:

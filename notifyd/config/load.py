@@ -66,6 +66,12 @@ class Reading:
     def told(self) -> Told:
         return Told(self.faults)
 
+    def whole(self) -> Settings:
+        """All of it. Raises `ConfigError` with every fault."""
+        if self.faults:
+            raise ConfigError(self.faults)
+        return self.settings
+
 
 def load(
     path: Path,
@@ -105,12 +111,9 @@ def loads(
     source: str = "config",
 ) -> Settings:
     """The same for a text. `source` is what a syntax error calls it. Raises `ConfigError`."""
-    reading = reads(
+    return reads(
         text, types, forwarders=forwarders, plugins=plugins, environ=environ, base=base, source=source
-    )
-    if reading.faults:
-        raise ConfigError(reading.faults)
-    return reading.settings
+    ).whole()
 
 
 def reads(

@@ -1,7 +1,7 @@
 """Records of what can be read of a table that has faults, so that one fault hides no other.
 
 A key that has one is left out, or something stands in for it that nothing else is, where the record needs it. Each
-check of what must agree asks whether the keys that it reads are known: see `Draft.knows`.
+check of what must agree asks whether the keys that it reads are known: see `Told.knows`.
 """
 
 from __future__ import annotations
