@@ -6,6 +6,7 @@ RFC 3339. Payloads are canonical JSON text; a record is stored as the text its f
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, NewType, TypeAlias
@@ -21,6 +22,12 @@ Clock: TypeAlias = Callable[[], Instant]
 """Tells the time. Injected everywhere, so that a test can turn it."""
 
 SECOND: Final = 1_000_000
+
+
+def wall_clock() -> Instant:
+    """The machine's own `Clock`."""
+    return time.time_ns() // 1000
+
 
 Duration = NewType("Duration", int)
 """The type of an option: microseconds, written as a whole number and one of `ms s m h d`."""

@@ -120,8 +120,7 @@ async def store_of(settings: Settings, command: str, *, create: bool = False) ->
     Raises `StoreMissingError` where there is none, unless one may be made: an answer about an empty store would
     look like success. Raises `StoreOutdatedError` for a schema of an earlier notifyd, which may still need it.
     """
-    from notifyd.model import SECOND
-    from notifyd.service.app import wall_clock
+    from notifyd.model import SECOND, wall_clock
     from notifyd.store.open import open_store
 
     store = await open_store(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -32,6 +31,7 @@ from notifyd.cli.messages import (
     samples_page,
 )
 from notifyd.errors import ConfigError, InvalidError, RenderError
+from notifyd.model import wall_clock
 
 if TYPE_CHECKING:
     from notifyd.cli.expect import Compared, Expected
@@ -103,7 +103,7 @@ async def _compared(path: Path, expected: Iterable[Expected]) -> list[Compared]:
 
     registry = await _open(path)
     try:
-        return [compare(one, registry, _now()) for one in expected]
+        return [compare(one, registry, wall_clock()) for one in expected]
     finally:
         await registry.aclose()
 
@@ -113,7 +113,7 @@ async def _route(path: Path, document: Any, tenant: str, name: str) -> Route:
 
     registry = await _open(path)
     try:
-        return preview.route(preview.read_event(document, registry, tenant, _now()), registry)
+        return preview.route(preview.read_event(document, registry, tenant, wall_clock()), registry)
     except InvalidError as error:
         raise _invalid(name, error) from None
     finally:
@@ -185,7 +185,7 @@ async def _render(path: Path, document: Any, tenant: str, name: str, asked: _Ask
     try:
         _check_type(asked.channel_type, registry)
         how = (asked.template, asked.locale, asked.zone, asked.channel_type)
-        return preview.render(document, registry, tenant, _now(), *how)
+        return preview.render(document, registry, tenant, wall_clock(), *how)
     except InvalidError as error:
         raise _invalid(name, error) from None
     except RenderError as error:
@@ -240,13 +240,9 @@ async def _open(path: Path) -> Registry:
 
     try:
         settings, discovered = load_config(path)
-        return await open_registry(settings, discovered, _now)
+        return await open_registry(settings, discovered, wall_clock)
     except ConfigError as error:
         raise config_failure(path, error) from None
-
-
-def _now() -> int:
-    return time.time_ns() // 1000
 
 
 def _read(event: IO[bytes]) -> Any:

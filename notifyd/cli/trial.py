@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from notifyd.config.load import Reading
 from notifyd.config.settings import Auth, ChannelSettings, Rule, SealKey, Settings, Templates, Tls
 from notifyd.config.structure import did_you_mean
 from notifyd.errors import ConfigError, Fault
-from notifyd.model import Instant
+from notifyd.model import wall_clock
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.egress import Guard, callback_fault, literal_fault
 from notifyd.registry.registry import load_templates, open_registry
@@ -56,7 +55,7 @@ async def try_out(path: Path, reading: Reading, discovered: Discovered) -> Trial
     sound = {rule.name for rule in settings.rules if not faults_of(rule.when, discovered.rule_functions)}
     found += [fault for rule in settings.rules if rule.name in sound for fault in _no_boolean(rule)]
     try:
-        registry = await open_registry(_openable(reading, discovered), discovered, _clock)
+        registry = await open_registry(_openable(reading, discovered), discovered, wall_clock)
     except ConfigError as error:
         found += error.faults
         names = await asyncio.to_thread(_template_names, settings, discovered)
@@ -78,10 +77,6 @@ async def try_out(path: Path, reading: Reading, discovered: Discovered) -> Trial
         *samples.costly(registry.templates),
     )
     return Trial(doubted, tuple(writable), registry.templates.left_out)
-
-
-def _clock() -> Instant:
-    return time.time_ns() // 1000
 
 
 def _openable(reading: Reading, discovered: Discovered) -> Settings:

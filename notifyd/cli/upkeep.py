@@ -118,7 +118,7 @@ def _ask(client: Client, tally: Tally, *, dry_run: bool) -> Tally:
 async def _purge_offline(settings: Settings, dry_run: bool) -> Tally:
     from notifyd.flow.retention import Retention
     from notifyd.metrics import Metrics
-    from notifyd.service.app import wall_clock
+    from notifyd.model import wall_clock
 
     tally = Tally()
     async with store_of(settings, "purge") as store:
@@ -193,8 +193,8 @@ def _settings(path: Path) -> Settings:
 
 
 async def _export(settings: Settings, file: Path) -> tuple[dict[str, int], int]:
+    from notifyd.model import wall_clock
     from notifyd.security.secrets import Keyring
-    from notifyd.service.app import wall_clock
     from notifyd.store import CollectionName, archive
 
     keyring = Keyring(settings.keys.seal)

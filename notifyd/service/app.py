@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import socket
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -47,7 +46,7 @@ from notifyd.flow.storm import Budgets
 from notifyd.flow.watch import LOOK, Watches
 from notifyd.levels import Complaint
 from notifyd.metrics import Metrics
-from notifyd.model import SECOND, AuditName, AuditRecord, Clock, Instant
+from notifyd.model import SECOND, AuditName, AuditRecord, Clock, wall_clock
 from notifyd.registry.discovery import Discovered
 from notifyd.registry.registry import Current, Registry, open_registry
 from notifyd.service.heartbeat import Heartbeat
@@ -90,11 +89,6 @@ _RETENTION_FIRST: Final = 60.0
 """Seconds between removals by age, and from the start to the first."""
 
 OpenStore: TypeAlias = Callable[[Settings, Metrics, Clock], Awaitable[Store]]
-
-
-def wall_clock() -> Instant:
-    """Microseconds since the epoch."""
-    return time.time_ns() // 1000
 
 
 async def open_configured_store(settings: Settings, metrics: Metrics, clock: Clock) -> Store:

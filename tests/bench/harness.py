@@ -21,8 +21,8 @@ import aiohttp
 import orjson
 from attrs import evolve, frozen
 
+from notifyd.model import wall_clock
 from notifyd.security.signing import sign
-from notifyd.service.app import wall_clock
 from tests import events
 from tests.bench.load import Load, drive, http_request
 from tests.bench.servers import SECRET

@@ -34,11 +34,11 @@ from notifyd.model import (
     Message,
     Outcome,
     State,
+    wall_clock,
 )
 from notifyd.security.envelope import wrap
 from notifyd.security.secrets import Keyring, Secret
 from notifyd.security.signing import secret_bytes, verify
-from notifyd.service.app import wall_clock
 from notifyd.store import Store, append_as_is
 from notifyd.store.open import open_store
 from notifyd.store.sqlite import rows

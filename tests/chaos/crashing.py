@@ -21,9 +21,9 @@ from attrs import define, field
 from notifyd.config import load as config
 from notifyd.config.settings import Settings
 from notifyd.metrics import Metrics
-from notifyd.model import SECOND, Clock, Instant
+from notifyd.model import SECOND, Clock, Instant, wall_clock
 from notifyd.registry.discovery import discover
-from notifyd.service.app import open_configured_store, running, wall_clock
+from notifyd.service.app import open_configured_store, running
 from notifyd.service.daemon import _loop_factory
 from notifyd.store import Store
 from tests.forks import Forked, ForkServer

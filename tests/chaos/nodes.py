@@ -18,7 +18,7 @@ from typing import Final
 import orjson
 from attrs import define, field
 
-from notifyd.service.app import wall_clock
+from notifyd.model import wall_clock
 from notifyd.testing import Received
 from notifyd.wire.codec import derived_id, rfc3339
 from tests.process import TENANT, TOKEN, Answer, DaemonProcess, daemon_process

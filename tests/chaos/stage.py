@@ -23,7 +23,7 @@ import orjson
 from aiohttp import web
 from attrs import define, field, frozen
 
-from notifyd.service.app import wall_clock
+from notifyd.model import wall_clock
 from notifyd.wire.codec import derived_id, rfc3339
 from tests import events, mongodb
 from tests.chaos import crashing, never

@@ -12,10 +12,9 @@ from typing import Any, Final
 import pytest
 from attrs import define, evolve, field
 
-from notifyd.model import SECOND, Delivery, Message, Receipt
+from notifyd.model import SECOND, Delivery, Message, Receipt, wall_clock
 from notifyd.security.envelope import wrap
 from notifyd.security.secrets import Keyring
-from notifyd.service.app import wall_clock
 from notifyd.store.sqlite import open_sqlite
 from notifyd.testing import Sink
 from tests import events

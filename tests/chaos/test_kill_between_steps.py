@@ -20,10 +20,9 @@ import orjson
 import pytest
 from attrs import define, field
 
-from notifyd.model import SECOND
+from notifyd.model import SECOND, wall_clock
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes, sign, verify
-from notifyd.service.app import wall_clock
 from notifyd.testing import Sink
 from notifyd.wire.codec import rfc3339
 from tests import events

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import orjson
 import pytest
 
-from notifyd.service.app import wall_clock
+from notifyd.model import wall_clock
 from tests import events
 from tests.chaos import crashing
 from tests.chaos.crashing import turn

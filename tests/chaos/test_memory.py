@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from notifyd.service.app import wall_clock
+from notifyd.model import wall_clock
 from tests import events
 from tests.process import DaemonProcess, daemon_process
 from tests.sinks import HttpSink

@@ -13,8 +13,7 @@ from typing import Final
 import pytest
 from attrs import frozen
 
-from notifyd.model import SECOND
-from notifyd.service.app import wall_clock
+from notifyd.model import SECOND, wall_clock
 from notifyd.store.sqlite import open_sqlite
 from tests import events
 from tests.chaos.never import environ, install

@@ -10,7 +10,7 @@ from typing import Final
 import orjson
 import pytest
 
-from notifyd.service.app import wall_clock
+from notifyd.model import wall_clock
 from tests import events
 from tests.mongodb import MongoServer
 from tests.process import DaemonProcess, daemon_process

@@ -11,8 +11,7 @@ import pymongo
 import pytest
 
 from notifyd.config.settings import StoreDriver
-from notifyd.model import SECOND, State
-from notifyd.service.app import wall_clock
+from notifyd.model import SECOND, State, wall_clock
 from notifyd.store import CollectionName, Store
 from notifyd.store.open import open_store, sqlite_path
 from notifyd.testing import Sink

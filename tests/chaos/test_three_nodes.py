@@ -17,7 +17,7 @@ import aiohttp
 import orjson
 import pytest
 
-from notifyd.service.app import wall_clock
+from notifyd.model import wall_clock
 from tests import events
 from tests.chaos.nodes import (
     CONCURRENCY,

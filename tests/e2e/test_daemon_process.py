@@ -18,8 +18,8 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
+from notifyd.model import wall_clock
 from notifyd.security.secrets import key_id
-from notifyd.service.app import wall_clock
 from tests import events
 from tests.e2e.databases import Database
 from tests.forked import notifyd

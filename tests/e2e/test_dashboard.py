@@ -15,8 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from notifyd.model import SECOND
-from notifyd.service.app import wall_clock
+from notifyd.model import SECOND, wall_clock
 from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.ports import free_port

@@ -8,8 +8,8 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
+from notifyd.model import wall_clock
 from notifyd.security.secrets import key_id
-from notifyd.service.app import wall_clock
 from tests import events
 from tests.forked import notifyd
 from tests.process import SEAL_KEY, TOKEN, DaemonProcess, configure, daemon_process, toml

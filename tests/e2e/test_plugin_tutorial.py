@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from attrs import frozen
 
+from notifyd.model import wall_clock
 from notifyd.render.replies import REPLIES
-from notifyd.service.app import wall_clock
 from notifyd.testing import Received, Reply, Sink
 from tests import events
 from tests.e2e.databases import Database

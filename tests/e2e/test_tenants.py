@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from notifyd.service.app import wall_clock
+from notifyd.model import wall_clock
 from tests import events
 from tests.process import TOKEN, Answer, DaemonProcess, daemon_process, toml
 from tests.sinks import HttpSink

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from notifyd.service.app import wall_clock
+from notifyd.model import wall_clock
 from tests import events
 from tests.process import configure, daemon_process, environ_of
 from tests.venv import Venv, empty_venv

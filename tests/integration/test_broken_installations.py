@@ -30,8 +30,8 @@ from notifyd.cli import doctor_network, doctor_store
 from notifyd.cli.doctor import examine
 from notifyd.cli.finding import Finding
 from notifyd.config.units import SealKey
+from notifyd.model import wall_clock
 from notifyd.security.secrets import Keyring
-from notifyd.service.app import wall_clock
 from notifyd.store import SealKeys
 from notifyd.store.sqlite import open_sqlite
 from tests.authority import LOOPBACK, Authority

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from notifyd.model import State
-from notifyd.service.app import wall_clock
+from notifyd.model import State, wall_clock
 from notifyd.store import CollectionName
 from notifyd.store.sqlite import open_sqlite
 from notifyd.store.sqlite.schema import APPLICATION_ID
