@@ -112,7 +112,7 @@ class _Chosen:
 
 @frozen
 class TemplateSet:
-    """All templates of a configuration, compiled. Immutable, and safe to share between threads."""
+    """All templates of a configuration. Immutable, and safe to share between threads."""
 
     _library: Library = field(repr=False)
     default_locale: str
@@ -126,7 +126,7 @@ class TemplateSet:
         default_locale: str,
         types: Iterable[str] = (),
     ) -> TemplateSet:
-        """Read and compile every template: the operator's `dirs`, then the plugins' `sources`, the built-ins.
+        """Read and check every template: the operator's `dirs`, then the plugins' `sources`, the built-ins.
 
         `types` are those of channels, for which a template may have a block. A broken file of a plugin is left
         out. Raises `ConfigError` with every other fault, each with its file and line.
@@ -159,11 +159,11 @@ class TemplateSet:
 
     def written_in(self, template: str, locale: str) -> TemplateFile:
         """The file that a known template's text comes from, for a tag as `locale()` gives it."""
-        return self._library.files[self._choose_files(template, locale).text.name or ""]
+        return self._library.files[self._pick_text(template, locale)]
 
     def page_of(self, template: str, locale: str) -> TemplateFile:
         """The file of its HTML twin."""
-        return self._library.files[self._choose_files(template, locale).page.name or ""]
+        return self._library.files[self._pick_page(template, self._pick_text(template, locale))]
 
     def extended(self, file: TemplateFile) -> list[TemplateFile]:
         """What a file extends, the nearest first."""
@@ -171,7 +171,7 @@ class TemplateSet:
 
     def vendors(self, template: str, locale: str) -> tuple[str, ...]:
         """The blocks for one type of channel that a known template has, in that locale."""
-        return tuple(sorted(self._choose_files(template, locale).vendors))
+        return tuple(sorted(self._library.vendors.get(self._pick_text(template, locale), ())))
 
     def choose(self, wishes: Sequence[str | None]) -> tuple[str, bool]:
         """The first wished template that exists, else the generic one; and whether the first was missed."""
@@ -250,27 +250,32 @@ class TemplateSet:
 
     def _choose_files(self, template: str, locale: str) -> _Chosen:
         """The files for a template and a locale, remembered: there are no more than those times locales."""
+        library, text = self._library, self._pick_text(template, locale)
+        page, vendors = self._pick_page(template, text), library.vendors.get(text, frozenset())
+        chosen = _Chosen(library.compiled(text), library.compiled(page), vendors)
+        self._chosen[template, locale] = chosen
+        return chosen
+
+    def _pick_text(self, template: str, locale: str) -> str:
+        """The key of its file. Raises `RenderError` for a template that is not known."""
         written = self._library.texts.get(template)
         if not written:
             raise RenderError(template, 0, locale, "there is no such template")
-        text = self._pick(written, locale)
-        vendors = self._library.vendors.get(text.name or "", frozenset())
-        chosen = self._chosen[template, locale] = _Chosen(text, self._page(text, template), vendors)
-        return chosen
+        return self._pick(written, locale)
 
-    def _pick(self, written: Mapping[str, Template], locale: str) -> Template:
-        """The text for a locale: its own, its language's, the default's, English, else the first there is."""
-        wanted = (*fallbacks(locale), *fallbacks(self.default_locale), _BUILT_IN_LOCALE)
-        return written[next((tag for tag in wanted if tag in written), min(written))]
-
-    def _page(self, text: Template, template: str) -> Template:
+    def _pick_page(self, template: str, text: str) -> str:
         """The HTML twin in the very language of the text: the template's own, else the general one."""
-        locale = (text.name or "").split(".")[1]
+        locale = text.split(".")[1]
         own = self._library.pages.get(template, {})
         for tag in fallbacks(locale.replace("_", "-")):
             if tag in own:
                 return own[tag]
         return self._pick(self._library.pages[_MAIL], locale)
+
+    def _pick(self, written: Mapping[str, str], locale: str) -> str:
+        """The file for a locale: its own, its language's, the default's, English, else the first there is."""
+        wanted = (*fallbacks(locale), *fallbacks(self.default_locale), _BUILT_IN_LOCALE)
+        return written[next((tag for tag in wanted if tag in written), min(written))]
 
 
 # --- what code decides, not a template ---------------------------------------------------------------------

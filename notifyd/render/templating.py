@@ -42,6 +42,7 @@ BLOCKS: Final = ("title", "body", "fields", "action", "mine", "note")
 """What a message is made of."""
 
 _ALIAS: Final = "builtin/"
+_BLOCK: Final = re.compile(r"\{%-?\s*block\s+(\w+)")
 _FILE: Final = re.compile(r"(?P<name>[a-z0-9][a-z0-9_-]*)\.(?P<locale>[A-Za-z0-9_-]+)\.(?P<kind>txt|html)")
 
 
@@ -63,7 +64,7 @@ class TemplateFile:
 
 @frozen
 class Library:
-    """All templates, compiled: by name, then by locale tag. Parts are in `environment` only.
+    """All templates: the keys of their files by name, then by locale tag. Parts are in `files` only.
 
     `files` are all that there are, by their keys. `vendors` are the blocks for one type of channel that a text
     has, by its key. `left_out` says what is wrong with the files of plugins that notifyd does without.
@@ -71,10 +72,14 @@ class Library:
 
     environment: Sandbox
     files: Mapping[str, TemplateFile]
-    texts: dict[str, dict[str, Template]] = field(factory=dict)
-    pages: dict[str, dict[str, Template]] = field(factory=dict)
+    texts: dict[str, dict[str, str]] = field(factory=dict)
+    pages: dict[str, dict[str, str]] = field(factory=dict)
     vendors: dict[str, frozenset[str]] = field(factory=dict)
     left_out: tuple[Fault, ...] = ()
+
+    def compiled(self, key: str) -> Template:
+        """One that comes with notifyd is compiled when it is first asked for, so that no start waits for it."""
+        return self.environment.get_template(key)
 
 
 class _Files(BaseLoader):
@@ -130,9 +135,10 @@ def vendor_block(channel_type: str) -> str:
 def load_library(
     sources: Sequence[TemplateSource], dirs: Sequence[Path], types: Iterable[str] = ()
 ) -> Library:
-    """Read and compile every file. Of two with one name the first is taken: `dirs`, `sources`, the built-ins.
+    """Read every file. Of two with one name the first is taken: `dirs`, `sources`, the built-ins.
 
-    `types` are those of channels, for which a text may have a block.
+    `types` are those of channels, for which a text may have a block. All files are checked and compiled but those
+    that come with notifyd, which are right: they are where another replaces a part of them.
 
     A file of a plugin that is broken is left out, and the next of its name is taken. Raises `ConfigError` with
     every fault of every other file.
@@ -168,9 +174,8 @@ def _blamed(files: Mapping[str, TemplateFile], wrong: Mapping[str, list[Fault]])
 
 def _taken(found: Iterable[TemplateFile]) -> set[str]:
     """The blocks that have another meaning: a type of channel of such a name has no block of its own."""
-    own = (file for file in found if file.source == BUILT_IN and not file.key.startswith(_ALIAS))
-    built_in = (outline(file.key, file.path, file.text) for file in own)
-    return {*BLOCKS, *(name for one in built_in for name in one.blocks)}
+    own = (file.text for file in found if file.source == BUILT_IN)
+    return {*BLOCKS, *(name for text in own for name in _BLOCK.findall(text))}
 
 
 def _broke(file: TemplateFile) -> Fault:
@@ -183,26 +188,34 @@ def _compile(
     """All of them compiled, but for those that something is wrong with, and what that is, by their keys."""
     environment = _Files(files).sandbox
     library = Library(environment, files)
+    doubtful = _doubtful(files)
     wrong: dict[str, list[Fault]] = {}
-    for file in files.values():
-        if file.key.startswith(_ALIAS):
+    for key, file in files.items():
+        if key.startswith(_ALIAS):
             continue
-        if found := list(_check(environment, file, files)):
-            wrong[file.key] = found
+        if found := list(_check(environment, file, files)) if key in doubtful else []:
+            wrong[key] = found
         else:
-            _add(library, environment.get_template(file.key))
-    for key, fault in dict.fromkeys(_check_blocks(library, vendors)):
+            _add(library, key)
+    for key, fault in dict.fromkeys(_check_blocks(library, doubtful, vendors)):
         wrong.setdefault(key, []).append(fault)
     return library, wrong
 
 
-def _add(library: Library, template: Template) -> None:
-    match = _FILE.fullmatch(template.name or "")
+def _doubtful(files: Mapping[str, TemplateFile]) -> frozenset[str]:
+    """The files to check: others' than notifyd's, and all where one of them replaces a part that notifyd's use."""
+    others = frozenset(key for key, file in files.items() if file.source != BUILT_IN)
+    replaced = any(key.startswith("_") and _ALIAS + key in files for key in others)
+    return frozenset(files) if replaced else others
+
+
+def _add(library: Library, key: str) -> None:
+    match = _FILE.fullmatch(key)
     locale = parse_locale(match["locale"]) if match else None
     if match is None or locale is None:
         return  # a part
     kind = library.texts if match["kind"] == "txt" else library.pages
-    kind.setdefault(match["name"], {}).setdefault(tag_of(locale), template)
+    kind.setdefault(match["name"], {}).setdefault(tag_of(locale), key)
 
 
 def _of_dirs(dirs: Sequence[Path], faults: list[Fault]) -> Iterator[TemplateFile]:
@@ -300,11 +313,13 @@ def _unknown_names(
     yield from ((line, f"unknown name {name!r}") for line, name in seen.free if name not in known)
 
 
-def _check_blocks(library: Library, vendors: frozenset[str]) -> Iterator[tuple[str, Fault]]:
+def _check_blocks(
+    library: Library, doubtful: frozenset[str], vendors: frozenset[str]
+) -> Iterator[tuple[str, Fault]]:
     """Files that compile and are of no use, each by its key; and what nothing prints."""
     files = library.files
-    for template in (one for by_locale in library.texts.values() for one in by_locale.values()):
-        file = files[template.name or ""]
+    for key in (one for by_locale in library.texts.values() for one in by_locale.values() if one in doubtful):
+        file = files[key]
         blocks = {name for one in _ancestry(file, files) for name in one.blocks}
         if own := blocks & vendors:
             library.vendors[file.key] = frozenset(own)
@@ -312,8 +327,8 @@ def _check_blocks(library: Library, vendors: frozenset[str]) -> Iterator[tuple[s
             yield file.key, Fault(file.path, f"has no block {name!r}")
         yield from _unused_blocks(file, files, {*BLOCKS, *vendors})
     for name, by_locale in library.pages.items():
-        for template in by_locale.values():
-            file = files[template.name or ""]
+        for key in filter(doubtful.__contains__, by_locale.values()):
+            file = files[key]
             yield from _unused_blocks(file, files)
             if name not in library.texts and name != "mail":
                 yield file.key, Fault(file.path, f"there is no text for it: a file {name}.LOCALE.txt")

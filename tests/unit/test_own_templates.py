@@ -14,6 +14,8 @@ from jinja2 import Environment, nodes
 import notifyd
 from notifyd.errors import RenderError
 from notifyd.render.render import TemplateSet
+from notifyd.render.template_outline import outline
+from notifyd.render.templating import BLOCKS
 from notifyd.samples import all_samples
 
 SHIPPED: Final = Path(notifyd.__file__).parent / "templates"
@@ -25,11 +27,17 @@ def own() -> TemplateSet:
 
 
 @pytest.fixture(scope="module")
-def copies(tmp_path_factory: pytest.TempPathFactory) -> TemplateSet:
-    """What is shipped, as an operator's: in the sandbox, its steps counted."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is shipped, as an operator's: each file is checked at load."""
     folder = tmp_path_factory.mktemp("templates")
     for file in SHIPPED.iterdir():
         (folder / file.name).write_text(file.read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def copies(folder: Path) -> TemplateSet:
+    """In the sandbox, its steps counted."""
     return TemplateSet.load([], [folder], "en")
 
 
@@ -109,3 +117,18 @@ def test_ours_name_only_members_of_data(file: Path) -> None:
     for read in tree.find_all(nodes.Getattr):
         assert not read.attr.startswith("_")
         assert not hasattr(dict, read.attr)
+
+
+@pytest.mark.parametrize("file", sorted(SHIPPED.iterdir()), ids=lambda file: file.name)
+def test_ours_use_parts_alone_of_other_files(file: Path) -> None:
+    """So that none of ours needs a check where an operator replaces a file that is no part."""
+    refers = outline(file.name, file.name, file.read_text()).refers
+    assert [key for _, key in refers if not str(key).startswith("_")] == []
+
+
+def test_a_type_of_channel_named_like_a_block_of_ours_has_no_block_of_its_own(folder: Path) -> None:
+    files = {file.name: file.read_text() for file in SHIPPED.iterdir()}
+    blocks = {block for name, text in files.items() for block in outline(name, name, text).blocks}
+    assert len(blocks) > len(BLOCKS)
+    templates = TemplateSet.load([], [folder], "en", types=blocks)
+    assert {vendor for name in templates.names for vendor in templates.vendors(name, "en")} == set()
