@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from typing import Any, Final
 
@@ -29,8 +30,11 @@ _LIVE: Final = resources.files(__package__).joinpath("live.js").read_text("utf-8
 _HEADERS: Final = pages.headers_of(_CSS, "")
 _HEADERS_OF_LIVE: Final = pages.headers_of(_CSS, f"script-src {pages.hash_of(_LIVE)}; connect-src 'self'; ")
 
-_READER: Final = Reader("en", TEXTS["en"], formats_for("en", "UTC"))
-"""Operators read English, and times as their logs have them: in UTC."""
+
+@cache
+def _reader() -> Reader:
+    """Operators read English, and times as their logs have them: in UTC. Its data are read with the first page."""
+    return Reader("en", TEXTS["en"], formats_for("en", "UTC"))
 
 
 def write_time(text: str | None) -> str:
@@ -115,7 +119,7 @@ def bare_page(request: web.Request, template: str, status: int, **context: Any) 
     # Markup: style sheet and script are our own, and their bytes must be those that were hashed.
     own = {"css": Markup(_CSS), "script": Markup(_LIVE)}  # nosec B704 # noqa: S704
     text = ENVIRONMENT.get_template(f"{template}.html").render(
-        reader=_READER, up=up(request), **own, **context
+        reader=_reader(), up=up(request), **own, **context
     )
     headers = _HEADERS_OF_LIVE if context.get("live") else _HEADERS
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)

@@ -37,7 +37,7 @@ from notifyd.web.pages import csrf
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.fields import form_fields, sent_fields, values_of
 from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, inputs_of, read_fields
-from notifyd.web.pages.html import approval_page, confirm_page, message_page
+from notifyd.web.pages.html import APPROVAL, approval_page, compile_first, confirm_page, message_page
 from notifyd.web.pages.reader import Reader, reader_of
 from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in, see_other
 from notifyd.web.problems import LinkExpiredError, Problem, SignInOverError
@@ -313,6 +313,7 @@ class _Visit:
 
 async def _visit(request: web.Request) -> _Visit:
     """Raises `NotFoundError`, `LinkExpiredError`, `StoreError`."""
+    await compile_first(APPROVAL)
     services, token = request.app[SERVICES], request.match_info["link"]
     registry, now = services.current(), services.clock()
     link = _open(registry, token)

@@ -6,6 +6,7 @@ script, of pages that soon say something else: it loads them again.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -94,10 +95,18 @@ ENVIRONMENT.filters |= {
     "rfc3339": rfc3339,
     "scalar": _scalar,
 }
-ENVIRONMENT.get_template("base.html")  # compiled now: both others need it
-_APPROVAL: Final = ENVIRONMENT.get_template("approval.html")
-_CONFIRM: Final = ENVIRONMENT.get_template("confirm.html")
-_MESSAGE: Final = ENVIRONMENT.get_template("message.html")
+APPROVAL: Final = "approval.html"
+_compiled: set[str] = set()
+
+
+async def compile_first(template: str) -> None:
+    """Have a thread compile a large template before its first page: others would wait for it some 50 ms.
+
+    Small ones are compiled as their first page is written, and none at a start: most daemons show few of them.
+    """
+    if template not in _compiled:
+        await asyncio.to_thread(ENVIRONMENT.get_template, template)
+        _compiled.add(template)
 
 
 def approval_page(
@@ -126,7 +135,7 @@ def approval_page(
     """
     title, summary = heading_of(view, reader)
     return page_of(
-        _APPROVAL,
+        APPROVAL,
         reader,
         status,
         view=view,
@@ -173,7 +182,7 @@ def confirm_page(
     `more` is what else was filled in, to be sent again.
     """
     return page_of(
-        _CONFIRM,
+        "confirm.html",
         reader,
         status,
         title=heading_of(view, reader)[0],
@@ -200,7 +209,7 @@ def effect_of(after: Approval, reader: Reader) -> str:
 
 def message_page(kind: str, reader: Reader, status: int) -> web.Response:
     """A page without a request. `kind` is `gone`, `home`, `invalid`, `later`, `failed` or `sign_in_over`."""
-    return page_of(_MESSAGE, reader, status, kind=kind, reference=correlation.current.get())
+    return page_of("message.html", reader, status, kind=kind, reference=correlation.current.get())
 
 
 def leaving_page(address: str, reader: Reader) -> web.Response:
@@ -208,15 +217,15 @@ def leaving_page(address: str, reader: Reader) -> web.Response:
 
     A redirect would not do: browsers hold it to be the form's, which the policy keeps on this site.
     """
-    page = page_of(_MESSAGE, reader, 200, kind="leaving", address=address)
+    page = page_of("message.html", reader, 200, kind="leaving", address=address)
     page.headers["Refresh"] = f"0; url={address}"
     return page
 
 
-def page_of(template: jinja2.Template, reader: Reader, status: int, **context: Any) -> web.Response:
+def page_of(template: str, reader: Reader, status: int, **context: Any) -> web.Response:
     # Markup: style sheet and script are our own, and their bytes must be those that were hashed.
     own = {"css": Markup(CSS), "reload": Markup(_RELOAD)}  # nosec B704 # noqa: S704
-    text = template.render(reader=reader, t=reader.texts, **own, **context)
+    text = ENVIRONMENT.get_template(template).render(reader=reader, t=reader.texts, **own, **context)
     headers = _HEADERS_OF_LIVE if context.get("refresh") else HEADERS
     return web.Response(text=text, status=status, content_type="text/html", headers=headers)
 

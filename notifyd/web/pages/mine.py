@@ -40,7 +40,8 @@ from notifyd.web import problems
 from notifyd.web.pages import csrf, deputies
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, read_fields
-from notifyd.web.pages.mine_html import Item, Result, confirm_list_page, list_page
+from notifyd.web.pages.html import compile_first
+from notifyd.web.pages.mine_html import LIST, Item, Result, confirm_list_page, list_page
 from notifyd.web.pages.reader import Reader, reader_of
 from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in, see_other
 from notifyd.web.problems import LinkExpiredError
@@ -357,6 +358,7 @@ def is_decided_here(view: View, choice: Choice, registry: Registry) -> bool:
 
 async def _visit(request: web.Request) -> _Visit:
     """Raises `NotFoundError`, `LinkExpiredError`, `StoreError`."""
+    await compile_first(LIST)
     services, token = request.app[SERVICES], request.match_info["link"]
     registry, now = services.current(), services.clock()
     mine = _open(registry, token)

@@ -12,11 +12,10 @@ from notifyd.approval.ballots import COMMENT_LIMIT
 from notifyd.approval.quorum import progress
 from notifyd.flow.standing import View
 from notifyd.model import SECOND, Approval, Choice, Instant
-from notifyd.web.pages.html import ENVIRONMENT, effect_of, ends_of, heading_of, page_of
+from notifyd.web.pages.html import effect_of, ends_of, heading_of, page_of
 from notifyd.web.pages.reader import Reader
 
-_LIST: Final = ENVIRONMENT.get_template("mine.html")
-_CONFIRM: Final = ENVIRONMENT.get_template("mine_confirm.html")
+LIST: Final = "mine.html"
 
 
 @frozen
@@ -68,7 +67,7 @@ def list_page(
     """
     shown = [_shown(item, reader, now, item.view.link.subject in selected) for item in items]
     return page_of(
-        _LIST,
+        LIST,
         reader,
         status,
         items=shown,
@@ -104,7 +103,7 @@ def confirm_list_page(
     `form` is a CSRF token, `refused` what cannot be decided so.
     """
     return page_of(
-        _CONFIRM,
+        "mine_confirm.html",
         reader,
         200,
         choice=choice.value,
