@@ -7,14 +7,14 @@ import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
-
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from typing import TYPE_CHECKING, TypeVar
 
 from notifyd.config.settings import Tls
 from notifyd.errors import ConfigError, Fault
 from notifyd.trust import CaFile
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 T = TypeVar("T")
 
@@ -48,6 +48,8 @@ def server_context(tls: Tls) -> ServerContext | None:
 
 
 def _load_chain(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
+    from cryptography import x509  # 50 modules, which a service without TLS does without
+
     chain = _read("cert", cert, x509.load_pem_x509_certificates, "holds no certificate in PEM")
     _read("key", key or cert, _private_key, "holds no private key in PEM that can be read without a password")
     try:
@@ -60,7 +62,9 @@ def _load_chain(context: ssl.SSLContext, cert: Path, key: Path | None) -> None:
 
 
 def _private_key(pem: bytes) -> None:
-    serialization.load_pem_private_key(pem, password=None)
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    load_pem_private_key(pem, password=None)
 
 
 def _read(option: str, path: Path, parse: Callable[[bytes], T], refused: str) -> T:

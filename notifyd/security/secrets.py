@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -16,9 +15,6 @@ from typing import Any, Final, final
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from joserfc import jwe
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
 
 from notifyd.errors import SealError
 from notifyd.text import json_object
@@ -79,19 +75,6 @@ _IDENTITY_KEY: Final = "identity-key"
 _HEADER: Final = {"alg": "dir", "enc": "A256GCM"}
 
 
-def _registry() -> jwe.JWERegistry:
-    """What is opened: of any size, for all that comes from outside is bounded where it comes in.
-
-    By itself the library opens nothing above 64 KiB, which a message about a large event is when it is read back.
-    """
-    registry = jwe.JWERegistry(algorithms=list(_HEADER.values()))
-    registry.max_ciphertext_length = sys.maxsize
-    return registry
-
-
-_REGISTRY: Final = _registry()
-
-
 def encrypt(key: bytes, plaintext: bytes, kid: str = "") -> str:
     """A compact JWE (RFC 7516), `dir` with `A256GCM`, under 32 bytes of key. `kid` goes into the header.
 
@@ -119,10 +102,11 @@ def _base64url(data: bytes) -> bytes:
 
 def decrypt(key: bytes, token: str) -> bytes:
     """The plaintext of a compact JWE made by `encrypt`. Raises `SealError`."""
+    from notifyd.security import jose  # 75 modules, which a start that opens nothing does without
+
     try:
-        opened = jwe.decrypt_compact(token, OctKey.import_key(key), registry=_REGISTRY)
-        return opened.plaintext or b""
-    except (JoseError, ValueError) as error:
+        return jose.decrypt(key, token)
+    except ValueError as error:
         raise SealError("the sealed value does not open under this key") from error
 
 
