@@ -1,30 +1,19 @@
-"""What joserfc does: it opens a JWE (RFC 7516), reads a public key (RFC 7517) and verifies a JWS (RFC 7515).
+"""What joserfc does: it reads a public key (RFC 7517) and verifies a JWS (RFC 7515).
 
-Imported where one of these is first asked for: it brings 75 modules, 2 MB of them, and many a start opens nothing.
+Imported where a key is first read: it brings 75 modules, 2 MB of them, and a service that takes no JWT needs none.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final, TypeAlias
 
-from joserfc import jwe, jws
+from joserfc import jws
 from joserfc.errors import JoseError
-from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
+from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
-
-
-def _of_any_size() -> jwe.JWERegistry:
-    """What is opened: of any size, for all that comes from outside is bounded where it comes in.
-
-    By itself the library opens nothing above 64 KiB, which a message about a large event is when it is read back.
-    """
-    registry = jwe.JWERegistry(algorithms=["dir", "A256GCM"])
-    registry.max_ciphertext_length = sys.maxsize
-    return registry
 
 
 class _Only(jws.JWSRegistry):
@@ -40,18 +29,8 @@ class _Only(jws.JWSRegistry):
         return self.algorithms[name]
 
 
-_OPENED: Final = _of_any_size()
 _KINDS: Final[Mapping[str, type[RSAKey | ECKey | OKPKey]]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
 _only = cache(_Only)
-
-
-def decrypt(key: bytes, token: str) -> bytes:
-    """The plaintext of a compact JWE, `dir` with `A256GCM`. Raises ValueError."""
-    try:
-        opened = jwe.decrypt_compact(token, OctKey.import_key(key), registry=_OPENED)
-    except JoseError as error:
-        raise ValueError(str(error)) from error
-    return opened.plaintext or b""
 
 
 def public_key(members: Mapping[str, Any]) -> PublicKey:

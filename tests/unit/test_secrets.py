@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc import jwe
+from joserfc.jwk import OctKey
 
 from notifyd.errors import SealError
 from notifyd.security.secrets import Keyring, Secret, decrypt, derive_key, encrypt, key_id, sealed_under
@@ -101,6 +103,16 @@ def test_what_is_sealed_is_a_jwe_that_any_library_opens_with_the_derived_key() -
 def test_what_is_sealed_opens_to_the_same_bytes(plaintext: bytes) -> None:
     keyring = Keyring([OLD])
     assert keyring.open("message", keyring.seal("message", plaintext)) == plaintext
+
+
+@given(st.binary(max_size=300), st.sampled_from(["", "abcd1234"]))
+def test_what_is_sealed_joserfc_opens_and_what_it_seals_opens(plaintext: bytes, kid: str) -> None:
+    key, header = OctKey.import_key(OLD), {"alg": "dir", "enc": "A256GCM"} | ({"kid": kid} if kid else {})
+    opened = jwe.decrypt_compact(encrypt(OLD, plaintext, kid), key, algorithms=["dir", "A256GCM"])
+    assert (opened.plaintext, opened.headers()) == (plaintext, header)
+    assert (
+        decrypt(OLD, jwe.encrypt_compact(header, plaintext, key, algorithms=["dir", "A256GCM"])) == plaintext
+    )
 
 
 def test_what_is_sealed_opens_however_large_it_is() -> None:

@@ -61,9 +61,7 @@ def write_size(count: float) -> str:
 
 
 ENVIRONMENT: Final = pages.ENVIRONMENT.overlay(
-    loader=jinja2.ChoiceLoader(
-        [jinja2.PackageLoader(__package__, "templates"), jinja2.PackageLoader(pages.__package__ or "", ".")]
-    )
+    loader=jinja2.ChoiceLoader([pages.templates_in(__package__, "templates"), pages.TEMPLATES])
 )
 ENVIRONMENT.filters = {**pages.ENVIRONMENT.filters, "time": write_time}
 

@@ -79,12 +79,20 @@ def _fit(text: str) -> str:
     return fit(text, _TITLE_LIMIT)
 
 
+def templates_in(package: str, folder: str = ".") -> jinja2.DictLoader:
+    """Those that a package brings, read now: a page that is written later asks no disk."""
+    files = resources.files(package).joinpath(folder).iterdir()
+    return jinja2.DictLoader(
+        {file.name: file.read_text("utf-8") for file in files if file.name.endswith(".html")}
+    )
+
+
+TEMPLATES: Final = templates_in(__package__)
 ENVIRONMENT: Final = jinja2.Environment(
-    loader=jinja2.PackageLoader(__package__, "."),
+    loader=TEMPLATES,
     autoescape=True,
     undefined=jinja2.ChainableUndefined,
     trim_blocks=True,
-    auto_reload=False,  # else each page asks the disk whether its template has changed
 )
 ENVIRONMENT.filters |= {
     "clean": clean,
