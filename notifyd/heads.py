@@ -57,23 +57,23 @@ class _Witness(asyncio.Protocol):
     def __init__(self, inner: asyncio.Protocol) -> None:
         self._inner = inner
         self._kept = bytearray()
-        self._complete = False
 
     def head(self) -> Head | None:
+        self._trim()
         return None if _is_interim(_STATUS_LINE.match(self._kept)) else read_head(self._kept)
 
     def data_received(self, data: bytes) -> None:
-        if not self._complete:
-            self._keep(data)
+        self._kept += data
+        if len(self._kept) > HEAD_LIMIT:
+            self._trim()
         self._inner.data_received(data)
 
-    def _keep(self, data: bytes) -> None:
-        self._kept += data if self._kept else data.lstrip(b"\r\n")
-        while not self._complete and (end := _END.search(self._kept)):
-            self._complete = not _is_interim(_STATUS_LINE.match(self._kept))
-            if not self._complete:
-                del self._kept[: end.end()]
-        del self._kept[HEAD_LIMIT:]
+    def _trim(self) -> None:
+        """Of what came keep the beginning of the final answer. Most answers are never looked at so closely."""
+        kept = self._kept.lstrip(b"\r\n")
+        while (end := _END.search(kept)) and _is_interim(_STATUS_LINE.match(kept)):
+            del kept[: end.end()]
+        self._kept = kept[:HEAD_LIMIT]
 
     def eof_received(self) -> bool | None:
         return self._inner.eof_received()

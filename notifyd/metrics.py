@@ -96,6 +96,7 @@ class Metrics:
             "When a channel last took a message in this life of the process, 0 where it has not",
             "channel",
         )
+        self.succeeded = cache(self.last_success.labels)
         self.drills = counter(
             "notifyd_drills_total", "Fire drills of a channel, by how they ended", "channel", "outcome"
         )
@@ -260,7 +261,7 @@ class Metrics:
         ):
             _remove(metric, {one for one in _series(metric) if one[0] in gone})
         _remove(self.dead_letters, {(channel,) for channel in gone} - _series(self.dead_letters, above=0))
-        for by_labels in (self.delivery, self.attempt, self.seconds):
+        for by_labels in (self.delivery, self.attempt, self.seconds, self.succeeded):
             by_labels.cache_clear()
 
     def keep_breakers(self, channels: Collection[str]) -> None:

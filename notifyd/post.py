@@ -230,9 +230,12 @@ def _address(url: Secret) -> URL:
 async def _bounded_text(response: aiohttp.ClientResponse) -> str:
     body, content = b"", response.content
     try:
-        async with asyncio.timeout(ANSWER_TIME):
-            while len(body) < ANSWER_LIMIT and not content.at_eof():
-                body += await content.read(ANSWER_LIMIT - len(body))
+        if content.is_eof():  # as most answers are, with their head: nothing to wait for
+            body = content.read_nowait(ANSWER_LIMIT)
+        else:
+            async with asyncio.timeout(ANSWER_TIME):
+                while len(body) < ANSWER_LIMIT and not content.at_eof():
+                    body += await content.read(ANSWER_LIMIT - len(body))
     except (aiohttp.ClientError, HttpProcessingError, OSError, asyncio.CancelledError) as error:
         # A body that breaks off or does not end changes nothing: the status is known. Nor does a cancellation,
         # with which the channel's time ends: a retry would send twice.

@@ -7,7 +7,6 @@ import random
 import re
 import time
 import traceback
-from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
@@ -38,7 +37,7 @@ from notifyd.security.redact import Redactor
 from notifyd.security.secrets import HIDDEN
 from notifyd.store import AttemptRecord
 from notifyd.text import clean
-from notifyd.tracing import NO_TRACER, Role, Span, Tracer, carrying, trace_in
+from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, carrying, trace_in
 from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
@@ -74,19 +73,33 @@ async def attempt(
 
     Never raises but for the cancellation of the caller, whatever the channel does.
     """
-    at, started = clock(), time.perf_counter()
+    trace = trace_in(message.event)
+    if tracer is NO_TRACER:  # nobody hears of what would be gathered for each attempt
+        return await _attempt(channel, message, clock, redactor, edits, trace)
     facts = {
         "notifyd.channel": channel.name,
         "notifyd.channel.type": channel.type,
         "notifyd.delivery.id": message.id,
     }
-    with tracer.span(f"send {channel.name}", Role.CLIENT, trace_in(message.event), facts) as span:
-        with carrying(span.trace):
-            verdict = await _verdict(channel, message, edits)
-        duration_ms = round((time.perf_counter() - started) * 1000, 3)
-        result = _result(verdict, at, duration_ms, Discretion(redactor, carried_in(message)), channel)
+    with tracer.span(f"send {channel.name}", Role.CLIENT, trace, facts) as span:
+        result = await _attempt(channel, message, clock, redactor, edits, span.trace)
         _note(span, result.attempt)
     return result
+
+
+async def _attempt(
+    channel: OpenChannel,
+    message: Message,
+    clock: Clock,
+    redactor: Redactor,
+    edits: str | None,
+    trace: Trace,
+) -> Result:
+    at, started = clock(), time.perf_counter()
+    with carrying(trace):
+        verdict = await _verdict(channel, message, edits)
+    duration_ms = round((time.perf_counter() - started) * 1000, 3)
+    return _result(verdict, at, duration_ms, Discretion(redactor, message), channel)
 
 
 def _note(span: Span, made: Attempt) -> None:
@@ -120,20 +133,24 @@ def _resume_token(body: str) -> str | None:
 
 @frozen
 class Discretion:
-    """Keeps what a channel says without what it was told: a receiver may answer with anything that it was sent."""
+    """Keeps what a channel says without what it was told: a receiver may answer with anything that it was sent.
+
+    `message` is what it was sent, None for nothing.
+    """
 
     redactor: Redactor
-    carried: Sequence[str]
+    message: Message | None = None
 
     def text(self, given: object, limit: int) -> str:
         """What a channel said, bounded, and without secrets, controls and what no encoding carries."""
         if not given or not isinstance(given, str):
             return ""
         text = clean(given[: 2 * limit])
-        for secret in self.carried:
+        carried = () if self.message is None else carried_in(self.message)
+        for secret in carried:
             text = text.replace(secret, HIDDEN)
         text = self.redactor.text(text, cut=True)[:limit]
-        return HIDDEN if self.redactor.echoed(text, self.carried) else text
+        return HIDDEN if self.redactor.echoed(text, carried) else text
 
     def log(self, channel: str, error: BaseException) -> None:
         """Where a channel broke, and what it said of that unless it repeats a secret."""

@@ -164,7 +164,7 @@ class Dispatcher:
             return job
         lane.share.add(job.size)
         reserved.callback(lane.share.add, -job.size)
-        return evolve(job, delivery=self._leases.give(job.delivery))
+        return Job(self._leases.give(job.delivery), job.message, size=job.size)
 
     def look(self, lane: str, channel: str, tenant: str, count: int) -> None:
         """See `queues.DispatchQueue`."""
@@ -464,13 +464,14 @@ class Dispatcher:
             result = await self._make_attempt(channel, message)
         else:
             result = await self._edit(delivery.tenant, delivery.edits, message, channel)
-        lane.judge(result.attempt, self._clock())
-        tell_attempt(lane, delivery.id, result.attempt, self._clock())
+        now = self._clock()
+        lane.judge(result.attempt, now)
+        tell_attempt(lane, delivery.id, result.attempt, now)
         if result.attempt.reason is Reason.EGRESS_REFUSED:
             self._tally.attempt(delivery, result.attempt)
             await self._step_back(lane, delivery, _REFUSED, Reason.EGRESS_REFUSED)
             return
-        record = conclude(delivery, result, registry.settings.dispatch, self._clock(), self._randomness)
+        record = conclude(delivery, result, registry.settings.dispatch, now, self._randomness)
         await self._record(lane, record)
 
     async def _edit(self, tenant: str, edits: str, message: Message, channel: OpenChannel) -> Result:

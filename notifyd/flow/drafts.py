@@ -73,14 +73,15 @@ class Drafts:
             if registry.edits and is_end(event, seen) and event.approval_key is not None:
                 plan += edits_of(event, seen, await self._store.copies(event.approval_key), registry)
             wish = wishes(seen).get("template")
-            log.debug(
-                "event %s: the rules %s make %s",
-                event.event_id,
-                [rule.name for rule in matches.rules],
-                counted(len(plan), "delivery", "deliveries"),
-            )
-            missed = sum(wish is not None and entry.template != wish for entry in plan)
-            self._metrics.template_fallbacks.inc(missed)
+            if log.isEnabledFor(logging.DEBUG):
+                log.debug(
+                    "event %s: the rules %s make %s",
+                    event.event_id,
+                    [rule.name for rule in matches.rules],
+                    counted(len(plan), "delivery", "deliveries"),
+                )
+            if wish is not None:
+                self._metrics.template_fallbacks.inc(sum(entry.template != wish for entry in plan))
         return Planned(event, plan, await self.render(event, plan, seen, registry, now, ready))
 
     async def render(

@@ -122,7 +122,7 @@ class Listeners:
     async def _call(self, channel: OpenChannel) -> None:
         """Raises nothing but its cancellation by `_hold`: a plugin may raise anything, SystemExit too."""
         assert isinstance(channel.channel, Listening)  # nosec B101 # noqa: S101 - told to mypy
-        discretion = Discretion(self._current().redactor, ())
+        discretion = Discretion(self._current().redactor)
         try:
             await channel.channel.listen(self._inbox(channel))
             log.warning("channel %s has stopped listening", channel.name)

@@ -45,7 +45,7 @@ class Tally:
         outcome = made.reason.value if made.reason else made.outcome.value
         self._metrics.attempt(delivery.channel, outcome).inc()
         if made.outcome is AttemptOutcome.SENT:
-            self._metrics.last_success.labels(delivery.channel).set(made.at / SECOND)
+            self._metrics.succeeded(delivery.channel).set(made.at / SECOND)
 
     def end(self, delivery: Delivery, record: AttemptRecord, now: Instant) -> None:
         """A delivery is sent, or dead."""

@@ -69,14 +69,15 @@ class Explanation:
 class _Compiled:
     """`members` are the top-level members of `event` that the rule reads; None where it takes it whole.
 
-    `kind` is the one kind of event that can match, None where there may be several. `region` is what its cost is
-    estimated by, None where no event makes that worth knowing.
+    `kind` is the one kind of event that can match, None where there may be several; `by_kind` says that the rule
+    asks for nothing else. `region` is what its cost is estimated by, None where no event makes that worth knowing.
     """
 
     rule: Rule
     program: cel.Program
     members: frozenset[str] | None
     kind: str | None
+    by_kind: bool
     region: Region | None
 
 
@@ -147,10 +148,10 @@ class RuleBook:
     def _walk(self, rules: Sequence[_Compiled], event: Mapping[str, Any]) -> Iterator[Explanation]:
         views, kind = _Views(event, self._members, self._functions), event.get("kind")
         for one in rules:
-            if one.kind is None or one.kind == kind or type(kind) is not str:
+            if one.kind is None or type(kind) is not str or (one.kind == kind and not one.by_kind):
                 found = _evaluate(one, views)
             else:
-                found = Explanation(one.rule, Verdict.NOT_MATCHED)
+                found = Explanation(one.rule, Verdict.MATCHED if one.kind == kind else Verdict.NOT_MATCHED)
             yield found
             if one.rule.stop and found.verdict is Verdict.MATCHED:
                 return
@@ -300,7 +301,9 @@ def _compile(rule: Rule, functions: Mapping[str, Callable[..., Any]]) -> _Compil
     region, bad = read(rule.when)
     if bad:
         raise _BadExpressionError(f"{place(rule.when, one.at)}: {one.message}" for one in bad)
-    return _Compiled(rule, program, source.members, kind_of(rule.when), region if region.varies else None)
+    kind = kind_of(rule.when)
+    by_kind = kind is not None and len(conjuncts(rule.when)) == 1
+    return _Compiled(rule, program, source.members, kind, by_kind, region if region.varies else None)
 
 
 def faults_of(when: str, functions: Mapping[str, Callable[..., Any]]) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ async def post_inbound(request: web.Request) -> web.Response:
     inbox, ask = services.reactions.inbox(channel, caller), asking(services, channel, caller)
     given = InboundRequest(headers, request.query_string, body, inbox, ask)
     with _under_way(channel):
-        answer = await _received(channel, given, Discretion(registry.redactor, ()))
+        answer = await _received(channel, given, Discretion(registry.redactor))
     if answer.status in _BODILESS:
         return web.Response(status=answer.status)
     return web.Response(status=answer.status, text=answer.body, content_type=answer.content_type)

@@ -350,7 +350,7 @@ def _with_attempt(text: str, attempt: Attempt | None) -> tuple[str, bool]:
     attempts, item = orjson.loads(text), rows.attempt_item(attempt)
     if item in attempts:
         return text, False
-    return rows.dump([*attempts, item][-MAX_ATTEMPTS_KEPT:]), True
+    return orjson.dumps([*attempts, item][-MAX_ATTEMPTS_KEPT:]).decode(), True
 
 
 def has_earlier(db: Database, d: Delivery) -> bool:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from sqlite3 import Connection, Cursor
 from typing import Any, Final, Generic, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 import orjson
-from attrs import frozen
+from attrs import fields, frozen
 from cattrs.preconf.orjson import make_converter
 
 from notifyd.errors import Reason, UndecodableRowError
@@ -138,6 +139,21 @@ def _many(records: tuple[Any, ...]) -> str:
     return dump(records) if records else "[]"
 
 
+class _Flat:
+    """Records of plain values alone as objects, by hand: two are written for each delivery."""
+
+    def __init__(self, kind: type[Any]) -> None:
+        self._names = tuple(one.name for one in fields(kind))
+        self._values = attrgetter(*self._names)
+
+    def of(self, record: Any) -> dict[str, Any]:
+        return dict(zip(self._names, self._values(record), strict=True))
+
+
+_ENTRY: Final = _Flat(PlanEntry)
+_ATTEMPT: Final = _Flat(Attempt)
+
+
 # --- events ------------------------------------------------------------------------------------------------
 
 
@@ -150,7 +166,7 @@ def event_row(e: Event) -> Row:
 
 
 def plan_text(plan: tuple[PlanEntry, ...]) -> str:
-    return _many(plan)
+    return orjson.dumps([_ENTRY.of(entry) for entry in plan]).decode()
 
 
 # --- approvals and incidents -------------------------------------------------------------------------------
@@ -201,8 +217,7 @@ def value_of(reason: Reason | None) -> str | None:
 
 def attempt_item(attempt: Attempt) -> Mapping[str, Any]:
     """The attempt as it stands in the JSON of a row's `attempts`, so that the two can be compared."""
-    item: Mapping[str, Any] = orjson.loads(dump(attempt))
-    return item
+    return _ATTEMPT.of(attempt)
 
 
 # --- audit -------------------------------------------------------------------------------------------------
