@@ -19,7 +19,6 @@ ELLIPSIS: Final = "…"
 # overrides and isolates that make a line read in another order than it is written (Unicode TR 36, 3.2).
 _UNFIT: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\ufeff]")
 _NEWLINES: Final = re.compile("\r\n?|\u2028|\u2029")
-_SPACES: Final = re.compile(r"\s+")
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -38,7 +37,7 @@ def one_line(text: str) -> str:
     """`clean` text on one line: each run of white space is one space."""
     if text.isprintable() and "  " not in text:  # most are: what follows would change nothing but the ends
         return text.strip()
-    return _SPACES.sub(" ", clean(_SPACES.sub(" ", text))).strip()
+    return " ".join(clean(" ".join(text.split())).split())
 
 
 # Letters and a symbol that are drawn as nothing: the fillers of Hangul, and the Braille pattern without dots.
@@ -74,8 +73,9 @@ def fit(text: str, limit: int, *, escape: Callable[[str], str] = str, more: str 
     whole = escape(text)
     if units(whole) <= limit:
         return whole
-    tail = ELLIPSIS + (more if units(more) <= limit // 2 else "")
-    return escape(_cut(text, _longest(text, limit - units(tail), escape))) + tail
+    more = more if units(more) <= limit // 2 else ""
+    room = limit - len(ELLIPSIS) - units(more)
+    return escape(_cut(text, _longest(text, room, escape))) + ELLIPSIS + more
 
 
 def leading(items: Iterable[T], room: int, size: Callable[[T], int]) -> list[T]:

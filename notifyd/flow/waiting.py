@@ -24,7 +24,7 @@ class Waiting:
 
     def add(self, tenant: str, count: int = 1) -> None:
         """`count` below zero takes away, as far as there is something."""
-        before = self.of(tenant)
+        before = self._tenants.get(tenant, 0)
         change = max(count, -before)
         if before + change:
             self._tenants[tenant] = before + change

@@ -105,6 +105,14 @@ _RECORD: Final = sql(
     _NO_LEASE,
     "WHERE rowid = ?",
 )
+_RECORD_FIRST: Final = sql(
+    "UPDATE deliveries SET state = ?, tries = tries + 1, attempts = ?, next_attempt_at = ?, due_at = ?,",
+    "ended_at = ?, reason = ?, folded_into = ?,",
+    _NO_LEASE,
+    "WHERE",
+    has_key("deliveries", "?8", "?9"),
+    "AND attempts = '[]' AND lease_owner = ? AND fencing_token = ? AND life = ?",
+)
 _KEEP_ATTEMPT: Final = "UPDATE deliveries SET attempts = ? WHERE rowid = ?"
 _REVIVE: Final = sql(
     "UPDATE deliveries SET state = 'pending', tries = 0, seq = 0, next_attempt_at = :now, due_at = :now,",
@@ -312,6 +320,8 @@ def record(db: Connection, life: int, given: AttemptRecord) -> bool:
     A repetition of a record that was written is True again, and changes nothing.
     """
     delivery = given.delivery
+    if _record_first(db, life, given):
+        return True
     row = db.execute(_STANDING, (delivery.tenant, delivery.id)).fetchone()
     if row is None:
         return False
@@ -327,20 +337,24 @@ def record(db: Connection, life: int, given: AttemptRecord) -> bool:
     return same_number and owner is None and state == given.state
 
 
+def _record_first(db: Connection, life: int, given: AttemptRecord) -> bool:
+    """Write the end of an attempt before which there was none, as of most: without a look at the row."""
+    if given.attempt is None or given.delivery.attempts:
+        return False
+    attempts, _ = _with_attempt("[]", given.attempt)
+    lease = given.delivery.lease_owner, given.delivery.fencing_token, life
+    end = given.state.value, attempts, *_ended(given), given.delivery.tenant, given.delivery.id
+    return db.execute(_RECORD_FIRST, (*end, *lease)).rowcount == 1
+
+
 def _write_end(db: Connection, rowid: int, given: AttemptRecord, tries: int, attempts: str) -> None:
+    db.execute(_RECORD, (given.state.value, tries, attempts, *_ended(given), rowid))
+
+
+def _ended(given: AttemptRecord) -> tuple[Any, ...]:
     due = _due_at(given.state, given.next_attempt_at, given.delivery)
     reason, folded_into = rows.value_of(given.reason), given.delivery.folded_into
-    end = (
-        given.state.value,
-        tries,
-        attempts,
-        given.next_attempt_at,
-        due,
-        given.ended_at,
-        reason,
-        folded_into,
-    )
-    db.execute(_RECORD, (*end, rowid))
+    return given.next_attempt_at, due, given.ended_at, reason, folded_into
 
 
 def _with_attempt(text: str, attempt: Attempt | None) -> tuple[str, bool]:
