@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeAlias
-
-from attrs import frozen
 
 Trace: TypeAlias = Mapping[str, str]
 """`traceparent` and perhaps `tracestate`; empty for none."""
@@ -90,9 +88,17 @@ class Tracer(Protocol):
         """A span that lasts as long as the block, a child of `parent`, or the first of a new trace."""
 
 
-@frozen
-class _Unrecorded:
-    trace: Trace
+class Unrecorded:
+    """A span that nobody is told of, for which no facts need be gathered. It passes `trace` on as it came."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def __enter__(self) -> Span:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nobody is told."""
 
     def note(self, facts: Facts) -> None:
         """Nobody is told."""
@@ -104,14 +110,9 @@ class _Unrecorded:
         """Nobody is told."""
 
 
-def unrecorded(parent: Trace) -> AbstractContextManager[Span]:
-    """A span that nobody is told of, for which no facts need be gathered. It passes `parent` on as it came."""
-    return nullcontext(_Unrecorded(parent))
-
-
 class _NoTracer:
     def span(self, name: str, role: Role, parent: Trace, facts: Facts) -> AbstractContextManager[Span]:
-        return unrecorded(parent)
+        return Unrecorded(parent)
 
 
 NO_TRACER: Final[Tracer] = _NoTracer()

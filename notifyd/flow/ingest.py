@@ -205,7 +205,7 @@ class Ingest:
             self._count_approval(stored)
             if not planned:
                 self._planning_queue.offer(stored, leased=append.leased)
-        outcome = stored.outcome.value if appended.fresh else "duplicate"
+        outcome = str(stored.outcome) if appended.fresh else "duplicate"
         self._metrics.event(self._metrics.kind(stored.kind), outcome).inc()
         return Accepted(appended.fresh, _answer(stored))
 
@@ -257,7 +257,7 @@ def _answer(event: Event) -> dict[str, Any]:
     answer: dict[str, Any] = {"eventId": event.event_id, "tenant": event.tenant}
     if event.run_id is not None:
         answer |= {"runId": event.run_id, "approvalId": event.approval_id, "round": event.round}
-    return answer | {"outcome": event.outcome.value, "correlationId": event.correlation_id}
+    return answer | {"outcome": str(event.outcome), "correlationId": event.correlation_id}
 
 
 def _same(content: bytes, keyring: Keyring, stored: Event) -> bool:

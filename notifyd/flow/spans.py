@@ -16,7 +16,7 @@ from notifyd.approval.ballots import Ballot
 from notifyd.errors import NotifydError, UnavailableError
 from notifyd.model import Approval
 from notifyd.store import Planned
-from notifyd.tracing import NO_TRACE, NO_TRACER, Facts, Role, Span, Trace, Tracer, trace_in, unrecorded
+from notifyd.tracing import NO_TRACE, NO_TRACER, Facts, Role, Span, Trace, Tracer, Unrecorded, trace_in
 
 
 async def in_plan_span(tracer: Tracer, seen: Mapping[str, Any], planning: Awaitable[Planned]) -> Planned:
@@ -48,7 +48,7 @@ def _about(
 ) -> AbstractContextManager[Span]:
     # A request may be long: nobody is to wait for its reading where nobody hears of it.
     if tracer is NO_TRACER:
-        return unrecorded(caller)
+        return Unrecorded(caller)
     return judged(tracer, name, Role.INTERNAL, trace_in(orjson.loads(approval.request)), facts, caller)
 
 

@@ -25,7 +25,7 @@ class Waiting:
     def add(self, tenant: str, count: int = 1) -> None:
         """`count` below zero takes away, as far as there is something."""
         before = self._tenants.get(tenant, 0)
-        change = max(count, -before)
+        change = count if count > -before else -before
         if before + change:
             self._tenants[tenant] = before + change
         else:

@@ -15,9 +15,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from multidict import istr
 
 from notifyd.errors import SignatureInvalidError
 from notifyd.security.secrets import Secret, keyed
+
+ID_HEADER: Final = istr("webhook-id")
+TIMESTAMP_HEADER: Final = istr("webhook-timestamp")
+SIGNATURE_HEADER: Final = istr("webhook-signature")
 
 PREFIX: Final = "whsec_"
 
@@ -61,19 +66,19 @@ def sign(
     """
     signatures = (signature(secret_bytes(s), message_id, timestamp, body) for s in secrets)
     return {
-        "webhook-id": message_id,
-        "webhook-timestamp": str(timestamp),
-        "webhook-signature": " ".join((*signatures, *others)),
+        str(ID_HEADER): message_id,
+        str(TIMESTAMP_HEADER): str(timestamp),
+        str(SIGNATURE_HEADER): " ".join((*signatures, *others)),
     }
 
 
-def check_head(headers: Mapping[str, str], now: float, tolerance: float) -> tuple[str, int, list[str]]:
-    """The message's id, its timestamp and its signatures, as far as they can be judged without the body.
+def check_head(headers: Mapping[str, str], now: float, tolerance: float) -> tuple[str, int, list[bytes]]:
+    """The message's id, its timestamp and its `v1` signatures, as far as they can be judged without the body.
 
     Times in seconds. Raises `SignatureInvalidError`. Whose clock is wrong, and by how much, is safe to say: the
     service's own stands in each of its answers.
     """
-    message_id, stamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    message_id, stamp = headers.get(ID_HEADER, ""), headers.get(TIMESTAMP_HEADER, "")
     if not message_id or not stamp.isascii() or not stamp.isdigit() or len(stamp) > 12:
         raise SignatureInvalidError("webhook-id and webhook-timestamp (whole seconds) are required")
     ahead = int(stamp) - now
@@ -83,8 +88,9 @@ def check_head(headers: Mapping[str, str], now: float, tolerance: float) -> tupl
         raise SignatureInvalidError(
             f"webhook-timestamp is outside the tolerance of {tolerance:g} s: it is {drift}; check both clocks"
         )
-    offered = headers.get("webhook-signature", "").split(" ")[:_SIGNATURES]
-    if not any(one.startswith("v1,") for one in offered):
+    found = headers.get(SIGNATURE_HEADER, "").split(" ")[:_SIGNATURES]
+    offered = [one.encode() for one in found if one.startswith("v1,")]
+    if not offered:
         raise SignatureInvalidError(MISMATCH)
     return message_id, int(stamp), offered
 
@@ -94,11 +100,12 @@ def verify(
 ) -> None:
     """Check the three headers against any of `keys`. Times in seconds. Raises `SignatureInvalidError`."""
     message_id, timestamp, offered = check_head(headers, now, tolerance)
-    candidates = [one.encode() for one in offered]
     for key in keys:
-        expected = signature(key, message_id, timestamp, body).encode()
-        # No early exit inside the list: which signature matched is nobody's business.
-        if sum(hmac.compare_digest(expected, candidate) for candidate in candidates):
+        expected, matched = signature(key, message_id, timestamp, body).encode(), False
+        for candidate in offered:
+            # No early exit inside the list: which signature matched is nobody's business.
+            matched |= hmac.compare_digest(expected, candidate)
+        if matched:
             return
     raise SignatureInvalidError(MISMATCH)
 

@@ -6,7 +6,7 @@ steps fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from inspect import iscoroutinefunction
 from typing import Any, Final, cast
 
@@ -34,9 +34,11 @@ class _Counted:
         self._note = note
 
     def __getattr__(self, name: str) -> Any:
+        step = getattr(self._store, name)
+
         async def counted(*args: Any, **options: Any) -> Any:
             try:
-                return await getattr(self._store, name)(*args, **options)
+                return await step(*args, **options)
             except StoreError:
                 self._note(name)
                 raise
@@ -58,9 +60,10 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def append(self, append: Append) -> Appended:
-        if append.subject is None:
-            return await self._store.append(append)
+    def append(self, append: Append) -> Awaitable[Appended]:
+        return self._store.append(append) if append.subject is None else self._append(append)
+
+    async def _append(self, append: Append) -> Appended:
         try:
             return await self._store.append(append)
         finally:

@@ -32,8 +32,8 @@ class Gate:
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._machine = lru_cache(maxsize=4096)(_within(server.ip_allowlist))
-        self._metrics = lru_cache(maxsize=4096)(_within(server.metrics_allowlist))
+        self._machine = lru_cache(maxsize=4096)(_text_within(server.ip_allowlist))
+        self._metrics = lru_cache(maxsize=4096)(_text_within(server.metrics_allowlist))
         self._trusted = lru_cache(maxsize=4096)(_within(server.trusted_proxies))
 
     def caller(self, request: web.BaseRequest) -> Address | None:
@@ -47,6 +47,12 @@ class Gate:
         hops = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
         return self._nearest_stranger([peer, *(parse(hop) for hop in hops if hop.strip())])
 
+    def caller_text(self, request: web.BaseRequest) -> str:
+        """What `parse` reads as `caller`. A text is hashed once, an address each time that it is looked up."""
+        if self.server.trusted_proxies and self.from_proxy(request):
+            return str(self.caller(request))
+        return request.remote or ""
+
     def from_proxy(self, request: web.BaseRequest) -> bool:
         """Is the peer a trusted proxy, which calls for somebody else?"""
         return bool(self.server.trusted_proxies) and self.is_proxy(parse(request.remote or ""))
@@ -58,10 +64,11 @@ class Gate:
         forwarded = hops[1:] or hops
         return next((hop for hop in reversed(forwarded) if not self._trusted(hop)), forwarded[0])
 
-    def admit(self, caller: Address | None, *, metrics: bool = False) -> None:
-        """Raises `AddressNotAllowedError`."""
+    def admit(self, caller: str, *, metrics: bool = False) -> None:
+        """`caller` is what `caller_text` gives. Raises `AddressNotAllowedError`."""
         if not (self._metrics if metrics else self._machine)(caller):
-            raise AddressNotAllowedError(f"calls from {caller or 'an unknown address'} are not allowed here")
+            known = parse(caller) or "an unknown address"
+            raise AddressNotAllowedError(f"calls from {known} are not allowed here")
 
     def private(self, request: web.BaseRequest) -> bool:
         """Can nobody read the answer on its way: TLS as far as it is known, or loopback?"""
@@ -96,3 +103,8 @@ GATE: Final = web.RequestKey("GATE", Gate)
 def _within(networks: Iterable[Network]) -> Callable[[Address | None], bool]:
     known = tuple(networks)
     return lambda address: address is not None and any(address in network for network in known)
+
+
+def _text_within(networks: Iterable[Network]) -> Callable[[str], bool]:
+    within = _within(networks)
+    return lambda text: within(parse(text))

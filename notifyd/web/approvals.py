@@ -15,11 +15,12 @@ from notifyd.flow.receipts import receipt_of
 from notifyd.model import Approval, ApprovalKey, Instant, Status
 from notifyd.registry.registry import Registry
 from notifyd.security.names import name_fault
+from notifyd.security.signing import ID_HEADER
 from notifyd.store import ApprovalFilter, AuditFilter, Page, Store
 from notifyd.tracing import trace_in
 from notifyd.web.addresses import GATE
 from notifyd.web.answers import approval_json, callback_reason, json_answer, json_bytes
-from notifyd.web.auth import ID_HEADER, Caller, Signature, authorize, claimed_tenant, receive
+from notifyd.web.auth import Caller, Signature, authorize, claimed_tenant, receive
 from notifyd.web.body import read_json
 from notifyd.web.changes import find_changed, not_modified, tagged, wait_of
 from notifyd.web.lists import Found, Listing, choice_of

@@ -30,15 +30,13 @@ from notifyd.registry.credentials import Clients
 from notifyd.registry.registry import Registry
 from notifyd.registry.tokens import Tokens
 from notifyd.security import certificates
-from notifyd.security.signing import check_head, verify
+from notifyd.security.signing import SIGNATURE_HEADER, check_head, verify
 from notifyd.web.addresses import GATE
 from notifyd.web.body import read_body
-from notifyd.web.services import SERVICES
+from notifyd.web.http import connection_of
+from notifyd.web.services import SERVICES, Services
 
 CLIENT_HEADER: Final = istr("X-Notifyd-Client")
-ID_HEADER: Final = istr("webhook-id")
-SIGNATURE_HEADER: Final = istr("webhook-signature")
-TIMESTAMP_HEADER: Final = istr("webhook-timestamp")
 TENANT_HEADERS: Final = (istr("X-Notifyd-Tenant"), istr("X-StellaOps-Tenant"))
 
 PRINCIPAL: Final = web.RequestKey("PRINCIPAL", Principal)
@@ -224,12 +222,12 @@ async def receive(
     services = request.app[SERVICES]
     limit = services.current().settings.server.max_body
     if signature is Signature.REFUSED or SIGNATURE_HEADER not in request.headers:
-        caller = authorize(request, scope, signature=signature)
+        caller = _authorize(services, request, scope, b"", signature)
         return await read_body(request, limit), caller
     if not request.content.is_eof():
-        _screen(_call(request, b""))
+        _screen(_call(services, request, b""))
     body = await read_body(request, limit)
-    return body, authorize(request, scope, body, signature)
+    return body, _authorize(services, request, scope, body, signature)
 
 
 def _screen(call: Call) -> None:
@@ -240,15 +238,19 @@ def _screen(call: Call) -> None:
         way(call)
 
 
-def authorize(
-    request: web.Request, scope: Scope, body: bytes = b"", signature: Signature = Signature.REFUSED
-) -> Caller:
+def authorize(request: web.Request, scope: Scope) -> Caller:
     """Know the caller, and check scope and the tenant its headers name.
 
     Raises `UnauthenticatedError`, `ScopeMissingError`, `TenantMismatchError`.
     """
-    registry, headers = request.app[SERVICES].current(), request.headers
-    call = _call(request, body)
+    return _authorize(request.app[SERVICES], request, scope, b"", Signature.REFUSED)
+
+
+def _authorize(
+    services: Services, request: web.Request, scope: Scope, body: bytes, signature: Signature
+) -> Caller:
+    registry, headers = services.current(), request.headers
+    call = _call(services, request, body)
     principal = identify(call, signature)
     request[PRINCIPAL] = principal
     _require(principal, scope)
@@ -257,15 +259,14 @@ def authorize(
     return Caller(registry, principal, signed, alone, named_tenant(headers, principal))
 
 
-def _call(request: web.Request, body: bytes) -> Call:
-    services = request.app[SERVICES]
+def _call(services: Services, request: web.Request, body: bytes) -> Call:
     registry, now = services.current(), services.clock()
     tolerance, certificate = registry.settings.auth.clock_tolerance, certificate_of(request, registry)
     return Call(request.headers, body, registry.clients, now, tolerance, registry.tokens, certificate)
 
 
 def _require(principal: Principal, scope: Scope) -> None:
-    if scope.value not in principal.scopes:
+    if str(scope) not in principal.scopes:
         raise ScopeMissingError(f"this needs the scope {scope.value}")
 
 
@@ -274,7 +275,7 @@ def certificate_of(request: web.Request, registry: Registry) -> certificates.Pee
 
     Raises `CertificateInvalidError` where authorities have verified it that a reload has replaced.
     """
-    peer: certificates.Peer | None = request.get_extra_info("peercert")
+    peer = connection_of(request).certificate
     if not peer or request[GATE].from_proxy(request):
         return None
     context = request.get_extra_info("sslcontext")

@@ -17,6 +17,7 @@ from typing import Final, cast
 
 from attrs import define, field
 
+from notifyd.security.certificates import Peer
 from notifyd.web.addresses import Address, Gate
 
 SURPLUS: Final = 32
@@ -233,6 +234,7 @@ class Connection(asyncio.BufferedProtocol):
         self._door = door
         self._grant, self._head = _HEAD_PIECE, HEAD
         self._paused = self._handling = self._shut = False
+        self.certificate: Peer | None = None  # the caller's, which the handshake has verified
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -247,13 +249,17 @@ class Connection(asyncio.BufferedProtocol):
         """A request is being handled."""
         self._handling = True
         self._door.busy(self.place)
-        self._let_in(HEAD)
+        self._grant = HEAD
+        if self._paused:
+            self._let_in(HEAD)
 
     def end(self, *, unread: bool) -> None:
         """It has been answered; `unread`: without all of its body."""
         self._handling, self._head = False, HEAD
         self._door.idle(self.place)
-        self._let_in(LINGER if unread else _HEAD_PIECE)
+        self._grant = LINGER if unread else _HEAD_PIECE
+        if self._paused:
+            self._let_in(self._grant)
 
     def let_in(self) -> None:
         """Somebody reads the request's body from here on, and bounds it."""
@@ -275,6 +281,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, made: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, made)
+        self.certificate = transport.get_extra_info("peercert")
         self.place.close = transport.abort
         self.place.unread = lambda: transport.get_write_buffer_size() > 0
         if self.place.surplus:

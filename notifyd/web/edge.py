@@ -27,16 +27,14 @@ from notifyd.errors import (
 )
 from notifyd.metrics import OTHER
 from notifyd.registry.registry import Registry
+from notifyd.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from notifyd.web import problems
-from notifyd.web.addresses import GATE, Address, Gate
+from notifyd.web.addresses import GATE, Gate, parse
 from notifyd.web.attempts import Attempts, Caller, caller_of
 from notifyd.web.auth import (
     CLIENT_HEADER,
-    ID_HEADER,
     PRINCIPAL,
-    SIGNATURE_HEADER,
     TENANT_HEADERS,
-    TIMESTAMP_HEADER,
     bearer_token,
     session_text,
 )
@@ -137,11 +135,9 @@ class Edge:
         cid, began = correlation.begin(request.headers.get(correlation.HEADER)), time.perf_counter()
         registry, where = self._services.current(), _canonical(request)
         gate = request[GATE] = self._gate()
-        caller, connection = gate.caller(request), connection_of(request)
+        caller, connection = gate.caller_text(request), connection_of(request)
         connection.begin()
-        # A text is hashed once, an address each time.
-        whose = str(caller) if gate.from_proxy(request) else request.remote or ""
-        self._under_way[whose] = under_way = self._under_way.get(whose, 0) + 1
+        self._under_way[caller] = under_way = self._under_way.get(caller, 0) + 1
         try:
             _check_headers(request)
             self._check_room(under_way, connection.place, where, registry)
@@ -162,15 +158,16 @@ class Edge:
             self._note_refused(error, problem, request, where, caller, registry)
             response = self._renderer(request, where)(request, problem, registry)
         finally:
-            self._end(whose)
+            self._end(caller)
             connection.end(unread=not request.content.is_eof())
         if connection.last:
             response.force_close()
         response.headers.update(problems.ALWAYS)
         response.headers[correlation.HEADER] = cid
         self._services.metrics.http_request(where or OTHER, str(response.status)).inc()
-        took = (time.perf_counter() - began) * 1000
-        log.debug("%s %s of %s: %d in %.1f ms", request.method, where, caller, response.status, took)
+        if log.isEnabledFor(logging.DEBUG):
+            took = (time.perf_counter() - began) * 1000
+            log.debug("%s %s of %s: %d in %.1f ms", request.method, where, caller, response.status, took)
         return response
 
     def _renderer(self, request: web.Request, where: str) -> Renderer:
@@ -179,12 +176,12 @@ class Edge:
         below = (render for root, render in self._elsewhere.items() if request.path.startswith(root))
         return next(below, _document)
 
-    def _end(self, whose: str) -> None:
-        left = self._under_way[whose] - 1
+    def _end(self, caller: str) -> None:
+        left = self._under_way[caller] - 1
         if left:
-            self._under_way[whose] = left
+            self._under_way[caller] = left
         else:
-            del self._under_way[whose]
+            del self._under_way[caller]
 
     def _check_room(self, under_way: int, place: Place, where: str, registry: Registry) -> None:
         """Raises `TooManyError`, `UnavailableError`."""
@@ -203,7 +200,7 @@ class Edge:
         problem: Problem,
         request: web.Request,
         where: str,
-        caller: Address | None,
+        caller: str,
         registry: Registry,
     ) -> None:
         if isinstance(error, UnauthenticatedError):
@@ -211,13 +208,13 @@ class Edge:
         if isinstance(error, UnauthenticatedError | ForbiddenError | UnheardError):
             principal, cid = request.get(PRINCIPAL), correlation.current.get()
             claims = "" if principal else _claimed(request, registry)
-            self._refusals.note(problem, principal, claims, where, str(caller), cid)
+            self._refusals.note(problem, principal, claims, where, str(parse(caller)), cid)
 
 
 def _check_headers(request: web.Request) -> None:
     """Raises `InvalidHeaderError`, `ExpectationError`."""
     headers = request.headers
-    if len(headers) != len({name.lower() for name in headers}):
+    if len(headers) != len(set(map(str.lower, headers))):
         for name, count in Counter(name.lower() for name, _ in headers.items()).items():
             if count > 1 and (name in ONCE or name.startswith("ce-")):
                 raise InvalidHeaderError(f"{name} may stand once only")
@@ -254,9 +251,11 @@ def _proof(request: web.Request, guard: Guard) -> str:
     return (bearer_token(request.headers) or "") if guard is Guard.MACHINE else ""
 
 
-def _counted(request: web.Request, caller: Address | None, registry: Registry) -> Caller:
+def _counted(request: web.Request, caller: str, registry: Registry) -> Caller:
     """By whom a failure to prove anything is counted."""
-    return caller_of(caller, _claimed(request, registry) if SIGNATURE_HEADER in request.headers else "")
+    return caller_of(
+        parse(caller), _claimed(request, registry) if SIGNATURE_HEADER in request.headers else ""
+    )
 
 
 def _claimed(request: web.Request, registry: Registry) -> str:

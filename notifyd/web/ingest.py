@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
 from notifyd.flow.ingest import Posted
-from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, trace_in, unrecorded
+from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, Unrecorded, trace_in
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
 from notifyd.web.body import JSON, read_json
@@ -38,7 +38,7 @@ routes = web.RouteTableDef()
 async def post_pack_event(request: web.Request) -> web.Response:
     """Accept one of Task Runner's events: 202, or 200 for a duplicate."""
     services = request.app[SERVICES]
-    with _Recorded(request) as span:
+    with _recorded(request, services) as span:
         body, caller = await receive(request, Scope.INGEST, Signature.REQUIRED)
         document = read_json(request, body)
         caller.claim(claimed_tenant(document))
@@ -53,7 +53,7 @@ async def post_pack_event(request: web.Request) -> web.Response:
 async def post_cloud_events(request: web.Request) -> web.Response:
     """Accept CloudEvents: one in structured or binary mode, or a batch. 202 if any is new, else 200."""
     services = request.app[SERVICES]
-    with _Recorded(request) as span:
+    with _recorded(request, services) as span:
         body, caller = await receive(request, Scope.INGEST, Signature.TAKEN)
         if request.content_type == BATCH:
             return await _accept_batch(services, caller, loads(body), span)
@@ -68,39 +68,40 @@ async def post_cloud_events(request: web.Request) -> web.Response:
         return _answer(span, accepted.answer, fresh=accepted.fresh)
 
 
-class _Recorded:
+class _Timed(Unrecorded):
+    """The time of a request as a metric."""
+
+    def __init__(self, services: Services, trace: Trace) -> None:
+        super().__init__(trace)
+        self._seconds = services.metrics.ingest_seconds
+
+    def __enter__(self) -> Span:
+        self._began = perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds.observe(perf_counter() - self._began)
+
+
+def _recorded(request: web.Request, services: Services) -> AbstractContextManager[Span]:
     """The time of a request, as a metric and as a span: a child of the sender's that is named in its headers.
 
     https://opentelemetry.io/docs/specs/semconv/http/http-spans/#http-server says what it is called and bears.
     """
-
-    def __init__(self, request: web.Request) -> None:
-        services, parent = request.app[SERVICES], trace_in(request.headers)
-        self._seconds = services.metrics.ingest_seconds
-        # Facts that nobody hears would be gathered for each event.
-        unheard = services.tracer is NO_TRACER
-        self._span = unrecorded(parent) if unheard else _span(request, services.tracer, parent)
-
-    def __enter__(self) -> Span:
-        self._began = perf_counter()
-        return self._span.__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        try:
-            self._span.__exit__(*raised)
-        finally:
-            self._seconds.observe(perf_counter() - self._began)
+    timed = _Timed(services, trace_in(request.headers))
+    # Facts that nobody hears would be gathered for each event.
+    return timed if services.tracer is NO_TRACER else _span(request, services.tracer, timed)
 
 
 @contextmanager
-def _span(request: web.Request, tracer: Tracer, parent: Trace) -> Iterator[Span]:
+def _span(request: web.Request, tracer: Tracer, timed: _Timed) -> Iterator[Span]:
     facts = {
         "http.request.method": request.method,
         "http.route": request.path,
         "url.path": request.path,
         "url.scheme": request.scheme,
     }
-    with tracer.span(f"{request.method} {request.path}", Role.SERVER, parent, facts) as span:
+    with timed, tracer.span(f"{request.method} {request.path}", Role.SERVER, timed.trace, facts) as span:
         try:
             yield span
         except Exception as error:

@@ -358,11 +358,12 @@ def parse_cloud_event(document: Any, base: str = "") -> CloudEvent:
     """The record of an event in structured mode. Raises `InvalidError` with every fault, below `base`."""
     if type(document) is not dict:
         raise InvalidError([Fault(base, str(expected("an object", document)))])
-    core = {k: v for k, v in document.items() if k in _ATTRIBUTES and (v is not None or k in _REQUIRED)}
-    extensions = {k: v for k, v in document.items() if k not in _ATTRIBUTES and v is not None}
-    faults = [
-        Fault(base + codec.pointer(k), fault) for k, v in extensions.items() if (fault := _refuse(k, v))
-    ]
+    core, extensions, faults = document, dict[str, Any](), list[Fault]()
+    if not document.keys() <= _ATTRIBUTES or None in document.values():
+        core = {k: v for k, v in document.items() if k in _ATTRIBUTES and (v is not None or k in _REQUIRED)}
+        extensions = {k: v for k, v in document.items() if k not in _ATTRIBUTES and v is not None}
+        refused = ((name, _refuse(name, value)) for name, value in extensions.items())
+        faults = [Fault(base + codec.pointer(name), fault) for name, fault in refused if fault]
     if "data" in core and "data_base64" in core:
         faults.append(Fault(base + "/data_base64", "must not be given together with data"))
     try:

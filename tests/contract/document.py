@@ -11,8 +11,9 @@ from typing import Any, Final
 from notifyd import __version__, correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import UnauthenticatedError, UnavailableError
+from notifyd.security.signing import SIGNATURE_HEADER
 from notifyd.web import problems
-from notifyd.web.auth import CLIENT_HEADER, SIGNATURE_HEADER, TENANT_HEADERS, Signature
+from notifyd.web.auth import CLIENT_HEADER, TENANT_HEADERS, Signature
 from notifyd.web.body import JSON
 from notifyd.web.channels import TrialRequest
 from notifyd.web.keys import ResealRequest

@@ -47,24 +47,24 @@ PROXIED = Gate(
 
 @pytest.mark.parametrize("peer", ["203.0.113.9", "::ffff:203.0.113.9", "2001:db8::1"])
 def test_an_allowed_address_is_admitted(peer: str) -> None:
-    PROXIED.admit(PROXIED.caller(request(peer)))
+    PROXIED.admit(PROXIED.caller_text(request(peer)))
 
 
 @pytest.mark.parametrize("peer", ["203.0.114.1", "2001:db9::1", "::ffff:192.0.2.1", "", "/run/notifyd.sock"])
 def test_any_other_is_refused(peer: str) -> None:
     with pytest.raises(AddressNotAllowedError):
-        PROXIED.admit(PROXIED.caller(request(peer)))
+        PROXIED.admit(PROXIED.caller_text(request(peer)))
 
 
 def test_the_metrics_have_an_allowlist_of_their_own() -> None:
-    PROXIED.admit(PROXIED.caller(request("198.51.100.7")), metrics=True)
+    PROXIED.admit(PROXIED.caller_text(request("198.51.100.7")), metrics=True)
     with pytest.raises(AddressNotAllowedError):
-        PROXIED.admit(PROXIED.caller(request("203.0.113.9")), metrics=True)
+        PROXIED.admit(PROXIED.caller_text(request("203.0.113.9")), metrics=True)
 
 
 def test_an_empty_allowlist_admits_nobody() -> None:
     with pytest.raises(AddressNotAllowedError):
-        Gate(Server(ip_allowlist=())).admit(parse("127.0.0.1"))
+        Gate(Server(ip_allowlist=())).admit("127.0.0.1")
 
 
 FORWARDED = {
