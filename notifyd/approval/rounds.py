@@ -250,7 +250,7 @@ def approval_key_of(event: Event) -> ApprovalKey:
 
 def arrival_audit(event: Event, name: AuditName, **data: Any) -> AuditRecord:
     return AuditRecord(
-        id=derived_id("audit", event.tenant, event.key, name.value),
+        id=derived_id("audit", event.tenant, event.key, str(name)),
         tenant=event.tenant,
         name=name,
         at=event.received_at,

@@ -25,7 +25,7 @@ from notifyd.config.windows import Window
 from notifyd.security.secrets import Secret
 from notifyd.trust import CaFile
 from notifyd.wire import strict
-from notifyd.wire.strict import Hook, Members, Parse, Steps, Strict, StructureError
+from notifyd.wire.strict import Hook, Members, Steps, Strict, StructureError
 
 T = TypeVar("T")
 
@@ -105,7 +105,7 @@ class Structurer(Strict):
     def unknown(self, name: str, members: Members) -> str:
         return unknown_key(name, members)
 
-    def choice(self, choices: Mapping[Any, Any]) -> Parse:
+    def choice(self, choices: Mapping[Any, Any]) -> Hook:
         offered = ", ".join(map(_quoted, choices))
         return strict.one_of(choices, f"must be one of {offered}")
 

@@ -320,8 +320,9 @@ def check_members(event: PackEvent, document: Mapping[str, Any], registry: Regis
     given = {"/requestedBy": event.requested_by, "/decidedBy": getattr(event, "decided_by", None)}
     faults = [Fault(at, fault) for at, name in given.items() if name and (fault := name_fault(name))]
     faults += faults_together(event)
-    faults += definition_faults(_inputs(event))
-    faults += _secret_faults(document.get("inputs", ()), registry.redactor)
+    if event.inputs:
+        faults += definition_faults(_inputs(event))
+        faults += _secret_faults(document["inputs"], registry.redactor)
     if faults:
         raise InvalidError(faults)
 
@@ -445,9 +446,7 @@ def cloud_row(
         action="",
         occurred_at=now if event.time is None else event.time,
         received_at=now,
-        body=_cloud_body(
-            event, document if PARENT in document else {**document, **trace}, tenant, now, registry.redactor
-        ),
+        body=_cloud_body(event, {**document, **trace} if trace else document, tenant, now, registry.redactor),
         content_id=content_id,
         client=client,
         correlation_id=correlation_id,
@@ -458,13 +457,10 @@ def cloud_row(
 # --- what is stored ----------------------------------------------------------------------------------------
 
 
-def _pack_body(
-    event: PackEvent, document: Mapping[str, Any], kind: str, action: str, registry: Registry
-) -> str:
-    """What rules see: the payload, redacted, without its token, with its meaning."""
-    shown = dict(document)
+def _pack_body(event: PackEvent, shown: dict[str, Any], kind: str, action: str, registry: Registry) -> str:
+    """What rules see: the payload, redacted, without its token, with its meaning. `shown` is a copy."""
     if event.resume:  # the member may be null
-        shown["resume"] = {name: value for name, value in document["resume"].items() if name != "token"}
+        shown["resume"] = {name: value for name, value in shown["resume"].items() if name != "token"}
     seen = registry.redactor.tree(shown)
     meaning = {"kind": kind, "action": action}
     if isinstance(event, PackApprovalRequested) and event.expires_at is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import hmac
 import json
@@ -86,9 +87,9 @@ def encrypt(key: bytes, plaintext: bytes, kid: str = "") -> str:
     head, cipher = _sealing(key, kid)
     nonce = os.urandom(12)
     sealed = cipher.encrypt(nonce, plaintext, head)
-    parts = (nonce, sealed[:-16], sealed[-16:])
     # The second part, the encrypted key, is empty: "dir" uses the key itself.
-    return ".".join([head.decode(), "", *(_base64url(part).decode() for part in parts)])
+    parts = (head, b"", _base64url(nonce), _base64url(sealed[:-16]), _base64url(sealed[-16:]))
+    return b".".join(parts).decode()
 
 
 @lru_cache(maxsize=64)
@@ -99,7 +100,10 @@ def _sealing(key: bytes, kid: str) -> tuple[bytes, AESGCM]:
 
 
 def _base64url(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
+    return binascii.b2a_base64(data, newline=False).translate(_URL_SAFE, b"=")
+
+
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 def _decoded(part: str) -> bytes:

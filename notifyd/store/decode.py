@@ -100,7 +100,7 @@ class _Records(Strict):
     def unknown(self, name: str, members: Members) -> str | None:
         return None
 
-    def choice(self, choices: Mapping[Any, Any]) -> Parse:
+    def choice(self, choices: Mapping[Any, Any]) -> Hook:
         return strict.one_of(choices, "has a value that this notifyd does not know")
 
     def annotated(self, kind: Any) -> Hook:

@@ -268,7 +268,13 @@ def _large(number: int) -> bytes:
 
 def derived_id(purpose: str, tenant: str, *parts: str | int) -> str:
     """Hex SHA-256 over the JCS array `[purpose, tenant, ...]`: the same parts always make the same id."""
-    return hashlib.sha256(canonical([purpose, tenant, *parts])).hexdigest()
+    named = [purpose, tenant, *parts]
+    try:
+        # Without floats and objects orjson writes as JCS does, and this option refuses what is not within 2^53.
+        text = orjson.dumps(named, option=orjson.OPT_STRICT_INTEGER)
+    except TypeError:
+        text = canonical(named)
+    return hashlib.sha256(text).hexdigest()
 
 
 def event_key(tenant: str, event_id: str) -> str:

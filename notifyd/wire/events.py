@@ -38,18 +38,18 @@ MAX_LINKS: Final = 10
 _LOCALE: Final = re.compile(r"[A-Za-z]{2,8}(?:[-_][A-Za-z0-9]{1,8}){0,4}")
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, _: Any = None) -> str:
     if type(value) is not str or not value:
         string(value)
         raise ValueError("must not be empty")
     return value
 
 
-def _instant(value: Any) -> Instant:
+def _instant(value: Any, _: Any = None) -> Instant:
     return codec.parse_instant(string(value))
 
 
-def _locale(value: Any) -> str | None:
+def _locale(value: Any, _: Any = None) -> str | None:
     return str(value) if _LOCALE.fullmatch(string(value)) else None
 
 
@@ -316,7 +316,7 @@ Base64: TypeAlias = Annotated[
 ]
 
 
-def _kind(value: Any) -> str:
+def _kind(value: Any, _: Any = None) -> str:
     if _text(value) in _RESERVED_KINDS:
         raise ValueError("must not be a kind that Task Runner's events have")
     return str(value)

@@ -19,6 +19,8 @@ def faults_together(event: PackEvent) -> Iterator[Fault]:
 
 def _group_faults(event: PackEvent) -> Iterator[Fault]:
     groups = event.approval_groups
+    if not groups:
+        return
     if len(groups) > MAX_GROUPS:
         yield Fault("/approvalGroups", f"must not have more than {MAX_GROUPS} items")
     if sum(group.required for group in groups) > MAX_APPROVALS:

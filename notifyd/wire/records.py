@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from notifyd.errors import Fault, InvalidError
 from notifyd.wire import strict
-from notifyd.wire.strict import Hook, Members, Parse, Strict, StructureError
+from notifyd.wire.strict import Hook, Leaf, Members, Strict, StructureError
 
 MAX_FAULTS: Final = 100
 """How many faults are reported of one document; one more says that there were more."""
@@ -47,12 +47,12 @@ def invalid(faults: Iterable[Fault]) -> InvalidError:
 class Check:
     """How a member is read, as `Annotated[TYPE, Check(parse)]`.
 
-    `parse` takes the JSON value and gives the record's; it raises ValueError with a message such as "must be
-    an even number", which must not repeat the value. `schema` says what it takes, in JSON Schema (2020-12):
-    the published contract is made of it.
+    `parse` takes the JSON value, and the type beside it, and gives the record's; it raises ValueError with a
+    message such as "must be an even number", which must not repeat the value. `schema` says what it takes, in JSON
+    Schema (2020-12): the published contract is made of it.
     """
 
-    parse: Callable[[Any], Any]
+    parse: Leaf[Any]
     schema: Mapping[str, Any] = field(factory=dict)
 
 
@@ -112,7 +112,7 @@ def listed(choices: Iterable[str]) -> str:
     return f"{', '.join(head)} or {last}" if head else last
 
 
-def one_of(choices: Iterable[_T]) -> Callable[[Any], _T]:
+def one_of(choices: Iterable[_T]) -> Leaf[_T]:
     """A parser of one of some strings, such as an enumeration's members."""
     by_name = {str(choice): choice for choice in choices}
     return strict.one_of(by_name, f"must be {listed(by_name)}")
@@ -132,7 +132,7 @@ def matching(pattern: str, form: str, *, max_length: int | None = None) -> Check
     matches = re.compile(pattern).fullmatch
     longest = sys.maxsize if max_length is None else max_length
 
-    def parse(value: Any) -> str:
+    def parse(value: Any, _: Any = None) -> str:
         if type(value) is not str or len(value) > longest or not matches(value):
             string(value)
             raise ValueError(f"must be {form}")
@@ -145,7 +145,7 @@ def matching(pattern: str, form: str, *, max_length: int | None = None) -> Check
 def between(low: int, high: int) -> Check:
     """An integer from `low` to `high`."""
 
-    def parse(value: Any) -> int:
+    def parse(value: Any, _: Any = None) -> int:
         if type(value) is not int or not low <= value <= high:
             raise ValueError(f"must be an integer from {low} to {high}")
         return value
@@ -170,12 +170,11 @@ class _Json(Strict):
     def unknown(self, name: str, members: Members) -> str | None:
         return None if name.startswith("x-") else "is not a known member"
 
-    def choice(self, choices: Mapping[Any, Any]) -> Parse:
+    def choice(self, choices: Mapping[Any, Any]) -> Hook:
         return strict.one_of(choices, f"must be {listed(map(str, choices))}")
 
     def annotated(self, kind: Any) -> Hook:
-        parse = next(mark.parse for mark in kind.__metadata__ if isinstance(mark, Check))
-        return lambda value, _: parse(value)
+        return next(mark.parse for mark in kind.__metadata__ if isinstance(mark, Check))
 
 
 _QUICK: Final = _Json(thorough=False)

@@ -10,7 +10,19 @@ import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Final,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import attrs
 from cattrs import Converter
@@ -25,6 +37,15 @@ Parse: TypeAlias = Callable[[Any], Any]
 
 Hook: TypeAlias = Callable[[Any, Any], Any]
 """`Parse` as cattrs calls it, with the type as a second argument. Also raises `StructureError`."""
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Leaf(Protocol[T_co]):
+    """Both, with no use for the type: to wrap each reader in a hook would cost a call for each value."""
+
+    def __call__(self, value: Any, kind: Any = None, /) -> T_co: ...
+
 
 Steps: TypeAlias = tuple[str | int, ...]
 """The names and indexes that lead from a value to a part of it."""
@@ -54,10 +75,10 @@ def refusal(what: str, value: object, kinds: Mapping[type, str]) -> str:
     return f"must be {what}" if what == kind else f"must be {what}, not {kind}"
 
 
-def exactly(kind: type[T], what: str, kinds: Mapping[type, str]) -> Callable[[Any], T]:
+def exactly(kind: type[T], what: str, kinds: Mapping[type, str]) -> Leaf[T]:
     """A parser of exactly this type: a boolean is no integer, and text is neither."""
 
-    def parse(value: Any) -> T:
+    def parse(value: Any, _: Any = None) -> T:
         if type(value) is not kind:
             raise ValueError(refusal(what, value, kinds))
         return value
@@ -65,13 +86,13 @@ def exactly(kind: type[T], what: str, kinds: Mapping[type, str]) -> Callable[[An
     return parse
 
 
-def one_of(choices: Mapping[Any, T], refused: str) -> Callable[[Any], T]:
+def one_of(choices: Mapping[Any, T], refused: str) -> Leaf[T]:
     """A parser of one of some plain values, each given what it means. 1 is neither `1.0` nor `true`."""
     known: dict[type, dict[Any, T]] = {}
     for choice, meant in choices.items():
         known.setdefault(type(choice), {})[choice] = meant
 
-    def parse(value: Any) -> T:
+    def parse(value: Any, _: Any = None) -> T:
         alike = known.get(type(value))
         if alike is None or value not in alike:
             raise ValueError(refused)
@@ -107,13 +128,13 @@ class Strict(ABC):
         self._string = exactly(str, "a string", self.kinds)
         self._thorough = thorough
         self._converter = Converter(detailed_validation=False)
-        common: dict[Any, Parse] = {
+        common: dict[Any, Hook] = {
             str: self._string,
             int: exactly(int, "an integer", self.kinds),
             bool: exactly(bool, "a boolean", self.kinds),
-            Secret: self.secret,
+            Secret: _hook(self.secret),
         }
-        self._register({kind: _leaf(parse) for kind, parse in {**common, **leaves}.items()})
+        self._register(common | {kind: _hook(parse) for kind, parse in leaves.items()})
 
     def record(self, document: Any, cls: type[T]) -> T:
         """Raises ValueError or `StructureError`."""
@@ -122,7 +143,7 @@ class Strict(ABC):
     def hook(self, kind: Any) -> Hook:
         """What makes a `kind`. Raises `StructureHandlerNotFoundError` for a type that no document can become."""
         if _is_enum(kind):  # cattrs would take an enumeration of strings for a string
-            return _leaf(self.choice({member.value: member for member in kind}))
+            return self.choice({member.value: member for member in kind})
         return self._converter.get_structure_hook(kind)
 
     # --- what a notation decides
@@ -135,7 +156,7 @@ class Strict(ABC):
         """What is wrong with a member that a record does not have; None where it is let through."""
 
     @abstractmethod
-    def choice(self, choices: Mapping[Any, Any]) -> Parse:
+    def choice(self, choices: Mapping[Any, Any]) -> Hook:
         """`one_of`, in the notation's words."""
 
     @abstractmethod
@@ -175,7 +196,7 @@ class Strict(ABC):
                 self._converter.register_structure_hook(kind, hook)
 
     def _literal(self, kind: Any) -> Hook:
-        return _leaf(self.choice({value: value for value in get_args(kind)}))
+        return self.choice({value: value for value in get_args(kind)})
 
     def _optional(self, kind: Any) -> Hook:
         inner = [each for each in get_args(kind) if each is not type(None)]
@@ -278,7 +299,7 @@ def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
 
 
-def _leaf(parse: Parse) -> Hook:
+def _hook(parse: Parse) -> Hook:
     return lambda value, _: parse(value)
 
 

@@ -21,7 +21,7 @@ class Colour(StrEnum):
     BLUE = "blue"
 
 
-def _even(value: Any) -> int:
+def _even(value: Any, _: Any = None) -> int:
     if type(value) is not int or value % 2:
         raise ValueError("must be an even number")
     return value

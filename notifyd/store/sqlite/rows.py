@@ -160,7 +160,7 @@ _ATTEMPT: Final = _Flat(Attempt)
 def event_row(e: Event) -> Row:
     return (
         e.tenant, e.key, e.event_id, e.kind, e.action, e.occurred_at, e.received_at, e.body, e.content_id,
-        e.client, e.correlation_id, e.run_id, e.approval_id, e.outcome.value, int(e.notify), e.version,
+        e.client, e.correlation_id, e.run_id, e.approval_id, str(e.outcome), int(e.notify), e.version,
         e.round,
     )  # fmt: skip
 
@@ -175,11 +175,11 @@ def plan_text(plan: tuple[PlanEntry, ...]) -> str:
 def approval_row(a: Approval) -> Row:
     """The columns of `SAVED_APPROVAL`."""
     return (
-        a.tenant, a.run_id, a.approval_id, a.version, a.round, a.status.value, a.plan_hash,
+        a.tenant, a.run_id, a.approval_id, a.version, a.round, str(a.status), a.plan_hash,
         orjson.dumps(a.required_grants).decode(), a.required_approvals, a.requested_by, a.client,
         a.requested_at, a.created_at, a.expires_at, a.callback_url, a.sealed_token, a.correlation_id, a.request,
         _many(a.decisions),
-        a.ended_at, a.ended_by, a.resume.value, a.resume_delivery, _many(a.effects),
+        a.ended_at, a.ended_by, str(a.resume), a.resume_delivery, _many(a.effects),
         a.owner, a.heard_again_at, _many(a.groups), _many(a.inputs), a.timer_at, a.timed_until,
         a.receipt, a.effects_due_at, len(a.dead_effects),
     )  # fmt: skip
@@ -225,7 +225,7 @@ def attempt_item(attempt: Attempt) -> Mapping[str, Any]:
 
 def audit_row(a: AuditRecord) -> Row:
     return (
-        a.tenant, a.id, a.name.value, a.at, a.actor, a.correlation_id, a.run_id, a.approval_id,
+        a.tenant, a.id, str(a.name), a.at, a.actor, a.correlation_id, a.run_id, a.approval_id,
         orjson.dumps(dict(a.data)).decode(),
     )  # fmt: skip
 
