@@ -16,6 +16,7 @@ from typing import Any, Final, final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from notifyd.errors import SealError
@@ -64,9 +65,9 @@ def derive_key(secret: bytes, label: str) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def keyed(key: bytes) -> hmac.HMAC:
+def keyed(key: bytes) -> HMAC:
     """An HMAC-SHA-256 that has read its key and nothing else: to copy one is quicker than to begin."""
-    return hmac.new(key, digestmod="sha256")
+    return HMAC(key, SHA256())
 
 
 EVENT_CONTENT: Final = "event-content"
@@ -177,7 +178,7 @@ class Keyring:
             raise SealError("identified under a key that is no longer configured")
         code = keyed(key).copy()
         code.update(content)
-        return f"{kid}:{code.hexdigest()}"
+        return f"{kid}:{code.finalize().hex()}"
 
     def same(self, label: str, content: bytes, identity: str) -> bool:
         """Is `content` what `identity` was made from?"""

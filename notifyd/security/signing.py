@@ -49,7 +49,7 @@ def secret_bytes(secret: Secret) -> bytes:
 def signature(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
     code = keyed(key).copy()
     code.update(_signed(message_id, timestamp, body))
-    return "v1," + binascii.b2a_base64(code.digest(), newline=False).decode()
+    return "v1," + binascii.b2a_base64(code.finalize(), newline=False).decode()
 
 
 def _signed(message_id: str, timestamp: int, body: bytes) -> bytes:

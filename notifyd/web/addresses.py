@@ -89,7 +89,11 @@ class CurrentGate:
         self._gate = Gate(server())
 
     def __call__(self) -> Gate:
-        if self._gate.server is not (server := self._server()):
+        return self.of(self._server())
+
+    def of(self, server: Server) -> Gate:
+        """The gate of `server`, which is in force."""
+        if self._gate.server is not server:
             self._gate = Gate(server)
         return self._gate
 

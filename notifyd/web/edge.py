@@ -29,7 +29,7 @@ from notifyd.metrics import OTHER
 from notifyd.registry.registry import Registry
 from notifyd.security.signing import ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER
 from notifyd.web import problems
-from notifyd.web.addresses import GATE, Gate, parse
+from notifyd.web.addresses import GATE, CurrentGate, parse
 from notifyd.web.attempts import Attempts, Caller, caller_of
 from notifyd.web.auth import (
     CLIENT_HEADER,
@@ -116,7 +116,7 @@ class Edge:
         self,
         services: Services,
         refusals: Refusals,
-        gate: Callable[[], Gate],
+        gate: CurrentGate,
         guards: Mapping[str, Guard],
         renderers: Mapping[str, Renderer],
         elsewhere: Mapping[str, Renderer],
@@ -134,7 +134,7 @@ class Edge:
     async def pass_through(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         cid, began = correlation.begin(request.headers.get(correlation.HEADER)), time.perf_counter()
         registry, where = self._services.current(), _canonical(request)
-        gate = request[GATE] = self._gate()
+        gate = request[GATE] = self._gate.of(registry.settings.server)
         caller, connection = gate.caller_text(request), connection_of(request)
         connection.begin()
         self._under_way[caller] = under_way = self._under_way.get(caller, 0) + 1

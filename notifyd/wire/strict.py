@@ -10,6 +10,7 @@ import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import (
     Annotated,
     Any,
@@ -20,6 +21,7 @@ from typing import (
     TypeAlias,
     TypeVar,
     Union,
+    cast,
     get_args,
     get_origin,
 )
@@ -128,6 +130,7 @@ class Strict(ABC):
         self._string = exactly(str, "a string", self.kinds)
         self._thorough = thorough
         self._converter = Converter(detailed_validation=False)
+        self._record_hook: Callable[[Any], Hook] = lru_cache(maxsize=None)(self._converter.get_structure_hook)
         common: dict[Any, Hook] = {
             str: self._string,
             int: exactly(int, "an integer", self.kinds),
@@ -138,7 +141,7 @@ class Strict(ABC):
 
     def record(self, document: Any, cls: type[T]) -> T:
         """Raises ValueError or `StructureError`."""
-        return self._converter.structure(document, cls)
+        return cast(T, self._record_hook(cls)(document, cls))
 
     def hook(self, kind: Any) -> Hook:
         """What makes a `kind`. Raises `StructureHandlerNotFoundError` for a type that no document can become."""

@@ -229,7 +229,7 @@ def test_the_number_of_faults_is_bounded() -> None:
     assert invalid([Fault("/a", "b")] * 3).faults == (Fault("/a", "b"),) * 3
 
 
-def _broken(value: Any) -> int:
+def _broken(value: Any, _: Any = None) -> int:
     return int(value.nonsense)
 
 
