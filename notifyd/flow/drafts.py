@@ -49,7 +49,7 @@ class Drafts:
     async def plan(self, event: Event, registry: Registry, now: int, ready: dict[str, Ready]) -> Planned:
         """The plan, unless one is fixed, and its deliveries; those to be sent now are put into `ready`."""
         always = event.kind == APPROVAL_KIND and (registry.settings.approvals.breakglass_to or registry.edits)
-        if event.plan is None and not (always or registry.rules.concern(event.kind)):
+        if event.plan is None and not (always or registry.rules.concern(event.kind, event.tenant)):
             return Planned(event, (), ())
         seen = view(event)
         return await in_plan_span(self._tracer, seen, self._planned(event, seen, registry, now, ready))

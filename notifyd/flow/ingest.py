@@ -450,7 +450,7 @@ def cloud_row(
         content_id=content_id,
         client=client,
         correlation_id=correlation_id,
-        notify=registry.rules.concern(event.type),
+        notify=registry.rules.concern(event.type, tenant),
     )
 
 

@@ -262,7 +262,9 @@ class _Scanner:
             self.whole = True
 
 
-_KIND: Final = re.compile(r"""\s*event\s*\.\s*kind\s*==\s*(["'])(?P<kind>[^"'\\\n]*)\1\s*""", re.ASCII)
+_EQUALS: Final = r"""\s*==\s*(["'])(?P<text>[^"'\\\n]*)\1\s*"""
+_KIND: Final = re.compile(r"\s*event\s*\.\s*kind" + _EQUALS, re.ASCII)
+_TENANT: Final = re.compile(r"\s*event\s*\.\s*tenant\s*\.\s*id" + _EQUALS, re.ASCII)
 
 
 def kind_of(when: str) -> str | None:
@@ -271,8 +273,17 @@ def kind_of(when: str) -> str | None:
     An event of another kind makes the whole false, whatever the other parts are: in CEL `false && error` is false
     (https://github.com/google/cel-spec/blob/master/doc/langdef.md#logical-operators).
     """
-    found = (_KIND.fullmatch(part) for part in conjuncts(when))
-    return next((match["kind"] for match in found if match), None)
+    return _compared(_KIND, when)
+
+
+def tenant_of(when: str) -> str | None:
+    """The same for the tenant's id."""
+    return _compared(_TENANT, when)
+
+
+def _compared(member: re.Pattern[str], when: str) -> str | None:
+    found = map(member.fullmatch, conjuncts(when))
+    return next((match["text"] for match in found if match), None)
 
 
 def place(when: str, at: int) -> str:

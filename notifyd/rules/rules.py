@@ -11,20 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache, partial
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from notifyd.config.faults import of_rule
 from notifyd.config.settings import Rule
 from notifyd.errors import ConfigError, Fault
 from notifyd.rules.cost import LIMIT, CostError, Estimate, Region, read
 from notifyd.rules.evaluator import cel
-from notifyd.rules.expression import EVENT, Source, conjuncts, kind_of, place
+from notifyd.rules.expression import EVENT, Source, conjuncts, kind_of, place, tenant_of
 from notifyd.text import fit
 
 MAX_LENGTH: Final = 4000
 """Characters of a `when`. The parser recurses on the C stack, which a very long expression would exhaust."""
+
+_TENANTS: Final = 1024
+"""For how many pairs of a kind and a tenant the rules that can match are kept."""
 
 _DETAIL_LIMIT: Final = 300
 _EXCERPT: Final = 40  # characters shown on either side of a fault
@@ -69,16 +73,23 @@ class Explanation:
 class _Compiled:
     """`members` are the top-level members of `event` that the rule reads; None where it takes it whole.
 
-    `kind` is the one kind of event that can match, None where there may be several; `by_kind` says that the rule
-    asks for nothing else. `region` is what its cost is estimated by, None where no event makes that worth knowing.
+    `kind` is the one kind of event that can match, None where there may be several, and `tenant` the one tenant
+    whose events can; `by_kind` says that the rule asks for nothing but the kind. `region` is what its cost is
+    estimated by, None where no event makes that worth knowing.
     """
 
     rule: Rule
     program: cel.Program
     members: frozenset[str] | None
     kind: str | None
+    tenant: str | None
     by_kind: bool
     region: Region | None
+
+    def excludes(self, kind: object, tenant: object) -> bool:
+        """Is it known without evaluating it that no event of these matches? What is no text tells nothing."""
+        other_kind = self.kind is not None and self.kind != kind and type(kind) is str
+        return other_kind or (self.tenant is not None and self.tenant != tenant and type(tenant) is str)
 
 
 @frozen
@@ -89,6 +100,7 @@ class RuleBook:
     _functions: Mapping[str, Callable[..., Any]]
     _members: frozenset[str]
     _by_kind: Mapping[str | None, tuple[_Compiled, ...]]
+    _of_tenant: Callable[[str | None, str], tuple[_Compiled, ...]] = field(eq=False, repr=False)
 
     @property
     def foreign(self) -> bool:
@@ -109,21 +121,26 @@ class RuleBook:
             raise ConfigError(faults)
         members = frozenset().union(*(one.members or () for one in compiled))
         guarded = {name: _guard(name, function) for name, function in functions.items()}
-        return cls(tuple(compiled), guarded, members, _by_kind(compiled))
+        by_kind = _by_kind(compiled)
+        of_tenant = lru_cache(maxsize=_TENANTS)(partial(_of_tenant, by_kind))
+        return cls(tuple(compiled), guarded, members, by_kind, of_tenant)
 
-    def concern(self, kind: str) -> bool:
-        """Can any rule match an event of this kind?"""
-        return bool(self._able(kind))
+    def concern(self, kind: str, tenant: str | None = None) -> bool:
+        """Can any rule match an event of this kind, and of this tenant where one is given?"""
+        return bool(self._able(kind, tenant))
 
-    def _able(self, kind: object) -> tuple[_Compiled, ...]:
-        """The rules that can match an event of this kind, in order."""
-        return self._by_kind.get(kind, self._by_kind[None]) if type(kind) is str else self._rules
+    def _able(self, kind: object, tenant: object) -> tuple[_Compiled, ...]:
+        """The rules that can match such an event, in order: but for those that `_Compiled.excludes`."""
+        if type(kind) is not str:
+            return self._rules
+        named = kind if kind in self._by_kind else None
+        return self._of_tenant(named, tenant) if type(tenant) is str else self._by_kind[named]
 
     def match(self, event: Mapping[str, Any]) -> Matches:
         """The rules that `event` matches; a matching rule with `stop` ends the list. Never raises."""
         matched: list[Rule] = []
         errors: list[str] = []
-        for found in self._walk(self._able(event.get("kind")), event):
+        for found in self._walk(self._able(event.get("kind"), _tenant_in(event)), event):
             if found.verdict is Verdict.MATCHED:
                 matched.append(found.rule)
             elif found.verdict is Verdict.ERROR:
@@ -146,12 +163,15 @@ class RuleBook:
         return reached + tuple(Explanation(one.rule, Verdict.NOT_REACHED) for one in rest)
 
     def _walk(self, rules: Sequence[_Compiled], event: Mapping[str, Any]) -> Iterator[Explanation]:
-        views, kind = _Views(event, self._members, self._functions), event.get("kind")
+        views = _Views(event, self._members, self._functions)
+        kind, tenant = event.get("kind"), _tenant_in(event)
         for one in rules:
-            if one.kind is None or type(kind) is not str or (one.kind == kind and not one.by_kind):
-                found = _evaluate(one, views)
+            if one.excludes(kind, tenant):
+                found = Explanation(one.rule, Verdict.NOT_MATCHED)
+            elif one.by_kind and type(kind) is str:
+                found = Explanation(one.rule, Verdict.MATCHED)
             else:
-                found = Explanation(one.rule, Verdict.MATCHED if one.kind == kind else Verdict.NOT_MATCHED)
+                found = _evaluate(one, views)
             yield found
             if one.rule.stop and found.verdict is Verdict.MATCHED:
                 return
@@ -163,6 +183,17 @@ def _by_kind(rules: Sequence[_Compiled]) -> dict[str | None, tuple[_Compiled, ..
         kind: tuple(one for one in rules if one.kind in (kind, None))
         for kind in {None, *(one.kind for one in rules)}
     }
+
+
+def _of_tenant(
+    by_kind: Mapping[str | None, tuple[_Compiled, ...]], kind: str | None, tenant: str
+) -> tuple[_Compiled, ...]:
+    return tuple(one for one in by_kind[kind] if one.tenant in (tenant, None))
+
+
+def _tenant_in(event: Mapping[str, Any]) -> object:
+    tenant = event.get("tenant")
+    return tenant.get("id") if isinstance(tenant, Mapping) else None
 
 
 class _Views:
@@ -301,9 +332,9 @@ def _compile(rule: Rule, functions: Mapping[str, Callable[..., Any]]) -> _Compil
     region, bad = read(rule.when)
     if bad:
         raise _BadExpressionError(f"{place(rule.when, one.at)}: {one.message}" for one in bad)
-    kind = kind_of(rule.when)
+    kind, tenant = kind_of(rule.when), tenant_of(rule.when)
     by_kind = kind is not None and len(conjuncts(rule.when)) == 1
-    return _Compiled(rule, program, source.members, kind, by_kind, region if region.varies else None)
+    return _Compiled(rule, program, source.members, kind, tenant, by_kind, region if region.varies else None)
 
 
 def faults_of(when: str, functions: Mapping[str, Callable[..., Any]]) -> tuple[str, ...]:

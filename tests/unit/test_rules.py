@@ -212,6 +212,49 @@ def test_rule_for_another_kind_is_not_evaluated_and_one_that_may_match_is(when: 
         assert only.match(EVENT) == Matches((), ())
 
 
+@pytest.mark.parametrize(
+    ("when", "concerned"),
+    [
+        ('event.tenant.id == "globex"', False),
+        ("has(event.x) && event . tenant.id=='globex'", False),
+        ('event.kind == "pack.approval" && event.tenant.id == "globex"', False),
+        ('event.kind == "pack.approval" && event.tenant.id == "acme"', True),
+        ('event.tenant.id == "globex" || true', True),
+        ('event.tenant.id != "globex"', True),
+        ('event.tenant == "globex"', True),
+        (r'event.tenant.id == "globe\u0078"', True),
+    ],
+)
+def test_rule_for_another_tenant_is_not_evaluated_and_one_that_may_match_is(
+    when: str, concerned: bool
+) -> None:
+    only = book(rule(when))
+    event = {**EVENT, "tenant": {"id": "acme"}}
+    assert only.concern("pack.approval", "acme") is concerned
+    if not concerned:
+        assert only.concern("pack.approval")
+        assert only.concern("pack.approval", "globex")
+        assert only.match(event) == Matches((), ())
+        assert [one.verdict for one in only.explain(event)] == [Verdict.NOT_MATCHED]
+
+
+def test_rules_of_a_kind_and_a_tenant_match_in_their_order() -> None:
+    kind, tenant = 'event.kind == "pack.approval"', 'event.tenant.id == "acme"'
+    whens = [kind, "true", tenant, 'event.tenant.id == "globex"', f"{kind} && {tenant}", 'event.kind == "x"']
+    rules = book(*(rule(when, name=str(at)) for at, when in enumerate(whens)))
+    event = {**EVENT, "tenant": {"id": "acme"}}
+    assert [one.name for one in rules.match(event).rules] == ["0", "1", "2", "4"]
+    assert [one.name for one in rules.match({**event, "kind": "y"}).rules] == ["1", "2"]
+    assert [one.name for one in rules.match({**event, "tenant": {"id": "hooli"}}).rules] == ["0", "1"]
+
+
+def test_rule_for_a_tenant_is_evaluated_where_the_event_names_none() -> None:
+    only = book(rule('event.tenant.id == "acme"'))
+    for tenant in ({}, {"id": 1}, "acme", None):
+        assert only.match({**EVENT, "tenant": tenant}).rules == ()
+    assert only.match({**EVENT, "tenant": {}}).errors == ("r",)
+
+
 def test_rule_for_another_kind_has_no_errors_whatever_else_it_asks() -> None:
     """In CEL, false and an error is false, on either side."""
     asked: list[Any] = []
