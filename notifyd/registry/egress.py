@@ -161,7 +161,7 @@ def callback_fault(text: str, allowed_origins: Sequence[str], guard: Guard) -> s
         url = exact_url(text)
     except ValueError:
         return "must be an absolute http or https URL"
-    origin = origin_of(text)
+    origin = str(url.origin())
     if url.user is not None or url.password is not None:
         return "must not carry a user name or password"
     if origin not in _origins(tuple(allowed_origins)):
