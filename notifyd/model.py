@@ -385,7 +385,7 @@ class Approval:
     @property
     def effects_due_at(self) -> Instant | None:
         """When the next of the effects that are owed is due; None where none is, or all are dead."""
-        return min((e.next_attempt_at for e in self.effects if not e.dead), default=None)
+        return min([e.next_attempt_at for e in self.effects if not e.dead], default=None)
 
     @property
     def undoable(self) -> frozenset[str]:

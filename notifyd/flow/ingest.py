@@ -539,5 +539,5 @@ def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Re
         sealed_token=resume_token.keep(registry.keyring, event.resume.token),
         groups=groups,
         inputs=inputs,
-        timer_at=first_due(registry.settings.rules, max(row.received_at, row.occurred_at), expires_at),
+        timer_at=first_due(registry.timed, max(row.received_at, row.occurred_at), expires_at),
     )

@@ -123,12 +123,17 @@ class Registry:
     _resources: AsyncExitStack = field(repr=False)
     edits: bool = field(init=False)  # is there a channel that can change what it has sent?
     throttles: bool = field(init=False)  # is there a rule with a budget?
+    timed: tuple[Rule, ...] = field(init=False)  # the rules with reminders or escalations
     _approvers: dict[str, Set[str]] = field(factory=dict, init=False, eq=False, repr=False)
 
     # Asked for each event, and so not looked up in all channels and rules each time.
     @edits.default
     def _edits(self) -> bool:
         return any(channel.edits for channel in self.channels.values())
+
+    @timed.default
+    def _timed(self) -> tuple[Rule, ...]:
+        return tuple(rule for rule in self.settings.rules if rule.remind or rule.escalate)
 
     @throttles.default
     def _throttles(self) -> bool:

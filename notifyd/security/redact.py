@@ -239,7 +239,9 @@ def _names_any(value: Any) -> bool:
     for node in nodes:  # grows while it is walked
         kind = type(node)
         if kind is dict:
-            if _tell(tuple(node)):
+            names = tuple(node)
+            told = _told.get(names)
+            if _tell(names) if told is None else told:
                 return True
             nodes += node.values()
         elif kind is list or kind is tuple:
@@ -249,14 +251,20 @@ def _names_any(value: Any) -> bool:
     return False
 
 
+_told: Final[dict[tuple[str, ...], bool]] = {}
+"""What the names of objects tell: those of one sort have the same names, mostly in the same order."""
+
+_SORTS: Final = 1024
+"""How many of them are remembered."""
+
+
 def _tell(names: tuple[str, ...]) -> bool:
-    return _remembered_all(names) if len("".join(names)) <= _REMEMBERED else any(map(names_secret, names))
-
-
-@lru_cache(maxsize=1024)
-def _remembered_all(names: tuple[str, ...]) -> bool:
-    """Objects of one sort have the same names, mostly in the same order."""
-    return any(map(names_secret, names))
+    tells = any(map(names_secret, names))
+    if len("".join(names)) <= _REMEMBERED:
+        if len(_told) >= _SORTS:
+            _told.clear()
+        _told[names] = tells
+    return tells
 
 
 def _without_named(value: Any) -> Any:

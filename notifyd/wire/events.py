@@ -352,13 +352,15 @@ class CloudEvent:
 
 _ATTRIBUTES: Final = frozenset(wire_name(a) for a in attrs.fields(CloudEvent)) - {"-"}
 _REQUIRED: Final = frozenset({"specversion", "id", "source", "type"})
+_NONE: Final[Mapping[str, Any]] = {}
 
 
 def parse_cloud_event(document: Any, base: str = "") -> CloudEvent:
     """The record of an event in structured mode. Raises `InvalidError` with every fault, below `base`."""
     if type(document) is not dict:
         raise InvalidError([Fault(base, str(expected("an object", document)))])
-    core, extensions, faults = document, dict[str, Any](), list[Fault]()
+    core, extensions = document, _NONE
+    faults: list[Fault] = []
     if not document.keys() <= _ATTRIBUTES or None in document.values():
         core = {k: v for k, v in document.items() if k in _ATTRIBUTES and (v is not None or k in _REQUIRED)}
         extensions = {k: v for k, v in document.items() if k not in _ATTRIBUTES and v is not None}

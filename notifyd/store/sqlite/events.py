@@ -83,7 +83,8 @@ def _subject(db: Database, key: ApprovalKey | IncidentKey | None) -> Subject | N
 def _save_subject(db: Connection, subject: Subject, superseded: Sequence[Decision]) -> None:
     if isinstance(subject, Approval):
         approvals.save(db, subject)
-        approvals.supersede(db, subject.key, superseded)
+        if superseded:
+            approvals.supersede(db, subject.key, superseded)
     else:
         approvals.save_incident(db, subject)
 
