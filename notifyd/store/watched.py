@@ -34,11 +34,9 @@ class _Counted:
         self._note = note
 
     def __getattr__(self, name: str) -> Any:
-        step = getattr(self._store, name)
-
         async def counted(*args: Any, **options: Any) -> Any:
             try:
-                return await step(*args, **options)
+                return await getattr(self._store, name)(*args, **options)
             except StoreError:
                 self._note(name)
                 raise
