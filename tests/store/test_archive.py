@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +98,11 @@ async def restore(store: Store, path: Path, keyring: Keyring = KEYRING) -> int:
 
 
 @pytest.fixture
-async def other(tmp_path: Path) -> Store:
-    """A fresh SQLite store beside the one under test; it ends with the test's process."""
+async def other(tmp_path: Path) -> AsyncIterator[Store]:
+    """A fresh SQLite store beside the one under test."""
     (tmp_path / "other").mkdir()
-    return await fakes.sqlite(tmp_path / "other", fakes.TurnableClock())
+    async with aclosing(await fakes.sqlite(tmp_path / "other", fakes.TurnableClock())) as made:
+        yield made
 
 
 @pytest.fixture
