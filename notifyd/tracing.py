@@ -9,8 +9,8 @@ https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeAlias
@@ -38,16 +38,6 @@ def trace_in(said: Mapping[str, Any]) -> Trace:
         return NO_TRACE
     state = said.get(STATE)
     return {PARENT: parent, STATE: state} if isinstance(state, str) and _STATE(state) else {PARENT: parent}
-
-
-@contextmanager
-def carrying(trace: Trace) -> Iterator[None]:
-    """What is posted in the block, and in tasks begun in it, carries `trace`."""
-    token = current.set(trace)
-    try:
-        yield
-    finally:
-        current.reset(token)
 
 
 # --- spans -------------------------------------------------------------------------------------------------

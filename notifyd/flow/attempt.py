@@ -12,6 +12,7 @@ from typing import Any, Final
 import orjson
 from attrs import frozen
 
+from notifyd import tracing
 from notifyd.config.settings import Dispatch
 from notifyd.errors import ATTEMPT_REASONS, PermanentError, Reason, TransientError
 from notifyd.flow.calls import MAX_STRAYS, bounded
@@ -37,7 +38,7 @@ from notifyd.security.redact import Redactor
 from notifyd.security.secrets import HIDDEN
 from notifyd.store import AttemptRecord
 from notifyd.text import clean
-from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, carrying, trace_in
+from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, trace_in
 from notifyd.wire.codec import derived_id
 
 log = logging.getLogger(__name__)
@@ -96,8 +97,11 @@ async def _attempt(
     trace: Trace,
 ) -> Result:
     at, started = clock(), time.perf_counter()
-    with carrying(trace):
+    carried = tracing.current.set(trace)
+    try:
         verdict = await _verdict(channel, message, edits)
+    finally:
+        tracing.current.reset(carried)
     duration_ms = round((time.perf_counter() - started) * 1000, 3)
     return _result(verdict, at, duration_ms, Discretion(redactor, message), channel)
 

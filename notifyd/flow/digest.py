@@ -246,6 +246,7 @@ class _Content:
                 event=event,
                 zone=registry.zone(first.recipient),
                 html=registry.takes_html(first.channel, first.channel_type),
+                fields=registry.takes_fields(first.channel, first.channel_type),
                 digest=digest,
                 mine=mine,
                 signs_in=mine is not None and asks_for_sign_in(person, registry, window.closes_at),

@@ -426,7 +426,7 @@ class Dispatcher:
             tell_failure(lane, Reason.CHANNEL_MISSING, fault, self._clock())
             await self._step_back(lane, delivery, _UNUSABLE, Reason.CHANNEL_MISSING)
             return
-        if await self._must_wait(delivery):
+        if delivery.seq > 1 and await self._must_wait(delivery):
             lane.abandon(job)
             await self._step_back(lane, delivery, self._blocked(delivery))
             return
@@ -500,7 +500,7 @@ class Dispatcher:
 
     async def _must_wait(self, delivery: Delivery) -> bool:
         """Is an earlier message of the same approval, channel and recipient still on the way?"""
-        ordered = delivery.seq > 1 and delivery.channel != RESUME_CHANNEL
+        ordered = delivery.channel != RESUME_CHANNEL
         return ordered and await self._patiently(lambda: self._store.has_earlier(delivery))
 
     def _blocked(self, delivery: Delivery) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-from attrs import Factory, define, evolve, field, frozen
+from attrs import Factory, define, field, frozen
 
 from notifyd.config.settings import Backoff, Rate
 from notifyd.errors import Reason
@@ -39,7 +39,7 @@ FLOW_CAPACITY: Final = 1000
 Flow: TypeAlias = tuple[str, str]
 
 
-@frozen
+@define(eq=False)
 class Job:
     """A leased delivery. `message` is None where it has to be read back from the row; `size` is bytes in memory.
 
@@ -229,7 +229,8 @@ class FairQueue:
         for job in self.clear():
             id_ = job.delivery.id
             if id_ in held:
-                self.push(evolve(job, renewed=until))
+                job.renewed = until
+                self.push(job)
             elif id_ not in asked:
                 self.push(job)
 
@@ -356,7 +357,8 @@ class Lane:
     def show(self, ids: Collection[str], until: Instant) -> None:
         """Note which running attempts the store shows as being sent, leased until then."""
         for id_ in self.running.keys() & set(ids):
-            self.running[id_] = evolve(self.running[id_], shown=True, renewed=until)
+            job = self.running[id_]
+            job.shown, job.renewed = True, until
 
     def holds(self, job: Job, until: Instant) -> bool:
         """Does the lease of a job that was started last until then?"""
@@ -395,7 +397,8 @@ class Lane:
 
     def start(self, now: Instant) -> Job:
         """The next job, with its token spent."""
-        job = evolve(self.queue.pop(), started=now)
+        job = self.queue.pop()
+        job.started = now
         self.running[job.delivery.id] = job
         self.share.add(job.size)
         self.breaker.started()

@@ -271,6 +271,7 @@ def make_message(
         own_request=is_own_request(event, seen, entry.recipient, registry),
         on_behalf_of=entry.on_behalf_of,
         html=registry.takes_html(entry.channel, entry.channel_type),
+        fields=registry.takes_fields(entry.channel, entry.channel_type),
         media_type=registry.own_body(entry.channel, entry.channel_type),
         channel_type=entry.channel_type,
     )

@@ -91,6 +91,7 @@ class OpenChannel:
     answers: bool = False
     edits: bool = False
     tenant: str = ""
+    fields: bool = True
     strays: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
     calls: set[asyncio.Future[None]] = field(factory=set, eq=False, repr=False)
     stray_calls: set[asyncio.Task[object]] = field(factory=set, eq=False, repr=False)
@@ -148,6 +149,11 @@ class Registry:
         """Is a message for this channel written as HTML too? One that is gone may take it when it is back."""
         found = self.channel(channel, type_)
         return found is None or found.personal
+
+    def takes_fields(self, channel: str, type_: str) -> bool:
+        """Are a message's fields written for this channel? One that is gone may show them when it is back."""
+        found = self.channel(channel, type_)
+        return found is None or found.fields
 
     def takes_answers(self, channel: str, type_: str) -> bool:
         """Can its readers decide by what they answer there?"""
@@ -454,6 +460,7 @@ async def _open_channel(
         settings.answers,
         edits and isinstance(opened, Editing),
         settings.tenant,
+        settings.type.fields,
     )
 
 

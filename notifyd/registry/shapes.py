@@ -64,7 +64,7 @@ def _check_options(config: object, where: str) -> None:
 
 
 def _check_reach(item: ChannelType, where: str) -> None:
-    for name in ("personal", "answers", "for_programs", "addressed", "gate"):
+    for name in ("personal", "answers", "for_programs", "addressed", "gate", "fields"):
         value: object = getattr(item, name)
         by_config = name in ("personal", "answers")
         if not isinstance(value, bool) and not (by_config and callable(value)):

@@ -207,6 +207,7 @@ class TemplateSet:
         own_request: bool = False,
         on_behalf_of: str | None = None,
         html: bool = True,
+        fields: bool = True,
         digest: Digest | None = None,
         media_type: str | None = None,
         channel_type: str = "",
@@ -217,7 +218,8 @@ class TemplateSet:
         approver's page, which can decide or only show, `mine` the page of all that waits for the reader,
         `signs_in` whether deciding by these takes a sign-in, `own_request` whether the reader is the one who
         asked, `on_behalf_of` the person for whom the reader stands in.
-        With a `media_type` the body is data and no prose: it stays as it was written, whole, and JSON is checked.
+        Without `fields` there are none, and the template's block is not run. With a `media_type` the body is
+        data and no prose: it stays as it was written, whole, and JSON is checked.
         Raises `RenderError`.
         """
         chosen = self._chosen.get((template, locale)) or self._choose_files(template, locale)
@@ -237,7 +239,7 @@ class TemplateSet:
             "digest": None if digest is None else _digest_context(digest),
             "formats": formats,
         }
-        draft = _draft(chosen, variables, locale, vendor_block(channel_type), media_type)
+        draft = _draft(chosen, variables, locale, vendor_block(channel_type), media_type, fields=fields)
         return Rendered(
             title=draft.title,
             body=draft.body,
@@ -346,11 +348,18 @@ class _Draft:
 
 
 def _draft(
-    chosen: _Chosen, variables: Mapping[str, Any], locale: str, vendor: str, media_type: str | None
+    chosen: _Chosen,
+    variables: Mapping[str, Any],
+    locale: str,
+    vendor: str,
+    media_type: str | None,
+    *,
+    fields: bool,
 ) -> _Draft:
     facts, template = Facts(), chosen.text
     writer = vendor if vendor in chosen.vendors else "body"
-    blocks = _render_blocks(chosen, writer, {**variables, "field": facts}, locale)
+    names = BLOCKS if fields else _BLOCKS_BUT_FIELDS
+    blocks = _render_blocks(chosen, names, writer, {**variables, "field": facts}, locale)
     if media_type is not None:
         text, note = _data(blocks.get("body", ""), media_type, chosen, writer, variables, locale), ""
     else:
@@ -371,7 +380,7 @@ def _draft(
         title=line(blocks.get("title", ""), TITLE_LIMIT) or template_name(template),
         text=text,
         note=note,
-        facts=tuple(facts.found),
+        facts=tuple(facts.found) if fields else (),
         actions=actions,
         mine=mine,
     )
@@ -422,11 +431,18 @@ def template_name(template: Template) -> str:
     return (template.name or "").partition(".")[0]
 
 
-def _render_blocks(chosen: _Chosen, writer: str, variables: dict[str, Any], locale: str) -> dict[str, str]:
-    """The output of each of `BLOCKS`, its ancestors' included, from one run. `writer` is the body's block."""
+_BLOCKS_BUT_FIELDS: Final = tuple(name for name in BLOCKS if name != "fields")
+
+
+def _render_blocks(
+    chosen: _Chosen, names: Sequence[str], writer: str, variables: dict[str, Any], locale: str
+) -> dict[str, str]:
+    """The output of each block of `names`, its ancestors' included, from one run. `writer` is the body's block."""
     printed: dict[str, str] = {}
     context = _staged(chosen, variables)
-    for name in BLOCKS:
+    if "fields" not in names:
+        context.blocks["fields"] = [_nothing]
+    for name in names:
         # First in the list is what runs; the rest is what `super()` goes through.
         context.blocks[name] = [
             _capture(name, writer if name == "body" else name, printed),

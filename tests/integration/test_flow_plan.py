@@ -370,6 +370,17 @@ async def _mail_of(folder: Path, clock: TurnableClock, document: dict[str, Any])
         return {str(r): (m.id, m.title, m.body, m.html, m.fields) for r, m in mails.items()}
 
 
+async def test_a_channel_that_shows_no_fields_gets_messages_without(tmp_path: Path) -> None:
+    channels = Channels()
+    channels.more["terse"] = ChannelType("terse", NoOptions, channels.open, fields=False)
+    more = '[channels.bare]\ntype = "terse"\n' + RULES.replace('["team"]', '["team", "bare"]')
+    async with flow(tmp_path, more, channels=channels) as way:
+        await way.ask()
+        (full,), (bare,) = await way.messages(1, "team"), await way.messages(1, "bare")
+        assert full.fields
+        assert bare == evolve(full, id=bare.id, fields=(), actions=bare.actions)
+
+
 async def test_a_message_that_cannot_be_rendered_is_dead_from_the_start_and_told(tmp_path: Path) -> None:
     templates = tmp_path / "templates"
     templates.mkdir()

@@ -309,6 +309,15 @@ def test_filters(tmp_path: Path, expression: str, printed: str) -> None:
     assert templates.render("thing", "de-CH", event=event, zone="Europe/Zurich").body == printed
 
 
+def test_without_fields_their_block_is_not_run_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
+    block = "{% block fields %}{{ field('a', 'x') }}{{ 1 // event.none }}{% endblock %}"
+    templates = load(tmp_path, thing_en_txt=text("B{{ field('b', 'y') }}", more=block))
+    rendered = templates.render("thing", "en", event={"none": 0}, fields=False)
+    assert (rendered.title, rendered.body, rendered.fields) == ("T", "B", ())
+    with_fields = templates.render("thing", "en", event={"none": 1})
+    assert [one.name for one in with_fields.fields] == ["b", "a"]
+
+
 def test_only_html_is_escaped(tmp_path: Path) -> None:
     templates = load(
         tmp_path, thing_en_txt=text("{{ event.x }}"), thing_en_html="<p>{{ event.x }} {{ message.title }}</p>"

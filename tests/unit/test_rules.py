@@ -255,6 +255,14 @@ def test_rule_for_a_tenant_is_evaluated_where_the_event_names_none() -> None:
     assert only.match({**EVENT, "tenant": {}}).errors == ("r",)
 
 
+@pytest.mark.parametrize("when", ['event.kind == "pack.approval"', " event . kind=='pack.approval' "])
+def test_rule_that_asks_for_a_kind_alone_matches_what_cel_says(when: str) -> None:
+    for kind in ("pack.approval", "pack.approval ", "", None, 1):
+        event = {"kind": kind}
+        assert bool(book(rule(when)).match(event).rules) is (cel.evaluate(when, {"event": event}) is True)
+    assert book(rule(when)).match({}).errors == ("r",)
+
+
 def test_rule_for_another_kind_has_no_errors_whatever_else_it_asks() -> None:
     """In CEL, false and an error is false, on either side."""
     asked: list[Any] = []

@@ -178,4 +178,6 @@ def _own_body(config: WebhookConfig) -> str | None:
 
 @hookimpl
 def notifyd_channel_types() -> tuple[ChannelType, ...]:
-    return (ChannelType("webhook", WebhookConfig, _open, own_body=_own_body, for_programs=True),)
+    return (
+        ChannelType("webhook", WebhookConfig, _open, own_body=_own_body, for_programs=True, fields=False),
+    )
