@@ -160,6 +160,12 @@ async def record_end(base: Base, given: AttemptRecord) -> bool:
     return await _keep_attempt(base, given)
 
 
+async def record_ends(base: Base, given: Sequence[AttemptRecord]) -> bool:
+    """Write the ends of attempts, in a transaction. False where a lease was lost: then it has to be undone."""
+    changes = [(_ours(one.delivery), _ended(one)) for one in given]
+    return await base.deliveries.update_each(changes) == len(changes)
+
+
 def _was_written(row: Delivery, given: AttemptRecord) -> bool:
     kept = given.attempt is None or given.attempt in row.attempts
     same_number = row.fencing_token == given.delivery.fencing_token

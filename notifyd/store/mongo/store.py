@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from collections.abc import Collection as Ids
-from functools import partial
 from typing import Any, Final, TypeVar
 
 import pymongo
@@ -77,6 +76,7 @@ from notifyd.store.mongo import windows as window_steps
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
 from notifyd.store.mongo.driver import Connection, connect, store_error
+from notifyd.store.mongo.ends import Ends
 from notifyd.store.mongo.schema import check_there, migrate
 
 T = TypeVar("T")
@@ -105,6 +105,7 @@ class MongoStore:
         self._timeout = timeout
         self._events = Queue(base, CollectionName.EVENTS)
         self._deliveries = Queue(base, CollectionName.DELIVERIES)
+        self._ends = Ends(base)
         self._gone: StoreUnusableError | None = None
         self._failing = False
         self._lists = asyncio.Semaphore(_LISTS)
@@ -200,12 +201,7 @@ class MongoStore:
         await self._run(delivery_steps.release(self._base, deliveries))
 
     async def record(self, record: AttemptRecord) -> bool:
-        return await self._run(self._record(record))
-
-    async def _record(self, record: AttemptRecord) -> bool:
-        if record.audit or record.event is not None or record.resume is not None:
-            return await self._base.transact(partial(_record_within, record=record))
-        return await delivery_steps.record_end(self._base, record)
+        return await self._run(self._ends.record(record))
 
     async def has_earlier(self, delivery: Delivery) -> bool:
         if delivery.run_id is None or delivery.seq <= 1:
@@ -510,6 +506,7 @@ class MongoStore:
 
     async def _close(self) -> None:
         await self._idle.wait()
+        await self._ends.settled()
         await self._base.settled()
         await self._leave()
         await self._base.connection.aclose()
@@ -569,17 +566,6 @@ class MongoStore:
             if task is not None and task.cancelling():
                 raise asyncio.CancelledError from error
             raise TimeoutError from error
-
-
-async def _record_within(base: Base, record: AttemptRecord) -> bool:
-    if not await delivery_steps.record_end(base, record):
-        return False
-    await audit_steps.write_within(base, record.audit)
-    if record.event is not None:
-        await event_steps.insert_within(base, record.event, record.delivery.lease_until)
-    if record.resume is not None:
-        await approval_steps.set_resume(base, record.delivery, record.resume)
-    return True
 
 
 async def open_mongo(
