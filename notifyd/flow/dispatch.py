@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -132,6 +132,7 @@ class Dispatcher:
         self._memory = memory
         self.waiting = Waiting()
         self._lanes: dict[str, Lane] = {}
+        self._arriving: set[str] = set()  # leased, and on their way into the store
         self._tasks: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._draining = False
@@ -152,8 +153,21 @@ class Dispatcher:
         """See `queues.DispatchQueue`."""
         with ExitStack() as reserved:
             jobs = [self._reserved(one, reserved) for one in ready]
-            inserted = await insert([job.delivery for job in jobs])
-        self._take([job for job in jobs if job.delivery.id in inserted])
+            ours = {job.delivery.id for job in jobs if job.delivery.lease_owner is not None} - self._arriving
+            self._arriving |= ours
+            reserved.callback(self._arriving.difference_update, ours)
+            new = await insert([job.delivery for job in jobs])
+            there = [job.delivery for job in jobs if job.delivery.id in ours.difference(new)]
+            unheld = await self._unheld(there) if there else ()
+        self._take([job for job in jobs if job.delivery.id in new or job.delivery.id in unheld])
+
+    async def _unheld(self, there: Sequence[Delivery]) -> Collection[str]:
+        """Of rows that were there already, those that this node has leased and does not hold.
+
+        It has inserted them before, and the store's answer was lost: nobody would send them until the lease ends.
+        """
+        leased = await self._leases.given(there)
+        return leased.difference(*(lane.held() for lane in self._lanes.values())) if leased else leased
 
     def _reserved(self, ready: Ready, reserved: ExitStack) -> Job:
         """Leased to this node where its lane has room in memory, which is kept for it until `reserved` ends."""

@@ -35,6 +35,10 @@ class Leases:
         until = self.end(self._clock())
         return evolve(delivery, lease_owner=self._node, lease_until=until, fencing_token=1)
 
+    async def given(self, deliveries: Sequence[Delivery]) -> frozenset[str]:
+        """The ids of those that the store has with the lease that `give` gave them, which is renewed."""
+        return await self._store.renew_leases(deliveries, self.end(self._clock()), sending=False)
+
     async def keep(self, lanes: Collection[Lane]) -> None:
         """Renew every lease well before it ends, and show slow attempts as what they are: being sent."""
         now = self._clock()

@@ -496,8 +496,32 @@ async def test_a_planner_that_loses_the_stores_answer_sends_once(tmp_path: Path)
         await way.ask()
         way.start()
         await until(lambda: way.store.calls.count("fix_plans") == 2)
-        way.turn(61)  # its own lease runs out, and the row is found by counting
-        way.app._dispatcher._counted -= 60
+        assert [row.state for row in await way.ended(1)] == [State.SENT]  # before its lease ends
+        assert len(way.channel().received) == 1
+
+
+async def test_a_delivery_whose_insert_is_not_answered_yet_is_taken_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with flow(tmp_path, start=False) as way:
+        await way.ask()
+        (accepted,) = await way.app._planner._planning_queue.take(1, 1)
+        fix_plans, late, inserted = way.store.fix_plans, asyncio.Event(), asyncio.Event()
+
+        async def answered_late(planned: Any) -> Any:
+            fixed = await fix_plans(planned)
+            inserted.set()
+            await late.wait()
+            return fixed
+
+        monkeypatch.setattr(way.store, "fix_plans", answered_late, raising=False)
+        first = asyncio.create_task(way.app._planner._guarded([accepted]))
+        await inserted.wait()
+        monkeypatch.setattr(way.store, "fix_plans", fix_plans)
+        await way.app._planner._guarded([accepted])
+        late.set()
+        assert await first
+        way.start()
         assert [row.state for row in await way.ended(1)] == [State.SENT]
         assert len(way.channel().received) == 1
 
