@@ -100,18 +100,18 @@ contract: $(STAMP) ## write the files of the contract anew, from the records, ro
 
 bench: $(STAMP) ## measure against bare handlers in the same run
 	@$(BIN)/python -m compileall -q notifyd plugins tests
-	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 chaos: $(STAMP) ## break what can break while a million events come, and print what came of them: 30 minutes
 	@$(BIN)/python -m compileall -q notifyd plugins tests
 	@$(BIN)/python -m tests.chaos $(CHAOS)
 
 # The queues have an environment of their own: what they need is no business of the server's.
-bench-peers: $(STAMP) ## the same beside others: Alertmanager where it is installed, and queues (some with redis-server)
+bench-peers: $(STAMP) ## measure beside others: Alertmanager where it is installed, and queues (some with redis-server)
 	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check --require-hashes --no-deps -r requirements/peers.txt
 	@$(BIN)/python -m compileall -q notifyd plugins tests
-	@$(BIN)/python -m tests.bench --peers
+	@$(BIN)/python -m tests.bench --only peers $(BENCH)
 
 fresh-install: $(STAMP) ## follow docs/operations.md on a fresh Debian with systemd, and restart it under load: needs root
 	@$(BIN)/python -m tests.fresh

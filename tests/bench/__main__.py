@@ -25,10 +25,9 @@ from tests.bench.peers import peers
 @click.option("--events", "count", default=20_000, help="How many events a saturated run sends.")
 @click.option("--only", multiple=True, type=click.Choice([*FIGURES, "peers"]), help="Measure only these.")
 @click.option("--runs", default=5, help="How many times each figure is measured; the table has the medians.")
-@click.option("--peers", "with_peers", is_flag=True, help="Measure other programs too.")
-def main(count: int, only: Sequence[str], runs: int, with_peers: bool) -> None:
-    """Measure every figure by turns, and print one table of the medians."""
-    uvloop.run(_main(count, runs, list(only) or [*FIGURES, *(["peers"] if with_peers else [])]))
+def main(count: int, only: Sequence[str], runs: int) -> None:
+    """Measure every figure by turns, and print one table of the medians. Peers are measured where asked for."""
+    uvloop.run(_main(count, runs, only or list(FIGURES)))
 
 
 async def _main(count: int, runs: int, wanted: Sequence[str]) -> None:

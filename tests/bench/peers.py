@@ -59,8 +59,9 @@ async def peers(bench: Bench) -> list[Row]:
     rows = [Row("notifyd, delivered /s: each commit synced, begun ones again", ours)]
     rows.append(Row(_COST, cost, form="{:.0f} µs"))
     if shutil.which(_ALERTMANAGER):
-        theirs = await _alertmanager(bench)
+        theirs, used = await _alertmanager(bench)
         rows.append(Row("Alertmanager, delivered /s: nothing kept", ours, theirs, ours / theirs, "0.75"))
+        rows.append(Row(_COST, cost, used, used / cost, form="{:.0f} µs"))
     if find_spec("apprise") is not None:
         few = str(max(200, bench.count // 20))
         made = float(await figure(SERVER_CORE, "apprise", bench.sink, few, "64"))
@@ -133,16 +134,17 @@ async def _listens(port: int) -> None:
             await asyncio.sleep(0.01)
 
 
-async def _alertmanager(bench: Bench) -> float:
+async def _alertmanager(bench: Bench) -> tuple[float, float]:
+    """Alerts a second, from the first handed in to the last arrival, and what it uses for each."""
     folder, port = bench.room("alertmanager"), free_port()
     (folder / "config.yml").write_text(_CONFIG.format(sink=bench.sink))
     url = f"http://127.0.0.1:{port}"
     command = [_ALERTMANAGER, f"--config.file={folder}/config.yml", f"--storage.path={folder}"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
     before = (await sink_state(bench.sink))["count"]
-    async with process(SERVER_CORE, *command), aiohttp.ClientSession() as session:
+    async with process(SERVER_CORE, *command) as started, aiohttp.ClientSession() as session:
         await _ready(session, url)
-        began = time.time()
+        used, began = cpu_seconds(started.pid), time.time()
         for first in range(0, bench.count, 100):
             alerts = [{"labels": {"alertname": "bench", "n": str(n)}} for n in range(first, first + 100)]
             headers = {"Content-Type": "application/json"}
@@ -151,7 +153,8 @@ async def _alertmanager(bench: Bench) -> float:
             ) as answer:
                 answer.raise_for_status()
         arrived = await arrivals(bench.sink, before + bench.count)
-    return bench.count / (arrived - began)
+        each = (cpu_seconds(started.pid) - used) / bench.count * 1e6
+    return bench.count / (arrived - began), each
 
 
 async def _ready(session: aiohttp.ClientSession, url: str) -> None:
