@@ -48,7 +48,7 @@ from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret, spelli
 from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
 from notifyd.store import Advance, Append, Appended, Store, append_as_is
 from notifyd.tracing import NO_TRACE, PARENT, Trace
-from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
+from notifyd.wire.codec import canonical, derived_id, event_key, is_plain, pointer, rfc3339
 from notifyd.wire.events import (
     CloudEvent,
     PackApprovalRequested,
@@ -129,10 +129,13 @@ class Ingest:
         _check_time(event.occurred_at, "/occurredAt", registry, now)
         check_members(event, document, registry)
         _check_callback(event, principal, registry)
-        content = canonical(document)
+        plain = is_plain(document)
+        content = canonical(document, plain=plain)
         _check_token(event, content, correlation_id)
         identity = registry.keyring.identify(EVENT_CONTENT, content)
-        row = pack_row(event, document, principal.name, correlation_id, now, registry, identity, trace)
+        row = pack_row(
+            event, document, principal.name, correlation_id, now, registry, identity, trace, plain=plain
+        )
         subject, advance = _subject(event, registry, now, row)
         lease = registry.settings.dispatch.lease
         same = partial(_same, content, registry.keyring)
@@ -403,9 +406,15 @@ def pack_row(
     registry: Registry,
     content_id: str = "",
     trace: Trace = NO_TRACE,
+    *,
+    plain: bool = False,
 ) -> Event:
-    """One of Task Runner's events as it is stored."""
+    """One of Task Runner's events as it is stored where its approval is new, so that it is not copied then.
+
+    `plain`: it is known that `is_plain` holds of the document.
+    """
     kind, action = _MEANING[type(event)]
+    opens = isinstance(event, PackApprovalRequested)
     return Event(
         tenant=event.tenant.id,
         key=event_key(event.tenant.id, event.event_id),
@@ -414,13 +423,16 @@ def pack_row(
         action=action,
         occurred_at=event.occurred_at,
         received_at=now,
-        body=_pack_body(event, {**document, **trace}, kind, action, registry),
+        body=_pack_body(event, {**document, **trace}, kind, action, registry, plain=plain),
         content_id=content_id,
         client=client,
         correlation_id=correlation_id,
         run_id=event.run_id,
         approval_id=event.approval_id,
+        outcome=Outcome.OPENED if opens else Outcome.ACCEPTED,
         notify=registry.rules.concern(kind),
+        version=int(opens),
+        round=int(opens),
     )
 
 
@@ -457,7 +469,9 @@ def cloud_row(
 # --- what is stored ----------------------------------------------------------------------------------------
 
 
-def _pack_body(event: PackEvent, shown: dict[str, Any], kind: str, action: str, registry: Registry) -> str:
+def _pack_body(
+    event: PackEvent, shown: dict[str, Any], kind: str, action: str, registry: Registry, *, plain: bool
+) -> str:
     """What rules see: the payload, redacted, without its token, with its meaning. `shown` is a copy."""
     if event.resume:  # the member may be null
         shown["resume"] = {name: value for name, value in shown["resume"].items() if name != "token"}
@@ -465,7 +479,7 @@ def _pack_body(event: PackEvent, shown: dict[str, Any], kind: str, action: str, 
     meaning = {"kind": kind, "action": action}
     if isinstance(event, PackApprovalRequested) and event.expires_at is None:
         meaning["expiresAt"] = rfc3339(_expiry(event, registry))  # the reader is told when it is too late
-    body, token = canonical(seen | meaning), _searched_token(event)
+    body, token = canonical(seen | meaning, plain=plain), _searched_token(event)
     spelled = _spelled(token) if token is not None else ()
     if any(_in_json(one) in body for one in spelled):
         body = canonical(_without_token(seen, spelled) | meaning)
