@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -52,20 +52,32 @@ def _is_interim(line: re.Match[bytes] | None) -> bool:
 
 
 class _Witness(asyncio.Protocol):
-    """Hands on to `inner` all that it is told, and keeps the beginning of the final answer."""
+    """Hands on to `inner` all that it is told, and keeps the beginning of the final answer while one is awaited.
 
-    def __init__(self, inner: asyncio.Protocol) -> None:
-        self._inner = inner
+    A connection keeps it for all its requests.
+    """
+
+    def __init__(self, inner: asyncio.BaseProtocol) -> None:
+        self._inner: Any = inner
         self._kept = bytearray()
+        self._awaited = False
+
+    def begin(self) -> None:
+        self._kept.clear()
+        self._awaited = True
+
+    def rest(self) -> None:
+        self._awaited = False
 
     def head(self) -> Head | None:
         self._trim()
         return None if _is_interim(_STATUS_LINE.match(self._kept)) else read_head(self._kept)
 
     def data_received(self, data: bytes) -> None:
-        self._kept += data
-        if len(self._kept) > HEAD_LIMIT:
-            self._trim()
+        if self._awaited:
+            self._kept += data
+            if len(self._kept) > HEAD_LIMIT:
+                self._trim()
         self._inner.data_received(data)
 
     def _trim(self) -> None:
@@ -76,7 +88,8 @@ class _Witness(asyncio.Protocol):
         self._kept = kept[:HEAD_LIMIT]
 
     def eof_received(self) -> bool | None:
-        return self._inner.eof_received()
+        keeps_open: bool | None = self._inner.eof_received()
+        return keeps_open
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._inner.connection_lost(exc)
@@ -88,16 +101,24 @@ class _Witness(asyncio.Protocol):
         self._inner.resume_writing()
 
 
+def _witness_of(transport: asyncio.BaseTransport) -> _Witness:
+    protocol = transport.get_protocol()
+    if not isinstance(protocol, _Witness):
+        protocol = _Witness(protocol)
+        transport.set_protocol(protocol)
+    return protocol
+
+
 class StatusResponse(aiohttp.ClientResponse):
     """A response that begins as soon as its status is known, whatever follows. It may have no body then."""
 
     async def start(self, connection: Connection) -> Self:
-        transport, protocol = connection.transport, connection.protocol
-        if transport is None or protocol is None:  # it is lost by now, and this will tell how
+        transport = connection.transport
+        if transport is None:  # it is lost by now, and this will tell how
             await super().start(connection)
             return self
-        witness = _Witness(protocol)
-        transport.set_protocol(witness)
+        witness = _witness_of(transport)
+        witness.begin()
         try:
             await super().start(connection)
         except (aiohttp.ClientError, OSError, asyncio.CancelledError) as error:
@@ -107,8 +128,7 @@ class StatusResponse(aiohttp.ClientResponse):
             forgive(error)
             self._begin(head)
         finally:
-            if not transport.is_closing():
-                transport.set_protocol(protocol)
+            witness.rest()
         return self
 
     def _begin(self, head: Head) -> None:

@@ -196,11 +196,15 @@ async def post(
     where the receiver cannot be reached or gives no status, or where `egress` forbids it, `PermanentError` where
     the URL is none. Neither shows the URL.
     """
-    headers = headers or {}
-    secrets = [url, *(v for v in headers.values() if isinstance(v, Secret))]
+    secrets = [url]
     plain = CIMultiDict({"content-type": "application/json", "accept-encoding": "identity"})
     plain.update(tracing.current.get())
-    plain.update({name: v.reveal() if isinstance(v, Secret) else v for name, v in headers.items()})
+    for name, value in (headers or {}).items():
+        if isinstance(value, Secret):
+            secrets.append(value)
+            plain[name] = value.reveal()
+        else:
+            plain[name] = value
     try:
         async with http.post(
             _address(url),
@@ -246,7 +250,9 @@ async def _bounded_text(response: aiohttp.ClientResponse) -> str:
 
 def hide(text: str, secrets: Iterable[Secret]) -> str:
     """`text` with each of `secrets` as `***`: whole, and each long piece of one that is a URL."""
-    pieces = {piece for secret in secrets for piece in _pieces(secret)} if text else ()
+    if not text:
+        return text
+    pieces = {piece for secret in secrets for piece in _pieces(secret)}
     for piece in sorted(pieces, key=len, reverse=True):
         text = text.replace(piece, HIDDEN)
     return text

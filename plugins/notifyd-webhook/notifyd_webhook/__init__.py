@@ -141,9 +141,9 @@ def payload(message: Message) -> bytes:
     `timestamp` is the event's own `occurredAt`; null where a message is about no event in time.
     """
     event = message.event
-    kind = ".".join(str(event[part]) for part in ("kind", "action") if event.get(part))
+    kind, action = event.get("kind"), event.get("action")
     body = {
-        "type": kind or "notification",
+        "type": f"{kind}.{action}" if kind and action else str(kind or action or "notification"),
         "timestamp": event.get("occurredAt"),
         "data": {
             "event": event,
