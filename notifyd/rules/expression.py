@@ -263,8 +263,8 @@ class _Scanner:
 
 
 _EQUALS: Final = r"""\s*==\s*(["'])(?P<text>[^"'\\\n]*)\1\s*"""
-_KIND: Final = re.compile(r"\s*event\s*\.\s*kind" + _EQUALS, re.ASCII)
-_TENANT: Final = re.compile(r"\s*event\s*\.\s*tenant\s*\.\s*id" + _EQUALS, re.ASCII)
+_KIND: Final = re.compile(r"\s*event\s*\.\s*kind" + _EQUALS, re.ASCII).fullmatch
+_TENANT: Final = re.compile(r"\s*event\s*\.\s*tenant\s*\.\s*id" + _EQUALS, re.ASCII).fullmatch
 
 
 def kind_of(when: str) -> str | None:
@@ -281,8 +281,8 @@ def tenant_of(when: str) -> str | None:
     return _compared(_TENANT, when)
 
 
-def _compared(member: re.Pattern[str], when: str) -> str | None:
-    found = map(member.fullmatch, conjuncts(when))
+def _compared(member: Callable[[str], re.Match[str] | None], when: str) -> str | None:
+    found = map(member, conjuncts(when))
     return next((match["text"] for match in found if match), None)
 
 
