@@ -86,3 +86,15 @@ async def test_an_event_that_acted_does_not_act_again_on_what_another_made_of_it
     assert (await store.append(overtaking(event("b")))).event == first.event
     await plan_all(store)
     assert await find_approval(store) == approval(version=3, round=4)
+
+
+async def test_an_event_is_known_when_it_comes_again_though_its_approval_is_not_stored(store: Store) -> None:
+    def recorded(stored: Approval | None) -> Advance:
+        assert stored is None
+        return Advance(None, Outcome.RECORDED, False, 1, 1, (audit_record(),))
+
+    first = await store.append(append_of(event("b"), recorded))
+    again = await store.append(append_of(event("b", correlation_id="another"), recorded))
+    assert (first.fresh, again.fresh) == (True, False)
+    assert again.event == first.event
+    assert len(await written(store)) == 1

@@ -153,6 +153,18 @@ async def test_events_about_one_approval_that_come_to_nodes_at_once_each_move_it
     assert await lines(stores[0]) == [f"audit-{one.key}" for one in events]
 
 
+async def test_an_event_that_opens_its_approval_on_several_nodes_at_once_does_so_once(node: Open) -> None:
+    stores = [await node(name, timeout=10) for name in ("a", "b", "c")]
+    audit = (audit_record("audit-b"),)
+    opened = Advance(approval(), Outcome.OPENED, True, 1, 1, audit)
+    appended = await asyncio.gather(
+        *(store.append(append_of(event("b"), lambda _: opened)) for store in stores)
+    )
+    assert [one.fresh for one in appended].count(True) == 1
+    assert await find_approval(stores[0]) == approval()
+    assert await lines(stores[0]) == ["audit-b"]
+
+
 async def test_an_approval_that_changes_while_an_event_moves_it_is_looked_at_again(node: Open) -> None:
     store, other = await node("a"), await node("b")
     await open_approval(store, approval())

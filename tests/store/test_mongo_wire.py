@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any, Final
 
@@ -10,13 +11,13 @@ from attrs import define, field
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 
 from notifyd.config.settings import StoreDriver
-from notifyd.model import State, Status
-from notifyd.store import ApprovalFilter, AuditFilter, DeliveryFilter, IncidentFilter, Page, Store
+from notifyd.model import Approval, Outcome, State, Status
+from notifyd.store import Advance, ApprovalFilter, AuditFilter, DeliveryFilter, IncidentFilter, Page, Store
 from notifyd.store.mongo import driver as driver_module
 from notifyd.store.mongo import open_mongo
 from notifyd.store.mongo.schema import INDEXES
 from tests.mongodb import MongoServer
-from tests.store.makers import NODE, TENANT, TurnableClock
+from tests.store.makers import NODE, TENANT, TurnableClock, append_of, approval, audit_record, event
 from tests.store.operations import every_operation
 
 _WRITES: Final = frozenset({"insert", "update", "delete", "createIndexes", "dropIndexes"})
@@ -102,6 +103,28 @@ async def test_a_transaction_reads_one_snapshot_and_is_durable_when_it_is_commit
         *("events", "pack_approvals", "decisions", "incidents", "deliveries", "audit", "timers"),
         *("audit_seals", "silences", "deputies"),
     }
+
+
+def _given(advance: Advance, stored: Approval | None) -> Advance:
+    del stored
+    return advance
+
+
+async def test_an_approval_is_opened_by_five_commands_and_moved_by_six(
+    mongo_server: MongoServer, wire: Wire
+) -> None:
+    store = await open_mongo(mongo_server.database(), node=NODE, clock=TurnableClock(), timeout=20)
+    moved = approval(version=2, round=2)
+    opens = Advance(approval(), Outcome.OPENED, True, 1, 1, (audit_record("a1"),))
+    moves = Advance(moved, Outcome.NEW_ROUND, True, 2, 2, (audit_record("a2"),))
+    sent = []
+    for key, advance in (("a", opens), ("b", moves)):
+        wire.sent.clear()
+        await store.append(append_of(event(key), partial(_given, advance)))
+        sent.append([one["name"] for one in wire.sent])
+    writes = ["update", "update", "update", "commitTransaction"]
+    assert sent == [["find", *writes], ["find", "find", *writes]]
+    await store.aclose()
 
 
 async def every_list(store: Store) -> None:

@@ -15,7 +15,7 @@ from bson import ObjectId
 
 from notifyd.errors import NotFoundError, StoreError
 from notifyd.model import ApprovalKey, Event, IncidentKey, Instant, PlanEntry
-from notifyd.store import Append, Appended, PlanFixed, Planned, refused
+from notifyd.store import Advance, Append, Appended, PlanFixed, Planned, Subject, refused
 from notifyd.store.mongo import approvals, audit, claims, deliveries, reading
 from notifyd.store.mongo.base import Base
 from notifyd.store.mongo.claims import Queue, Wanted
@@ -49,9 +49,10 @@ def _document(base: Base, event: Event, leased_until: Instant | None) -> Documen
     return document | {"claim_at": 0, "set_from": 0} if event.notify else document
 
 
-async def insert_within(base: Base, event: Event, leased_until: Instant | None) -> None:
-    """Insert an event, if its key is new, in a transaction."""
-    await base.events.insert_missing([_document(base, event, leased_until)], "tenant", "key")
+async def insert_within(base: Base, event: Event, leased_until: Instant | None) -> bool:
+    """Insert an event, if its key is new, in a transaction: was it?"""
+    (fresh,) = await base.events.insert_missing([_document(base, event, leased_until)], "tenant", "key")
+    return fresh
 
 
 async def append(base: Base, request: Append) -> Appended:
@@ -69,11 +70,19 @@ async def append(base: Base, request: Append) -> Appended:
 
 
 async def _append_within(base: Base, request: Append, subject: ApprovalKey | IncidentKey) -> Appended:
-    first = await find(base, *_key(request.event))
+    stored = await approvals.find_subject(base, subject)
+    first = None if stored is None else await find(base, *_key(request.event))
     if first is not None:
         return Appended(first, fresh=False)
-    accepted = await _advanced(base, request, subject)
-    await insert_within(base, accepted, _leased_until(request))
+    advance = request.advance(stored)
+    accepted = advance.accept(request.event)
+    # Where there is no subject it is looked for only here: nearly every key is new.
+    if not await insert_within(base, accepted, _leased_until(request)):
+        first = await find(base, *_key(accepted))
+        if first is None:
+            raise StoreError("the event was removed while it was being accepted")
+        return Appended(first, fresh=False)
+    await _write(base, stored, advance)
     return Appended(accepted, fresh=True)
 
 
@@ -81,10 +90,14 @@ async def _advanced(base: Base, request: Append, subject: ApprovalKey | Incident
     """The event as it is accepted; what it does to its subject is written."""
     stored = None if subject is None else await approvals.find_subject(base, subject)
     advance = request.advance(stored)
+    await _write(base, stored, advance)
+    return advance.accept(request.event)
+
+
+async def _write(base: Base, stored: Subject | None, advance: Advance) -> None:
     if advance.subject is not None:
         await approvals.put(base, stored, advance.subject, advance.superseded)
     await audit.write_within(base, advance.audit)
-    return advance.accept(request.event)
 
 
 async def append_all(base: Base, requests: Sequence[Append]) -> list[Appended]:
