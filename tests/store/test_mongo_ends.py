@@ -115,5 +115,6 @@ async def test_a_store_that_is_too_slow_for_so_many_is_asked_for_fewer_at_once(n
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_TOGETHER, slow)
         assert await asyncio.gather(*map(recorded, ids())) == [True] * COUNT
-    assert sizes[:3] == [20, 10, 5]
+    assert sizes[0] == COUNT
+    assert max(sizes[1:]) <= COUNT // 2
     assert await states(store) == [State.SENT] * COUNT
