@@ -208,6 +208,9 @@ class Ingest:
             self._count_approval(stored)
             if not planned:
                 self._planning_queue.offer(stored, leased=append.leased)
+        elif append.leased and stored.plan is None:
+            # Perhaps its first answer was lost, and nobody plans it until its lease ends. Twice does no harm.
+            self._planning_queue.offer(stored)
         outcome = str(stored.outcome) if appended.fresh else "duplicate"
         self._metrics.event(self._metrics.kind(stored.kind), outcome).inc()
         return Accepted(appended.fresh, _answer(stored))

@@ -20,7 +20,7 @@ from notifyd.errors import (
     StoreError,
     TooOldError,
 )
-from notifyd.model import SECOND, Status
+from notifyd.model import SECOND, State, Status
 from notifyd.wire import events as wire
 from notifyd.wire.codec import rfc3339
 from tests import events
@@ -132,6 +132,18 @@ async def test_a_store_that_loses_its_answer_is_asked_again_and_tells_a_duplicat
             await way.post(document)
         assert not (await way.post(document)).fresh
         assert (await way.approval(document)).status is Status.PENDING
+
+
+async def test_an_event_whose_answer_was_lost_is_planned_when_it_is_sent_again(tmp_path: Path) -> None:
+    async with flow(tmp_path) as way:
+        way.store.fail("append", times=1, after=True)
+        document = way.requested()
+        with pytest.raises(StoreError):
+            await way.post(document)
+        for _ in range(3):
+            assert not (await way.post(document)).fresh
+        assert [row.state for row in await way.ended(1)] == [State.SENT]  # before the event's lease ends
+        assert len(way.channel().received) == 1
 
 
 async def test_an_event_is_a_duplicate_after_a_restart_too(tmp_path: Path) -> None:
