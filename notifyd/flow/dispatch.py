@@ -393,16 +393,22 @@ class Dispatcher:
         channel = self._channel_of(lane)
         if channel is None or self._draining:
             return
-        now = self._clock()
-        lane.limit(channel.rate_limit, now)
-        while lane.queue and len(lane.running) < channel.concurrency:
-            wait = lane.wait(now, self._nodes())
-            if wait > 0:
-                self._pump_later(lane, wait)
-                return
-            task = asyncio.create_task(self._work(lane, lane.start(now), channel))
+        lane.limit(channel.rate_limit, self._clock())
+        while (job := self._next(lane, channel)) is not None:
+            task = asyncio.create_task(self._work(lane, job, channel))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _next(self, lane: Lane, channel: OpenChannel) -> Job | None:
+        """The next job, started, as far as the lane's limits allow one now."""
+        if not lane.queue or len(lane.running) >= channel.concurrency:
+            return None
+        now = self._clock()
+        wait = lane.wait(now, self._nodes())
+        if wait > 0:
+            self._pump_later(lane, wait)
+            return None
+        return lane.start(now)
 
     def _pump_later(self, lane: Lane, wait: float) -> None:
         if lane.timer is None:
@@ -413,18 +419,32 @@ class Dispatcher:
         self._pump(lane)
 
     async def _work(self, lane: Lane, job: Job, channel: OpenChannel) -> None:
-        correlation.current.set(job.delivery.correlation_id)  # of this task alone
-        try:
-            await self._attempt(lane, job, channel)
-        except Exception:
-            # Its lease runs out, and it is tried again: whatever this is, it holds up nothing else.
-            log.exception("delivery %s cannot be dealt with", job.delivery.id)
-            lane.abandon(job)
-        finally:
-            lane.finish(job)
-            self._pump(lane)
-            if lane.beyond_memory and not lane.queue:
-                self._wake.set()
+        """Attempt `job`, and then what comes after it: a task for each would take more time."""
+        following: Job | None = job
+        while following is not None:
+            job = following
+            correlation.current.set(job.delivery.correlation_id)  # of this task alone
+            try:
+                await self._attempt(lane, job, channel)
+            except Exception:
+                # Its lease runs out, and it is tried again: whatever this is, it holds up nothing else.
+                log.exception("delivery %s cannot be dealt with", job.delivery.id)
+                lane.abandon(job)
+            finally:
+                lane.finish(job)
+            following = self._go_on(lane, channel)
+
+    def _go_on(self, lane: Lane, channel: OpenChannel) -> Job | None:
+        """What the task of an attempt that has ended does next, as long as its channel is the lane's.
+
+        So `settled` waits for no attempt that is begun after a reload.
+        """
+        same = not self._draining and self._channel_of(lane) is channel
+        job = self._next(lane, channel) if same else None
+        self._pump(lane)
+        if lane.beyond_memory and not lane.queue:
+            self._wake.set()
+        return job
 
     async def _attempt(self, lane: Lane, job: Job, channel: OpenChannel) -> None:
         delivery, registry = job.delivery, self._current()

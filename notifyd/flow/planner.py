@@ -129,10 +129,12 @@ class Planner:
             if time.perf_counter() - turn >= _TURN:
                 await asyncio.sleep(0)
                 turn = time.perf_counter()
-        for one, fixed in zip(planned, await self._fix(planned, ready), strict=True):
-            if fixed.won:
-                await self._drafts.count([row for row in one.deliveries if row.id in fixed.inserted])
-            else:
+        ends = list(zip(planned, await self._fix(planned, ready), strict=True))
+        await self._drafts.count(
+            [row for one, fixed in ends if fixed.won for row in one.deliveries if row.id in fixed.inserted]
+        )
+        for one, fixed in ends:
+            if not fixed.won:
                 with correlation.about(one.event.correlation_id):
                     await self._finish(evolve(one.event, plan=fixed.plan), registry)
 
