@@ -45,6 +45,7 @@ class MongoServer:
         """Let the server answer nothing, with its connections open."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)  # a thread may answer until then
 
     def resume(self) -> None:
         assert self.process is not None
