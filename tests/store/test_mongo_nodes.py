@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from pymongo.errors import NetworkTimeout
 
 from notifyd.config.settings import Settings
 from notifyd.errors import StoreError, StoreInUseError, TooLargeError
@@ -31,7 +32,7 @@ from notifyd.model import (
 from notifyd.store import Advance, Aged, AuditFilter, CollectionName, Page, Window
 from notifyd.store.mongo import MongoStore
 from notifyd.store.mongo.claims import Queue, Wanted
-from notifyd.store.mongo.driver import Document
+from notifyd.store.mongo.driver import Collection, Document
 from tests.store.conftest import Open
 from tests.store.makers import (
     HOUR,
@@ -400,3 +401,25 @@ async def test_the_key_of_an_approval_is_kept_whole(node: Open) -> None:
     store = await node("a")
     await open_approval(store, approval(run_id="$where", approval_id="a.b"))
     assert await store.approval(ApprovalKey(TENANT, "$where", "a.b")) is not None
+
+
+@pytest.mark.parametrize("lost", ["update_many", "find"])
+async def test_what_was_claimed_without_an_answer_is_free_for_the_next_claim(node: Open, lost: str) -> None:
+    store = await node("a")
+    await insert(store, *(delivery(f"d{number}") for number in range(3)))
+    operation = getattr(Collection, lost)
+
+    async def unanswered(self: Collection, *args: Any, **options: Any) -> Any:
+        result = await operation(self, *args, **options)
+        if any("claim" in one for one in (args[0], args[-1].get("$set", {}))):
+            raise NetworkTimeout("no answer")
+        return result
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Collection, lost, unanswered)
+        with pytest.raises(StoreError):
+            await store.claim_due("slack", "a", NOW, NOW + MINUTE, 3)
+    assert (await get(store, delivery("d0"))).lease_owner == "a"
+    claimed = await store.claim_due("slack", "a", NOW, NOW + MINUTE, 3)
+    assert [row.id for row in claimed] == ["d0", "d1", "d2"]
+    assert [row.fencing_token for row in claimed] == [2, 2, 2]

@@ -109,10 +109,12 @@ def _measured(name: str) -> Document:
 
 @define(eq=False)
 class Queue:
-    """The claimable documents of a collection."""
+    """The claimable documents of a collection. `freed` are fields of the record that have to go with a lease."""
 
     base: Base
     name: CollectionName
+    freed: Mapping[str, Any] = field(factory=dict)
+    _unanswered: list[tuple[list[Any], ObjectId]] = field(factory=list)  # ids, and the mark of their claim
     _spread: int = 1  # how many times as many candidates as are wanted
     _known: dict[str, tuple[float, list[Flow]]] = field(factory=dict)  # flows, and when to look anew
 
@@ -122,6 +124,7 @@ class Queue:
 
     async def claim(self, wanted: Wanted, change: Mapping[str, Any]) -> list[Document]:
         """Make `change` to what can be claimed, and answer it as it is then."""
+        await self._free_unanswered()
         taken: list[Document] = []
         for _ in range(_ROUNDS):
             room = wanted.limit - len(taken)
@@ -219,15 +222,29 @@ class Queue:
         ids = [one["_id"] for one in chosen]
         among = {"_id": {"$in": ids}}
         marked = {**change, "$set": {**change["$set"], "claim": mark}}
-        if not await self.collection.update_many({**among, "$or": wanted.conditions()}, marked):
-            return []
-        won = {str(one["_id"]): one for one in await self.collection.find({**among, "claim": mark})}
+        try:
+            if not await self.collection.update_many({**among, "$or": wanted.conditions()}, marked):
+                return []
+            won = {str(one["_id"]): one for one in await self.collection.find({**among, "claim": mark})}
+        except BaseException:
+            self._unanswered.append((ids, mark))
+            raise
         return [won[str(one)] for one in ids if str(one) in won]
 
-    async def void(self, node: str, change: Mapping[str, Any], where: Filter) -> None:
+    async def _free_unanswered(self) -> None:
+        """End the leases of claims that were done and not answered: nobody here knows of them."""
+        while self._unanswered:
+            ids, mark = self._unanswered[-1]
+            await self._free({"_id": {"$in": ids}, "claim": mark})
+            self._unanswered.remove((ids, mark))
+
+    async def void(self, node: str, where: Filter) -> None:
         """End all leases of `node` on documents that meet `where`: those of a life before this one."""
-        freed = {"$set": {"claim_at": 0, "set_from": 0, "lease_owner": None, **change}}
-        await self.collection.update_many({**CLAIMABLE, **where, "lease_owner": node}, freed, hint=QUEUE)
+        await self._free({**where, "lease_owner": node}, hint=QUEUE)
+
+    async def _free(self, where: Filter, hint: str | None = None) -> None:
+        freed = {"$set": {"claim_at": 0, "set_from": 0, "lease_owner": None, **self.freed}}
+        await self.collection.update_many({**CLAIMABLE, **where}, freed, hint=hint)
 
 
 async def claim(queue: Queue, kind: type[T], wanted: Wanted, change: Mapping[str, Any]) -> list[T]:

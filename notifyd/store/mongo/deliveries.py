@@ -37,6 +37,7 @@ from notifyd.store.mongo.schema import CLAIMABLE, HELD, QUEUE
 
 NOT_CLAIMABLE: Final = {"claim_at": "", "set_from": "", "claim": ""}
 OPEN: Final = [State.PENDING.value, State.SENDING.value]
+FREED: Final[Mapping[str, Any]] = {"lease_until": 0, "state": State.PENDING.value}
 CHANGED: Final[Mapping[str, Callable[[Any], bool]]] = {
     "state": lambda value: isinstance(value, str) and value in OPEN,
     "fencing_token": lambda value: isinstance(value, int),

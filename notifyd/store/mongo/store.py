@@ -27,7 +27,6 @@ from notifyd.model import (
     Instant,
     OwnDeputy,
     Silence,
-    State,
 )
 from notifyd.store import (
     Aged,
@@ -104,7 +103,7 @@ class MongoStore:
         self._base = base
         self._timeout = timeout
         self._events = Queue(base, CollectionName.EVENTS)
-        self._deliveries = Queue(base, CollectionName.DELIVERIES)
+        self._deliveries = Queue(base, CollectionName.DELIVERIES, delivery_steps.FREED)
         self._ends = Ends(base)
         self._gone: StoreUnusableError | None = None
         self._failing = False
@@ -494,9 +493,8 @@ class MongoStore:
         Raises `StoreInUseError` where another process lives under the name.
         """
         await node_steps.begin(self._base)
-        await self._events.void(self._base.node, {}, {})
-        pending = {"lease_until": 0, "state": State.PENDING.value}
-        await self._deliveries.void(self._base.node, pending, {"state": {"$in": delivery_steps.OPEN}})
+        await self._events.void(self._base.node, {})
+        await self._deliveries.void(self._base.node, {"state": {"$in": delivery_steps.OPEN}})
         await job_steps.void(self._base)
 
     async def aclose(self) -> None:
