@@ -152,7 +152,8 @@ class Ingest:
     ) -> Accepted:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
-        _check_cloud_time(event, "", registry, now)
+        if event.time is not None:
+            _check_time(event.time, "/time", registry, now)
         posted = Posted(event, document, tenant)
         return await self._append(_cloud_append(posted, principal, correlation_id, registry, now, trace))
 
@@ -205,8 +206,9 @@ class Ingest:
     def _accepted(self, append: Append, appended: Appended, *, planned: bool = False) -> Accepted:
         stored = appended.event
         if appended.fresh:
-            self._count_approval(stored)
-            if not planned:
+            if stored.kind == APPROVAL_KIND:
+                self._count_approval(stored)
+            if stored.notify and not planned:
                 self._planning_queue.offer(stored, leased=append.leased)
         elif append.leased and stored.plan is None:
             # Perhaps its first answer was lost, and nobody plans it until its lease ends. Twice does no harm.
@@ -217,8 +219,6 @@ class Ingest:
 
     def _count_approval(self, event: Event) -> None:
         """Count what opens or ends. An approval whose first event ended it was never outstanding."""
-        if event.kind != APPROVAL_KIND:
-            return
         outstanding = self._metrics.outstanding.labels(event.tenant)
         if event.outcome is Outcome.OPENED:
             outstanding.inc()

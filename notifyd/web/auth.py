@@ -25,7 +25,7 @@ from notifyd.errors import (
     TenantMismatchError,
     UnauthenticatedError,
 )
-from notifyd.model import SECOND, Instant, Principal, Via
+from notifyd.model import SECOND, Clock, Instant, Principal, Via
 from notifyd.registry.credentials import Clients
 from notifyd.registry.registry import Registry
 from notifyd.registry.tokens import Tokens
@@ -34,7 +34,7 @@ from notifyd.security.signing import SIGNATURE_HEADER, check_head, verify
 from notifyd.web.addresses import GATE
 from notifyd.web.body import read_body
 from notifyd.web.http import connection_of
-from notifyd.web.services import SERVICES, Services
+from notifyd.web.services import SERVICES
 
 CLIENT_HEADER: Final = istr("X-Notifyd-Client")
 TENANT_HEADERS: Final = (istr("X-Notifyd-Tenant"), istr("X-StellaOps-Tenant"))
@@ -220,14 +220,15 @@ async def receive(
     Raises as `authorize` and `read_body` do.
     """
     services = request.app[SERVICES]
-    limit = services.current().settings.server.max_body
+    registry = services.current()
+    limit = registry.settings.server.max_body
     if signature is Signature.REFUSED or SIGNATURE_HEADER not in request.headers:
-        caller = _authorize(services, request, scope, b"", signature)
+        caller = _authorize(registry, services.clock, request, scope, b"", signature)
         return await read_body(request, limit), caller
     if not request.content.is_eof():
-        _screen(_call(services, request, b""))
+        _screen(_call(registry, services.clock, request, b""))
     body = await read_body(request, limit)
-    return body, _authorize(services, request, scope, body, signature)
+    return body, _authorize(services.current(), services.clock, request, scope, body, signature)
 
 
 def _screen(call: Call) -> None:
@@ -243,14 +244,15 @@ def authorize(request: web.Request, scope: Scope) -> Caller:
 
     Raises `UnauthenticatedError`, `ScopeMissingError`, `TenantMismatchError`.
     """
-    return _authorize(request.app[SERVICES], request, scope, b"", Signature.REFUSED)
+    services = request.app[SERVICES]
+    return _authorize(services.current(), services.clock, request, scope, b"", Signature.REFUSED)
 
 
 def _authorize(
-    services: Services, request: web.Request, scope: Scope, body: bytes, signature: Signature
+    registry: Registry, clock: Clock, request: web.Request, scope: Scope, body: bytes, signature: Signature
 ) -> Caller:
-    registry, headers = services.current(), request.headers
-    call = _call(services, request, body)
+    headers = request.headers
+    call = _call(registry, clock, request, body)
     principal = identify(call, signature)
     request[PRINCIPAL] = principal
     _require(principal, scope)
@@ -259,8 +261,8 @@ def _authorize(
     return Caller(registry, principal, signed, alone, named_tenant(headers, principal))
 
 
-def _call(services: Services, request: web.Request, body: bytes) -> Call:
-    registry, now = services.current(), services.clock()
+def _call(registry: Registry, clock: Clock, request: web.Request, body: bytes) -> Call:
+    now = clock()
     tolerance, certificate = registry.settings.auth.clock_tolerance, certificate_of(request, registry)
     return Call(request.headers, body, registry.clients, now, tolerance, registry.tokens, certificate)
 

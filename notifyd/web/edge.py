@@ -140,7 +140,8 @@ class Edge:
         self._under_way[caller] = under_way = self._under_way.get(caller, 0) + 1
         try:
             _check_headers(request)
-            self._check_room(under_way, connection.place, where, registry)
+            if connection.place.surplus or under_way > registry.settings.server.max_requests_per_client:
+                self._check_room(connection.place, where)
             if (guard := self._guards.get(where, Guard.MACHINE)) is not Guard.OPEN:
                 gate.admit(caller, metrics=guard is Guard.METRICS)
             proof = _proof(request, guard)
@@ -183,16 +184,15 @@ class Edge:
         else:
             del self._under_way[caller]
 
-    def _check_room(self, under_way: int, place: Place, where: str, registry: Registry) -> None:
-        """Raises `TooManyError`, `UnavailableError`."""
+    def _check_room(self, place: Place, where: str) -> None:
+        """There is no room for another request. Raises `TooManyError`, `UnavailableError`."""
         if where in _WATCHED:
             return
         if place.surplus is Surplus.SERVER:
             raise UnavailableError("there are too many connections")
         if place.surplus is Surplus.CLIENT:
             raise TooManyError("there are too many connections from this address")
-        if under_way > registry.settings.server.max_requests_per_client:
-            raise TooManyError("too many requests from this address are under way")
+        raise TooManyError("too many requests from this address are under way")
 
     def _note_refused(
         self,

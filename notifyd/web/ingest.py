@@ -13,7 +13,7 @@ from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
 from notifyd.flow.ingest import Posted
-from notifyd.tracing import NO_TRACER, Role, Span, Trace, Tracer, Unrecorded, trace_in
+from notifyd.tracing import NO_TRACER, PARENT, Role, Span, Trace, Tracer, Unrecorded, trace_in
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
 from notifyd.web.body import JSON, read_json
@@ -60,7 +60,8 @@ async def post_cloud_events(request: web.Request) -> web.Response:
         document = _one_event(request, body, caller)
         _claim([document], caller)
         event = parse_cloud_event(document)
-        span.link(trace_in(document))
+        if PARENT in document:
+            span.link(trace_in(document))
         tenant = _tenant_of(event, caller)
         accepted = await services.ingest.cloud_event(
             event, document, tenant, caller.principal, correlation.current.get(), span.trace

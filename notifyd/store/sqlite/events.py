@@ -41,7 +41,7 @@ def find(db: Database, tenant: str, key: str) -> Event | None:
 
 
 def append(db: Database, life: int, request: Append) -> Appended:
-    subject = _subject(db, request.subject)
+    subject = None if request.subject is None else _subject(db, request.subject)
     first = None if subject is None else find(db, *request.key)
     if first is not None:
         return Appended(first, fresh=False)
@@ -56,8 +56,10 @@ def append(db: Database, life: int, request: Append) -> Appended:
         return Appended(first, fresh=False)
     if advance.subject is not None:
         _save_subject(db, advance.subject, advance.superseded)
-    _queue(db, life, row, event, event.received_at + request.lease if request.leased else 0)
-    audit.write(db, advance.audit)
+    if event.notify:
+        _queue(db, life, row, event.received_at + request.lease if request.leased else 0)
+    if advance.audit:
+        audit.write(db, advance.audit)
     return Appended(event, fresh=True)
 
 
@@ -74,10 +76,8 @@ def append_all(db: Database, life: int, requests: Sequence[Append]) -> list[Appe
     return refused(requests, stored) or [append(db, life, request) for request in requests]
 
 
-def _subject(db: Database, key: ApprovalKey | IncidentKey | None) -> Subject | None:
-    if isinstance(key, ApprovalKey):
-        return approvals.find(db, key)
-    return None if key is None else approvals.find_incident(db, key)
+def _subject(db: Database, key: ApprovalKey | IncidentKey) -> Subject | None:
+    return approvals.find(db, key) if isinstance(key, ApprovalKey) else approvals.find_incident(db, key)
 
 
 def _save_subject(db: Connection, subject: Subject, superseded: Sequence[Decision]) -> None:
@@ -92,13 +92,12 @@ def _save_subject(db: Connection, subject: Subject, superseded: Sequence[Decisio
 def insert(db: Connection, life: int, event: Event, leased_until: Instant) -> None:
     """Insert an event, if its key is new, with its planning due, which is this node's until then."""
     row = rows.inserted(db.execute(_INSERT_IF_NEW, rows.event_row(event)))
-    if row is not None:
-        _queue(db, life, row, event, leased_until)
+    if row is not None and event.notify:
+        _queue(db, life, row, leased_until)
 
 
-def _queue(db: Connection, life: int, row: int | None, event: Event, leased_until: Instant) -> None:
-    if event.notify:
-        db.execute(_QUEUE, (row, life, leased_until))
+def _queue(db: Connection, life: int, row: int | None, leased_until: Instant) -> None:
+    db.execute(_QUEUE, (row, life, leased_until))
 
 
 def restore(db: Connection, given: StoredEvent) -> bool:
