@@ -27,9 +27,11 @@ class _Coming:
         self._planning_queue = planning_queue
 
     def __enter__(self) -> list[bool]:
+        leased: list[bool] = []
         for event in self._events:
             self._coming.add(event.tenant)
-        return [self._planning_queue.takes(event) for event in self._events]
+            leased.append(self._planning_queue.takes(event))
+        return leased
 
     def __exit__(self, *_: object) -> None:
         for event in self._events:

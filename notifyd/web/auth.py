@@ -137,8 +137,13 @@ def identify(call: Call, signature: Signature) -> Principal:
     """The one client that everything presented proves. Raises `UnauthenticatedError`."""
     if signature is Signature.REFUSED and SIGNATURE_HEADER in call.headers:
         raise UnauthenticatedError(f"a signature covers a body and nothing else: here, {_OTHERWISE}")
-    proofs = [principal for way in WAYS if (principal := way(call)) is not None]
-    if signature is Signature.REQUIRED and not any(principal.signed for principal in proofs):
+    proofs: list[Principal] = []
+    signed = False
+    for way in WAYS:
+        if (principal := way(call)) is not None:
+            proofs.append(principal)
+            signed |= principal.signed
+    if signature is Signature.REQUIRED and not signed:
         raise SignatureRequiredError(
             f"sign the body (Standard Webhooks) and name yourself in {CLIENT_HEADER}, or show a client certificate"
         )
@@ -287,10 +292,10 @@ def certificate_of(request: web.Request, registry: Registry) -> certificates.Pee
 
 
 def named_tenant(headers: CIMultiDictProxy[str], principal: Principal) -> str | None:
-    given = [header for header in TENANT_HEADERS if header in headers]
-    if not given:
+    own, other = TENANT_HEADERS
+    if own not in headers and other not in headers:
         return None
-    named = {tenant for header in given for tenant in headers.getall(header)}
+    named = {tenant for header in TENANT_HEADERS for tenant in headers.getall(header, ())}
     if len(named) > 1:
         raise TenantMismatchError(f"{' and '.join(TENANT_HEADERS)} name different tenants")
     if not named <= set(principal.tenants):

@@ -55,12 +55,12 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     """
     if hdrs.CONTENT_ENCODING in request.headers:
         raise UnsupportedMediaError("compressed bodies are not taken")
-    _bound(request.content_length or 0, limit)
     try:
         if request.content.is_eof():  # it came together with its headers, as most do
             body = request.content.read_nowait()
             _bound(len(body), limit)
             return body
+        _bound(request.content_length or 0, limit)
         size = limit if request.content_length is None else request.content_length
         with request.app[INTAKE].expecting(size):
             async with asyncio.timeout(request.app[BODY_TIMEOUT]):
