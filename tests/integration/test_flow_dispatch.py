@@ -23,9 +23,10 @@ from notifyd.errors import (
 from notifyd.flow import dispatch
 from notifyd.flow.lane import BREAKER_INTERVAL, BREAKER_THRESHOLD, CAPACITY, Job
 from notifyd.model import SECOND, AttemptOutcome, AuditName, Delivery, Receipt, State
+from notifyd.plugin import ChannelContext, ChannelType
 from notifyd.testkit.receivers import Reply, Sink
 from tests import events
-from tests.fakes import Channels, Gate, TurnableClock
+from tests.fakes import Channels, Gate, NoOptions, ScriptedChannel, TurnableClock
 from tests.flows import RULES, Flow, flow
 from tests.waiting import until, until_async
 
@@ -569,6 +570,28 @@ async def test_a_reload_leaves_a_channel_open_until_its_sends_have_ended(tmp_pat
         await way.ended(2)
         await until(lambda: old.closed)
         assert not new.closed
+
+
+async def test_a_reload_waits_for_no_send_that_is_begun_after_it(tmp_path: Path) -> None:
+    gates, made = (Gate(), Gate()), list[ScriptedChannel]()
+
+    def opened(_config: NoOptions, _context: ChannelContext) -> ScriptedChannel:
+        made.append(ScriptedChannel([gates[len(made)]]))
+        return made[-1]
+
+    channels = Channels()
+    channels.more["own"] = ChannelType("own", NoOptions, opened)
+    text = TASKS.replace('type = "fake"', 'type = "own"\nconcurrency = 1')
+    async with flow(tmp_path, text, channels=channels) as way:
+        await task_done(way, 3)
+        await until(lambda: gates[0].waiting)
+        assert await way.reload(text)
+        gates[0].open()
+        await until(lambda: made[0].closed and gates[1].waiting)
+        assert not made[1].closed
+        gates[1].open()
+        await way.ended(3)
+        assert [len(one.received) for one in made] == [1, 2]
 
 
 async def test_a_reload_that_fails_leaves_the_very_same_objects_in_place(tmp_path: Path) -> None:
