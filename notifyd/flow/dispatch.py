@@ -610,7 +610,8 @@ class Dispatcher:
 
     def _channel_of(self, lane: Lane) -> OpenChannel | None:
         """The channel of a lane; None where there is none, or nothing may be sent by it now."""
-        return None if self._fault_of(lane) else self._current().channels[lane.channel]
+        registry = self._current()
+        return None if registry.lane_fault(lane.name) else registry.channels.get(lane.channel)
 
     def _held_by(self, lane: Lane) -> Counter[Wait]:
         return lane.held_by(self._barred(lane), self._clock(), self._nodes())
