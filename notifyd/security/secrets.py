@@ -77,6 +77,10 @@ _IDENTITY_KEY: Final = "identity-key"
 
 _HEADER: Final = {"alg": "dir", "enc": "A256GCM"}
 
+_NONCE: Final = 12
+_TAG: Final = 16
+"""Bytes of a nonce and of a tag of A256GCM (RFC 7518, section 5.3)."""
+
 
 def encrypt(key: bytes, plaintext: bytes, kid: str = "") -> str:
     """A compact JWE (RFC 7516), `dir` with `A256GCM`, under 32 bytes of key. `kid` goes into the header.
@@ -86,10 +90,10 @@ def encrypt(key: bytes, plaintext: bytes, kid: str = "") -> str:
     same, which a test compares.
     """
     head, cipher = _sealing(key, kid)
-    nonce = os.urandom(12)
+    nonce = os.urandom(_NONCE)
     sealed = cipher.encrypt(nonce, plaintext, head)
     # The second part, the encrypted key, is empty: "dir" uses the key itself.
-    parts = (head, b"", _base64url(nonce), _base64url(sealed[:-16]), _base64url(sealed[-16:]))
+    parts = (head, b"", _base64url(nonce), _base64url(sealed[:-_TAG]), _base64url(sealed[-_TAG:]))
     return b".".join(parts).decode()
 
 
@@ -120,8 +124,8 @@ def decrypt(key: bytes, token: str) -> bytes:
     try:
         head, empty, *parts = token.split(".")
         nonce, sealed, tag = map(_decoded, parts)
-        if empty:
-            raise ValueError("there is no encrypted key where the key itself is used")
+        if empty or (len(nonce), len(tag)) != (_NONCE, _TAG):
+            raise ValueError("is not put together as it is here")
         return AESGCM(key).decrypt(nonce, sealed + tag, head.encode())
     except (ValueError, InvalidTag) as error:
         raise SealError("the sealed value does not open under this key") from error

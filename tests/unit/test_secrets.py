@@ -115,6 +115,15 @@ def test_what_is_sealed_joserfc_opens_and_what_it_seals_opens(plaintext: bytes, 
     )
 
 
+@pytest.mark.parametrize("end", [0, 4, 6, 21])
+def test_what_is_sealed_does_not_open_where_its_text_ends_elsewhere(end: int) -> None:
+    token = encrypt(OLD, b"hello")
+    both = part(token, 3) + part(token, 4)
+    parts = (base64.urlsafe_b64encode(one).decode().rstrip("=") for one in (both[:end], both[end:]))
+    with pytest.raises(SealError):
+        decrypt(OLD, ".".join((*token.split(".")[:3], *parts)))
+
+
 def test_what_is_sealed_opens_however_large_it_is() -> None:
     keyring = Keyring([OLD])
     large = b"x" * 1_000_000
