@@ -404,7 +404,10 @@ async def test_the_key_of_an_approval_is_kept_whole(node: Open) -> None:
 
 
 @pytest.mark.parametrize("lost", ["update_many", "find"])
-async def test_what_was_claimed_without_an_answer_is_free_for_the_next_claim(node: Open, lost: str) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+async def test_what_was_claimed_without_an_answer_is_free_for_the_next_claims(
+    node: Open, lost: str, at_once: int
+) -> None:
     store = await node("a")
     await insert(store, *(delivery(f"d{number}") for number in range(3)))
     operation = getattr(Collection, lost)
@@ -420,6 +423,7 @@ async def test_what_was_claimed_without_an_answer_is_free_for_the_next_claim(nod
         with pytest.raises(StoreError):
             await store.claim_due("slack", "a", NOW, NOW + MINUTE, 3)
     assert (await get(store, delivery("d0"))).lease_owner == "a"
-    claimed = await store.claim_due("slack", "a", NOW, NOW + MINUTE, 3)
-    assert [row.id for row in claimed] == ["d0", "d1", "d2"]
+    claims = (store.claim_due("slack", "a", NOW, NOW + MINUTE, 3) for _ in range(at_once))
+    claimed = [row for rows in await asyncio.gather(*claims) for row in rows]
+    assert sorted(row.id for row in claimed) == ["d0", "d1", "d2"]
     assert [row.fencing_token for row in claimed] == [2, 2, 2]

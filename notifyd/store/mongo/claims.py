@@ -234,9 +234,12 @@ class Queue:
     async def _free_unanswered(self) -> None:
         """End the leases of claims that were done and not answered: nobody here knows of them."""
         while self._unanswered:
-            ids, mark = self._unanswered[-1]
-            await self._free({"_id": {"$in": ids}, "claim": mark})
-            self._unanswered.remove((ids, mark))
+            ids, mark = lost = self._unanswered.pop()  # before the wait: another claim may come in it
+            try:
+                await self._free({"_id": {"$in": ids}, "claim": mark})
+            except BaseException:
+                self._unanswered.append(lost)
+                raise
 
     async def void(self, node: str, where: Filter) -> None:
         """End all leases of `node` on documents that meet `where`: those of a life before this one."""
