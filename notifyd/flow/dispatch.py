@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -157,17 +157,22 @@ class Dispatcher:
             self._arriving |= ours
             reserved.callback(self._arriving.difference_update, ours)
             new = await insert([job.delivery for job in jobs])
-            there = [job.delivery for job in jobs if job.delivery.id in ours.difference(new)]
-            unheld = await self._unheld(there) if there else ()
-        self._take([job for job in jobs if job.delivery.id in new or job.delivery.id in unheld])
+            if there := [job.delivery for job in jobs if job.delivery.id in ours.difference(new)]:
+                await self._give_back(there)
+        self._take([job for job in jobs if job.delivery.id in new])
 
-    async def _unheld(self, there: Sequence[Delivery]) -> Collection[str]:
-        """Of rows that were there already, those that this node has leased and does not hold.
+    async def _give_back(self, there: Sequence[Delivery]) -> None:
+        """Of rows that were there already, give back those that this node has leased and does not hold.
 
         It has inserted them before, and the store's answer was lost: nobody would send them until the lease ends.
+        They are claimed, and not sent from here: what was rendered now has other links than the row.
         """
         leased = await self._leases.given(there)
-        return leased.difference(*(lane.held() for lane in self._lanes.values())) if leased else leased
+        unheld = leased.difference(*(lane.held() for lane in self._lanes.values())) if leased else leased
+        lost = [row for row in there if row.id in unheld]
+        await self._store.release(lost)
+        for row in lost:
+            self.look(row.lane, row.channel, row.tenant, 1)
 
     def _reserved(self, ready: Ready, reserved: ExitStack) -> Job:
         """Leased to this node where its lane has room in memory, which is kept for it until `reserved` ends."""
