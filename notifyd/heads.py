@@ -63,11 +63,11 @@ class _Witness(asyncio.Protocol):
         self._awaited = False
 
     def begin(self) -> None:
-        self._kept.clear()
         self._awaited = True
 
     def rest(self) -> None:
         self._awaited = False
+        self._kept.clear()  # a connection may stay for long
 
     def head(self) -> Head | None:
         self._trim()
