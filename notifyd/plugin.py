@@ -303,8 +303,8 @@ class ChannelType:
     programs read it and not people, who are spared what they know already. `answers` says that people can decide
     by its messages, always or with some configs: then these have `buttons`, the channel is `Listening` or
     `Receiving`, and a rule's `to` names whose reactions count, over a channel that is not personal too. Without
-    `fields` its messages have none, nor has their `html`, for a channel that shows them nowhere: they are a third of
-    a message's work.
+    `fields` its messages have none, nor has their `html`, for a channel that shows them nowhere: they are a third
+    of a message's work.
 
     `gate` is for a type that `notifyd_resume_forwarders` brings: its channels are `Receiving`, at
     `/channels/resume.NAME/inbound`, and `ask` for approvals for another system. Each is sent the ends of its own
