@@ -154,8 +154,8 @@ class Ingest:
         registry, now = self._current(), self._clock()
         if event.time is not None:
             _check_time(event.time, "/time", registry, now)
-        posted = Posted(event, document, tenant)
-        return await self._append(_cloud_append(posted, principal, correlation_id, registry, now, trace))
+        row = _cloud_append(event, document, tenant, principal, correlation_id, registry, now, trace)
+        return await self._append(row)
 
     async def cloud_events(
         self, batch: Sequence[Posted], principal: Principal, correlation_id: str, trace: Trace = NO_TRACE
@@ -166,7 +166,12 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_cloud_times(batch, registry, now)
-        wanted = [_cloud_append(one, principal, correlation_id, registry, now, trace) for one in batch]
+        wanted = [
+            _cloud_append(
+                one.event, one.document, one.tenant, principal, correlation_id, registry, now, trace
+            )
+            for one in batch
+        ]
         try:
             with self._admission.admit([one.event for one in wanted]) as leases:
                 appends = list(map(_leased, wanted, leases))
@@ -234,20 +239,29 @@ class Ingest:
 
 
 def _cloud_append(
-    posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant, trace: Trace
+    event: CloudEvent,
+    document: Mapping[str, Any],
+    tenant: str,
+    principal: Principal,
+    correlation_id: str,
+    registry: Registry,
+    now: Instant,
+    trace: Trace,
 ) -> Append:
-    content = canonical(posted.document)
+    plain = is_plain(document)
+    content = canonical(document, plain=plain)
     identity = registry.keyring.identify(EVENT_CONTENT, content)
     row = cloud_row(
-        posted.event,
-        posted.document,
-        posted.tenant,
+        event,
+        document,
+        tenant,
         principal.name,
         correlation_id,
         now,
         registry,
         identity,
         trace,
+        plain=plain,
     )
     same = partial(_same, content, registry.keyring)
     return append_as_is(row, lease=registry.settings.dispatch.lease, same=same)
@@ -449,8 +463,10 @@ def cloud_row(
     registry: Registry,
     content_id: str = "",
     trace: Trace = NO_TRACE,
+    *,
+    plain: bool = False,
 ) -> Event:
-    """A CloudEvent as it is stored."""
+    """A CloudEvent as it is stored. `plain`: see `pack_row`."""
     if PARENT in document:
         trace = NO_TRACE  # its own comes first
     return Event(
@@ -461,7 +477,14 @@ def cloud_row(
         action="",
         occurred_at=now if event.time is None else event.time,
         received_at=now,
-        body=_cloud_body(event, {**document, **trace} if trace else document, tenant, now, registry.redactor),
+        body=_cloud_body(
+            event,
+            {**document, **trace} if trace else document,
+            tenant,
+            now,
+            registry.redactor,
+            plain=plain,
+        ),
         content_id=content_id,
         client=client,
         correlation_id=correlation_id,
@@ -497,11 +520,17 @@ def _expiry(event: PackApprovalRequested, registry: Registry) -> Instant:
 
 
 def _cloud_body(
-    event: CloudEvent, document: Mapping[str, Any], tenant: str, now: Instant, redactor: Redactor
+    event: CloudEvent,
+    document: Mapping[str, Any],
+    tenant: str,
+    now: Instant,
+    redactor: Redactor,
+    *,
+    plain: bool,
 ) -> str:
     occurred_at = rfc3339(now if event.time is None else event.time)
     meaning = {"kind": event.type, "action": "", "tenant": {"id": tenant}, "occurredAt": occurred_at}
-    return canonical(redactor.tree(document) | meaning).decode()
+    return canonical(redactor.tree(document) | meaning, plain=plain).decode()
 
 
 def _without_token(seen: Mapping[str, Any], spelled: Sequence[str]) -> dict[str, Any]:

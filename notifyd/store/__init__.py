@@ -186,8 +186,17 @@ def append_as_is(
     same: Callable[[Event], bool] = lambda _: True,
 ) -> Append:
     """An event about neither an approval nor a hold, or one of notifyd's own: it changes nothing but itself."""
+    if event.outcome is Outcome.ACCEPTED and not event.version and not event.round:
+        return Append(event, None, _accepted, leased, lease, same)
     advance = Advance(None, event.outcome, event.notify, event.version, event.round)
     return Append(event, None, lambda _: advance, leased, lease, same)
+
+
+_ACCEPTED: Final = Advance(None, Outcome.ACCEPTED, notify=True)  # which no event needs of its own
+
+
+def _accepted(_: Any) -> Advance:
+    return _ACCEPTED
 
 
 @frozen

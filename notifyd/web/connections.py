@@ -152,7 +152,7 @@ class Door:
             self._surplus.add(place)
         else:
             self._ordinary += 1
-            self._rest(place)
+            self._idle[place] = known.idle[place] = None
         return place
 
     def leave(self, place: Place) -> None:
@@ -183,7 +183,7 @@ class Door:
         self._paid(place)
         if not place.surplus and not place.left:
             place.idle_since = self._now()
-            self._rest(place)
+            self._idle[place] = place.known.idle[place] = None
 
     def make_room(self) -> None:
         """Close some that are idle, as the system has no room for another."""
@@ -195,10 +195,6 @@ class Door:
         self._owed.discard(place)
         if not self._owed:
             self._settled.set()
-
-    def _rest(self, place: Place) -> None:
-        self._idle[place] = None
-        place.known.idle[place] = None
 
     def _surplus_of(self, address: Address | None) -> Surplus | None:
         """Why there is no room for another of this address, None where there is, or room could be made."""
