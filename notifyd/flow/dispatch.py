@@ -7,7 +7,7 @@ import logging
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import ExitStack
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -133,7 +133,7 @@ class Dispatcher:
         self.waiting = Waiting()
         self._lanes: dict[str, Lane] = {}
         self._arriving: set[str] = set()  # leased, and on their way into the store
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], OpenChannel] = {}
         self._wake = asyncio.Event()
         self._draining = False
         self._counted = time.monotonic()
@@ -254,10 +254,13 @@ class Dispatcher:
         if self._draining:
             raise StoppingError
         # One of the tasks, so that a reload leaves the channel open until it has ended.
-        task = asyncio.create_task(self._make_attempt(channel, message))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return (await task).attempt
+        return (await self._begin(channel, self._make_attempt(channel, message))).attempt
+
+    def _begin(self, channel: OpenChannel, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.create_task(work)
+        self._tasks[task] = channel
+        task.add_done_callback(self._tasks.pop)
+        return task
 
     def snapshot(self, channel: str) -> LaneSnapshot:
         """How the lane of a configured channel stands now."""
@@ -331,10 +334,10 @@ class Dispatcher:
         """Look at every lane now: the configuration has changed."""
         self._wake.set()
 
-    async def settled(self) -> None:
-        """Wait until the attempts that are under way now have ended."""
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))
+    async def settled(self, channels: Collection[OpenChannel]) -> None:
+        """Wait until the attempts by these channels have ended, which are not in force any more."""
+        if tasks := [task for task, used in self._tasks.items() if any(used is one for one in channels)]:
+            await asyncio.wait(tasks)
 
     async def _sleep(self) -> None:
         try:
@@ -400,9 +403,7 @@ class Dispatcher:
             return
         lane.limit(channel.rate_limit, self._clock())
         while (job := self._next(lane, channel)) is not None:
-            task = asyncio.create_task(self._work(lane, job, channel))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(channel, self._work(lane, job, channel))
 
     def _next(self, lane: Lane, channel: OpenChannel) -> Job | None:
         """The next job, started, as far as the lane's limits allow one now."""
@@ -442,7 +443,7 @@ class Dispatcher:
     def _go_on(self, lane: Lane, channel: OpenChannel) -> Job | None:
         """What the task of an attempt that has ended does next, as long as its channel is the lane's.
 
-        So `settled` waits for no attempt that is begun after a reload.
+        Else `settled` would wait for it as long as there is something to send.
         """
         same = not self._draining and self._channel_of(lane) is channel
         job = self._next(lane, channel) if same else None

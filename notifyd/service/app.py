@@ -408,7 +408,7 @@ class App:
         return fresh
 
     async def _close_after_use(self, old: Registry) -> None:
-        await self._dispatcher.settled()
+        await self._dispatcher.settled(old.channels.values())
         if calls := [call for channel in old.channels.values() for call in channel.calls]:
             await asyncio.wait(calls)
         await old.aclose()

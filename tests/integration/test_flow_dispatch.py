@@ -594,6 +594,31 @@ async def test_a_reload_waits_for_no_send_that_is_begun_after_it(tmp_path: Path)
         assert [len(one.received) for one in made] == [1, 2]
 
 
+async def test_a_reload_waits_for_no_send_that_is_begun_while_listening_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, made = Gate(), list[ScriptedChannel]()
+
+    def opened(_config: NoOptions, _context: ChannelContext) -> ScriptedChannel:
+        made.append(ScriptedChannel([gate]))
+        return made[-1]
+
+    async def stopping() -> None:
+        await task_done(way)
+        await until(lambda: gate.waiting)
+
+    channels = Channels()
+    channels.more["own"] = ChannelType("own", NoOptions, opened)
+    text = TASKS.replace('type = "fake"', 'type = "own"')
+    async with flow(tmp_path, text, channels=channels) as way:
+        monkeypatch.setattr(way.app._listeners, "adjust", stopping)
+        assert await way.reload(text)
+        await until(lambda: made[0].closed)
+        assert len(made[1].received) == 1
+        gate.open()
+        await way.ended(1)
+
+
 async def test_a_reload_that_fails_leaves_the_very_same_objects_in_place(tmp_path: Path) -> None:
     channels = Channels()
     async with flow(tmp_path, TASKS, channels=channels) as way:
