@@ -133,10 +133,12 @@ class Planner:
         await self._drafts.count(
             [row for one, fixed in ends if fixed.won for row in one.deliveries if row.id in fixed.inserted]
         )
-        for one, fixed in ends:
-            if not fixed.won:
-                with correlation.about(one.event.correlation_id):
-                    await self._finish(evolve(one.event, plan=fixed.plan), registry)
+        lost = [(one.event, fixed.plan) for one, fixed in ends if not fixed.won]
+        for event, plan in lost:
+            with correlation.about(event.correlation_id):
+                await self._finish(evolve(event, plan=plan), registry)
+        if lost:  # it was planned before, and has spent then
+            self._budgets.forget()
 
     async def _fix(self, planned: Sequence[Planned], ready: Mapping[str, Ready]) -> Sequence[PlanFixed]:
         fixed: list[PlanFixed] = []

@@ -503,6 +503,27 @@ async def test_a_planner_that_loses_the_stores_answer_sends_once(tmp_path: Path)
         assert sent.actions == unwrap(row.message, way.current().keyring, sealed=row.sealed).actions
 
 
+async def test_an_event_that_is_planned_twice_spends_once_from_a_budget(tmp_path: Path) -> None:
+    throttled = """
+[channels.team]
+type = "fake"
+
+[[rules]]
+name = "tasks"
+when = 'event.kind == "task.done"'
+channels = ["team"]
+throttle = "2/1h"
+"""
+    async with flow(tmp_path, throttled, start=False) as way:
+        await way.cloud(events.cloud_event(at=way.clock()))
+        (accepted,) = await way.app._planner._planning_queue.take(1, 1)
+        for _ in range(2):
+            assert await way.app._planner._guarded([accepted])
+        way.start()
+        await way.cloud(events.cloud_event(at=way.clock()))
+        assert [row.state for row in await way.ended(2)] == [State.SENT] * 2
+
+
 async def test_a_delivery_whose_insert_is_not_answered_yet_is_taken_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
