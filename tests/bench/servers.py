@@ -14,7 +14,7 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import aiohttp
 import orjson
@@ -39,11 +39,13 @@ from notifyd.model import (
 from notifyd.security.envelope import wrap
 from notifyd.security.secrets import Keyring, Secret
 from notifyd.security.signing import secret_bytes, verify
-from notifyd.store import Store, append_as_is
+from notifyd.store import SealKeys, Store, append_as_is
 from notifyd.store.open import open_store
 from notifyd.store.sqlite import rows
 
 SECRET = Secret("whsec_" + base64.b64encode(b"the secret of the bench's sender").decode())
+_KEYRING: Final = Keyring([b"0" * 32])
+"""The key of the harness's configuration."""
 
 
 async def _serve(handler: web.RequestHandler | object) -> None:
@@ -167,6 +169,8 @@ _SENT = Attempt(0, 8.0, AttemptOutcome.SENT, status=200)
 async def fill(path: str, count: str) -> None:
     """A store with so many deliveries waiting to be sent, as a daemon that could not send them leaves it."""
     opened = await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)
+    # Else the next start looks through all rows for the keys that they need.
+    await opened.note_seal_keys(SealKeys(frozenset(_KEYRING.ids)))
     now = wall_clock()
     for first in range(0, int(count), 1000):
         given = [_delivery(n, now) for n in range(first, min(first + 1000, int(count)))]
@@ -190,7 +194,7 @@ def _delivery(number: int, now: int) -> Delivery:
         channel_type="webhook",
         lane="hook",
         recipient=None,
-        message=wrap(message, Keyring([b"0" * 32]), sealed=False),
+        message=wrap(message, _KEYRING, sealed=False),
         sealed=False,
         correlation_id="bench",
         created_at=now,
