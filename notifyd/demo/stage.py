@@ -28,6 +28,8 @@ from notifyd.security.secrets import Secret
 HOOK_PATH: Final = "/notifications"
 _READY: Final = 20.0
 _STOP: Final = 12.0
+_PORTS: Final = range(20_000, 32_000)
+"""Below those that the system gives to whoever connects, who may have one before the daemon starts."""
 
 
 class StageError(Exception):
@@ -178,5 +180,9 @@ def _own_environ() -> Mapping[str, str]:
 
 def _free_port() -> int:
     """A port nobody has. The daemon must know it beforehand, because it stands in every link."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    while True:
+        try:
+            with socket.create_server(("127.0.0.1", secrets.choice(_PORTS))) as server:
+                return int(server.getsockname()[1])
+        except OSError:  # somebody has it
+            continue

@@ -141,7 +141,10 @@ class Terminal:
         return re.sub(r"\x1b\[[0-9;]*m", "", self.shown.decode()).replace("\r", "")
 
     async def shows(self, part: str) -> str:
-        return await until(lambda: self.plain if part in self.plain else "")
+        try:
+            return await until(lambda: self.plain if part in self.plain else "")
+        except TimeoutError:
+            raise AssertionError(f"it has shown no {part!r}, but\n{self.plain}") from None
 
 
 @asynccontextmanager
