@@ -1,7 +1,6 @@
 """Group commit of the ends of attempts: what many attempts record at once is one transaction, not one for each.
 
-A batch waits for the one before it, and so grows with the load, as a batch of `inserts` does. An end that sets off
-an event, or is a callback's, has a transaction of its own: others may write to its approval.
+An end that sets off an event, or is a callback's, has a transaction of its own: others may write to its approval.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from contextvars import Context
 from functools import partial
 from typing import Final
 
@@ -19,6 +17,7 @@ from pymongo.errors import ConnectionFailure, PyMongoError
 from notifyd.store import AttemptRecord
 from notifyd.store.mongo import approvals, audit, deliveries, events
 from notifyd.store.mongo.base import Base
+from notifyd.store.mongo.batches import Batches
 
 _BATCH: Final = 64
 
@@ -39,9 +38,12 @@ class Ends:
 
     base: Base
     _entries: dict[tuple[str, str], _Entry] = field(factory=dict)  # waiting or under way, by the delivery
-    _waiting: deque[_Entry] = field(factory=deque)
     _limit: int = _BATCH
-    _task: asyncio.Task[None] | None = None
+    _batches: Batches[_Entry] = field(init=False)
+
+    @_batches.default
+    def _made(self) -> Batches[_Entry]:
+        return Batches(self._write)
 
     async def record(self, record: AttemptRecord) -> bool:
         """See `Store.record`. Raises the driver's errors."""
@@ -55,26 +57,15 @@ class Ends:
 
     def _add(self, record: AttemptRecord) -> _Entry:
         entry = self._entries[_key(record)] = _Entry(record, asyncio.get_running_loop().create_future())
-        self._waiting.append(entry)
-        if self._task is None:
-            # In a context of its own: the first caller's deadline is not that of those who come later.
-            self._task = asyncio.create_task(self._drain(), context=Context())
+        self._batches.add([entry])
         return entry
 
     async def settled(self) -> None:
         """Nothing is under way any more."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await self._batches.settled()
 
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                count = min(len(self._waiting), self._limit)
-                await self._write([self._waiting.popleft() for _ in range(count)])
-        finally:
-            self._task = None
-
-    async def _write(self, batch: Sequence[_Entry]) -> None:
+    async def _write(self, waiting: deque[_Entry]) -> None:
+        batch = [waiting.popleft() for _ in range(min(len(waiting), self._limit))]
         try:
             if len(batch) == 1 or not await self._together(batch):
                 for entry in batch:

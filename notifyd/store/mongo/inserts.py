@@ -1,14 +1,10 @@
-"""Group inserts: what many callers insert at once goes out as one unordered `insert_many`.
-
-A batch waits for the one before it, and so grows with the load, as the database's own commit does.
-"""
+"""Group inserts: what many callers insert at once goes out as one unordered `insert_many`."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from contextvars import Context
 from typing import Final
 
 import bson
@@ -17,6 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import PyMongoError
 
 from notifyd.errors import StoreError, TooLargeError
+from notifyd.store.mongo.batches import Batches
 from notifyd.store.mongo.driver import DUPLICATE, Collection, Document, store_error
 
 _BATCH: Final = 512
@@ -37,8 +34,11 @@ class Inserter:
 
     collection: Collection
     database: str
-    _waiting: deque[_Entry] = field(factory=deque)
-    _task: asyncio.Task[None] | None = None
+    _batches: Batches[_Entry] = field(init=False)
+
+    @_batches.default
+    def _made(self) -> Batches[_Entry]:
+        return Batches(self._insert)
 
     async def insert(self, documents: Sequence[Document]) -> list[bool]:
         """For each document: was it new? False where a unique index has its key already.
@@ -47,10 +47,7 @@ class Inserter:
         """
         loop = asyncio.get_running_loop()
         entries = [_Entry(_encoded(document), loop.create_future()) for document in documents]
-        self._waiting.extend(entries)
-        if self._task is None:
-            # In a context of its own: the first caller's deadline is not that of those who come later.
-            self._task = asyncio.create_task(self._drain(), context=Context())
+        self._batches.add(entries)
         # All of them are waited for, so that none of several faults goes unseen.
         results = await asyncio.gather(*(entry.fresh for entry in entries), return_exceptions=True)
         for result in results:
@@ -60,27 +57,10 @@ class Inserter:
 
     async def settled(self) -> None:
         """Nothing is under way any more."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await self._batches.settled()
 
-    async def _drain(self) -> None:
-        try:
-            while self._waiting:
-                await self._insert(self._next_batch())
-        finally:
-            self._task = None
-
-    def _next_batch(self) -> list[_Entry]:
-        batch: list[_Entry] = []
-        size = 0
-        while self._waiting and len(batch) < _BATCH and size < _BATCH_BYTES:
-            entry = self._waiting.popleft()
-            if not entry.fresh.done():  # else its caller gave up waiting
-                batch.append(entry)
-                size += len(entry.document.raw)
-        return batch
-
-    async def _insert(self, batch: list[_Entry]) -> None:
+    async def _insert(self, waiting: deque[_Entry]) -> None:
+        batch = _next_batch(waiting)
         if not batch:
             return
         try:
@@ -97,6 +77,17 @@ class Inserter:
             _fail(entry, StoreError(f"MongoDB database {self.database}: insert refused (code {code})"))
         elif not entry.fresh.done():
             entry.fresh.set_result(code is None)
+
+
+def _next_batch(waiting: deque[_Entry]) -> list[_Entry]:
+    batch: list[_Entry] = []
+    size = 0
+    while waiting and len(batch) < _BATCH and size < _BATCH_BYTES:
+        entry = waiting.popleft()
+        if not entry.fresh.done():  # else its caller gave up waiting
+            batch.append(entry)
+            size += len(entry.document.raw)
+    return batch
 
 
 def _fail(entry: _Entry, error: Exception) -> None:
