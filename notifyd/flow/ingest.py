@@ -152,10 +152,9 @@ class Ingest:
     ) -> Accepted:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
-        if event.time is not None:
-            _check_time(event.time, "/time", registry, now)
-        row = _cloud_append(event, document, tenant, principal, correlation_id, registry, now, trace)
-        return await self._append(row)
+        _check_cloud_time(event, "", registry, now)
+        posted = Posted(event, document, tenant)
+        return await self._append(_cloud_append(posted, principal, correlation_id, registry, now, trace))
 
     async def cloud_events(
         self, batch: Sequence[Posted], principal: Principal, correlation_id: str, trace: Trace = NO_TRACE
@@ -166,12 +165,7 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_cloud_times(batch, registry, now)
-        wanted = [
-            _cloud_append(
-                one.event, one.document, one.tenant, principal, correlation_id, registry, now, trace
-            )
-            for one in batch
-        ]
+        wanted = [_cloud_append(one, principal, correlation_id, registry, now, trace) for one in batch]
         try:
             with self._admission.admit([one.event for one in wanted]) as leases:
                 appends = list(map(_leased, wanted, leases))
@@ -211,9 +205,8 @@ class Ingest:
     def _accepted(self, append: Append, appended: Appended, *, planned: bool = False) -> Accepted:
         stored = appended.event
         if appended.fresh:
-            if stored.kind == APPROVAL_KIND:
-                self._count_approval(stored)
-            if stored.notify and not planned:
+            self._count_approval(stored)
+            if not planned:
                 self._planning_queue.offer(stored, leased=append.leased)
         elif append.leased and stored.plan is None:
             # Perhaps its first answer was lost, and nobody plans it until its lease ends. Twice does no harm.
@@ -224,6 +217,8 @@ class Ingest:
 
     def _count_approval(self, event: Event) -> None:
         """Count what opens or ends. An approval whose first event ended it was never outstanding."""
+        if event.kind != APPROVAL_KIND:
+            return
         outstanding = self._metrics.outstanding.labels(event.tenant)
         if event.outcome is Outcome.OPENED:
             outstanding.inc()
@@ -239,22 +234,15 @@ class Ingest:
 
 
 def _cloud_append(
-    event: CloudEvent,
-    document: Mapping[str, Any],
-    tenant: str,
-    principal: Principal,
-    correlation_id: str,
-    registry: Registry,
-    now: Instant,
-    trace: Trace,
+    posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant, trace: Trace
 ) -> Append:
-    plain = is_plain(document)
-    content = canonical(document, plain=plain)
+    plain = is_plain(posted.document)
+    content = canonical(posted.document, plain=plain)
     identity = registry.keyring.identify(EVENT_CONTENT, content)
     row = cloud_row(
-        event,
-        document,
-        tenant,
+        posted.event,
+        posted.document,
+        posted.tenant,
         principal.name,
         correlation_id,
         now,

@@ -24,8 +24,8 @@ class Waiting:
 
     def add(self, tenant: str, count: int = 1) -> None:
         """`count` below zero takes away, as far as there is something."""
-        before = self._tenants.get(tenant, 0)
-        change = count if count > -before else -before
+        before = self.of(tenant)
+        change = max(count, -before)
         if before + change:
             self._tenants[tenant] = before + change
         else:

@@ -18,7 +18,7 @@ from notifyd.wire.codec import rfc3339
 
 
 def json_answer(document: Any, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
+    return json_bytes(orjson.dumps(document), status)
 
 
 def json_bytes(body: bytes, status: int = 200) -> web.Response:

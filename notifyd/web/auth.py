@@ -137,13 +137,8 @@ def identify(call: Call, signature: Signature) -> Principal:
     """The one client that everything presented proves. Raises `UnauthenticatedError`."""
     if signature is Signature.REFUSED and SIGNATURE_HEADER in call.headers:
         raise UnauthenticatedError(f"a signature covers a body and nothing else: here, {_OTHERWISE}")
-    proofs: list[Principal] = []
-    signed = False
-    for way in WAYS:
-        if (principal := way(call)) is not None:
-            proofs.append(principal)
-            signed |= principal.signed
-    if signature is Signature.REQUIRED and not signed:
+    proofs = [principal for way in WAYS if (principal := way(call)) is not None]
+    if signature is Signature.REQUIRED and not any(principal.signed for principal in proofs):
         raise SignatureRequiredError(
             f"sign the body (Standard Webhooks) and name yourself in {CLIENT_HEADER}, or show a client certificate"
         )

@@ -152,7 +152,7 @@ class Door:
             self._surplus.add(place)
         else:
             self._ordinary += 1
-            self._idle[place] = known.idle[place] = None
+            self._rest(place)
         return place
 
     def leave(self, place: Place) -> None:
@@ -183,7 +183,7 @@ class Door:
         self._paid(place)
         if not place.surplus and not place.left:
             place.idle_since = self._now()
-            self._idle[place] = place.known.idle[place] = None
+            self._rest(place)
 
     def make_room(self) -> None:
         """Close some that are idle, as the system has no room for another."""
@@ -195,6 +195,10 @@ class Door:
         self._owed.discard(place)
         if not self._owed:
             self._settled.set()
+
+    def _rest(self, place: Place) -> None:
+        self._idle[place] = None
+        place.known.idle[place] = None
 
     def _surplus_of(self, address: Address | None) -> Surplus | None:
         """Why there is no room for another of this address, None where there is, or room could be made."""
@@ -245,17 +249,13 @@ class Connection(asyncio.BufferedProtocol):
         """A request is being handled."""
         self._handling = True
         self._door.busy(self.place)
-        self._grant = HEAD
-        if self._paused:
-            self._let_in(HEAD)
+        self._let_in(HEAD)
 
     def end(self, *, unread: bool) -> None:
         """It has been answered; `unread`: without all of its body."""
         self._handling, self._head = False, HEAD
         self._door.idle(self.place)
-        self._grant = LINGER if unread else _HEAD_PIECE
-        if self._paused:
-            self._let_in(self._grant)
+        self._let_in(LINGER if unread else _HEAD_PIECE)
 
     def let_in(self) -> None:
         """Somebody reads the request's body from here on, and bounds it."""

@@ -56,10 +56,8 @@ def append(db: Database, life: int, request: Append) -> Appended:
         return Appended(first, fresh=False)
     if advance.subject is not None:
         _save_subject(db, advance.subject, advance.superseded)
-    if event.notify:
-        _queue(db, life, row, event.received_at + request.lease if request.leased else 0)
-    if advance.audit:
-        audit.write(db, advance.audit)
+    _queue(db, life, row, event, event.received_at + request.lease if request.leased else 0)
+    audit.write(db, advance.audit)
     return Appended(event, fresh=True)
 
 
@@ -83,8 +81,7 @@ def _subject(db: Database, key: ApprovalKey | IncidentKey) -> Subject | None:
 def _save_subject(db: Connection, subject: Subject, superseded: Sequence[Decision]) -> None:
     if isinstance(subject, Approval):
         approvals.save(db, subject)
-        if superseded:
-            approvals.supersede(db, subject.key, superseded)
+        approvals.supersede(db, subject.key, superseded)
     else:
         approvals.save_incident(db, subject)
 
@@ -92,12 +89,13 @@ def _save_subject(db: Connection, subject: Subject, superseded: Sequence[Decisio
 def insert(db: Connection, life: int, event: Event, leased_until: Instant) -> None:
     """Insert an event, if its key is new, with its planning due, which is this node's until then."""
     row = rows.inserted(db.execute(_INSERT_IF_NEW, rows.event_row(event)))
-    if row is not None and event.notify:
-        _queue(db, life, row, leased_until)
+    if row is not None:
+        _queue(db, life, row, event, leased_until)
 
 
-def _queue(db: Connection, life: int, row: int | None, leased_until: Instant) -> None:
-    db.execute(_QUEUE, (row, life, leased_until))
+def _queue(db: Connection, life: int, row: int | None, event: Event, leased_until: Instant) -> None:
+    if event.notify:
+        db.execute(_QUEUE, (row, life, leased_until))
 
 
 def restore(db: Connection, given: StoredEvent) -> bool:
