@@ -60,6 +60,17 @@ channels = ["team"]
 """
 """One shared channel, told of each request."""
 
+TASKS = """
+[channels.team]
+type = "fake"
+
+[[rules]]
+name = "tasks"
+when = 'event.kind == "task.done"'
+channels = ["team"]
+"""
+"""The same channel, told of each task."""
+
 
 class FailingStore:
     """A store whose named operations fail the next so many times, before or after they are done.

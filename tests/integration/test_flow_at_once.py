@@ -13,22 +13,12 @@ import pytest
 from notifyd.errors import EventIdConflictError, StoreError
 from notifyd.model import State
 from tests import events
-from tests.flows import Flow, flow
+from tests.flows import TASKS, Flow, flow
 from tests.waiting import until
-
-RULES = """
-[channels.team]
-type = "fake"
-
-[[rules]]
-name = "tasks"
-when = 'event.kind == "task.done"'
-channels = ["team"]
-"""
 
 
 @asynccontextmanager
-async def resting(folder: Path, text: str = RULES) -> AsyncIterator[Flow]:
+async def resting(folder: Path, text: str = TASKS) -> AsyncIterator[Flow]:
     """Steps that run, and have nothing to do."""
     async with flow(folder, text) as way:
         await until(lambda: way.app._planner._planning_queue.idle)
@@ -54,7 +44,7 @@ async def test_the_next_life_sends_what_one_that_ended_with_the_write_could_not(
         with pytest.raises(StoreError):
             await way.cloud(done(way))
         assert not way.channel().received
-    async with flow(tmp_path, RULES) as way:
+    async with flow(tmp_path, TASKS) as way:
         assert [row.state for row in await way.ended(1)] == [State.SENT]
 
 
@@ -91,7 +81,7 @@ async def test_of_several_at_once_the_first_alone_is_planned_ahead(tmp_path: Pat
 
 
 async def test_what_waits_already_comes_first(tmp_path: Path) -> None:
-    async with flow(tmp_path, RULES, start=False) as way:
+    async with flow(tmp_path, TASKS, start=False) as way:
         await way.cloud(done(way))
         way.start()
         await way.cloud(done(way))
@@ -100,7 +90,7 @@ async def test_what_waits_already_comes_first(tmp_path: Path) -> None:
 
 
 async def test_a_repetition_spends_from_no_budget(tmp_path: Path) -> None:
-    async with resting(tmp_path, RULES + 'throttle = "1/1m"\n') as way:
+    async with resting(tmp_path, TASKS + 'throttle = "1/1m"\n') as way:
         document = done(way)
         for _ in range(3):
             await way.cloud(document)

@@ -27,7 +27,7 @@ from notifyd.plugin import ChannelContext, ChannelType
 from notifyd.testkit.receivers import Reply, Sink
 from tests import events
 from tests.fakes import Channels, Gate, NoOptions, ScriptedChannel, TurnableClock
-from tests.flows import RULES, Flow, flow
+from tests.flows import RULES, TASKS, Flow, flow
 from tests.waiting import until, until_async
 
 DISPATCH = """
@@ -35,15 +35,6 @@ DISPATCH = """
 max_attempts = 4
 max_age = "1h"
 backoff = "10s..10m"
-"""
-TASKS = """
-[channels.team]
-type = "fake"
-
-[[rules]]
-name = "tasks"
-when = 'event.kind == "task.done"'
-channels = ["team"]
 """
 ROUNDS = RULES + DISPATCH
 

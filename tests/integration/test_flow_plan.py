@@ -20,7 +20,7 @@ from notifyd.security.links import Link, MineLink
 from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import NOW, Channels, NoOptions, TurnableClock, registry
-from tests.flows import RULES, Flow, flow
+from tests.flows import RULES, TASKS, Flow, flow
 from tests.store.makers import event
 from tests.waiting import until, until_async
 
@@ -504,17 +504,7 @@ async def test_a_planner_that_loses_the_stores_answer_sends_once(tmp_path: Path)
 
 
 async def test_an_event_that_is_planned_twice_spends_once_from_a_budget(tmp_path: Path) -> None:
-    throttled = """
-[channels.team]
-type = "fake"
-
-[[rules]]
-name = "tasks"
-when = 'event.kind == "task.done"'
-channels = ["team"]
-throttle = "2/1h"
-"""
-    async with flow(tmp_path, throttled, start=False) as way:
+    async with flow(tmp_path, TASKS + 'throttle = "2/1h"\n', start=False) as way:
         await way.cloud(events.cloud_event(at=way.clock()))
         (accepted,) = await way.app._planner._planning_queue.take(1, 1)
         for _ in range(2):

@@ -17,18 +17,8 @@ from notifyd.store import DeliveryFilter, Page
 from notifyd.store.watched import STEPS
 from tests import events
 from tests.fakes import Channels, Gate
-from tests.flows import RULES, Flow, flow
+from tests.flows import RULES, TASKS, Flow, flow
 from tests.waiting import until, until_async
-
-TASKS = """
-[channels.team]
-type = "fake"
-
-[[rules]]
-name = "tasks"
-when = 'event.kind == "task.done"'
-channels = ["team"]
-"""
 
 
 @pytest.fixture(autouse=True)
