@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from statistics import median
 from typing import Final, TypeAlias
@@ -166,6 +168,8 @@ async def _grown(bench: Bench, full: Path, few: Path) -> tuple[float, float]:
     await figure(LOAD_CORE, "delivered", str(few / "notifyd.db"), str(_SMALL))
     await asyncio.to_thread(_read_through, full / "notifyd.db")
     async with notifyd(bench, full) as large, notifyd(bench, few) as small:
+        for room in (full, few):
+            await _sealed(room / "notifyd.db")
         both, used = (large, small), [0.0, 0.0]
         for burst in range(-1, _BURSTS):  # the first is not counted
             for number, daemon in enumerate(both):
@@ -173,6 +177,13 @@ async def _grown(bench: Bench, full: Path, few: Path) -> tuple[float, float]:
                 await _deliver(bench, daemon.url, _BURST)
                 used[number] += (cpu_seconds(daemon.pid) - before) * (burst >= 0)
         return used[0] / (_BURSTS * _BURST) * 1e6, used[1] / (_BURSTS * _BURST) * 1e6
+
+
+async def _sealed(path: Path) -> None:
+    """Wait until no line of the audit trail is left to be sealed: what was written into the file is, after a start."""
+    with closing(sqlite3.connect(path)) as db:
+        while db.execute("SELECT 1 FROM audit WHERE seal = 0 LIMIT 1").fetchone():
+            await asyncio.sleep(0.5)
 
 
 def _read_through(path: Path) -> None:

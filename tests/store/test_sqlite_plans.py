@@ -258,6 +258,11 @@ def test_a_look_up_searches_its_index(db: Recorder, name: str) -> None:
     assert used == indexes, steps
 
 
+def test_a_line_is_marked_as_sealed_by_its_whole_key_however_many_are_of_its_time(db: Recorder) -> None:
+    steps = plan_of(db, sealing)
+    assert "SEARCH audit USING INDEX audit_id (tenant=? AND at=? AND short_key=?)" in steps
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_reads_its_index_newest_first_and_no_row_that_it_does_not_show(
     db: Recorder, name: str

@@ -35,8 +35,10 @@ _NEXT: Final = sql(_SEAL, "AND number > ? ORDER BY number LIMIT 1")
 _INSERT: Final = rows.insert_if_new("audit_seals", ("tenant", "number", "envelope"))
 _DROP: Final = "DELETE FROM audit_seals WHERE tenant = ? AND number < ?"
 
-_MARK: Final = (
-    "UPDATE audit INDEXED BY audit_id SET seal = ? WHERE tenant = ? AND at = ? AND id = ? AND seal = 0"
+_MARK: Final = sql(
+    "UPDATE audit INDEXED BY audit_id SET seal = :seal WHERE",
+    rows.has_key("audit", ":tenant", ":id"),
+    "AND at = :at AND seal = 0",
 )
 
 
@@ -79,9 +81,8 @@ def add(db: Connection, seal: AuditSeal, records: Sequence[AuditRecord]) -> bool
     """Raises `NotUnsealedError`."""
     if not db.execute(_INSERT, (seal.tenant, seal.number, seal.envelope)).rowcount:
         return False
-    for one in records:
-        if not db.execute(_MARK, (seal.number, one.tenant, one.at, one.id)).rowcount:
-            raise NotUnsealedError
+    if not all(_mark(db, seal, one.at, one.id) for one in records):
+        raise NotUnsealedError
     return True
 
 
@@ -89,8 +90,13 @@ def restore(db: Connection, seal: AuditSeal) -> bool:
     """Insert a seal, over those of its records that are there; False where its number is taken."""
     new = add(db, seal, ())
     for one in read_seal(seal).records if new else ():
-        db.execute(_MARK, (seal.number, seal.tenant, one.at, one.id))
+        _mark(db, seal, one.at, one.id)
     return new
+
+
+def _mark(db: Connection, seal: AuditSeal, at: Instant, record: str) -> bool:
+    terms = {"seal": seal.number, "tenant": seal.tenant, "at": at, "id": record}
+    return db.execute(_MARK, terms).rowcount > 0
 
 
 def drop(db: Connection, tenant: str, before: int) -> None:

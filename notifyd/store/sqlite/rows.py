@@ -78,7 +78,7 @@ DEPUTY: Final = (
     "tenant", "id", "person", "deputy", "first", "last", "proved", "created_at", "over_at", "ended_at",
 )  # fmt: skip
 
-_KEYS: Final = {"events": "key", "deliveries": "id"}
+_KEYS: Final = {"events": "key", "deliveries": "id", "audit": "id"}
 """The tables that are looked up by a derived id, and the column of each."""
 
 
