@@ -35,6 +35,7 @@ from tests.bench.harness import (
 from tests.bench.load import Load, drive
 from tests.mongodb import secantus
 from tests.ports import free_port
+from tests.waiting import until
 
 Figure: TypeAlias = Callable[[Bench], Awaitable[list[Row]]]
 
@@ -180,10 +181,9 @@ async def _grown(bench: Bench, full: Path, few: Path) -> tuple[float, float]:
 
 
 async def _sealed(path: Path) -> None:
-    """Wait until no line of the audit trail is left to be sealed: what was written into the file is, after a start."""
+    """Wait until the audit trail is sealed, as it is for half a minute after a start over a file that was filled."""
     with closing(sqlite3.connect(path)) as db:
-        while db.execute("SELECT 1 FROM audit WHERE seal = 0 LIMIT 1").fetchone():
-            await asyncio.sleep(0.5)
+        await until(lambda: not db.execute("SELECT 1 FROM audit WHERE seal = 0 LIMIT 1").fetchone(), 300)
 
 
 def _read_through(path: Path) -> None:
