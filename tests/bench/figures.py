@@ -181,7 +181,7 @@ async def _grown(bench: Bench, full: Path, few: Path) -> tuple[float, float]:
 
 
 async def _sealed(path: Path) -> None:
-    """Wait until the audit trail is sealed, as it is for half a minute after a start over a file that was filled."""
+    """Wait until the audit trail is sealed: that takes half a minute after a start over a filled file."""
     with closing(sqlite3.connect(path)) as db:
         await until(lambda: not db.execute("SELECT 1 FROM audit WHERE seal = 0 LIMIT 1").fetchone(), 300)
 
