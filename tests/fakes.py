@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -14,8 +14,7 @@ from attrs import define, evolve, field, frozen
 
 from notifyd.config import load as config
 from notifyd.config.settings import Settings
-from notifyd.flow.queues import Insert, Ready
-from notifyd.model import SECOND, Approval, Delivery, Instant, Message, Principal, Receipt, Via
+from notifyd.model import SECOND, Approval, Instant, Message, Principal, Receipt, Via
 from notifyd.plugin import (
     ChannelContext,
     ChannelType,
@@ -269,28 +268,6 @@ async def sqlite(folder: Path, clock: Callable[[], Instant]) -> Store:
 
 
 # --- neighbours --------------------------------------------------------------------------------------------
-
-
-@define
-class RecordingQueue:
-    """A queue that leases everything, and keeps what it is given."""
-
-    taken: list[Ready] = field(factory=list)
-    looked: list[tuple[str, str, str, int]] = field(factory=list)
-
-    async def enqueue(self, ready: Sequence[Ready], insert: Insert) -> None:
-        leased = [Ready(self._leased(one.delivery), one.message) for one in ready]
-        inserted = await insert([one.delivery for one in leased])
-        self.taken.extend(one for one in leased if one.delivery.id in inserted)
-
-    @staticmethod
-    def _leased(delivery: Delivery) -> Delivery:
-        return evolve(
-            delivery, lease_owner=NODE, lease_until=delivery.created_at + 60 * SECOND, fencing_token=1
-        )
-
-    def look(self, lane: str, channel: str, tenant: str, count: int) -> None:
-        self.looked.append((lane, channel, tenant, count))
 
 
 @define
