@@ -239,9 +239,7 @@ def _names_any(value: Any) -> bool:
     for node in nodes:  # grows while it is walked
         kind = type(node)
         if kind is dict:
-            names = tuple(node)
-            told = _told.get(names)
-            if _tell(names) if told is None else told:
+            if _tell(tuple(node)):
                 return True
             nodes += node.values()
         elif kind is list or kind is tuple:
@@ -251,20 +249,14 @@ def _names_any(value: Any) -> bool:
     return False
 
 
-_told: Final[dict[tuple[str, ...], bool]] = {}
-"""What the names of objects tell: those of one sort have the same names, mostly in the same order."""
-
-_SORTS: Final = 1024
-"""How many of them are remembered."""
-
-
 def _tell(names: tuple[str, ...]) -> bool:
-    tells = any(map(names_secret, names))
-    if len("".join(names)) <= _REMEMBERED:
-        if len(_told) >= _SORTS:
-            _told.clear()
-        _told[names] = tells
-    return tells
+    return _remembered_all(names) if len("".join(names)) <= _REMEMBERED else any(map(names_secret, names))
+
+
+@lru_cache(maxsize=1024)
+def _remembered_all(names: tuple[str, ...]) -> bool:
+    """Objects of one sort have the same names, mostly in the same order."""
+    return any(map(names_secret, names))
 
 
 def _without_named(value: Any) -> Any:
