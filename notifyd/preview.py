@@ -9,7 +9,7 @@ from attrs import evolve, field, frozen
 
 from notifyd.config.settings import LinkMode
 from notifyd.errors import Fault, InvalidError, RenderError
-from notifyd.flow.ingest import check_members, cloud_row, pack_row
+from notifyd.flow.ingest import Arrival, Posted, check_members, cloud_row, pack_row
 from notifyd.flow.plan import Urls, can_decide, link_of, make_message, make_plan, mine_of, view
 from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
 from notifyd.registry.registry import Registry
@@ -54,16 +54,17 @@ def read_event(document: Any, registry: Registry, tenant: str, now: Instant) -> 
 
     Raises `InvalidError`. Nothing is checked that depends on the clock or on who is calling.
     """
+    arrival = Arrival(_CLIENT, _CLIENT, now, registry)
     if not (isinstance(document, dict) and "specversion" in document):
         pack = parse_pack_event(document)
         check_members(pack, document, registry)
-        row = pack_row(pack, document, _CLIENT, _CLIENT, now, registry)
+        row = pack_row(pack, document, arrival)
         return evolve(row, round=1, version=1) if row.kind == APPROVAL_KIND else row
     event = parse_cloud_event(document)
     named = event.tenant or tenant
     if not named:
         raise InvalidError([Fault("/tenant", "is required, or say which tenant is meant")])
-    return cloud_row(event, document, named, _CLIENT, _CLIENT, now, registry)
+    return cloud_row(Posted(event, document, named), arrival)
 
 
 def route(event: Event, registry: Registry) -> Route:

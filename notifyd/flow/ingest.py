@@ -48,7 +48,7 @@ from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret, spelli
 from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
 from notifyd.store import Advance, Append, Appended, Store, append_as_is
 from notifyd.tracing import NO_TRACE, PARENT, Trace
-from notifyd.wire.codec import canonical, derived_id, event_key, is_plain, pointer, rfc3339
+from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
 from notifyd.wire.events import (
     CloudEvent,
     PackApprovalRequested,
@@ -87,6 +87,17 @@ class Posted:
     event: CloudEvent
     document: Mapping[str, Any]
     tenant: str
+
+
+@frozen
+class Arrival:
+    """How an event came in: from which client, when, and what was in force then. `trace` is kept with it."""
+
+    client: str
+    correlation_id: str
+    at: Instant
+    registry: Registry
+    trace: Trace = NO_TRACE
 
 
 class Ingest:
@@ -129,12 +140,11 @@ class Ingest:
         _check_time(event.occurred_at, "/occurredAt", registry, now)
         check_members(event, document, registry)
         _check_callback(event, principal, registry)
-        plain = is_plain(document)
-        content = canonical(document, plain=plain)
+        content = canonical(document)
         _check_token(event, content, correlation_id)
         identity = registry.keyring.identify(EVENT_CONTENT, content)
         row = pack_row(
-            event, document, principal.name, correlation_id, now, registry, identity, trace, plain=plain
+            event, document, Arrival(principal.name, correlation_id, now, registry, trace), identity
         )
         subject, advance = _subject(event, registry, now, row)
         lease = registry.settings.dispatch.lease
@@ -153,8 +163,8 @@ class Ingest:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
         _check_cloud_time(event, "", registry, now)
-        posted = Posted(event, document, tenant)
-        return await self._append(_cloud_append(posted, principal, correlation_id, registry, now, trace))
+        arrival = Arrival(principal.name, correlation_id, now, registry, trace)
+        return await self._append(_cloud_append(Posted(event, document, tenant), arrival))
 
     async def cloud_events(
         self, batch: Sequence[Posted], principal: Principal, correlation_id: str, trace: Trace = NO_TRACE
@@ -165,7 +175,8 @@ class Ingest:
         """
         registry, now = self._current(), self._clock()
         _check_cloud_times(batch, registry, now)
-        wanted = [_cloud_append(one, principal, correlation_id, registry, now, trace) for one in batch]
+        arrival = Arrival(principal.name, correlation_id, now, registry, trace)
+        wanted = [_cloud_append(one, arrival) for one in batch]
         try:
             with self._admission.admit([one.event for one in wanted]) as leases:
                 appends = list(map(_leased, wanted, leases))
@@ -233,24 +244,10 @@ class Ingest:
         return f"event {append.event.event_id!r} is known with another content"
 
 
-def _cloud_append(
-    posted: Posted, principal: Principal, correlation_id: str, registry: Registry, now: Instant, trace: Trace
-) -> Append:
-    plain = is_plain(posted.document)
-    content = canonical(posted.document, plain=plain)
-    identity = registry.keyring.identify(EVENT_CONTENT, content)
-    row = cloud_row(
-        posted.event,
-        posted.document,
-        posted.tenant,
-        principal.name,
-        correlation_id,
-        now,
-        registry,
-        identity,
-        trace,
-        plain=plain,
-    )
+def _cloud_append(posted: Posted, arrival: Arrival) -> Append:
+    registry = arrival.registry
+    content = canonical(posted.document)
+    row = cloud_row(posted, arrival, registry.keyring.identify(EVENT_CONTENT, content))
     same = partial(_same, content, registry.keyring)
     return append_as_is(row, lease=registry.settings.dispatch.lease, same=same)
 
@@ -402,22 +399,9 @@ def _in_json(text: str) -> bytes:
 # --- what an event becomes: pure ---------------------------------------------------------------------------
 
 
-def pack_row(
-    event: PackEvent,
-    document: Mapping[str, Any],
-    client: str,
-    correlation_id: str,
-    now: Instant,
-    registry: Registry,
-    content_id: str = "",
-    trace: Trace = NO_TRACE,
-    *,
-    plain: bool = False,
-) -> Event:
-    """One of Task Runner's events as it is stored where its approval is new, so that it is not copied then.
-
-    `plain`: it is known that `is_plain` holds of the document.
-    """
+def pack_row(event: PackEvent, document: Mapping[str, Any], arrival: Arrival, content_id: str = "") -> Event:
+    """One of Task Runner's events as it is stored where its approval is new, so that it is not copied then."""
+    registry = arrival.registry
     kind, action = _MEANING[type(event)]
     opens = isinstance(event, PackApprovalRequested)
     return Event(
@@ -427,11 +411,11 @@ def pack_row(
         kind=kind,
         action=action,
         occurred_at=event.occurred_at,
-        received_at=now,
-        body=_pack_body(event, {**document, **trace}, kind, action, registry, plain=plain),
+        received_at=arrival.at,
+        body=_pack_body(event, {**document, **arrival.trace}, kind, action, registry),
         content_id=content_id,
-        client=client,
-        correlation_id=correlation_id,
+        client=arrival.client,
+        correlation_id=arrival.correlation_id,
         run_id=event.run_id,
         approval_id=event.approval_id,
         outcome=Outcome.OPENED if opens else Outcome.ACCEPTED,
@@ -441,41 +425,29 @@ def pack_row(
     )
 
 
-def cloud_row(
-    event: CloudEvent,
-    document: Mapping[str, Any],
-    tenant: str,
-    client: str,
-    correlation_id: str,
-    now: Instant,
-    registry: Registry,
-    content_id: str = "",
-    trace: Trace = NO_TRACE,
-    *,
-    plain: bool = False,
-) -> Event:
-    """A CloudEvent as it is stored. `plain`: see `pack_row`."""
-    if PARENT in document:
-        trace = NO_TRACE  # its own comes first
+def cloud_row(posted: Posted, arrival: Arrival, content_id: str = "") -> Event:
+    """A CloudEvent as it is stored."""
+    event, tenant, registry = posted.event, posted.tenant, arrival.registry
+    occurred_at = arrival.at if event.time is None else event.time
+    trace = NO_TRACE if PARENT in posted.document else arrival.trace  # its own comes first
+    meaning = {
+        "kind": event.type,
+        "action": "",
+        "tenant": {"id": tenant},
+        "occurredAt": rfc3339(occurred_at),
+    }
     return Event(
         tenant=tenant,
         key=derived_id("cloudevent", tenant, event.source, event.id),
         event_id=event.id,
         kind=event.type,
         action="",
-        occurred_at=now if event.time is None else event.time,
-        received_at=now,
-        body=_cloud_body(
-            event,
-            {**document, **trace} if trace else document,
-            tenant,
-            now,
-            registry.redactor,
-            plain=plain,
-        ),
+        occurred_at=occurred_at,
+        received_at=arrival.at,
+        body=canonical(registry.redactor.tree({**posted.document, **trace}) | meaning).decode(),
         content_id=content_id,
-        client=client,
-        correlation_id=correlation_id,
+        client=arrival.client,
+        correlation_id=arrival.correlation_id,
         notify=registry.rules.concern(event.type, tenant),
     )
 
@@ -483,9 +455,7 @@ def cloud_row(
 # --- what is stored ----------------------------------------------------------------------------------------
 
 
-def _pack_body(
-    event: PackEvent, shown: dict[str, Any], kind: str, action: str, registry: Registry, *, plain: bool
-) -> str:
+def _pack_body(event: PackEvent, shown: dict[str, Any], kind: str, action: str, registry: Registry) -> str:
     """What rules see: the payload, redacted, without its token, with its meaning. `shown` is a copy."""
     if event.resume:  # the member may be null
         shown["resume"] = {name: value for name, value in shown["resume"].items() if name != "token"}
@@ -493,7 +463,7 @@ def _pack_body(
     meaning = {"kind": kind, "action": action}
     if isinstance(event, PackApprovalRequested) and event.expires_at is None:
         meaning["expiresAt"] = rfc3339(_expiry(event, registry))  # the reader is told when it is too late
-    body, token = canonical(seen | meaning, plain=plain), _searched_token(event)
+    body, token = canonical(seen | meaning), _searched_token(event)
     spelled = _spelled(token) if token is not None else ()
     if any(_in_json(one) in body for one in spelled):
         body = canonical(_without_token(seen, spelled) | meaning)
@@ -505,20 +475,6 @@ def _expiry(event: PackApprovalRequested, registry: Registry) -> Instant:
     if event.expires_at is not None:
         return event.expires_at
     return event.occurred_at + registry.settings.approvals.default_ttl
-
-
-def _cloud_body(
-    event: CloudEvent,
-    document: Mapping[str, Any],
-    tenant: str,
-    now: Instant,
-    redactor: Redactor,
-    *,
-    plain: bool,
-) -> str:
-    occurred_at = rfc3339(now if event.time is None else event.time)
-    meaning = {"kind": event.type, "action": "", "tenant": {"id": tenant}, "occurredAt": occurred_at}
-    return canonical(redactor.tree(document) | meaning, plain=plain).decode()
 
 
 def _without_token(seen: Mapping[str, Any], spelled: Sequence[str]) -> dict[str, Any]:

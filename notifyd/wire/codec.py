@@ -32,7 +32,6 @@ __all__ = [
     "canonical",
     "derived_id",
     "invalid",
-    "is_plain",
     "loads",
     "parse_instant",
     "pointer",
@@ -201,16 +200,14 @@ def _name_faults(members: _Members, path: tuple[str | int, ...]) -> Iterable[Fau
 # --- writing -----------------------------------------------------------------------------------------------
 
 
-def canonical(value: Any, *, plain: bool = False) -> bytes:
+def canonical(value: Any) -> bytes:
     """The JSON Canonicalization Scheme's bytes (RFC 8785) of a JSON value. Raises ValueError for another.
-
-    `plain`: it is known that `is_plain` holds of it.
 
     orjson escapes strings as JCS does, and alone writes the same bytes where there is no float, whose format
     differs, and no character beyond U+FFFF in a name: it sorts names by code point, JCS by UTF-16 unit.
     """
     try:
-        if plain or is_plain(value):
+        if _is_plain(value):
             text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
             if text.isascii() or text == text.translate(None, _FOUR_BYTES):
                 return text
@@ -223,7 +220,7 @@ _FOUR_BYTES: Final = bytes(range(0xF0, 0xF5))
 """What a character beyond U+FFFF begins with in UTF-8."""
 
 
-def is_plain(value: Any) -> bool:
+def _is_plain(value: Any) -> bool:
     """Does `value` hold only what orjson writes as JCS does, apart from the order of names?"""
     nodes = [value]
     for node in nodes:  # grows while it is walked
