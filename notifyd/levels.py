@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
@@ -63,12 +64,13 @@ class Seldom:
 
     PAUSE: Final = 60.0
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._said_at: dict[str, float] = {}
 
     def passes(self, kind: str) -> bool:
         """May a line of this kind be written now? Kinds are few: a fault's type, and no text of it."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._said_at.get(kind, -math.inf) < self.PAUSE:
             return False
         self._said_at[kind] = now

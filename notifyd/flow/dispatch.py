@@ -459,35 +459,28 @@ class Dispatcher:
             await self._record(lane, too_old(delivery, self._clock()))
             return
         if channel.type != delivery.channel_type:
-            lane.abandon(job)
             fault = (
                 f"deliveries were planned for the type {delivery.channel_type}, and it is {channel.type} now"
             )
-            tell_failure(lane, Reason.CHANNEL_MISSING, fault, self._clock())
-            await self._step_back(lane, delivery, _UNUSABLE, Reason.CHANNEL_MISSING)
+            await self._put_off_for(Reason.CHANNEL_MISSING, fault, lane, job)
             return
-        if delivery.seq > 1 and await self._must_wait(delivery):
-            lane.abandon(job)
-            await self._step_back(lane, delivery, self._blocked(delivery))
+        if await self._must_wait(delivery):
+            await self._put_off(lane, job, self._blocked(delivery))
             return
         message = job.message or await self._read_back(delivery, registry)
         if message is None:
-            lane.abandon(job)
-            await self._step_back(lane, delivery, _UNUSABLE)
+            await self._put_off(lane, job, _UNUSABLE)
             return
         if delivery.channel == RESUME_CHANNEL and not registry.signs_callbacks(message.event["client"]):
-            lane.abandon(job)
             fault = f"nothing signs the callbacks of client {message.event['client']}"
-            tell_failure(lane, Reason.SECRET_MISSING, fault, self._clock())
-            await self._step_back(lane, delivery, _UNUSABLE, Reason.SECRET_MISSING)
+            await self._put_off_for(Reason.SECRET_MISSING, fault, lane, job)
             return
         if not await self._still_ours(lane, job, channel):
             lane.abandon(job)
             return
         if self._channel_of(lane) is not channel:
             # A reload came in between: what it took back is not used any more.
-            lane.abandon(job)
-            await self._step_back(lane, delivery, 0)
+            await self._put_off(lane, job, 0)
             return
         await self._send(lane, delivery, message, channel)
 
@@ -506,7 +499,7 @@ class Dispatcher:
             result = await self._edit(delivery.tenant, delivery.edits, message, channel)
         now = self._clock()
         lane.judge(result.attempt, now)
-        tell_attempt(lane, delivery.id, result.attempt, now)
+        tell_attempt(lane, delivery.id, result.attempt)
         if result.attempt.reason is Reason.EGRESS_REFUSED:
             self._tally.attempt(delivery, result.attempt)
             await self._step_back(lane, delivery, _REFUSED, Reason.EGRESS_REFUSED)
@@ -540,7 +533,7 @@ class Dispatcher:
 
     async def _must_wait(self, delivery: Delivery) -> bool:
         """Is an earlier message of the same approval, channel and recipient still on the way?"""
-        ordered = delivery.channel != RESUME_CHANNEL
+        ordered = delivery.seq > 1 and delivery.channel != RESUME_CHANNEL
         return ordered and await self._patiently(lambda: self._store.has_earlier(delivery))
 
     def _blocked(self, delivery: Delivery) -> int:
@@ -555,6 +548,16 @@ class Dispatcher:
             fault = f"message: {error.detail}"
             await self._patiently(lambda: self._store.set_aside(delivery, fault))
             return None
+
+    async def _put_off_for(self, reason: Reason, fault: str, lane: Lane, job: Job) -> None:
+        """Nothing of this kind can be sent before the configuration changes."""
+        tell_failure(lane, reason, fault)
+        await self._put_off(lane, job, _UNUSABLE, reason)
+
+    async def _put_off(self, lane: Lane, job: Job, wait: int, reason: Reason | None = None) -> None:
+        """Give a job back that was started, and never reached the channel."""
+        lane.abandon(job)
+        await self._step_back(lane, job.delivery, wait, reason)
 
     async def _step_back(
         self, lane: Lane, delivery: Delivery, wait: int, reason: Reason | None = None

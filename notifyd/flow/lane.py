@@ -18,6 +18,7 @@ from notifyd.config.settings import Backoff, Rate
 from notifyd.errors import Reason
 from notifyd.flow.memory import Share, delivery_size
 from notifyd.flow.waiting import Waiting
+from notifyd.levels import Seldom
 from notifyd.model import HELD_IN_WINDOWS, SECOND, Attempt, AttemptOutcome, Delivery, Instant, Message, Wait
 
 BREAKER_THRESHOLD: Final = 5
@@ -256,10 +257,10 @@ class LaneSnapshot:
 
 @define
 class Told:
-    """What the log has said of a lane: the detail of each kind of failure since the last success, and when."""
+    """What the log has said of a lane: the detail of each kind of failure since the last success."""
 
     failures: dict[Reason, str] = field(factory=dict)
-    at: dict[Reason, Instant] = field(factory=dict)
+    seldom: Seldom = field(factory=Seldom)
     open: bool = False
     held: str = ""
 

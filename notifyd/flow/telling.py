@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
 
 from notifyd.errors import Reason
 from notifyd.flow.lane import BREAKER_INTERVAL, BREAKER_THRESHOLD, Lane
-from notifyd.model import SECOND, Attempt, AttemptOutcome, Instant
+from notifyd.model import SECOND, Attempt, AttemptOutcome
 from notifyd.text import counted
 
 log = logging.getLogger(__name__)
 
-_PAUSE: Final[Instant] = 60 * SECOND
-"""Between two lines on one kind of failure of one lane: one that comes and goes fills no log."""
 
-
-def tell_attempt(lane: Lane, delivery_id: str, made: Attempt, now: Instant) -> None:
+def tell_attempt(lane: Lane, delivery_id: str, made: Attempt) -> None:
     """Called once the lane has judged an attempt."""
     log.debug(
         "delivery %s to %s: %s in %.0f ms %s",
@@ -27,7 +23,7 @@ def tell_attempt(lane: Lane, delivery_id: str, made: Attempt, now: Instant) -> N
         made.detail,
     )
     if made.outcome is AttemptOutcome.TRANSIENT and made.reason not in (None, Reason.MAILBOX_FULL):
-        tell_failure(lane, made.reason, made.detail, now)
+        tell_failure(lane, made.reason, made.detail)
     closed = _tell_breaker(lane)
     if made.outcome is AttemptOutcome.SENT and lane.told.failures:
         if not closed:
@@ -35,13 +31,12 @@ def tell_attempt(lane: Lane, delivery_id: str, made: Attempt, now: Instant) -> N
         lane.told.failures.clear()
 
 
-def tell_failure(lane: Lane, reason: Reason, detail: str, now: Instant) -> None:
+def tell_failure(lane: Lane, reason: Reason, detail: str) -> None:
     """A kind of failure that is new since the lane last sent something, or has another cause by now."""
     told = lane.told
-    recent = 0 <= now - told.at.get(reason, now - _PAUSE) < _PAUSE
-    if recent or told.failures.get(reason) == detail:
+    if told.failures.get(reason) == detail or not told.seldom.passes(reason):
         return
-    told.failures[reason], told.at[reason] = detail, now
+    told.failures[reason] = detail
     log.warning("%s fails by %s: %s", lane.name, reason, detail)
 
 
