@@ -233,7 +233,7 @@ class ChannelConformance:
         message = evolve(
             self.message,
             body=f"{self.message.body}\n\n{_PARAGRAPHS}",
-            fields=(Field("Heron", "otter"), Field("Lynx", "badger")),
+            fields=(Field("Heron", "otter"), Field("Heron", "weasel"), Field("Lynx", "badger")),
             actions=(Action("Narwhal", LINK), Action("Ocelot", SECOND_LINK)),
         )
         async with self.at_work() as (receiver, channel):

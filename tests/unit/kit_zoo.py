@@ -136,6 +136,13 @@ class LosesTheSecondLink(Sound):
         return super().lines(evolve(message, actions=message.actions[:1]))
 
 
+class LosesTheFieldsOfOneName(Sound):
+    def lines(self, message: Message) -> list[str]:
+        return super().lines(
+            evolve(message, fields=tuple({fact.name: fact for fact in message.fields}.values()))
+        )
+
+
 class LosesTheFields(Sound):
     def lines(self, message: Message) -> list[str]:
         return super().lines(evolve(message, fields=()))

@@ -39,6 +39,12 @@ _TYPES: Final = {
 _TALKATIVE: Final = ("apprise", "urllib3.connectionpool")
 """Loggers that write the URLs they call."""
 
+_MENTION: Final = re.compile(r"(?<!\w)@(?=\w)|<(?=[@!#&])|\](?=[(\[])")
+"""What begins a mention, or the address behind a link's text, in chats to which Apprise hands a text as it is:
+Discord, Mattermost, Zulip."""
+_JOINER: Final = "\u2060"
+"""Not seen, and no part of either: not every service shows the backslash of an escape as none."""
+
 _STATUS: Final = re.compile(r"\berror=([1-5][0-9]{2})\b")
 """How Apprise's services tell in their log lines what they were answered; it is nowhere else."""
 
@@ -106,7 +112,7 @@ class AppriseChannel:
 
 
 def _notify_one(service: apprise.Apprise, message: Message) -> TransientError | PermanentError | None:
-    title = one_line(message.title)
+    title = defused(one_line(message.title))
     with service.notify(
         title=title,
         body=body(message, _room(service[0], title)),
@@ -114,6 +120,11 @@ def _notify_one(service: apprise.Apprise, message: Message) -> TransientError | 
         body_format=apprise.NotifyFormat.TEXT,
     ) as result:
         return None if result else _verdict([entry.message for entry in result.logs()])
+
+
+def defused(text: str) -> str:
+    """Text that mentions nobody, and in which no words lead elsewhere than they say. Addresses of mails stay."""
+    return _MENTION.sub(lambda found: found[0] + _JOINER, text)
 
 
 def _room(service: apprise.NotifyBase, title: str) -> int:
@@ -132,10 +143,10 @@ def _verdict(told: list[str]) -> TransientError | PermanentError:
 
 
 def body(message: Message, room: int) -> str:
-    """Text, fields and links in at most `room` characters, the links whole; Apprise escapes for each syntax."""
-    links = "\n".join(f"{one_line(action.label)}: {one_line(action.url)}" for action in message.actions)
+    """Text, fields and links in at most `room` characters, the links whole. Apprise escapes for some services."""
+    links = "\n".join(f"{defused(one_line(one.label))}: {one_line(one.url)}" for one in message.actions)
     facts = "\n".join(f"{one_line(fact.name)}: {one_line(fact.value)}" for fact in message.fields)
     text = "\n\n".join(block for block in (clean(message.body).strip(), facts) if block)
     left = room - len(links) - 2
-    blocks = (fit(text, left) if left > 0 else "", links)
-    return "\n\n".join(block for block in blocks if block) or one_line(message.title) or "…"
+    blocks = (fit(text, left, escape=defused) if left > 0 else "", links)
+    return "\n\n".join(block for block in blocks if block) or defused(one_line(message.title)) or "…"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from notifyd_apprise import AppriseConfig, notifyd_channel_types
 
-from notifyd.plugin import Action, Level, PermanentError, Reason, Secret, TransientError
+from notifyd.plugin import Action, Field, Level, PermanentError, Reason, Secret, TransientError
 from notifyd.testing import LINK, NetworkConformance, Reply, Sink, Verdict, opened, sample_message
 
 # Apprise imports it on Python 3.11 and 3.12.
@@ -102,6 +102,24 @@ async def test_a_text_too_long_for_a_service_is_shortened_and_keeps_its_links() 
     assert 32_000 < len(text) <= 32_768
     assert "word…\n\n" in text
     assert text.endswith(f"Review and decide: {LINK}")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("@everyone, @here: ask ci@acme.example", "@\u2060everyone, @\u2060here: ask ci@acme.example"),
+        ("<@123> <@&45> <!channel> <#7>", "<\u2060@\u2060123> <\u2060@&45> <\u2060!channel> <\u2060#7>"),
+        ("[Approve](https://evil.example) [a][b]", "[Approve]\u2060(https://evil.example) [a]\u2060[b]"),
+        ("a[0] (x) < 5 & b @ c", "a[0] (x) < 5 & b @ c"),
+    ],
+)
+async def test_a_text_mentions_nobody_and_hides_no_address(text: str, shown: str) -> None:
+    async with Sink() as sink:
+        await send(config_for(sink.url), title=text, body=text, fields=(Field(text, text),), actions=())
+        await send(config_for(sink.url), title=text, body="", fields=(), actions=(Action(text, LINK),))
+    first, second = (json.loads(received.body) for received in sink.received)
+    assert (first["title"], first["message"]) == (shown, f"{shown}\n\n{shown}: {shown}")
+    assert second["message"] == f"{shown}: {LINK}"
 
 
 async def test_an_operator_may_have_long_texts_split() -> None:

@@ -59,9 +59,10 @@ _COLOURS: Final = {
     Level.WARNING: 0xF1C40F,
     Level.ERROR: 0xE74C3C,
 }
-# What Discord's Markdown gives a meaning: marks anywhere, and those that begin a line, however far it is indented.
+# What Discord's Markdown gives a meaning: marks anywhere, the colon before what may be an emoji's name, as in
+# `2001:db8:100::1`, and what begins a line, however far it is indented.
 # A backslash before a digit would be shown, so that of a numbered list goes before the dot.
-_MEANING: Final = re.compile(r"[\\*_~`|\[\]<>]|^[ \t]*(?:[#+-]|[0-9]+\.)", re.MULTILINE)
+_MEANING: Final = re.compile(r"[\\*_~`|\[\]<>]|:(?=[\w+-]+:)|^[ \t]*(?:[#+-]|[0-9]+\.)", re.MULTILINE)
 # An address in angle brackets is shown as it is and leads there; without them it would go on into what follows it.
 _ADDRESS: Final = re.compile(r"https?://[^\s<>\[\]\\`]*[^\s<>\[\]\\`.,:;\"')]")
 _IN_A_LINK: Final = re.compile(r"[\s<>]")

@@ -94,7 +94,7 @@ def test_each_level_has_a_colour_of_its_own() -> None:
         ("[link](https://evil.example)", r"\[link\](<https://evil.example>)"),
         ("xhttps://a[Approve](https://evil.example)", r"x<https://a>\[Approve\](<https://evil.example>)"),
         ("https://a.example/#1, done.", "<https://a.example/#1>, done."),
-        ("<@123> <#45> @everyone <t:1:R>", r"\<@123\> \<#45\> @everyone \<t:1:R\>"),
+        ("<@123> <#45> @everyone <t:1:R>", r"\<@123\> \<#45\> @everyone \<t\:1:R\>"),
         (
             "# heading\n> quote\n- list\n+ list\n1. list",
             "\\# heading\n\\> quote\n\\- list\n\\+ list\n1\\. list",
@@ -103,6 +103,8 @@ def test_each_level_has_a_colour_of_its_own() -> None:
         ("see https://a.example/b_c_d?x=1|2 now", "see <https://a.example/b_c_d?x=1|2> now"),
         ("https://a.example - done\n- list", "<https://a.example> - done\n\\- list"),
         ("C:\\temp", r"C:\\temp"),
+        ("2001:db8:100::1 :x: 12:30:45", r"2001\:db8\:100::1 \:x: 12\:30:45"),
+        ("see https://a.example/:x:", "see <https://a.example/:x>:"),
     ],
 )
 def test_text_is_shown_as_it_is_written(text: str, shown: str) -> None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from notifyd_ntfy import NtfyConfig, notifyd_channel_types, payload
+from notifyd_ntfy import NtfyConfig, notifyd_channel_types, payload, request
 
 from notifyd.plugin import Action, Field, Level, Message, PermanentError, Reason, Secret, TransientError
 from notifyd.testing import HOSTILE, LINK, HttpConformance, Reply, Sink, opened, sample_message
@@ -29,8 +29,13 @@ class TestNtfy(HttpConformance):
 
 def accepted(message: Message) -> dict[str, Any]:
     """The message, after the limits of ntfy's documentation have been checked."""
-    body = payload(message)
-    assert 0 < len(body["message"].encode()) <= 4096
+    sent = request(TOPIC, message)
+    assert len(sent) <= 2 * 4096  # beyond it the server refuses the request
+    body: dict[str, Any] = json.loads(sent)
+    assert body.pop("topic") == TOPIC
+    assert (
+        0 < len(body["message"].encode()) < 4096
+    )  # with 4,096 bytes it is a file, which most servers refuse
     assert len(body["actions"]) <= 3
     assert 1 <= body["priority"] <= 5
     return body
@@ -57,6 +62,22 @@ def test_any_text_stays_within_the_limits_and_is_not_changed(text: str) -> None:
     fields, actions = tuple(Field(text, text) for _ in range(30)), (Action(text, LINK),)
     accepted(sample_message(title=text, body=text, fields=fields, actions=actions))
     assert accepted(sample_message(body="*a* <b>", fields=()))["message"] == "*a* <b>"
+
+
+@pytest.mark.parametrize("text", ["漢字", "😀 ", '\\"', "\n"])
+def test_a_long_text_in_any_script_leaves_room_for_the_buttons(text: str) -> None:
+    fields = tuple(Field(text * 20, text * 200) for _ in range(40))
+    actions = tuple(Action(text * 40, LINK + "x" * 900) for _ in range(3))
+    body = accepted(sample_message(title=text * 200, body=text * 5000, fields=fields, actions=actions))
+    assert [action["url"] for action in body["actions"]] == [action.url for action in actions]
+    assert "\\u" not in request(TOPIC, sample_message(body="漢字")).decode()
+
+
+def test_a_link_too_long_for_a_button_is_in_the_text() -> None:
+    actions = (Action("Decide", LINK), Action("Run", "https://acme.example/" + "x" * 1500))
+    body = accepted(sample_message(actions=actions))
+    assert body["actions"] == []
+    assert all(action.url in body["message"] for action in actions)
 
 
 def test_a_digest_of_twelve_approvals_shows_twelve_links_and_counts_what_does_not_fit() -> None:

@@ -52,6 +52,8 @@ _SEVERITIES: Final = {
 }
 _KEY: Final = re.compile(r"[0-9A-Za-z]{16,64}")
 _PENDING: Final = "pending"
+_TEXT: Final = "text"
+"""What the message's text is called among its facts."""
 
 
 def _is_key(config: PagerdutyConfig, attribute: attrs.Attribute[Secret], value: Secret) -> None:
@@ -115,19 +117,26 @@ def payload(message: Message) -> dict[str, Any]:
 
 def _alert(message: Message) -> dict[str, Any]:
     event = message.event
-    details = {
-        fit(one_line(fact.name), NAME_LIMIT): fit(one_line(fact.value), VALUE_LIMIT)
-        for fact in message.fields[:FIELDS_LIMIT]
-    }
     alert = {
         "summary": fit(one_line(message.title), SUMMARY_LIMIT) or "…",
         "source": fit(_source(event), SOURCE_LIMIT) or "notifyd",
         "severity": _SEVERITIES[message.level],
-        "custom_details": {**details, "text": fit(clean(message.body).strip(), BODY_LIMIT)},
+        "custom_details": _details(message),
     }
     if isinstance(occurred := event.get("occurredAt"), str):
         alert["timestamp"] = occurred
     return alert
+
+
+def _details(message: Message) -> dict[str, str]:
+    """Facts and text by name. Those of one name, such as a label's and a built-in one, are told together."""
+    told: dict[str, list[str]] = {}
+    for fact in message.fields[:FIELDS_LIMIT]:
+        told.setdefault(fit(one_line(fact.name), NAME_LIMIT), []).append(
+            fit(one_line(fact.value), VALUE_LIMIT)
+        )
+    told.setdefault(_TEXT, []).append(fit(clean(message.body).strip(), BODY_LIMIT))
+    return {name: "\n".join(values) for name, values in told.items()}
 
 
 def _source(event: Mapping[str, Any]) -> str:

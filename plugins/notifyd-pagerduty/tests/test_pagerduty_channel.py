@@ -61,6 +61,12 @@ def test_a_request_triggers_an_alert_with_its_facts_and_links() -> None:
     }
 
 
+def test_facts_of_one_name_are_all_told() -> None:
+    fields = (Field("Environment", "production"), Field("Environment", "staging"), Field("text", "a label"))
+    details = accepted(sample_message(fields=fields, body="The text."))["payload"]["custom_details"]
+    assert details == {"Environment": "production\nstaging", "text": "a label\nThe text."}
+
+
 def test_a_hold_triggers_and_its_release_resolves_the_same_alert() -> None:
     held = accepted(about("pack.policy", "hold", policy={"id": "freeze"}))
     other = accepted(about("pack.policy", "hold", policy={"id": "budget"}))

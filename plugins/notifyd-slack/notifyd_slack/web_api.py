@@ -17,6 +17,9 @@ from notifyd.plugin import Answer, ChannelContext, Receipt, Secret, check_respon
 from notifyd_slack.config import SlackConfig
 
 _ERROR_CODE: Final = re.compile(r"[a-z_]{3,60}")
+_NOT_OK: Final = re.compile(r'\s*\{\s*"ok"\s*:\s*false\b')
+_ERROR: Final = re.compile(r'"error"\s*:\s*"([^"\\]*)"')
+"""Where the verdict and its reason stand in an answer, whose end may be cut off: it names each block at fault."""
 
 _TOKENS_FAULT: Final = (
     *("not_authed", "invalid_auth", "account_inactive", "token_revoked", "token_expired", "no_permission"),
@@ -66,14 +69,15 @@ async def call(
 
 def checked(answer: Answer, context: ChannelContext) -> Receipt:
     """The verdict on an answer: a receipt, else the error to raise, raised."""
-    error = str(answer.json.get("error", ""))
+    found = _ERROR.search(answer.text)
+    error = found[1] if found else ""
     said = error if _ERROR_CODE.fullmatch(error) else ""
     status = _status(answer, error)
     return check_response(status, answer.headers, answer.text, now=context.clock(), said=said)
 
 
 def _status(answer: Answer, error: str) -> int:
-    """The status that counts. Where the body was cut or did not come, that of the status line stands alone."""
-    if answer.status != 200 or answer.json.get("ok") is not False:
+    """The status that counts. Where no body came, that of the status line stands alone."""
+    if answer.status != 200 or not _NOT_OK.match(answer.text):
         return answer.status
     return _STATUSES.get(error, 400)

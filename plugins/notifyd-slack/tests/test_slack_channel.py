@@ -449,6 +449,13 @@ async def test_an_error_in_an_answer_with_status_200_is_the_verdict(error: str, 
     assert caught.value.reason is reason
 
 
+async def test_a_refusal_that_names_more_blocks_than_are_read_is_no_receipt() -> None:
+    faults = [f"must be shorter than 76 characters [json-pointer:/blocks/{n}/text]" for n in range(100)]
+    with pytest.raises(PermanentError, match="invalid_blocks") as caught:
+        await posted(sample_message(), payload={"ok": False, "error": "invalid_blocks", "errors": faults})
+    assert caught.value.reason is Reason.REJECTED
+
+
 @pytest.mark.parametrize(
     "error", ["ratelimited", "internal_error", "external_channel_migrating", "update_failed"]
 )

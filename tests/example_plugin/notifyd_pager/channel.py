@@ -73,6 +73,6 @@ def payload(message: Message, team: str) -> dict[str, object]:
         "urgent": message.level in URGENT,
         "summary": fit(one_line(message.title), SUMMARY_LIMIT),
         "details": fit(clean(message.body), DETAILS_LIMIT),
-        "facts": {one_line(fact.name): one_line(fact.value) for fact in message.fields},
+        "facts": [f"{one_line(fact.name)}: {one_line(fact.value)}" for fact in message.fields],
         "links": [link.url for link in message.actions],
     }
