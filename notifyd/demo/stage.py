@@ -8,7 +8,6 @@ import hashlib
 import os
 import secrets
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,12 +23,11 @@ from attrs import define, field, frozen
 from notifyd.config.load import as_toml
 from notifyd.demo.neighbours import Mailbox, SignedSink
 from notifyd.security.secrets import Secret
+from notifyd.testkit.ports import free_port
 
 HOOK_PATH: Final = "/notifications"
 _READY: Final = 20.0
 _STOP: Final = 12.0
-_PORTS: Final = range(20_000, 32_000)
-"""Below those that the system gives to whoever connects, who may have one before the daemon starts."""
 
 
 class StageError(Exception):
@@ -166,7 +164,7 @@ async def stage(out: Path) -> AsyncIterator[Stage]:
             hook=await resources.enter_async_context(SignedSink(props.hook)),
             runner=await resources.enter_async_context(SignedSink(props.runner)),
             session=await resources.enter_async_context(aiohttp.ClientSession()),
-            url=f"http://127.0.0.1:{_free_port()}",
+            url=f"http://127.0.0.1:{free_port()}",  # known beforehand: it stands in every link
         )
         one.write_config()
         resources.push_async_callback(one.clear)
@@ -176,13 +174,3 @@ async def stage(out: Path) -> AsyncIterator[Stage]:
 def _own_environ() -> Mapping[str, str]:
     """This process's environment, without what would turn the daemon to something else."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("NOTIFYD_", "NOTIFY_"))}
-
-
-def _free_port() -> int:
-    """A port nobody has. The daemon must know it beforehand, because it stands in every link."""
-    while True:
-        try:
-            with socket.create_server(("127.0.0.1", secrets.choice(_PORTS))) as server:
-                return int(server.getsockname()[1])
-        except OSError:  # somebody has it
-            continue
