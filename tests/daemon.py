@@ -242,9 +242,7 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
 
 
 def settings(text: str, discovered: Discovered) -> Settings:
-    types, forwarders = discovered.channel_types, discovered.forwarder_types
-    plugins = discovered.plugin_configs
-    return config.loads(text, types, forwarders=forwarders, plugins=plugins, environ=_environ())
+    return config.reads(text, discovered.brought, _environ()).whole()
 
 
 @cache

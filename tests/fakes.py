@@ -13,6 +13,7 @@ import orjson
 from attrs import define, evolve, field, frozen
 
 from notifyd.config import load as config
+from notifyd.config.brought import Brought
 from notifyd.config.settings import Settings
 from notifyd.model import SECOND, Approval, Instant, Message, Principal, Receipt, Via
 from notifyd.plugin import (
@@ -195,6 +196,10 @@ class Channels:
         gate = ChannelType("door", NoOptions, self.open_gate, gate=True)
         return {"bus": ChannelType("bus", NoOptions, self.open), "door": gate}
 
+    @property
+    def brought(self) -> Brought:
+        return Brought(self.types, self.forwarders)
+
     def open_gate(self, _config: NoOptions, context: ChannelContext) -> _Instance:
         return _Gate(self.of(context.name))
 
@@ -247,7 +252,7 @@ def discovered(channels: Channels, functions: Mapping[str, Callable[..., Any]] |
 def settings(text: str, channels: Channels, seal_key: bytes = SEAL_KEY) -> Settings:
     """`CONFIG` and `text` as a configuration."""
     environ = {"SEAL_KEY": base64.b64encode(seal_key).decode()}
-    return config.loads(CONFIG + text, channels.types, forwarders=channels.forwarders, environ=environ)
+    return config.reads(CONFIG + text, channels.brought, environ).whole()
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,6 @@ from notifyd.cli.common import (
     needless_config_option,
     not_ok,
     print_json,
-    read_config,
 )
 from notifyd.cli.output import print_table
 from notifyd.errors import ConfigError, Fault
@@ -44,11 +42,12 @@ def check_config(config_path: Path, as_json: bool, strict: bool) -> None:
     meant is a warning. A broken plugin is named, and is no fault of a configuration that does not need it.
     """
     from notifyd.cli.trial import try_out
+    from notifyd.config.load import read
     from notifyd.registry.discovery import discover
 
     discovered = discover()
     try:
-        reading = read_config(config_path, discovered, os.environ)
+        reading = read(config_path, discovered.brought)
         trial = asyncio.run(try_out(config_path, reading, discovered))
     except ConfigError as error:
         _print_faults(config_path, error, discovered, as_json)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
@@ -17,7 +16,6 @@ from notifyd.errors import ConfigError, Fault
 from notifyd.text import clean
 
 if TYPE_CHECKING:  # imported by the commands that need them, when they do
-    from notifyd.config.load import Reading
     from notifyd.config.settings import Settings
     from notifyd.registry.discovery import Discovered
     from notifyd.store import Store
@@ -91,26 +89,11 @@ def fault_lines(path: Path, faults: Iterable[Fault]) -> list[str]:
 
 def load_config(path: Path) -> tuple[Settings, Discovered]:
     """The configuration and the plugins it was read with. Raises `ConfigError`."""
+    from notifyd.config.load import read
     from notifyd.registry.discovery import discover
 
     discovered = discover()
-    return read_config(path, discovered, os.environ).whole(), discovered
-
-
-def read_config(path: Path, discovered: Discovered, environ: Mapping[str, str]) -> Reading:
-    """The configuration as far as it can be read. Raises `ConfigError` for what is no TOML."""
-    from notifyd.config.load import reads
-    from notifyd.config.syntax import read_text
-
-    return reads(
-        read_text(path),
-        discovered.channel_types,
-        forwarders=discovered.forwarder_types,
-        plugins=discovered.plugin_configs,
-        environ=environ,
-        base=path.parent,
-        source=str(path),
-    )
+    return read(path, discovered.brought).whole(), discovered
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import attrs
 import click
 
 from notifyd import __version__
-from notifyd.cli.common import config_option, fault_lines, json_option, not_ok, print_json, read_config
+from notifyd.cli.common import config_option, fault_lines, json_option, not_ok, print_json
 from notifyd.cli.finding import ERROR, OK, WARNING, Finding
 from notifyd.cli.output import print_table
 from notifyd.cli.units import FOLDERS, Unit, find_unit
@@ -94,10 +94,11 @@ async def _configuration(
     """What it says as far as it can be read, None where that is nowhere, and what is wrong with it."""
     from notifyd.cli.doctor_machine import at_home
     from notifyd.cli.trial import try_out
+    from notifyd.config.load import read
 
     reading: Reading | None = None
     try:
-        reading = read_config(path, discovered, environ)
+        reading = read(path, discovered.brought, environ)
         reading = attrs.evolve(reading, settings=at_home(reading.settings, service))
         trial = await try_out(path, reading, discovered)
     except ConfigError as error:

@@ -10,10 +10,11 @@ import os
 from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from attrs import frozen
 
+from notifyd.config.brought import Brought
 from notifyd.config.describe import as_toml, describe, secrets
 from notifyd.config.faults import Findings, Told, by_name, meant
 from notifyd.config.placeholders import Resolver
@@ -22,7 +23,6 @@ from notifyd.config.settings import Server, Settings
 from notifyd.config.structure import Structurer
 from notifyd.config.syntax import document, read_text
 from notifyd.errors import ConfigError, Fault
-from notifyd.plugin import ChannelType
 
 __all__ = [
     "FROZEN",
@@ -30,9 +30,8 @@ __all__ = [
     "as_toml",
     "describe",
     "frozen_changes",
-    "load",
     "load_server",
-    "loads",
+    "read",
     "reads",
     "secrets",
 ]
@@ -46,9 +45,6 @@ FROZEN: Final = (
     "dispatch.clock_skew",
 )
 """What only a restart can change."""
-
-NOTHING: Final[Mapping[str, ChannelType]] = {}
-NO_PLUGINS: Final[Mapping[str, type[Any] | None]] = {}
 
 
 @frozen
@@ -73,60 +69,24 @@ class Reading:
         return self.settings
 
 
-def load(
-    path: Path,
-    types: Mapping[str, ChannelType],
-    *,
-    forwarders: Mapping[str, ChannelType] = NOTHING,
-    plugins: Mapping[str, type[Any] | None] = NO_PLUGINS,
-    environ: Mapping[str, str] = os.environ,
-) -> Settings:
-    """Read and check the file at `path`. Relative paths in it start from its folder.
+def read(path: Path, brought: Brought, environ: Mapping[str, str] = os.environ) -> Reading:
+    """The configuration in a file, checked, as far as it can be read. Relative paths start from the file's folder.
 
-    `types` and `forwarders` are those that plugins bring for channels, and for `resume.forwarders`; `plugins` what
-    each plugin itself takes, None where it takes nothing.
-
-    Raises `ConfigError` with every fault. A file that cannot be read has one, at its path; one that is not
-    TOML has one at `PATH:LINE:COLUMN`.
+    Raises `ConfigError` where the file cannot be read, with a fault at its path, or where it is not TOML, with one
+    at `PATH:LINE:COLUMN`.
     """
-    return loads(
-        read_text(path),
-        types,
-        forwarders=forwarders,
-        plugins=plugins,
-        environ=environ,
-        base=path.parent,
-        source=str(path),
-    )
-
-
-def loads(
-    text: str,
-    types: Mapping[str, ChannelType],
-    *,
-    forwarders: Mapping[str, ChannelType] = NOTHING,
-    plugins: Mapping[str, type[Any] | None] = NO_PLUGINS,
-    environ: Mapping[str, str] = os.environ,
-    base: Path = Path(),
-    source: str = "config",
-) -> Settings:
-    """The same for a text. `source` is what a syntax error calls it. Raises `ConfigError`."""
-    return reads(
-        text, types, forwarders=forwarders, plugins=plugins, environ=environ, base=base, source=source
-    ).whole()
+    return reads(read_text(path), brought, environ, base=path.parent, source=str(path))
 
 
 def reads(
     text: str,
-    types: Mapping[str, ChannelType],
-    *,
-    forwarders: Mapping[str, ChannelType] = NOTHING,
-    plugins: Mapping[str, type[Any] | None] = NO_PLUGINS,
+    brought: Brought,
     environ: Mapping[str, str] = os.environ,
+    *,
     base: Path = Path(),
     source: str = "config",
 ) -> Reading:
-    """A text as far as it can be read. Raises `ConfigError` for one that is not TOML."""
+    """The same for a text. `source` is what a syntax error calls it. Raises `ConfigError`."""
     raw = document(text, source)
     if not raw:
         raise ConfigError([Fault(source, "has no key at all: restore it, or begin with conf/notifyd.toml")])
@@ -135,7 +95,7 @@ def reads(
     unresolved, missing = findings.faults, findings.pointers
     revealed = resolver.revealed
     structurer = Structurer(base, revealed.add, revealed.hide_parts)
-    settings = Reader(resolved, types, forwarders, plugins, structurer, findings).read()
+    settings = Reader(resolved, brought, structurer, findings).read()
     # A value that could not be resolved, or whose key is misspelt, is missing here, which is no second fault.
     missing |= {path for fault in findings.faults if (path := meant(fault))}
     rest = [fault for fault in findings.faults if fault.pointer not in missing]

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from notifyd.config import units
+from notifyd.config.brought import Brought
 from notifyd.config.consistency import Draft, Kind, check, public_url
 from notifyd.config.faults import Findings, Told, by_name, dotted, listed
 from notifyd.config.first_party import no_such_plugin, no_such_type
@@ -61,19 +62,9 @@ _OF_A_DRAFT: Final = ("server", "keys", "drill", "templates", "approvals", "cons
 class Reader:
     """Adds what it finds to `findings`, which has what could not be resolved."""
 
-    def __init__(
-        self,
-        raw: Any,
-        types: Mapping[str, ChannelType],
-        forwarders: Mapping[str, ChannelType],
-        plugins: Mapping[str, type[Any] | None],
-        structurer: Structurer,
-        findings: Findings,
-    ) -> None:
+    def __init__(self, raw: Any, brought: Brought, structurer: Structurer, findings: Findings) -> None:
         self._raw: Mapping[str, Any] = raw
-        self._types = types
-        self._forwarder_types = forwarders
-        self._plugin_configs = plugins
+        self._brought = brought
         self._structurer = structurer
         self._findings = findings
 
@@ -100,7 +91,7 @@ class Reader:
             resume=resume,
             forwarders=forwarders,
             channel_types=kinds,
-            types=self._types,
+            types=self._brought.channels,
             rules=rules,
             shorthand=shorthand,
             recipients=recipients,
@@ -152,7 +143,9 @@ class Reader:
         at = self._findings.under("resume")
         own = {key: value for key, value in self._table("resume").items() if key != "forwarders"}
         forwarders = {
-            name: self._channel(FORWARDERS + name, one, self._forwarder_types, at.under("forwarders", name))
+            name: self._channel(
+                FORWARDERS + name, one, self._brought.forwarders, at.under("forwarders", name)
+            )
             for name, one in self._table("resume", "forwarders").items()
         }
         return self._partly(own, Resume, at), forwarders
@@ -161,20 +154,20 @@ class Reader:
         """The record of each plugin that takes options; without its table at its defaults, where all have one."""
         at, tables = self._findings.under("plugins"), self._table("plugins")
         for name in sorted(tables.keys()):
-            if self._plugin_configs.get(name) is None:
-                at.under(name).add(no_such_plugin(name, self._plugin_configs))
+            if self._brought.plugins.get(name) is None:
+                at.under(name).add(no_such_plugin(name, self._brought.plugins))
         found = {
             name: self._structurer.into(
                 tables.get(name, {}), config, at.under(name) if name in tables else Findings()
             )
-            for name, config in self._plugin_configs.items()
+            for name, config in self._brought.plugins.items()
             if config is not None
         }
         return {name: record for name, record in found.items() if record is not None}
 
     def _channels(self) -> dict[str, Any]:
         return {
-            name: self._channel(name, table, self._types, self._findings.under("channels", name))
+            name: self._channel(name, table, self._brought.channels, self._findings.under("channels", name))
             for name, table in self._table("channels").items()
         }
 
@@ -183,7 +176,7 @@ class Reader:
 
     def _kind(self, name: str, channel: ChannelSettings | None) -> Kind | None:
         """What is known of a channel's type, also where its options have faults of their own."""
-        kind = self._type_of(self._table("channels")[name], self._types)
+        kind = self._type_of(self._table("channels")[name], self._brought.channels)
         if kind is None:
             return None
         depends = callable(kind.personal) or callable(kind.answers)
@@ -227,7 +220,8 @@ class Reader:
             return f"is required; installed are: {listed(types)}"
         if not isinstance(table["type"], str):
             return must_be("a string", table["type"])
-        for others, elsewhere in ((self._types, "channels"), (self._forwarder_types, "resume.forwarders")):
+        tables = {"channels": self._brought.channels, "resume.forwarders": self._brought.forwarders}
+        for elsewhere, others in tables.items():
             if table["type"] in others:
                 return f'"{table["type"]}" is a type of [{elsewhere}.NAME]; here there are: {listed(types)}'
         return no_such_type(table["type"], types)

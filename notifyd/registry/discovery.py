@@ -19,6 +19,7 @@ import pluggy
 from attrs import field, frozen
 
 import notifyd.plugin
+from notifyd.config.brought import Brought
 from notifyd.config.first_party import FIRST_PARTY
 from notifyd.config.structure import did_you_mean
 from notifyd.errors import PluginError
@@ -78,9 +79,10 @@ class Discovered:
         return next((plugin for plugin in self.plugins if provided in plugin.provides), None)
 
     @property
-    def plugin_configs(self) -> Mapping[str, type[Any] | None]:
-        """What `[plugins.NAME]` takes, by the name of each plugin; None where it takes nothing."""
-        return {plugin.name: self.configs.get(plugin.name) for plugin in self.plugins}
+    def brought(self) -> Brought:
+        """What a configuration may name."""
+        own = {plugin.name: self.configs.get(plugin.name) for plugin in self.plugins}
+        return Brought(self.channel_types, self.forwarder_types, own)
 
 
 def discover(*, group: str = GROUP, extra: Iterable[object] = ()) -> Discovered:

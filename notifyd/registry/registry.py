@@ -408,7 +408,7 @@ async def _open_channels(
         kind = "channel" if key.startswith("channels.") else "forwarder"
         plugin = discovered.provider_of(channel.type.name, kind)
         own = settings.plugins.get(plugin.name) if plugin else None
-        if plugin and own is None and discovered.plugin_configs[plugin.name]:
+        if plugin and own is None and plugin.name in discovered.configs:
             faults.append(Fault(key, f"needs [plugins.{plugin.name}], which has options that are required"))
             continue
         try:

@@ -21,7 +21,7 @@ from typing import Final
 
 from notifyd import __version__
 from notifyd.config.describe import secrets
-from notifyd.config.load import load
+from notifyd.config.load import read
 from notifyd.config.settings import Settings
 from notifyd.errors import ConfigError, NotifydError
 from notifyd.levels import LogLevel, get_level, toggle_debug
@@ -197,12 +197,7 @@ class Daemon:
             log.error("%s", fault)
         for line in discovered.upgraded:
             log.warning("%s", line)
-        settings = load(
-            self._path,
-            discovered.channel_types,
-            forwarders=discovered.forwarder_types,
-            plugins=discovered.plugin_configs,
-        )
+        settings = read(self._path, discovered.brought).whole()
         # Before anything is done with them, so that not even a fault in doing it can show them.
         self._redaction.learn(secrets(settings))
         return settings, discovered

@@ -108,7 +108,7 @@ async def main(config_path: str, trace: str, crash_at: tuple[str, int, str] | No
         return crashing  # type: ignore[no-any-return]
 
     discovered = discover()
-    settings = config.load(Path(config_path), discovered.channel_types)
+    settings = config.read(Path(config_path), discovered.brought).whole()
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     clock = turned_clock(Path(config_path).parent)

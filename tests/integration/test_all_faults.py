@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any, Final
 import pytest
 import tomli_w
 
-from notifyd.cli.common import read_config
 from notifyd.cli.trial import try_out
+from notifyd.config.load import read
 from notifyd.errors import ConfigError
 from notifyd.registry.discovery import discover
 from tests.process import SEAL_KEY, SECRET
@@ -172,12 +171,12 @@ def written(folder: Path, names: Iterable[str]) -> Path:
 async def test_all_faults_are_told_at_once_and_each_once(tmp_path: Path) -> None:
     path, discovered = written(tmp_path, FAULTS), discover()
     with pytest.raises(ConfigError) as caught:
-        await try_out(path, read_config(path, discovered, os.environ), discovered)
+        await try_out(path, read(path, discovered.brought), discovered)
     assert Counter(fault.pointer for fault in caught.value.faults) == expected(FAULTS)
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_alone_is_told_alone(name: str, tmp_path: Path) -> None:
-    reading = read_config(written(tmp_path, [name]), discover(), os.environ)
+    reading = read(written(tmp_path, [name]), discover().brought)
     found = Counter(fault.pointer for fault in reading.faults)
     assert found == Counter({path: n for path, n in expected([name]).items() if path not in TRIED})

@@ -139,7 +139,7 @@ def configured(undo: int, channels: Channels, runner: str) -> Settings:
     text = text.replace("[keys]", f'[keys]\nsign = ["{SIGN_KEY}"]') + CONFIG
     text += f'\n[approvals]\nundo = "{undo}s"\n[resume]\nallowed_origins = ["{runner}"]\n'
     environ = {"SEAL_KEY": base64.b64encode(fakes.SEAL_KEY).decode()}
-    return config.loads(text, channels.types, forwarders=channels.forwarders, environ=environ)
+    return config.reads(text, channels.brought, environ).whole()
 
 
 @frozen

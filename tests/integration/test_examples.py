@@ -64,7 +64,7 @@ async def example(folder: Path, name: str) -> AsyncIterator[Flow]:
         if "[resume]" in text
         else f"{text}\n[resume]\n{origins}"
     )
-    settings = config.loads(text, found.channel_types, environ=ENVIRON)
+    settings = config.reads(text, found.brought, ENVIRON).whole()
     current = Current(await open_registry(settings, found, clock))
     store = FailingStore(await sqlite(folder, clock))
     way = Flow(App(current, cast(Store, store), metrics, clock), store, current, metrics, clock, Channels())

@@ -88,13 +88,7 @@ PAGER = found(plugin(Account))
 
 
 def load(text: str, discovered: Discovered = PAGER) -> Settings:
-    return config.loads(
-        SEAL + text,
-        discovered.channel_types,
-        forwarders=discovered.forwarder_types,
-        plugins=discovered.plugin_configs,
-        environ={"PAGER_KEY": "a key of the account"},
-    )
+    return config.reads(SEAL + text, discovered.brought, {"PAGER_KEY": "a key of the account"}).whole()
 
 
 def faults(text: str, discovered: Discovered = PAGER) -> list[str]:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
+from notifyd.config.brought import Brought
 from notifyd.config.changes import changes
-from notifyd.config.load import loads
+from notifyd.config.load import reads
 from notifyd.config.settings import Settings
 from notifyd.plugin import Channel, ChannelContext, ChannelType, Secret
 from tests.unit.test_config import SEAL_KEY
@@ -49,7 +50,7 @@ locale = "de"
 
 
 def read(text: str) -> Settings:
-    return loads(text, TYPES)
+    return reads(text, Brought(TYPES)).whole()
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,6 @@ from notifyd.config.settings import (
     Tls,
 )
 from notifyd.config.structure import options_of
-from notifyd.plugin import ChannelType
 from notifyd.rules.rules import RuleBook
 from tests.daemon import installed
 from tests.github_api import pem
@@ -73,11 +72,6 @@ WITHOUT_DEFAULT: Final = {
 } | {f"server.tls.{key}" for key in ("cert", "key", "client_ca")}
 
 
-@pytest.fixture(scope="module")
-def types() -> Mapping[str, ChannelType]:
-    return installed().channel_types
-
-
 def uncommented(text: str) -> str:
     """Every option as if it were set: a line that begins "#" and no space is one."""
     return re.sub(r"(?m)^#(?=[^\s#])", "", text)
@@ -98,26 +92,24 @@ def findable(text: str) -> str:
     return text.replace("/etc/notifyd/ca.pem", str(CA)).replace("${cred:github-app-key}", "${GITHUB_APP_KEY}")
 
 
-def load(text: str, types: Mapping[str, ChannelType]) -> Settings:
-    return config.loads(findable(text), types, forwarders=installed().forwarder_types, environ=ENVIRON)
+def load(text: str) -> Settings:
+    return config.reads(findable(text), installed().brought, ENVIRON).whole()
 
 
-def test_the_file_as_it_is_shipped_is_all_defaults(types: Mapping[str, ChannelType]) -> None:
-    settings = config.load(FILE, types, environ=ENVIRON)
+def test_the_file_as_it_is_shipped_is_all_defaults() -> None:
+    settings = config.read(FILE, installed().brought, ENVIRON).whole()
     keys = "[keys]\nseal = ['${NOTIFYD_SEAL_KEY}']\n"
-    assert settings == load(keys, types)
+    assert settings == load(keys)
 
 
 @pytest.mark.parametrize(("section", "line"), list(commented_options()))
-def test_each_option_is_shown_at_its_default(
-    section: str, line: str, types: Mapping[str, ChannelType]
-) -> None:
+def test_each_option_is_shown_at_its_default(section: str, line: str) -> None:
     key = line.split(" ")[0]
     needed = {"server.tls": 'cert = "cert.pem"\n'}.get(section, "") if key != "cert" else ""
     seal = "seal = ['${NOTIFYD_SEAL_KEY}']\n"
     above = f"[keys]\n{seal}" if section == "keys" else f"keys.{seal}[{section}]\n{needed}"
-    settings = load(above + line, types)
-    bare = load("keys.seal = ['${NOTIFYD_SEAL_KEY}']", types)
+    settings = load(above + line)
+    bare = load("keys.seal = ['${NOTIFYD_SEAL_KEY}']")
     if f"{section}.{key}" not in WITHOUT_DEFAULT:
         option = attrgetter(f"{section}.{key}")
         assert option(settings) == option(bare)
@@ -152,28 +144,26 @@ def test_every_option_of_an_entry_is_in_the_file(path: list[str | int], record: 
     assert set(entry) == set(options_of(record))
 
 
-def test_every_option_of_the_channels_shown_is_in_the_file(types: Mapping[str, ChannelType]) -> None:
+def test_every_option_of_the_channels_shown_is_in_the_file() -> None:
     document = tomli.loads(uncommented(FILE.read_text()))
     shown = {table["type"]: table for table in document["channels"].values()}
     assert set(shown) == {"webhook", "email"}
     for name, table in shown.items():
-        for option in options_of(types[name].config):
+        for option in options_of(installed().channel_types[name].config):
             # `secrets` excludes `secret` and so stands in the comment beside it.
             assert option in table or re.search(rf"(?m)^# .*\b{option} = ", FILE.read_text()), option
     assert set(COMMON_OPTIONS) <= set(shown["webhook"])
 
 
-def test_the_file_loads_with_every_option_set(types: Mapping[str, ChannelType]) -> None:
-    settings = load(uncommented(FILE.read_text()), types)
+def test_the_file_loads_with_every_option_set() -> None:
+    settings = load(uncommented(FILE.read_text()))
     assert set(settings.channels) == {"build-hook", "release-mail"}
     assert [rule.name for rule in settings.rules] == ["approvals", "notifications.on_task_done"]
     RuleBook.compile(settings.rules, {})
 
 
-def test_an_option_of_a_rule_or_client_that_has_a_default_is_told_by_it(
-    types: Mapping[str, ChannelType],
-) -> None:
-    settings = load(uncommented(FILE.read_text()), types)
+def test_an_option_of_a_rule_or_client_that_has_a_default_is_told_by_it() -> None:
+    settings = load(uncommented(FILE.read_text()))
     fields = attrs.fields_dict(Rule)
     assert settings.rules[0].grants == fields["grants"].default
     assert settings.rules[0].stop == fields["stop"].default
@@ -199,10 +189,10 @@ def test_an_option_of_a_rule_or_client_that_has_a_default_is_told_by_it(
     ],
 )
 def test_the_examples_load_and_their_rules_compile(
-    name: str, channels: Mapping[str, str], rules: list[str], types: Mapping[str, ChannelType]
+    name: str, channels: Mapping[str, str], rules: list[str]
 ) -> None:
     file = CONF / "examples" / f"{name}.toml"
-    settings = config.load(file, types, environ=ENVIRON)
+    settings = config.read(file, installed().brought, ENVIRON).whole()
     assert {key: channel.type.name for key, channel in settings.channels.items()} == channels
     assert [rule.name for rule in settings.rules] == rules
     RuleBook.compile(settings.rules, {})

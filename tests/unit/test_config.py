@@ -16,6 +16,7 @@ import pytest
 from attrs import Converter, evolve, field, frozen, make_class, validators
 
 from notifyd.config import load as config
+from notifyd.config.brought import Brought
 from notifyd.config.settings import Keys, LinkMode, QuietHours, Recipient, Rule, Scope, Settings, StoreDriver
 from notifyd.config.units import Backoff, Duration, Listen, Rate, Size
 from notifyd.errors import ConfigError
@@ -90,6 +91,7 @@ TYPES = {
         "direct", RoomConfig, _never_opened, personal=lambda config: config.room is None, addressed=True
     ),
 }
+BROUGHT = Brought(TYPES)
 CHANNELS = """
 [channels.hook]
 type = "hook"
@@ -99,16 +101,21 @@ type = "mail"
 """
 
 
-def load(text: str, *, keys: str = KEYS, environ: Mapping[str, str] | None = None, **more: Any) -> Settings:
-    return config.loads(keys + text, TYPES, environ=environ or {}, **more)
+def load(
+    text: str,
+    *,
+    keys: str = KEYS,
+    environ: Mapping[str, str] | None = None,
+    brought: Brought = BROUGHT,
+    base: Path = Path(),
+) -> Settings:
+    return config.reads(keys + text, brought, environ or {}, base=base).whole()
 
 
-def faults(
-    text: str, *, keys: str = KEYS, environ: Mapping[str, str] | None = None, **more: Any
-) -> dict[str, str]:
+def faults(text: str, **options: Any) -> dict[str, str]:
     """What is wrong with a text, by path."""
     with pytest.raises(ConfigError) as caught:
-        load(text, keys=keys, environ=environ, **more)
+        load(text, **options)
     found = {fault.pointer: fault.message for fault in caught.value.faults}
     assert len(found) == len(caught.value.faults), "a path has one fault"
     return found
@@ -324,7 +331,7 @@ def test_relative_paths_start_from_the_files_folder(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(SEAL_KEY + "\n")
     file = tmp_path / "notifyd.toml"
     file.write_text('keys.seal = ["${file:key}"]\n[templates]\ndirs = ["templates"]\n')
-    settings = config.load(file, TYPES, environ={})
+    settings = config.read(file, BROUGHT, {}).whole()
     assert settings.templates.dirs == (tmp_path / "templates",)
     assert settings.keys.seal == (bytes(range(32)),)
 
@@ -686,7 +693,7 @@ def test_every_fault_is_reported_at_once_with_its_full_path() -> None:
 )
 def test_a_faulty_key_of_a_section_hides_no_fault_of_another(text: str, pointers: set[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.loads(f'{text}\nkeys.seal = ["{SEAL_KEY}"]', TYPES, environ={})
+        config.reads(f'{text}\nkeys.seal = ["{SEAL_KEY}"]', BROUGHT, {}).whole()
     told = [fault.pointer for fault in caught.value.faults if not fault.pointer.startswith("channels")]
     assert set(told) == pointers
     assert len(told) == len(pointers)
@@ -714,7 +721,7 @@ def test_a_faulty_key_of_a_section_hides_no_fault_of_another(text: str, pointers
 )
 def test_a_part_of_the_wrong_shape_is_a_fault_like_any_other(text: str, pointer: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        config.loads(f'{text}\nkeys.seal = ["{SEAL_KEY}"]', TYPES, environ={})
+        config.reads(f'{text}\nkeys.seal = ["{SEAL_KEY}"]', BROUGHT, {}).whole()
     assert [fault.pointer for fault in caught.value.faults] == [pointer]
 
 
@@ -727,10 +734,8 @@ def test_a_type_of_notifyd_that_is_not_installed_says_what_to_install() -> None:
 
 
 def test_a_type_that_belongs_in_another_table_says_in_which() -> None:
-    forwarders = {"github": ChannelType("github", TYPES["hook"].config, _never_opened)}
-    found = faults(
-        '[channels.a]\ntype = "github"\n[resume.forwarders.b]\ntype = "chat"', forwarders=forwarders
-    )
+    brought = Brought(TYPES, {"github": ChannelType("github", TYPES["hook"].config, _never_opened)})
+    found = faults('[channels.a]\ntype = "github"\n[resume.forwarders.b]\ntype = "chat"', brought=brought)
     here = "here there are: chat, direct, hook, mail"
     assert found == {
         "channels.a.type": f'"github" is a type of [resume.forwarders.NAME]; {here}',
@@ -764,9 +769,11 @@ def test_validators_see_what_converters_made_of_a_value() -> None:
 
     types = {"converting": ChannelType("converting", converting, _never_opened)}
     text = f'{KEYS}[channels.x]\ntype = "converting"\nplain = " ab "\naware = '
-    assert config.loads(text + '"x"', types, environ={}).channels["x"].config == converting("ab", "x")
+    assert config.reads(text + '"x"', Brought(types), {}).whole().channels["x"].config == converting(
+        "ab", "x"
+    )
     with pytest.raises(ConfigError) as caught:
-        config.loads(text + '"y"', types, environ={})
+        config.reads(text + '"y"', Brought(types), {}).whole()
     assert [fault.pointer for fault in caught.value.faults] == ["channels.x.aware"]
 
 
@@ -780,7 +787,7 @@ def test_a_type_that_fails_to_make_its_record_is_a_fault_of_the_channel() -> Non
 
     types = {"failing": ChannelType("failing", Failing, _never_opened)}
     with pytest.raises(ConfigError, match=r"channels\.x: KeyError: nothing to start from"):
-        config.loads(f'{KEYS}[channels.x]\ntype = "failing"', types, environ={})
+        config.reads(f'{KEYS}[channels.x]\ntype = "failing"', Brought(types), {}).whole()
 
 
 def test_unknown_options_of_a_channel_are_named_beside_other_faults() -> None:
@@ -820,9 +827,9 @@ class BoundConfig:
 def test_what_attrs_own_validators_refuse_is_told_without_the_value() -> None:
     types = {"bound": ChannelType("bound", BoundConfig, _never_opened)}
     with pytest.raises(ConfigError) as caught:
-        config.loads(
-            KEYS + '[channels.x]\ntype = "bound"\nmode = "hunter2"\nname = "hunter3"\n', types, environ={}
-        )
+        config.reads(
+            KEYS + '[channels.x]\ntype = "bound"\nmode = "hunter2"\nname = "hunter3"\n', Brought(types), {}
+        ).whole()
     assert {fault.pointer: fault.message for fault in caught.value.faults} == {
         "channels.x.mode": 'must be one of "a", "b"',
         "channels.x.name": "must match the pattern [a-z]",
@@ -1052,7 +1059,9 @@ def test_no_error_shows_a_secret_that_stands_in_the_file() -> None:
 
     types = {"telling": ChannelType("telling", Telling, _never_opened)}
     with pytest.raises(ConfigError) as caught:
-        config.loads(f'{KEYS}[channels.x]\ntype = "telling"\ntoken = "{HIDDEN_VALUE}"', types, environ={})
+        config.reads(
+            f'{KEYS}[channels.x]\ntype = "telling"\ntoken = "{HIDDEN_VALUE}"', Brought(types), {}
+        ).whole()
     assert str(caught.value) == "channels.x: the token '***' is refused"
 
 
@@ -1161,7 +1170,7 @@ def test_the_description_is_plain_data_as_an_operator_writes_it() -> None:
 def test_the_description_as_toml_loads_as_the_same_settings() -> None:
     settings = load(FULL)
     text = config.as_toml(config.describe(settings)).replace('"***"', f'"{SEAL_KEY}"')
-    assert config.loads(text, TYPES, environ={}) == settings
+    assert config.reads(text, BROUGHT, {}).whole() == settings
 
 
 def test_what_only_a_restart_can_change_is_named() -> None:

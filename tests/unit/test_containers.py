@@ -78,9 +78,8 @@ def test_its_configuration_loads_with_its_secrets_and_lets_its_network_in(
     assert set(re.findall(r"\$\{cred:([a-z-]+)\}", CONFIGURATION.read_text())) == named
     for name in named:
         (tmp_path / name).write_text(("whsec_" if name.endswith("secret") else "") + "A" * 43 + "=")
-    settings = config.load(
-        CONFIGURATION, discover().channel_types, environ={"CREDENTIALS_DIRECTORY": str(tmp_path)}
-    )
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    settings = config.read(CONFIGURATION, discover().brought, environ).whole()
     (network,) = COMPOSITION["networks"]["default"]["ipam"]["config"]
     assert ip_network(network["subnet"]) in settings.server.ip_allowlist
     assert ip_network(network["subnet"]) in settings.server.metrics_allowlist

@@ -104,11 +104,8 @@ def test_what_it_takes_from_the_checkout_is_there_and_units_start_what_it_instal
 
 def test_its_configuration_is_valid_once_there_is_a_key(tmp_path: Path) -> None:
     (tmp_path / "seal-key").write_text(SEAL_KEY)
-    config.load(
-        package.OWN / "notifyd.toml",
-        discover().channel_types,
-        environ={"CREDENTIALS_DIRECTORY": str(tmp_path)},
-    )
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    config.read(package.OWN / "notifyd.toml", discover().brought, environ).whole()
 
 
 @pytest.mark.parametrize("name", package.SCRIPTS)

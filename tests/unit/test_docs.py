@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,6 @@ from notifyd.config import load as config
 from notifyd.config.load import as_toml
 from notifyd.metrics import Metrics
 from notifyd.model import Outcome
-from notifyd.plugin import ChannelType
 from notifyd.render.render import TemplateSet
 from notifyd.render.sandbox import CONTEXT_NAMES, FILTERS
 from notifyd.rules.rules import RuleBook
@@ -102,11 +101,6 @@ def page(name: str) -> str:
     return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def types() -> Mapping[str, ChannelType]:
-    return installed().channel_types
-
-
 # --- examples ----------------------------------------------------------------------------------------------
 
 
@@ -127,14 +121,10 @@ def test_every_example_is_of_a_kind_that_is_checked() -> None:
 
 
 @of("toml")
-def test_a_toml_example_loads_and_its_rules_compile(
-    example: Example, types: Mapping[str, ChannelType]
-) -> None:
+def test_a_toml_example_loads_and_its_rules_compile(example: Example) -> None:
     document = tomli.loads(AROUND) | (own := tomli.loads(example.text))
     document["channels"] = tomli.loads(AROUND)["channels"] | own.get("channels", {})
-    settings = config.loads(
-        findable(as_toml(document)), types, forwarders=installed().forwarder_types, environ=ENVIRON
-    )
+    settings = config.reads(findable(as_toml(document)), installed().brought, ENVIRON).whole()
     RuleBook.compile(settings.rules, {})
 
 

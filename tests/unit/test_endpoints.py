@@ -10,7 +10,8 @@ from attrs import field, frozen
 from attrs.validators import and_, deep_iterable, deep_mapping, min_len, optional
 
 from notifyd.cli.endpoints import endpoints
-from notifyd.config.load import loads
+from notifyd.config.brought import Brought
+from notifyd.config.load import reads
 from notifyd.plugin import ChannelType, Secret, http_url
 from tests.process import SEAL_KEY
 
@@ -40,7 +41,8 @@ named = {{"a.b" = "https://four.example"}}
 
 @pytest.mark.parametrize("perhaps", ["", 'perhaps = "https://five.example"'])
 def test_each_url_of_a_channel_has_its_key_host_and_port(perhaps: str) -> None:
-    settings = loads(TEXT + perhaps, {"many": ChannelType("many", ManyConfig, _never_opened)}, environ={})
+    brought = Brought({"many": ChannelType("many", ManyConfig, _never_opened)})
+    settings = reads(TEXT + perhaps, brought, {}).whole()
     found = {one.key.removeprefix("channels.many."): (one.host, one.port) for one in endpoints(settings)}
     assert found == {
         "one": ("one.example", 443),

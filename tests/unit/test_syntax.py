@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifyd.cli.common import fault_lines
+from notifyd.config.brought import Brought
 from notifyd.config.lines import placed
-from notifyd.config.load import load, load_server
+from notifyd.config.load import load_server, read
 from notifyd.config.syntax import document, read_text
 from notifyd.errors import ConfigError
 
@@ -90,7 +91,7 @@ def test_a_file_that_is_no_text_or_empty_is_told_with_what_to_do(content: bytes,
     path = tmp_path / "notifyd.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        load(path, {})
+        read(path, Brought({}))
     (line,) = fault_lines(path, caught.value.faults)
     assert line.startswith(FILES[content].format(path=path))
 
@@ -113,7 +114,7 @@ def test_a_program_is_given_the_line_too(tmp_path: Path) -> None:
     path = tmp_path / "notifyd.toml"
     path.write_text("\n[server\n")
     with pytest.raises(ConfigError) as caught:
-        load(path, {})
+        read(path, Brought({}))
     assert [line for line, _ in placed(path, caught.value.faults)] == [2]
 
 

@@ -99,7 +99,7 @@ def test_a_configuration_names_each_missing_file_with_its_place(tmp_path: Path) 
     file = tmp_path / "notifyd.toml"
     file.write_text(CONFIG.format(file="nowhere.pem"))
     with pytest.raises(ConfigError) as caught:
-        config.load(file, discover().channel_types, environ={})
+        config.read(file, discover().brought, {}).whole()
     wrong = {fault.pointer: fault.message for fault in caught.value.faults}
     missing = f"{tmp_path / 'nowhere.pem'} cannot be read: No such file or directory"
     assert {place: wrong.get(place) for place in PLACES} == dict.fromkeys(PLACES, missing)
@@ -109,7 +109,7 @@ def test_a_relative_path_starts_from_the_configurations_folder_and_is_told_back(
     path = AUTHORITY.write(tmp_path / "ca.pem")
     file = tmp_path / "notifyd.toml"
     file.write_text(CONFIG.format(file="ca.pem") + f"[keys]\nseal = ['{'A' * 43}=']\n")
-    settings = config.load(file, discover().channel_types, environ={})
+    settings = config.read(file, discover().brought, {}).whole()
     told = describe(settings)
     assert told["egress"]["tls_ca"] == told["channels"]["hook"]["tls_ca"] == str(path)
     assert told["channels"]["mail"]["tls_ca"] == str(path)
