@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from attrs import define
 
-from notifyd.testkit.ports import free_port
+from tests.ports import free_port
 
 SERVER: Final = "NOTIFYD_TEST_MONGODB_URL"
 """Names a real server, as mongodb://127.0.0.1/?replicaSet=rs0. Tests leave databases `notifyd_test_*` there."""

@@ -29,9 +29,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
-from notifyd.testkit.ports import free_port
 from tests.forked import COMMANDS, for_the_interpreter
 from tests.forks import Forked
+from tests.ports import free_port
 from tests.waiting import until, until_async
 
 CLIENT: Final = "task-runner"

@@ -13,7 +13,6 @@ from typing import Final, TypeAlias
 
 import orjson
 
-from notifyd.testkit.ports import free_port
 from tests.bench.harness import (
     CONNECTIONS,
     LOAD_CORE,
@@ -35,6 +34,7 @@ from tests.bench.harness import (
 )
 from tests.bench.load import Load, drive
 from tests.mongodb import secantus
+from tests.ports import free_port
 from tests.waiting import until
 
 Figure: TypeAlias = Callable[[Bench], Awaitable[list[Row]]]

@@ -23,10 +23,10 @@ from attrs import evolve, frozen
 
 from notifyd.model import wall_clock
 from notifyd.security.signing import sign
-from notifyd.testkit.ports import free_port
 from tests import events
 from tests.bench.load import Load, drive, http_request
 from tests.bench.servers import SECRET
+from tests.ports import free_port
 
 SERVER_CORE: Final = "0"
 LOAD_CORE: Final = "1"

@@ -14,7 +14,6 @@ from typing import Final
 import aiohttp
 import orjson
 
-from notifyd.testkit.ports import free_port
 from tests.bench.figures import end_to_end
 from tests.bench.harness import (
     LOAD_CORE,
@@ -28,6 +27,7 @@ from tests.bench.harness import (
     process,
     sink_state,
 )
+from tests.ports import free_port
 
 _ALERTMANAGER: Final = "prometheus-alertmanager"
 _REDIS: Final = "redis-server"

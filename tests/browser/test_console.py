@@ -10,11 +10,11 @@ import pytest
 from playwright.async_api import Page, expect
 
 from notifyd.plugin import PermanentError
-from notifyd.testkit.ports import free_port
 from tests import events
 from tests.browser.conftest import Visit
 from tests.browser.test_accessible import SCREENS, complaints
 from tests.daemon import CONFIG, TOKENS, Daemon, daemon
+from tests.ports import free_port
 from tests.waiting import until_async
 
 DESK: Final[dict[str, Any]] = {

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, expect
 
-from notifyd.testkit.ports import free_port
 from tests.browser.conftest import PHONE, Visit
 from tests.daemon import CALLBACK, CONFIG, Daemon, daemon
+from tests.ports import free_port
 from tests.sinks import HttpSink, MailSink
 
 

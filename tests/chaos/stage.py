@@ -24,7 +24,6 @@ from aiohttp import web
 from attrs import define, field, frozen
 
 from notifyd.model import wall_clock
-from notifyd.testkit.ports import free_port
 from notifyd.wire.codec import derived_id, rfc3339
 from tests import events, mongodb
 from tests.chaos import crashing, never
@@ -32,6 +31,7 @@ from tests.chaos.disks import Disk, small_disk
 from tests.chaos.nodes import PATIENT
 from tests.chaos.proxy import Proxy
 from tests.forks import Forked
+from tests.ports import free_port
 from tests.process import TENANT, TOKEN, Answer, DaemonProcess, configure, environ_of
 from tests.waiting import until, until_async
 

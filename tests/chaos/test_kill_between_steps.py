@@ -24,13 +24,13 @@ from notifyd.model import SECOND, wall_clock
 from notifyd.security.secrets import Secret
 from notifyd.security.signing import secret_bytes, sign, verify
 from notifyd.testing import Sink
-from notifyd.testkit.ports import free_port
 from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.chaos import crashing
 from tests.chaos.nodes import PATIENT
 from tests.forks import Forked
 from tests.mongodb import MongoServer
+from tests.ports import free_port
 from tests.waiting import until, until_async
 
 pytestmark = pytest.mark.long

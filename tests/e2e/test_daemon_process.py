@@ -20,11 +20,11 @@ import pytest
 
 from notifyd.model import wall_clock
 from notifyd.security.secrets import key_id
-from notifyd.testkit.ports import free_port
 from tests import events
 from tests.e2e.databases import Database
 from tests.forked import notifyd
 from tests.mongodb import MongoServer
+from tests.ports import free_port
 from tests.process import (
     SEAL_KEY,
     SECRET,

@@ -16,9 +16,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from notifyd.model import SECOND, wall_clock
-from notifyd.testkit.ports import free_port
 from notifyd.wire.codec import rfc3339
 from tests import events
+from tests.ports import free_port
 from tests.process import CLIENT, DaemonProcess, daemon_process
 from tests.sinks import HttpSink, Reply
 from tests.unit.test_monitoring import ALERTS, JOB, PANELS, PROMETHEUS, Selector, selectors

@@ -34,9 +34,9 @@ from notifyd.model import wall_clock
 from notifyd.security.secrets import Keyring
 from notifyd.store import SealKeys
 from notifyd.store.sqlite import open_sqlite
-from notifyd.testkit.ports import free_port
 from tests.authority import LOOPBACK, Authority
 from tests.forked import notifyd
+from tests.ports import free_port
 from tests.process import SEAL_KEY, SECRET
 
 USER: Final = pwd.getpwuid(os.getuid()).pw_name

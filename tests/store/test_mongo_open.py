@@ -26,9 +26,9 @@ from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import connect
 from notifyd.store.mongo.schema import INDEXES, MIGRATIONS, Index, create_indexes, migrate
 from notifyd.store.open import check_url, open_store
-from notifyd.testkit.ports import free_port
 from tests.e2e.databases import Database
 from tests.mongodb import MongoServer, secantus
+from tests.ports import free_port
 from tests.store.makers import (
     HOUR,
     MINUTE,

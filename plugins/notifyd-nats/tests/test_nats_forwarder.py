@@ -19,7 +19,7 @@ from notifyd_nats import NatsConfig, notifyd_resume_forwarders
 
 from notifyd.plugin import Message, PermanentError, Reason, Secret, TransientError
 from notifyd.testing import opened
-from notifyd.testkit.ports import free_port
+from tests.ports import free_port
 from tests.waiting import until_async
 
 (NATS,) = notifyd_resume_forwarders()
