@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from attrs import field, frozen
@@ -42,7 +42,7 @@ _PAGE: Final = "200"
 
 
 class UnreachableError(NotifydError):
-    """Nobody answered, or what answered does not speak HTTP."""
+    """Nobody answered, or what answered does not speak HTTP, or is no notifyd."""
 
     code = "unreachable"
 
@@ -72,14 +72,15 @@ class Answer:
 
     @property
     def problem(self) -> Mapping[str, Any]:
-        """The problem document (RFC 9457); empty where there is none."""
-        return self.document if isinstance(self.document, dict) and not self.ok else {}
+        """The problem document (RFC 9457) of a notifyd; empty where there is none."""
+        found = self.document if isinstance(self.document, dict) and not self.ok else {}
+        return found if isinstance(found.get("code"), str) else {}
 
     @property
     def summary(self) -> str:
         """One line: status, code, and what is wrong."""
         problem = self.problem
-        if "code" not in problem:
+        if not problem:
             return f"{self.status} {self.reason}: not an answer of notifyd"
         # Where faults are listed, the detail only counts them.
         said = problem.get("title") if "errors" in problem else problem.get("detail") or problem.get("title")
@@ -88,8 +89,26 @@ class Answer:
     @property
     def faults(self) -> tuple[str, ...]:
         """Each fault of the request with its JSON pointer."""
-        faults = self.problem.get("errors", ())
-        return tuple(f"{fault['pointer'] or '(document)'}: {fault['message']}" for fault in faults)
+        listed = self.problem.get("errors")
+        faults = listed if isinstance(listed, list) else []
+        return tuple(
+            f"{fault.get('pointer') or '(document)'}: {fault.get('message')}"
+            for fault in faults
+            if isinstance(fault, dict)
+        )
+
+
+class _Members(dict[str, Any]):
+    """An object of an answer. One that lacks what notifyd answers is somebody else's, or another version's."""
+
+    def __init__(self, members: Mapping[str, Any], url: str) -> None:
+        super().__init__(members)
+        self._url = url
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise UnreachableError(
+            f"what answers at {self._url} is no notifyd, or one of another version: its answer has no {name!r}"
+        )
 
 
 @frozen
@@ -182,8 +201,10 @@ class Client:
         if self.tenant:
             headers["X-Notifyd-Tenant"] = self.tenant
         answer = self._exchange(method, path, body, headers)
-        if not answer.ok and answer.status != HTTPStatus.NOT_MODIFIED:
+        if not answer.ok and not (more and answer.status == HTTPStatus.NOT_MODIFIED):
             raise RefusedError(answer)
+        if answer.ok and not _is_fitting(answer.document):
+            raise UnreachableError(f"what answers at {self.url} is no notifyd: is that the right address?")
         return answer
 
     def _exchange(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -199,7 +220,9 @@ class Client:
             raise UnreachableError(f"{self.url} does not answer: {_said(error)}") from None
         finally:
             connection.close()
-        return Answer(response.status, response.reason, _parse(raw), response.headers.get("ETag", ""))
+        return Answer(
+            response.status, response.reason, _parse(raw, self.url), response.headers.get("ETag", "")
+        )
 
     def _connection(self, scheme: str, host: str, port: int | None) -> HTTPConnection:
         if scheme == "https":
@@ -218,10 +241,15 @@ def is_address(url: str) -> bool:
     return bool(re.fullmatch(r"https?", parts.scheme) and not parts.query and "@" not in parts.netloc)
 
 
-def _parse(raw: bytes) -> Any:
+def _is_fitting(document: Any) -> bool:
+    """Is it an object, as each answer of notifyd is, and a list where it says that it is one?"""
+    return isinstance(document, dict) and isinstance(document.get("items", []), list)
+
+
+def _parse(raw: bytes, url: str) -> Any:
     try:
-        return json.loads(raw)
-    except ValueError:
+        return json.loads(raw, object_hook=lambda members: _Members(members, url))
+    except (ValueError, RecursionError):
         return None
 
 

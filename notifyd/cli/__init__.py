@@ -18,6 +18,7 @@ import click
 from attrs import frozen
 
 from notifyd import __version__
+from notifyd.errors import NotifydError
 
 __all__ = ["COMMANDS", "cli", "main"]
 
@@ -82,9 +83,18 @@ class LazyGroup(click.Group):
         return COMMANDS[cmd_name].load() if cmd_name in COMMANDS else None
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Ctrl-C ends a command as it does any program's: by 128 and the signal's number, which is no answer."""
+        """Ctrl-C ends a command as it does any program's: by 128 and the signal's number, which is no answer.
+
+        What a command finds odd about an answer while it prints it is a failure like any of calling.
+        """
         try:
             return super().invoke(ctx)
+        except NotifydError as error:
+            if error.code != "unreachable":  # by its code: most commands do without the client
+                raise
+            from notifyd.cli.common import Failure
+
+            raise Failure(error.detail) from None
         except KeyboardInterrupt:
             click.echo("notifyd: interrupted", err=True)
             raise click.exceptions.Exit(128 + signal.SIGINT) from None

@@ -51,8 +51,8 @@ def show_approval(remote: Remote, as_json: bool, run: str, approval: str) -> Non
     if as_json:
         print_json(item)
         return
-    decisions, history = item.pop("decisions"), item.pop("history")
-    print_members(item)
+    decisions, history = item["decisions"], item["history"]
+    print_members({name: item[name] for name in item if name not in {"decisions", "history"}})
     for columns, rows in (
         (("decidedAt", "decision", "actor", "comment"), decisions),
         (("at", "name", "actor"), history),

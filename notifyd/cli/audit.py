@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
-from notifyd.cli.common import Failure, json_option, limit_option, not_ok, print_json
+from notifyd.cli.common import Failure, json_option, limit_option, not_ok, parse_json, print_json
 from notifyd.cli.output import on_terminal, print_members, print_table, short
 from notifyd.cli.receipt import keys_at
 from notifyd.cli.remote import Remote, calling, remote_options
@@ -168,7 +168,7 @@ def _read(file: IO[bytes]) -> Iterator[Any]:
 
 def _line(text: bytes, where: str) -> dict[str, Any]:
     try:
-        line = json.loads(text)
+        line = parse_json(text)
     except ValueError:
         line = None
     if not isinstance(line, dict) or "seal" not in line:

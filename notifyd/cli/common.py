@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -36,6 +37,21 @@ needless_config_option = click.option(
     "--config", hidden=True, expose_value=False, help="Every command takes it; this one has no use for it."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Seconds(click.FloatRange):
+    """A time to wait: more than none, and no more than a day, since no clock of the system takes any number."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True, max=86_400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds", param, ctx)
+        return seconds
+
+
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), default=50, show_default=True, help="So many at most."
 )
@@ -119,6 +135,14 @@ async def store_of(settings: Settings, command: str, *, create: bool = False) ->
         yield store
     finally:
         await store.aclose()
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value of a JSON text. Raises `ValueError`, also for one that is nested too deeply to be read."""
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def print_json(document: Any) -> None:

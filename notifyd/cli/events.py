@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import click
 
-from notifyd.cli.common import Failure, json_option, print_json
+from notifyd.cli.common import Failure, json_option, parse_json, print_json
 from notifyd.cli.output import print_members
 from notifyd.cli.remote import Remote, calling, client_option, remote_options
 from notifyd.client import EVENTS, PACK_EVENTS, Signer
@@ -33,14 +33,16 @@ def send(remote: Remote, client_name: str | None, as_json: bool, as_of_now: bool
     body = event.read()
     path, content_type = _destination(event.name, body)
     if as_of_now:
-        body = json.dumps(_stamped(json.loads(body), datetime.now(UTC))).encode()
+        body = json.dumps(_stamped(parse_json(body), datetime.now(UTC))).encode()
     with calling(as_json):
         answer = remote.sender(client_name).post(path, body, content_type)
+        documents = answer.document.get("items", [answer.document])
+        _ = [document["outcome"] for document in documents]  # who answers without has accepted nothing
     if as_json:
         print_json(answer.document)
         return
     click.echo("accepted" if answer.status == 202 else "accepted before: the same event was sent again")
-    for document in answer.document.get("items", [answer.document]):
+    for document in documents:
         print_members(document)
 
 
@@ -72,7 +74,7 @@ def _written(at: datetime) -> str:
 
 def _destination(name: str, body: bytes) -> tuple[str, str]:
     try:
-        document = json.loads(body)
+        document = parse_json(body)
     except ValueError as error:
         raise Failure(f"{name} is not JSON: {error}") from None
     if isinstance(document, list):
@@ -160,8 +162,8 @@ def _input(text: str) -> tuple[str, Any]:
     if not equals:
         raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--input")
     try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
+        return name, parse_json(value)
+    except ValueError:
         return name, value
 
 

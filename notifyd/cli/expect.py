@@ -5,7 +5,6 @@ In: a TOML file of events. Out: what differs, for each event. It is for a pipeli
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,6 +13,7 @@ import click
 from attrs import field, frozen
 
 from notifyd import preview
+from notifyd.cli.common import parse_json
 from notifyd.config.faults import Findings
 from notifyd.config.structure import Structurer, did_you_mean
 from notifyd.config.syntax import document, read_text
@@ -89,7 +89,7 @@ def _faults(events: Iterable[Expected]) -> Iterator[Fault]:
 def compare(expected: Expected, registry: Registry, now: Instant) -> Compared:
     """Match and render the event as the planner would, and tell what differs."""
     try:
-        document = json.loads(expected.file.read_bytes())
+        document = parse_json(expected.file.read_bytes())
         event = preview.read_event(document, registry, expected.tenant, now)
         differences = _differences(expected, preview.route(event, registry).previews, registry)
     except OSError as error:

@@ -11,7 +11,7 @@ import click
 from attrs import define, field
 
 from notifyd.cli.common import Failure, json_option, limit_option, not_ok, print_json
-from notifyd.cli.output import print_members, print_table, short_time
+from notifyd.cli.output import print_members, print_table, shown_time
 from notifyd.cli.remote import Lists, Remote, calling, remote_options, whole_id
 from notifyd.client import CHANNELS, DELIVERIES, Client, RefusedError, UnreachableError
 
@@ -53,7 +53,7 @@ def _channel_row(item: Any) -> tuple[Any, ...]:
         lane["breaker"],
         lane["backlog"],
         sent and sent["at"],
-        failed and f"{short_time(failed['at'])} {failed['reason']}: {failed['detail']}",
+        failed and f"{shown_time(failed['at'])} {failed['reason']}: {failed['detail']}",
     )
 
 
@@ -113,7 +113,7 @@ def _row(item: dict[str, Any]) -> tuple[Any, ...]:
 def _why(item: dict[str, Any]) -> str:
     """What it waits for and, where that is known, until when; and the fault of its last attempt."""
     waits, reason = item["waitsFor"], item["reason"]
-    until = f"{waits} until {short_time(item['nextAttemptAt'])}" if waits in _TIMED else waits
+    until = f"{waits} until {shown_time(item['nextAttemptAt'])}" if waits in _TIMED else waits
     return ": ".join(filter(None, (until, reason if reason != waits else None)))
 
 
@@ -129,8 +129,8 @@ def show_delivery(remote: Remote, as_json: bool, id_: str) -> None:
     if as_json:
         print_json(item)
         return
-    attempts = item.pop("attempts")
-    print_members(item)
+    attempts = item["attempts"]
+    print_members({name: item[name] for name in item if name != "attempts"})
     columns = ("at", "outcome", "reason", "status", "durationMs", "detail", "excerpt")
     print_table(columns, [[attempt[name] for name in columns] for attempt in attempts])
 
@@ -145,7 +145,7 @@ def retry_deliveries(
     remote: Remote, as_json: bool, id_: str | None, channel: str | None, everything: bool
 ) -> None:
     """Send dead deliveries again: the one named ID, those of a channel, or all."""
-    if [bool(id_), bool(channel), everything].count(True) != 1:
+    if [id_ is not None, channel is not None, everything].count(True) != 1 or "" in {id_, channel}:
         raise click.UsageError("name one delivery, or give --channel NAME, or --all")
     client, result = remote.operator(), Retried()
     with calling(as_json):

@@ -123,7 +123,14 @@ def short_time(text: str) -> str:
     return f"{day} {time}" if int(year) == datetime.now(UTC).year else f"{year}-{day}"
 
 
+def shown_time(text: str) -> str:
+    """A time that stands among other words, as in a cell of its own: short on a terminal, else whole."""
+    return short_time(text) if on_terminal() else text
+
+
 def _text(cell: object) -> str:
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
     return "" if cell is None else one_line(str(cell))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from notifyd.cli.common import (
     json_option,
     load_config,
     not_ok,
+    parse_json,
     print_json,
 )
 from notifyd.cli.messages import (
@@ -49,7 +49,7 @@ tenant_option = click.option("--tenant", default="", help="The tenant of a Cloud
 @tenant_option
 @click.option(
     "--expect",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A TOML file of events with the channels and persons they must reach: tell what differs.",
 )
 @click.argument("event", type=click.File("rb"), required=False)
@@ -120,13 +120,24 @@ async def _route(path: Path, document: Any, tenant: str, name: str) -> Route:
         await registry.aclose()
 
 
+def _zone(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    from notifyd.config.units import parse_zone
+
+    try:
+        return parse_zone(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command()
 @config_option
 @json_option
 @tenant_option
 @click.option("--locale", help="The language to write in; by default what the event wishes for.")
 @click.option("--type", "type_", default="", help="The type of the channel to write for, such as slack.")
-@click.option("--zone", default="UTC", show_default=True, help="The time zone to tell times in.")
+@click.option(
+    "--zone", default="UTC", show_default=True, callback=_zone, help="The time zone to tell times in."
+)
 @click.option("--html", "as_html", is_flag=True, help="Print the HTML of a mail instead of the text.")
 @click.option("--all", "everything", is_flag=True, help="Every template in every locale, over examples.")
 @click.option("--page", type=click.Path(dir_okay=False, path_type=Path), help="With --all: a page to write.")
@@ -214,7 +225,10 @@ def _show_all(path: Path, page: Path | None, *, as_json: bool) -> None:
     else:
         print_samples(shown, gaps)
     if page is not None:
-        page.write_text(samples_page(shown, gaps), encoding="utf-8")
+        try:
+            page.write_text(samples_page(shown, gaps), encoding="utf-8")
+        except OSError as error:
+            raise Failure(f"{page}: {error.strerror}") from None
     if any(one.fault for one in shown):
         raise not_ok()
 
@@ -247,7 +261,7 @@ async def _open(path: Path) -> Registry:
 
 def _read(event: IO[bytes]) -> Any:
     try:
-        return json.loads(event.read())
+        return parse_json(event.read())
     except ValueError as error:
         raise Failure(f"{_name(event)} is not JSON: {error}") from None
 

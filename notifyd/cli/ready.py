@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from notifyd.cli.common import config_option, json_option, print_json
+from notifyd.cli.common import Seconds, config_option, json_option, print_json
 from notifyd.cli.remote import Remote, calling, url_option
 from notifyd.client import READY, Anybody, Client
 from notifyd.trust import trusting_anything
@@ -18,7 +18,7 @@ from notifyd.trust import trusting_anything
 @json_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=4.0,
     show_default=True,
     help="Seconds to wait for its answer.",

@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from notifyd.cli.common import Failure, needless_config_option
+from notifyd.cli.common import Failure, Seconds, needless_config_option
 from notifyd.service import reloads
 
 _LOOK: Final = 0.05
@@ -21,7 +21,7 @@ _LOOK: Final = 0.05
 @needless_config_option
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=60.0,
     show_default=True,
     help="Seconds to wait for the end of the reload.",

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from notifyd.cli.common import json_option, limit_option, print_json
-from notifyd.cli.output import on_terminal, print_table, short_time
+from notifyd.cli.output import on_terminal, print_table, shown_time
 from notifyd.cli.remote import Remote, calling, remote_options, whole_id
 from notifyd.client import SILENCES
 
@@ -53,7 +53,7 @@ def add_silence(
     if as_json:
         print_json(answer.document)
     else:
-        click.echo(f"{answer.document['id']} until {short_time(answer.document['endsAt'])}")
+        click.echo(f"{answer.document['id']} until {shown_time(answer.document['endsAt'])}")
     _tell_misspelt(when)
 
 

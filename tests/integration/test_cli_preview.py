@@ -366,6 +366,20 @@ def test_times_are_told_in_the_zone_asked_for(config_path: Path) -> None:
     assert "7:00" in there.stdout
 
 
+def test_a_zone_that_there_is_not_is_wrong_usage(config_path: Path) -> None:
+    result = run(config_path, "render", "pack-approval", "-", "--zone", "Mars/Base", event={})
+    assert result.exit_code == 2
+    assert 'must be a time zone, such as "Europe/Zurich"' in result.stderr
+
+
+def test_json_that_is_nested_too_deeply_is_told(config_path: Path) -> None:
+    result = run(config_path, "route", "-", event="[" * 100_000)
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "notifyd: standard input is not JSON: it is nested too deeply\n",
+    )
+
+
 def test_an_unknown_template_is_refused_with_the_names_there_are(config_path: Path) -> None:
     result = run(config_path, "render", "pack-aproval", "-", event=events.load("requested-en"))
     assert result.exit_code == 1
@@ -459,6 +473,12 @@ def test_all_is_told_to_programs_too(tmp_path: Path) -> None:
     assert {"template": "event", "locale": "es", "example": "event"}.items() <= told["messages"][
         [one["template"] + one["locale"] for one in told["messages"]].index("eventes")
     ].items()
+
+
+def test_a_page_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    result = everything(tmp_path, "--page", str(tmp_path / "nowhere" / "page.html"))
+    assert result.exit_code == 1
+    assert result.stderr == f"notifyd: {tmp_path}/nowhere/page.html: No such file or directory\n"
 
 
 def test_a_template_and_an_event_are_needed_unless_all_is_asked_for() -> None:

@@ -57,6 +57,14 @@ async def test_a_token_goes_to_no_service_that_shows_another_certificate(tmp_pat
         assert (await run("ready", "--config", path)).code == 0
 
 
+@pytest.mark.parametrize("command", ["ready", "reload"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e30", "0", "-1", "soon"])
+async def test_no_time_to_wait_is_wrong_usage(command: str, seconds: str) -> None:
+    result = await run(command, "--timeout", seconds)
+    assert (result.code, result.stdout) == (2, "")
+    assert "Invalid value for '--timeout'" in result.stderr
+
+
 async def test_a_service_that_is_not_ready_or_not_there_is_told() -> None:
     async with HttpSink() as sink:
         sink.reply = Reply(503, '{"code": "unavailable", "detail": "the store does not write"}')

@@ -164,6 +164,61 @@ async def test_an_answer_that_is_not_notifyds_is_named_as_such() -> None:
     assert result.stderr == "notifyd: 502 Bad Gateway: not an answer of notifyd\n"
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "<h1>Welcome</h1>",
+        "null",
+        "[]",
+        "5",
+        "{}",
+        '{"status": 1}',
+        '{"items": 5}',
+        '{"items": [{}]}',
+        "[" * 9999,
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("channels", "list"),
+        ("approvals", "show", "run-1", "deploy"),
+        ("deliveries", "retry", "--all"),
+        ("log-level",),
+        ("wait", "run-1", "deploy"),
+        ("send", "-"),
+        ("audit", "verify"),
+    ],
+    ids=" ".join,
+)
+async def test_a_success_of_somebody_else_is_none_and_no_traceback(
+    command: tuple[str, ...], answer: str
+) -> None:
+    async with HttpSink([Reply(200, answer)] * 2) as somebody:
+        result = await run(*command, "--url", somebody.url, environ=OPERATOR, given=b"[]")
+    assert result.code == 1
+    assert result.stderr.startswith(f"notifyd: what answers at {somebody.url} is no notifyd")
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "problem",
+    ['{"errors": ["no such page"]}', '{"code": {}, "errors": 5}', '{"code": 7, "errors": [7]}', "[1]"],
+)
+async def test_a_problem_of_somebody_else_is_named_as_such(problem: str) -> None:
+    async with HttpSink([Reply(404, problem)]) as somebody:
+        result = await run("log-level", "--json", "--url", somebody.url, environ=OPERATOR)
+    assert (result.code, result.stdout) == (1, "")
+    assert result.stderr == "notifyd: 404 Not Found: not an answer of notifyd\n"
+
+
+async def test_a_bulk_retry_of_an_empty_channel_or_id_is_not_one_of_all() -> None:
+    for arguments in (("", "--all"), ("--channel", "", "--all"), ("--channel", ""), ("",)):
+        result = await run("deliveries", "retry", *arguments, "--url", nobody(), environ=OPERATOR)
+        assert result.code == 2
+
+
 async def test_a_redirect_is_not_followed_because_credentials_would_go_with_it() -> None:
     async with HttpSink() as elsewhere, HttpSink([Reply(307, "", {"Location": elsewhere.url})]) as proxy:
         result = await send(proxy.url, {}, NOTIFYD_TOKEN="a-token-of-mine")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from notifyd.cli.common import Failure, print_json
-from notifyd.cli.output import print_members, print_table
+from notifyd.cli.output import print_members, print_table, shown_time
 from notifyd.cli.remote import refusal
 from notifyd.client import Answer, RefusedError
 from notifyd.text import counted
@@ -62,6 +62,17 @@ def test_on_a_terminal_of_80_columns_ids_are_cut_and_times_short_and_in_a_pipe_w
     (row,) = (line for line in shown if id_[:12] in line)
     assert row.split()[:3] == [f"{now:%m-%d}", f"{now:%H:%M:%S}", "1999-12-31"]
     assert row.split()[-1] == id_[:12]
+
+
+def test_a_time_among_other_words_is_whole_in_a_pipe_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown_time("1999-12-31T23:59:59.123Z") == "1999-12-31T23:59:59.123Z"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert shown_time("1999-12-31T23:59:59.123Z") == "1999-12-31"
+
+
+def test_what_is_true_or_false_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    print_members({"ok": True, "cut": {"off": False}})
+    assert capsys.readouterr().out == "ok       yes\ncut.off  no\n"
 
 
 def test_on_a_terminal_of_80_columns_a_short_word_stays_whole_where_its_neighbours_are_folded(
