@@ -75,7 +75,8 @@ def fit(text: str, limit: int, *, escape: Callable[[str], str] = str, more: str 
         return whole
     more = more if units(more) <= limit // 2 else ""
     room = limit - len(ELLIPSIS) - units(more)
-    return escape(_cut(text, _longest(text, room, escape))) + ELLIPSIS + more
+    # What was cut before may be cut where its own ellipsis stands.
+    return escape(_cut(text, _longest(text, room, escape)).rstrip(ELLIPSIS)) + ELLIPSIS + more
 
 
 def leading(items: Iterable[T], room: int, size: Callable[[T], int]) -> list[T]:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from types import SimpleNamespace
 
+import notifyd.plugin
 from notifyd.plugin import ChannelType, hookimpl
 from notifyd.registry.discovery import GROUP, HOOKS, Discovered, examine
 
@@ -20,7 +21,8 @@ def plugin_near(name: str, hook: str, item: object) -> object:
     """The module with hooks that is called `name`, or the nearest above. Where there is none, one with `item`."""
     while name:
         module = sys.modules.get(name)
-        if any(hasattr(module, one) for one in HOOKS):
+        # `from notifyd.plugin import *` brings the hooks' names, and none of the module's own.
+        if any(getattr(module, one, None) not in (None, getattr(notifyd.plugin, one)) for one in HOOKS):
             return module
         name = name.rpartition(".")[0]
     return SimpleNamespace(**{hook: hookimpl(lambda: [item])})

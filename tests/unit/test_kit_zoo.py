@@ -8,16 +8,19 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
 import pytest_asyncio
 from blockbuster import BlockingError
 
-from notifyd.plugin import ChannelType
+from notifyd.plugin import ChannelType, hookimpl
 from notifyd.testing import HttpConformance, Received
+from notifyd.testkit.plugins import plugin_of
 from tests.unit import kit_zoo as zoo
 from tests.unit.kit_zoo import Hasty, Kit, Sound, kind_of
 
@@ -263,3 +266,15 @@ async def test_sends_at_once_leave_nothing_patched_behind() -> None:
 async def test_the_kit_names_the_call_that_blocks() -> None:
     with pytest.raises(BlockingError, match=r"time\.sleep"):
         await RECEIPT(Kit.of(kind_of(zoo.SleepsInSend)))
+
+
+async def test_a_module_that_brings_the_hooks_names_alone_is_not_the_plugin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plugin, below = ModuleType("starred"), ModuleType("starred.channel")
+    vars(plugin)["notifyd_channel_types"] = hookimpl(lambda: [kind_of(Sound)])
+    exec("from notifyd.plugin import *", vars(below))  # noqa: S102 - as the module of a stranger begins
+    for module in (plugin, below):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    config = type("Config", (zoo.Config,), {"__module__": below.__name__})
+    assert plugin_of(kind_of(Sound, config)) is plugin

@@ -51,6 +51,10 @@ def test_no_entity_is_halved() -> None:
     assert fit("&" * 50, 12, escape=escape) == "&amp;&amp;" + ELLIPSIS
 
 
+def test_what_ends_with_an_ellipsis_already_gets_no_second() -> None:
+    assert fit("one two…\nthree four", 10) == "one two" + ELLIPSIS
+
+
 def test_a_link_to_the_whole_follows_the_ellipsis() -> None:
     assert fit("one two three four five", 20, more=" <u|more>") == "one two" + ELLIPSIS + " <u|more>"
 
