@@ -15,10 +15,7 @@ from attrs import evolve
 
 from notifyd import correlation
 from notifyd.errors import (
-    NotFoundError,
-    NotRetryableError,
     Reason,
-    RenderError,
     SealError,
     StoppingError,
     StoreError,
@@ -37,7 +34,6 @@ from notifyd.flow.waiting import Waiting
 from notifyd.levels import Complaint
 from notifyd.metrics import Metrics
 from notifyd.model import (
-    APPROVAL_KIND,
     RESUME_CHANNEL,
     SECOND,
     Attempt,
@@ -48,7 +44,6 @@ from notifyd.model import (
     Message,
     State,
     Wait,
-    carries_ends,
     wait_in,
 )
 from notifyd.registry.registry import OpenChannel, Registry
@@ -86,16 +81,12 @@ _LAST_WORDS: Final = 1.0
 
 CallbackEnded: TypeAlias = Callable[[Delivery, State, Reason | None, Instant], Awaitable[Event | None]]
 
-Render: TypeAlias = Callable[[Delivery, Event, Registry], Delivery]
-"""Gives a delivery that has no message one. Raises `RenderError` or `NotRetryableError`."""
-
 
 class Dispatcher:
     """Owns the lanes of this node. `waiting` counts the open deliveries of all lanes, by tenant.
 
     `callback_ended` gives the event that the end of a resume callback raises, which goes to `planning_queue`
-    once it is durable. `render` is asked where a delivery that could not be rendered is retried. `nodes`
-    counts those alive, which divide each channel's rate limit among them.
+    once it is durable. `nodes` counts those alive, which divide each channel's rate limit among them.
     """
 
     def __init__(
@@ -105,7 +96,6 @@ class Dispatcher:
         current: Callable[[], Registry],
         callback_ended: CallbackEnded,
         planning_queue: PlanningQueue,
-        render: Render,
         metrics: Metrics,
         clock: Clock,
         node: str,
@@ -118,7 +108,6 @@ class Dispatcher:
         self._current = current
         self._callback_ended = callback_ended
         self._planning_queue = planning_queue
-        self._render = render
         self._metrics = metrics
         self._tally = Tally(metrics)
         self._complaint = Complaint(log)
@@ -203,51 +192,6 @@ class Dispatcher:
                 lane.queue.push(job)
         for lane in lanes.values():
             self._pump(lane)
-
-    async def retry(self, tenant: str, delivery_id: str) -> Delivery:
-        """Make a dead delivery pending again, with its message or, where it has none, one that is rendered now.
-
-        Raises `NotFoundError` or `NotRetryableError`, and then nothing has changed.
-        """
-        found = await self._store.delivery(tenant, delivery_id)
-        if found is None:
-            raise NotFoundError(f"no delivery {delivery_id!r}")
-        revived = await self._revive(found)
-        if revived is None:
-            state = "dead no more" if found.state is State.DEAD else f"{found.state.value}, not dead"
-            raise NotRetryableError(f"delivery {delivery_id!r} is {state}")
-        self._lane(revived).waiting.add(tenant)
-        self._metrics.dead_letters.labels(revived.channel).dec()
-        self._wake.set()
-        return revived
-
-    async def _revive(self, dead: Delivery) -> Delivery | None:
-        settings, now = self._current().settings, self._clock()
-        max_age = (settings.resume if carries_ends(dead.channel) else settings.dispatch).max_age
-        deadline = now + max_age
-        if dead.reason is not Reason.RENDER_FAILED:
-            return await self._store.revive(dead.tenant, dead.id, now, deadline)
-        made = await self._rendered(dead)
-        # Of two at once one writes its message, and with it the only link there is.
-        revived = await self._store.revive(
-            dead.tenant, dead.id, now, deadline, message=made.message, sealed=made.sealed
-        )
-        if revived is not None and revived.kind == APPROVAL_KIND:
-            self._metrics.approvals_queued.inc()  # for the first time: it was dead from the start
-        return revived
-
-    async def _rendered(self, dead: Delivery) -> Delivery:
-        event = await self._store.event(dead.tenant, dead.event_key)
-        if event is None:
-            raise NotRetryableError(
-                f"delivery {dead.id!r} could not be rendered, and its event is not kept any more"
-            )
-        try:
-            return self._render(dead, event, self._current())
-        except RenderError as error:
-            raise NotRetryableError(
-                f"delivery {dead.id!r} still cannot be rendered: {error.detail}"
-            ) from error
 
     async def try_out(self, channel: OpenChannel, message: Message) -> Attempt:
         """Send `message` at once, past the queue, the limits and the ledger. Raises `StoppingError`."""

@@ -37,6 +37,7 @@ from notifyd.flow.planner import Planner
 from notifyd.flow.queues import PlanningQueue
 from notifyd.flow.react import Reactions
 from notifyd.flow.remind import Timers
+from notifyd.flow.replay import Replays
 from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects, callback_ended
 from notifyd.flow.retention import Retention
@@ -172,7 +173,6 @@ class App:
             **counted,
             **planning,
             callback_ended=partial(callback_ended, self._store),
-            render=rendered_again,
             node=node,
             memory=memory,
             nodes=self._nodes,
@@ -227,6 +227,7 @@ class App:
             reactions=reactions,
             effects=self._effects,
             dispatcher=self._dispatcher,
+            replays=Replays(**counted, **sending, render=rendered_again),
             retention=self._retention,
             reseal=Reseal(store=self._store, current=self._current),
             watches=self._watches,

@@ -59,8 +59,8 @@ async def retry_delivery(request: web.Request) -> web.Response:
 
 
 async def revive_delivery(services: Services, caller: Caller, id_: str) -> Delivery:
-    """Raises as `Dispatcher.retry` does."""
-    revived = await services.dispatcher.retry(caller.only_tenant(), id_)
+    """Raises as `Replays.retry` does."""
+    revived = await services.replays.retry(caller.only_tenant(), id_)
     about = revived.run_id, revived.approval_id
     facts = {"deliveryId": id_, "channel": revived.channel}
     await note_act(services, caller, AuditName.DELIVERY_RETRIED, revived.tenant, facts, about)

@@ -14,6 +14,7 @@ from notifyd.flow.deputies import Deputies
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.react import Reactions
+from notifyd.flow.replay import Replays
 from notifyd.flow.reseal import Reseal
 from notifyd.flow.resume import Effects
 from notifyd.flow.retention import Retention
@@ -54,6 +55,7 @@ class Services:
     reactions: Reactions
     effects: Effects
     dispatcher: Dispatcher
+    replays: Replays
     retention: Retention
     reseal: Reseal
     watches: Watches

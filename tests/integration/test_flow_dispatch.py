@@ -250,14 +250,14 @@ async def test_a_dead_delivery_is_tried_anew_by_hand_with_all_its_attempts_befor
         await way.ask()
         (row,) = await way.ended(1)
         with pytest.raises(NotFoundError):
-            await way.app._dispatcher.retry("globex", row.id)
-        again = await way.app._dispatcher.retry("acme", row.id)
+            await way.app._services.replays.retry("globex", row.id)
+        again = await way.app._services.replays.retry("acme", row.id)
         assert (again.state, again.tries, again.seq) == (State.PENDING, 0, 0)
         assert way.metric("notifyd_dead_letters", channel="team") == 0
         sent = await way.becomes(row.id, State.SENT)
         assert [one.outcome for one in sent.attempts] == [AttemptOutcome.PERMANENT, AttemptOutcome.SENT]
         with pytest.raises(NotRetryableError, match="is sent, not dead"):
-            await way.app._dispatcher.retry("acme", row.id)
+            await way.app._services.replays.retry("acme", row.id)
         assert way.channel().ids == [row.id, row.id]
 
 
@@ -515,7 +515,7 @@ async def test_a_line_about_a_delivery_has_the_correlation_id_of_its_event(tmp_p
             rows = await way.ended(3)
             of = {row.id: row.correlation_id for row in rows}
             with correlation.about("the-operators"):
-                await way.app._dispatcher.retry("acme", rows[0].id)
+                await way.app._services.replays.retry("acme", rows[0].id)
             await way.becomes(rows[0].id, State.SENT)
     finally:
         logger.removeHandler(handler)

@@ -150,7 +150,7 @@ async def test_a_forward_that_is_refused_is_dead_told_and_replayed(way: Flow, ru
         return (await way.approval(document)).resume is ResumeStatus.DELIVERED
 
     await until_async(delivered)
-    await way.app._dispatcher.retry("acme", dead.id)
+    await way.app._services.replays.retry("acme", dead.id)
     await ended(way, State.SENT)
 
 

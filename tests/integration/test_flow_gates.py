@@ -168,7 +168,7 @@ async def test_an_answer_that_does_not_come_through_is_tried_again_dies_and_is_r
     way.turn(60)
     dead = await answer(way, State.DEAD)
     await told_of(way, document, ResumeStatus.FAILED)
-    await way.app._dispatcher.retry("acme", dead.id)
+    await way.app._services.replays.retry("acme", dead.id)
     await told_of(way, document, ResumeStatus.DELIVERED)
     assert len(set(gate.ids)) == 1
 

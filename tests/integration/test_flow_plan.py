@@ -395,7 +395,7 @@ async def test_a_message_that_cannot_be_rendered_is_dead_from_the_start_and_told
         await until(lambda: way.metric("notifyd_dead_letters", channel="team") == 1)
         assert way.metric("notifyd_deliveries_total", channel="team", outcome="dead") == 1
         with pytest.raises(NotRetryableError, match=r"still cannot be rendered: template broken\.en\.txt:1"):
-            await way.app._dispatcher.retry("acme", row.id)
+            await way.app._services.replays.retry("acme", row.id)
         assert await way.delivery(row.id) == row
 
         async def told() -> bool:

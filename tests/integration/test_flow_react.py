@@ -189,7 +189,7 @@ async def test_what_comes_when_it_can_no_longer_be_decided_has_no_buttons(
         document = await way.ask(expiresAt=rfc3339(way.clock() + 60 * SECOND))
         (dead,) = await way.ended(1)
         await meanwhile(way, document)
-        await way.app._dispatcher.retry("acme", dead.id)
+        await way.app._services.replays.retry("acme", dead.id)
         await way.becomes(dead.id, State.SENT)
         sent = [one for one in way.channels.of("team").received if one.id == dead.id]
     assert [len(one.buttons) for one in sent] == [2, buttons]

@@ -317,11 +317,11 @@ async def test_a_callback_that_is_refused_for_good_is_told_replayed_and_told_aga
     assert told.event["resume"] == {"status": "failed", "reason": "not_found", "answered": 410}
     assert "The runner answered 410: it may still be waiting." in told.body
     for times in (2, 3):  # by hand, and it fails once more
-        await way.app._dispatcher.retry("acme", row.id)
+        await way.app._services.replays.retry("acme", row.id)
         await arrived(runner, times)
         assert (await way.messages(times + 1))[times].event["action"] == "resume_failed"
     runner.reply = Reply(200)
-    await way.app._dispatcher.retry("acme", row.id)
+    await way.app._services.replays.retry("acme", row.id)
     await resumed(way, document, ResumeStatus.DELIVERED)
     assert (await way.messages(5))[4].event["action"] == "resumed"
     trail = [line.name for line in await way.audit()]
@@ -446,7 +446,7 @@ async def test_a_dead_callback_that_is_replayed_waits_where_it_is_not_allowed_an
         await resumed(way, document, ResumeStatus.FAILED)
         runner.reply = Reply()
         assert await way.reload(NO_ORIGIN)
-        await way.app._dispatcher.retry("acme", (await callback(way)).id)
+        await way.app._services.replays.retry("acme", (await callback(way)).id)
         way.turn(70)
         await until(lambda: not way.app._dispatcher._wake.is_set())
         assert await shown(way, document) is Reason.NOT_ALLOWED
@@ -825,7 +825,7 @@ async def test_the_answer_to_an_expiry_that_cannot_be_sent_dies_and_is_replayed(
     await way.sweep()
     approval = await resumed(way, document, ResumeStatus.FAILED)
     runner.reply = Reply()
-    await way.app._dispatcher.retry("acme", approval.resume_delivery or "")
+    await way.app._services.replays.retry("acme", approval.resume_delivery or "")
     await resumed(way, document, ResumeStatus.DELIVERED)
     assert runner.received[0].body == runner.received[1].body
 

@@ -77,7 +77,7 @@ async def mend(way: Flow, template: Template) -> None:
 
 
 async def retry(way: Flow, row: Delivery) -> Delivery:
-    return await way.app._dispatcher.retry(row.tenant, row.id)
+    return await way.app._services.replays.retry(row.tenant, row.id)
 
 
 def queued(way: Flow) -> tuple[float, float]:
