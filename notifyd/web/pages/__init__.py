@@ -33,15 +33,15 @@ from notifyd.text import blank, clean, one_line
 from notifyd.tracing import trace_in
 from notifyd.web import problems
 from notifyd.web.answers import callback_of, reason_of
-from notifyd.web.pages import csrf
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.fields import form_fields, sent_fields, values_of
 from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, inputs_of, read_fields
 from notifyd.web.pages.html import APPROVAL, approval_page, compile_first, confirm_page, message_page
-from notifyd.web.pages.reader import Reader, reader_of
-from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in, see_other
+from notifyd.web.pages.reader import reader_of
+from notifyd.web.pages.sign_in import see_other
+from notifyd.web.pages.visit import LinkVisit
 from notifyd.web.problems import LinkExpiredError, Problem, SignInOverError
-from notifyd.web.services import SERVICES, Services
+from notifyd.web.services import SERVICES
 
 PATH: Final = "/approvals/{link}"
 HTML: Final = "text/html"
@@ -71,9 +71,7 @@ async def get_home(request: web.Request) -> web.Response:
 @routes.get(PATH)
 async def get_page(request: web.Request) -> web.Response:
     visit = await _visit(request)
-    how = request.query.get(OUTCOME)
-    failed = visit.view.lacks_sign_in and how in tuple(Outcome)
-    return visit.page(Alert(200, f"sign_in_{how}") if failed else None)
+    return visit.page(visit.failed_sign_in() if visit.view.lacks_sign_in else None)
 
 
 @routes.post(PATH)
@@ -87,7 +85,8 @@ async def post_page(request: web.Request) -> web.Response:
     if (alert := visit.refuse(form)) is not None:
         return visit.page(alert, form)
     if form.decision == SIGN_IN:
-        return await _begin_sign_in(visit, form)
+        left = await visit.leave_to_sign_in(form.draft(visit.view.approval))
+        return visit.page(left, form) if isinstance(left, Alert) else left
     if visit.view.right is None:
         return visit.page(Alert(403, "refused"), form)
     if form.takes_back:
@@ -106,21 +105,6 @@ async def post_page(request: web.Request) -> web.Response:
         # What stood in the way is on the page as it is now.
         return (await _visit(request)).page(Alert(status, alert_of(error)), form)
     return visit.to_page()
-
-
-async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
-    """Send the browser to the provider, and have it keep what is needed when it comes back."""
-    leaving = await leave_to_sign_in(
-        visit.registry,
-        visit.cookies,
-        visit.reader,
-        path=visit.token,
-        person=visit.view.link.recipient or "",
-        again=visit.view.signed_in is not None,
-        draft=form.draft(visit.view.approval),
-        now=visit.now,
-    )
-    return visit.page(leaving, form) if isinstance(leaving, Alert) else leaving
 
 
 def render_problem(request: web.Request, problem: Problem, registry: Registry) -> web.Response:
@@ -177,35 +161,22 @@ async def _read_form(request: web.Request) -> _Form:
 
 
 @frozen
-class _Visit:
-    """One request to one link's page. `now` is the clock's time when it began.
+class _Visit(LinkVisit):
+    """To an approval's page, whose path is the link's token.
 
     `newer` is the link to the present round of whoever has one to an earlier round, and is asked in this one.
     """
 
-    request: web.Request
-    services: Services
-    registry: Registry
-    token: str
     view: View
-    reader: Reader
-    now: int
     callback: Delivery | None
     earlier: Sequence[Decision]
-    cookies: Cookies
     newer: Link | None
-
-    @property
-    def form_of(self) -> str:
-        """What a form's token is bound to: the link, and who is signed in."""
-        return self.token if self.view.signed_in is None else f"{self.token}/{self.view.signed_in}"
 
     def refuse(self, form: _Form) -> Alert | None:
         """What is wrong with a form, None where nothing is."""
         if self.view.lacks_sign_in and form.decision != SIGN_IN:
             return Alert(403, "sign_in")  # it may have ended while the form was open
-        genuine = csrf.holds(self.registry.keyring, self.form_of, form.csrf, self.now)
-        if not genuine or not csrf.same_origin(self.request, self.registry.settings.server.public_url):
+        if not self.is_genuine(form.csrf):
             return Alert(403, "form")
         if form.takes_back:
             return None
@@ -241,7 +212,7 @@ class _Visit:
             choice=ballot.choice,
             after=cast(self.view.approval, ballot, self.now),
             actor=right.actor,
-            form=self._issue(),
+            form=self.issue(),
             alert=self._words(alert),
             comment=form.comment,
             more=form.more,
@@ -260,12 +231,9 @@ class _Visit:
         return self.to_page()
 
     def to_page(self) -> web.Response:
-        response = see_other(self.token)
-        self.cookies.drop_draft(response, self.token)
+        response = see_other(self.path)
+        self.cookies.drop_draft(response, self.path)
         return response
-
-    def _issue(self) -> str:
-        return csrf.issue(self.registry.keyring, self.form_of, self.now)
 
     def ballot(self, form: _Form, right: Right) -> Ballot:
         approves = form.decision == Choice.APPROVED
@@ -285,11 +253,11 @@ class _Visit:
         open_ = view.standing is Standing.OPEN or view.may_break_glass or view.undoable is not None
         asks = open_ or view.lacks_sign_in
         faulty = alert.inputs if alert else frozenset()
-        typed = form or self.cookies.draft(self.token)
+        typed = form or self.cookies.draft(self.path)
         return approval_page(
             self.view,
             self.reader,
-            form=self._issue() if asks else None,
+            form=self.issue() if asks else None,
             fields=tuple(form_fields(self.view.approval, typed.inputs, faulty)),
             alert=self._words(alert),
             comment=typed.comment,
@@ -323,13 +291,19 @@ async def _visit(request: web.Request) -> _Visit:
     if approval is None:
         raise NotFoundError("this link is not valid")
     cookies, reader = Cookies(request, registry), reader_of(request, registry, link.recipient)
-    view = look(link, approval, registry, now, cookies.signed_in(link, now))
+    signed_in = cookies.signed_in(link, now)
     callback = await callback_of(approval, services.store)
     earlier = await services.store.superseded(link.key, _EARLIER) if approval.round > 1 else ()
     newer = None
     if link.round < approval.round:
         newer = await present_link(link, approval, registry, services.store, now)
-    return _Visit(request, services, registry, token, view, reader, now, callback, earlier, cookies, newer)
+    return _Visit(
+        *(request, services, registry, token, link.recipient or "", reader, cookies, signed_in, now),
+        view=look(link, approval, registry, now, signed_in),
+        callback=callback,
+        earlier=earlier,
+        newer=newer,
+    )
 
 
 def _open(registry: Registry, token: str) -> Link:

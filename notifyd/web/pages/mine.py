@@ -37,15 +37,16 @@ from notifyd.security.sign_in import Draft
 from notifyd.text import clean
 from notifyd.tracing import trace_in
 from notifyd.web import problems
-from notifyd.web.pages import csrf, deputies
+from notifyd.web.pages import deputies
 from notifyd.web.pages.cookies import Cookies
 from notifyd.web.pages.forms import SIGN_IN, Alert, alert_of, read_fields
 from notifyd.web.pages.html import compile_first
 from notifyd.web.pages.mine_html import LIST, Item, Result, confirm_list_page, list_page
-from notifyd.web.pages.reader import Reader, reader_of
-from notifyd.web.pages.sign_in import OUTCOME, Outcome, leave_to_sign_in, see_other
+from notifyd.web.pages.reader import reader_of
+from notifyd.web.pages.sign_in import see_other
+from notifyd.web.pages.visit import LinkVisit
 from notifyd.web.problems import LinkExpiredError
-from notifyd.web.services import SERVICES, Services
+from notifyd.web.services import SERVICES
 
 PATH: Final = "/approvals/mine/{link}"
 
@@ -63,9 +64,7 @@ routes = web.RouteTableDef()
 @routes.get(PATH)
 async def get_list(request: web.Request) -> web.Response:
     visit = await _visit(request)
-    how = request.query.get(OUTCOME)
-    failed = visit.can_sign_in and how in tuple(Outcome)
-    return visit.page(Alert(200, f"sign_in_{how}") if failed else None)
+    return visit.page(visit.failed_sign_in() if visit.can_sign_in else None)
 
 
 @routes.post(PATH)
@@ -82,7 +81,8 @@ async def post_list(request: web.Request) -> web.Response:
     if (alert := visit.refuse(form)) is not None:
         return visit.page(alert, form)
     if form.decision == SIGN_IN:
-        return await _begin_sign_in(visit, form)
+        left = await visit.leave_to_sign_in(Draft(clean(form.comment)))
+        return visit.page(left, form) if isinstance(left, Alert) else left
     if form.decision in (deputies.NAME, deputies.END):
         return await _change_deputy(visit, form)
     try:
@@ -104,21 +104,7 @@ async def _change_deputy(visit: _Visit, form: _Form) -> web.Response:
     """Then show the page by a redirect, so that a reload sends nothing twice."""
     place = visit.place
     alert = await place.change(visit.services.deputies, form.deputy, form.decision, form.csrf)
-    return see_other(visit.token) if alert is None else visit.page(alert, form)
-
-
-async def _begin_sign_in(visit: _Visit, form: _Form) -> web.Response:
-    leaving = await leave_to_sign_in(
-        visit.registry,
-        visit.cookies,
-        visit.reader,
-        path=visit.path,
-        person=visit.mine.recipient,
-        again=visit.signed_in is not None,
-        draft=Draft(clean(form.comment)),
-        now=visit.now,
-    )
-    return visit.page(leaving, form) if isinstance(leaving, Alert) else leaving
+    return see_other(visit.path.removeprefix(MINE)) if alert is None else visit.page(alert, form)
 
 
 @frozen
@@ -144,33 +130,16 @@ async def _read_form(request: web.Request) -> _Form:
 
 
 @frozen
-class _Visit:
-    """One request to one person's list. `views` are all that the person can decide, soonest end first.
+class _Visit(LinkVisit):
+    """To one person's list. `views` are all that the person can decide, soonest end first.
 
     `hidden` says that there is more for who has signed in, and `whole` that all that waits was looked through.
     """
 
-    request: web.Request
-    services: Services
-    registry: Registry
     mine: MineLink
-    token: str
-    reader: Reader
-    cookies: Cookies
-    now: int
-    signed_in: str | None
     views: Sequence[View]
     hidden: bool
     whole: bool
-
-    @property
-    def path(self) -> str:
-        return MINE + self.token
-
-    @property
-    def form_of(self) -> str:
-        """What a form's token is bound to: the list, and who is signed in."""
-        return self.path if self.signed_in is None else f"{self.path}/{self.signed_in}"
 
     @property
     def place(self) -> deputies.Place:
@@ -183,8 +152,7 @@ class _Visit:
 
     def refuse(self, form: _Form) -> Alert | None:
         """What is wrong with a form, None where nothing is."""
-        genuine = csrf.holds(self.registry.keyring, self.form_of, form.csrf, self.now)
-        if not genuine or not csrf.same_origin(self.request, self.registry.settings.server.public_url):
+        if not self.is_genuine(form.csrf):
             return Alert(403, "form")
         if form.decision == SIGN_IN and self.can_sign_in:
             return None
@@ -238,7 +206,7 @@ class _Visit:
             self.reader,
             choice=Choice(form.decision),
             actor=fit[0][1].actor,
-            form=self._issue(),
+            form=self.issue(),
             comment=form.comment,
             refused=refused,
         )
@@ -291,8 +259,8 @@ class _Visit:
         return list_page(
             [self._item(view) for view in self.views[:SHOWN]],
             self.reader,
-            person=self.mine.recipient,
-            form=self._issue(),
+            person=self.person,
+            form=self.issue(),
             more=len(self.views) - SHOWN,
             whole=self.whole,
             hidden=self.hidden,
@@ -322,9 +290,6 @@ class _Visit:
             with suppress(SealError):
                 found.append(self.registry.links.read(token).subject)
         return found
-
-    def _issue(self) -> str:
-        return csrf.issue(self.registry.keyring, self.form_of, self.now)
 
     def _path(self, link: Link) -> str:
         return self.registry.links.seal(link)
@@ -369,7 +334,8 @@ async def _visit(request: web.Request) -> _Visit:
     asked, whole = await asked_of(mine, registry, services.store, now)
     views = [view async for view in _views(asked, registry, now, signed_in)]
     return _Visit(
-        *(request, services, registry, mine, token, reader, cookies, now, signed_in),
+        *(request, services, registry, MINE + token, mine.recipient, reader, cookies, signed_in, now),
+        mine=mine,
         views=sorted((view for view in views if view.standing is Standing.OPEN), key=_urgency),
         hidden=any(view.lacks_sign_in for view in views),
         whole=whole,
