@@ -45,6 +45,7 @@ class Metrics:
         PlatformCollector(registry=registry)
         self._kinds: frozenset[str] = frozenset()
         self._tenants: frozenset[str] = frozenset()
+        self._channels: set[str] = set()  # those whose series have begun
 
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(name, text, labels, registry=registry)
@@ -228,7 +229,8 @@ class Metrics:
 
     def name_channels(self, channels: Iterable[str]) -> None:
         """Begin every series of these channels at zero, so that a first failure is a change one can alert on."""
-        for channel in channels:
+        for channel in set(channels) - self._channels:
+            self._channels.add(channel)
             for outcome in (AttemptOutcome.SENT, *ATTEMPT_REASONS):
                 self.attempts.labels(channel, outcome.value)
             for state in (State.SENT, State.DEAD):
@@ -255,6 +257,7 @@ class Metrics:
         gone = {channel for channel, *_ in known} - set(kept)
         if not gone:
             return
+        self._channels -= gone
         for metric in (
             *(self.attempts, self.deliveries, self.delivery_seconds, self.last_success, self.held),
             *(self.backlog, self.oldest_pending, self.loop_blocked),
@@ -324,9 +327,14 @@ class Metrics:
         )
 
     def set_dead_letters(self, dead: Mapping[str, int]) -> None:
-        """Dead deliveries by channel, as the store counts them; a channel that is not in `dead` has none."""
+        """Dead deliveries by channel, as the store counts them; a channel that is not in `dead` has none.
+
+        The series of such a channel that the config has no more goes.
+        """
         for channel in _values(self.dead_letters) | dead.keys():
             self.dead_letters.labels(channel).set(dead.get(channel, 0))
+        gone = _values(self.dead_letters) - self._channels - dead.keys()
+        _remove(self.dead_letters, {(channel,) for channel in gone})
 
     def commit(self, seconds: float, rows: int) -> None:
         """One commit of the store: what `CommitObserver` asks for."""

@@ -26,6 +26,9 @@ from notifyd.wire.codec import derived_id, rfc3339
 log = logging.getLogger(__name__)
 
 _BATCH: Final = 50
+_PARTS: Final = 20
+"""How many digests of requests, each of which lists all that it stands for, are made of a window at a time."""
+
 _SETTLING: Final = SECOND
 """How long after its end a window is closed: what was planned before may be on the way to it, and is counted."""
 
@@ -75,9 +78,18 @@ class Digests:
 
     async def _close(self, window: Window) -> bool:
         """False where the window has to wait, or is gone."""
-        rows = await self._store.window_rows(window, DIGEST_LISTED)
-        if not rows:
-            return False
+        told: Sequence[Delivery] = ()
+        for _ in range(_PARTS):
+            rows = await self._store.window_rows(window, DIGEST_LISTED)
+            if not rows or rows == told or not await self._tell(window, rows):
+                break
+            told = rows
+            if not is_request(rows[0].kind, rows[0].action):
+                break
+        return bool(told)
+
+    async def _tell(self, window: Window, rows: Sequence[Delivery]) -> bool:
+        """Of the first rows of a window, or of all. False where it has to wait."""
         registry, now = self._current(), self._clock()
         rule = registry.rule(rows[0].rule)
         later = await self._not_before(window, rows[0], rule, now)
@@ -87,7 +99,7 @@ class Digests:
             return False
         if await self._is_told(window, rows[0]):
             return True
-        content = None if window.count == 1 else _content(window, rows, registry)
+        content = None if 1 in (window.count, len(rows)) else _content(window, rows, registry)
         ready = content.ready(registry, now) if content else None
         if content is None or ready is None:
             await self._let_go(window, rows[0])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from attrs import evolve
 
@@ -26,6 +28,9 @@ from notifyd.text import counted
 from notifyd.tracing import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
+
+_TURN: Final = 0.005
+"""Seconds of rendering the messages of one event, after which others get their turn."""
 
 
 class Drafts:
@@ -94,9 +99,12 @@ class Drafts:
         ready: dict[str, Ready],
     ) -> tuple[Delivery, ...]:
         """A delivery for each entry of `plan`: dead if it cannot be rendered, in a window if it has to wait."""
-        rows = []
+        rows, turn = [], time.perf_counter()
         silence = None if is_override(event, seen) else self._silences.holding(event, seen)
         for entry in plan:
+            if time.perf_counter() - turn >= _TURN:
+                await asyncio.sleep(0)
+                turn = time.perf_counter()
             try:
                 made = make_ready(event, entry, seen, registry, now)
             except RenderError as error:

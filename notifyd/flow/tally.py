@@ -8,6 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
+from prometheus_client import Gauge
+
 from notifyd.flow.lane import Lane
 from notifyd.metrics import Metrics
 from notifyd.model import (
@@ -40,9 +42,15 @@ class Tally:
         self._ended = 0
         self._drain_rate = 0.0  # deliveries ended per second, smoothed
         self._reported = time.monotonic()
+        self._told: defaultdict[Gauge, dict[str, float]] = defaultdict(dict)
+        self._waits: dict[str, Mapping[Wait, int]] = {}
+        self._known: Collection[str] = ()
+        self._kept: Collection[str] = ()
+        self._met: set[str] = set()  # the channels of what has been tried, or has ended, since
 
     def attempt(self, delivery: Delivery, made: Attempt) -> None:
         outcome = made.reason.value if made.reason else made.outcome.value
+        self._met.add(delivery.channel)
         self._metrics.attempt(delivery.channel, outcome).inc()
         if made.outcome is AttemptOutcome.SENT:
             self._metrics.succeeded(delivery.channel).set(made.at / SECOND)
@@ -51,6 +59,7 @@ class Tally:
         """A delivery is sent, or dead."""
         channel = delivery.channel
         self._ended += 1
+        self._met.add(channel)
         self._metrics.delivery(channel, record.state.value).inc()
         if record.state is State.SENT:
             self._metrics.seconds(channel).observe(max(0, now - delivery.created_at) / SECOND)
@@ -81,27 +90,45 @@ class Tally:
             if lane.channel in known:
                 opened[lane.channel] |= lane.breaker.open
         for channel, waiting in backlog.items():
-            self._metrics.backlog.labels(channel).set(waiting)
-            self._metrics.oldest_pending.labels(channel).set((at - oldest.get(channel, at)) / SECOND)
+            self._tell(self._metrics.backlog, channel, waiting)
+            self._tell(self._metrics.oldest_pending, channel, (at - oldest.get(channel, at)) / SECOND)
         for channel, is_open in opened.items():
-            self._metrics.breaker_open.labels(channel).set(is_open)
+            self._tell(self._metrics.breaker_open, channel, is_open)
         if now - self._reported >= _INTERVAL:
             rate = self._ended / (now - self._reported)
             self._drain_rate += (rate - self._drain_rate) / 4
             self._ended, self._reported = 0, now
             self._report_held(lanes, backlog, held)
+            self._keep(known, set(backlog))
+
+    def _tell(self, gauge: Gauge, channel: str, value: float) -> None:
+        """Most values of many channels stay as they are, and finding a series takes longer than knowing that."""
+        told = self._told[gauge]
+        if told.get(channel) != value:
+            gauge.labels(channel).set(value)
+            told[channel] = value
+
+    def _keep(self, known: Collection[str], kept: Collection[str]) -> None:
+        """Forget the series of channels that are gone. To look for them takes as long as there are series."""
+        if known != self._known or kept != self._kept or not self._met <= set(kept):
             self._metrics.keep_breakers(known)
+            self._metrics.keep_channels(kept)
+            self._known, self._kept = known, kept
+            self._told.clear()
+            self._waits.clear()
+        self._met.clear()
 
     def _report_held(
-        self, lanes: Iterable[Lane], channels: Collection[str], held: Callable[[Lane], Mapping[Wait, int]]
+        self, lanes: Iterable[Lane], channels: Iterable[str], held: Callable[[Lane], Mapping[Wait, int]]
     ) -> None:
         waits: defaultdict[str, Counter[Wait]] = defaultdict(Counter)
         for lane in lanes:
             waits[lane.channel].update(held(lane))
         for channel in channels:
-            for why in Wait:
-                self._metrics.held.labels(channel, why.value).set(waits[channel][why])
-        self._metrics.keep_channels(channels)
+            if self._waits.get(channel) != waits[channel]:
+                for why in Wait:
+                    self._metrics.held.labels(channel, why.value).set(waits[channel][why])
+                self._waits[channel] = waits[channel]
 
     def seconds_for(self, count: float) -> float:
         """Seconds until `count` have drained at the present rate: a caller's Retry-After."""

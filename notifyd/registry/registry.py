@@ -405,6 +405,7 @@ async def _open_channels(
     named = {f"channels.{name}": channel for name, channel in settings.channels.items()}
     named |= {f"resume.forwarders.{name}": one for name, one in settings.resume.forwarders.items()}
     for key, channel in named.items():
+        await asyncio.sleep(0)  # opening one need not wait for anything, and a reload opens all
         kind = "channel" if key.startswith("channels.") else "forwarder"
         plugin = discovered.provider_of(channel.type.name, kind)
         own = settings.plugins.get(plugin.name) if plugin else None

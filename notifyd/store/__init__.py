@@ -431,7 +431,10 @@ class Store(Upkeep, Protocol):
         ...
 
     async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
-        """Fix each event's plan, if none is fixed, and insert its deliveries: then its planning is finished."""
+        """Fix each event's plan, if none is fixed, and insert its deliveries: then its planning is finished.
+
+        Very many deliveries may take several writes: where one fails, the plan is fixed and planning not finished.
+        """
         ...
 
     async def insert_deliveries(self, event: Event | None, deliveries: Sequence[Delivery]) -> frozenset[str]:

@@ -102,7 +102,8 @@ async def get_metrics(request: web.Request) -> web.Response:
     encode, content_type = choose_encoder(_accepted(request))
     metrics = request.app[SERVICES].metrics
     metrics.ready.set(await request.app[READINESS].holds())
-    body = encode(metrics.registry)
+    # A thread, as a page of many channels takes seconds.
+    body = await asyncio.to_thread(encode, metrics.registry)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 

@@ -12,6 +12,7 @@ from attrs import evolve
 from notifyd.errors import ConfigError, StoreError
 from notifyd.model import Delivery, State
 from notifyd.plugin import ChannelType
+from notifyd.render.render import DIGEST_LISTED
 from notifyd.security.links import MineLink
 from notifyd.store import Window
 from tests import events
@@ -37,12 +38,7 @@ async def hold(way: Flow, count: int, run: str = "run-1") -> list[Delivery]:
     before = len(await way.deliveries())
     for _ in range(count):
         await way.cloud(events.cloud_event(at=way.clock(), data={"run": run}))
-
-    async def planned() -> list[Delivery]:
-        rows = await way.deliveries()
-        return rows if len(rows) == before + count else []
-
-    return await until_async(planned)
+    return await until_async(lambda: _planned(way, before + count))
 
 
 async def close(way: Flow) -> int:
@@ -68,6 +64,28 @@ async def test_a_window_is_closed_a_second_late_and_counts_what_was_planned_befo
         (message,) = await way.messages(1)
         assert message.event["count"] == 3
         assert (await way.delivery("late")).folded_into == message.id
+
+
+async def test_many_requests_make_several_digests_in_one_look_and_the_last_is_sent_as_itself(
+    tmp_path: Path,
+) -> None:
+    asking = GROUPED.replace("task.done", "pack.approval").replace("data.run", "kind")
+    asking += '[resume]\nallowed_origins = ["https://runner.acme.example"]\n'
+    async with flow(tmp_path, asking) as way:
+        for number in range(2 * DIGEST_LISTED + 1):
+            await way.ask(runId=f"run-{number}")
+        rows = await until_async(lambda: _planned(way, 2 * DIGEST_LISTED + 1))
+        way.turn(31)
+        assert await close(way) == 1
+        messages = await way.messages(3)
+        assert [message.event.get("count", 1) for message in messages] == [DIGEST_LISTED, DIGEST_LISTED, 1]
+        assert messages[2].id in {row.id for row in rows}, "one as itself"
+        assert await close(way) == 0
+
+
+async def _planned(way: Flow, count: int) -> list[Delivery]:
+    rows = await way.deliveries()
+    return rows if len(rows) == count else []
 
 
 @pytest.mark.parametrize("after", [False, True])

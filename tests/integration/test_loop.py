@@ -25,14 +25,13 @@ def watched() -> Iterator[BlockBuster]:
     What SQLite does on the loop is meant: a step of a group commit takes microseconds there, as its pages are
     in memory, and would take longer to hand to a thread. The commit, which waits for the disk, and every
     query run on threads. So is the first use of a locale or a time zone, which reads its data once for all:
-    some milliseconds, for as many locales as templates are written in. A scrape reads /proc, which is memory.
+    some milliseconds, for as many locales as templates are written in.
     """
     with blockbuster_ctx("notifyd") as watch:
         for name, function in watch.functions.items():
             if name.startswith("sqlite3."):
                 function.can_block_in("notifyd/store/sqlite/writer.py", {"_begin", "_run_batch"})
             else:
-                function.can_block_in("notifyd/web/ops.py", {"get_metrics"})
                 function.can_block_in(
                     "notifyd/render/locales.py", {"parse_locale", "_zone", "__attrs_post_init__"}
                 )

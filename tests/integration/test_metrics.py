@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.samples import Sample
@@ -198,6 +202,44 @@ async def test_dead_letters_of_a_channel_that_is_gone_are_still_told(tmp_path: P
         way.metrics.set_dead_letters({})
         way.metrics.keep_channels(["resume"])
         assert "team" not in channels_of(way.metrics)
+
+
+async def test_a_look_at_channels_of_which_nothing_has_changed_looks_up_no_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = count()
+    report = tally.Tally.report
+
+    def told(*given: Any) -> None:
+        report(*given)
+        next(looks)
+
+    monkeypatch.setattr(tally.Tally, "report", told)
+
+    async def looked(way: Flow) -> None:
+        for _ in range(3):
+            before = next(looks)
+            way.app._dispatcher.wake()
+            await until(lambda before=before: next(looks) > before + 1)  # type: ignore[misc]
+
+    async with flow(tmp_path, TASKS) as way:
+        await tasks_done(way, 1)
+        await until(lambda: way.metric("notifyd_deliveries_total", channel="team", outcome="sent") == 1)
+        await looked(way)
+        found = list[str]()
+        for gauge in (way.metrics.backlog, way.metrics.breaker_open, way.metrics.held):
+            monkeypatch.setattr(gauge, "labels", partial(_noted, gauge.labels, found))
+        monkeypatch.setattr(way.metrics, "keep_channels", lambda _: found.append("keep"))
+        await looked(way)
+        assert found == []
+        assert await way.reload(TASKS.replace("team", "other"))
+        await looked(way)
+        assert found.count("keep") == 1
+
+
+def _noted(labels: Callable[..., Any], found: list[str], *values: str) -> Any:
+    found.append("labels")
+    return labels(*values)
 
 
 def rule_errors(way: Flow) -> dict[str, float]:

@@ -34,9 +34,10 @@ _FIND: Final = sql(_SELECT, _BY_KEY)
 _OTHERS: Final = "AND approvals.rowid NOT IN (SELECT value FROM json_each(:aside)) ORDER BY"
 DUE: Final = sql(_SELECT, "status = 'pending' AND expires_at <= :now", _OTHERS, "expires_at LIMIT :limit")
 TIMED: Final = sql(_SELECT, "status = 'pending' AND timer_at <= :now", _OTHERS, "timer_at LIMIT :limit")
-_WAKE_TIMERS: Final = """
+_ALL_PENDING: Final = "SELECT rowid FROM approvals INDEXED BY approvals_due WHERE status = 'pending'"
+_WAKE_TIMER: Final = """
 UPDATE approvals SET timer_at = 0, version = version + 1
-WHERE status = 'pending' AND typeof(version) = 'integer' AND timer_at IS NOT 0
+WHERE rowid = ? AND status = 'pending' AND typeof(version) = 'integer' AND timer_at IS NOT 0
 """
 OWING: Final = sql(_SELECT, "effects_due_at <= :now", _OTHERS, "effects_due_at LIMIT :limit")
 OWING_FAR: Final = sql(_SELECT, "effects_due_at > :horizon", _OTHERS, "effects_due_at LIMIT :limit")
@@ -176,9 +177,14 @@ def timed(db: Database, now: Instant, limit: int) -> list[Approval]:
     return rows.due(db, rows.APPROVALS, TIMED, {"now": now, "limit": limit})
 
 
-def wake_timers(db: Connection) -> None:
-    """A write under way that has read the approval before this loses to it."""
-    db.execute(_WAKE_TIMERS)
+def pending(db: Connection) -> list[int]:
+    """The rowids of all that are."""
+    return [rowid for (rowid,) in db.execute(_ALL_PENDING)]
+
+
+def wake_timers(db: Connection, found: Sequence[int]) -> None:
+    """A write under way that has read one of these approvals before this loses to it."""
+    db.executemany(_WAKE_TIMER, ((rowid,) for rowid in found))
 
 
 def owing(db: Database, now: Instant, limit: int) -> list[Approval]:

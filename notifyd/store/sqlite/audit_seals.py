@@ -33,7 +33,15 @@ _NEWEST: Final = sql(_SEAL, "ORDER BY number DESC LIMIT 1")
 _OLDEST: Final = sql(_SEAL, "ORDER BY number LIMIT 1")
 _NEXT: Final = sql(_SEAL, "AND number > ? ORDER BY number LIMIT 1")
 _INSERT: Final = rows.insert_if_new("audit_seals", ("tenant", "number", "envelope"))
-_DROP: Final = "DELETE FROM audit_seals WHERE tenant = ? AND number < ?"
+_DROP: Final = """
+DELETE FROM audit_seals WHERE rowid IN (
+    SELECT rowid FROM audit_seals INDEXED BY audit_seals_key
+    WHERE tenant = ? AND number < ? ORDER BY number LIMIT ?
+)
+"""
+
+DROPPED_AT_ONCE: Final = 32
+"""How many seals one step removes: each takes several pages."""
 
 _MARK: Final = sql(
     "UPDATE audit INDEXED BY audit_id SET seal = :seal WHERE",
@@ -99,8 +107,9 @@ def _mark(db: Connection, seal: AuditSeal, at: Instant, record: str) -> bool:
     return db.execute(_MARK, terms).rowcount > 0
 
 
-def drop(db: Connection, tenant: str, before: int) -> None:
-    db.execute(_DROP, (tenant, before))
+def drop(db: Connection, tenant: str, before: int) -> int:
+    """Remove the first `DROPPED_AT_ONCE` of them; how many it was."""
+    return db.execute(_DROP, (tenant, before, DROPPED_AT_ONCE)).rowcount
 
 
 def tenants(db: Connection, before: Instant) -> list[str]:

@@ -36,6 +36,9 @@ from notifyd.store.sqlite.paging import Source, newest_first
 from notifyd.store.sqlite.rows import has_key, sql
 from notifyd.store.turns import Flow, in_turn, to_ask
 
+AT_ONCE: Final = 100
+"""How many deliveries one step inserts: an event may be told to thousands of people."""
+
 _BY_ID: Final = sql(rows.DELIVERIES.select, "WHERE", has_key("deliveries", "?1", "?2"))
 _ANSWERED: Final = sql(rows.DELIVERIES.select, "WHERE answer_ref = ?")
 COPIES: Final = sql(

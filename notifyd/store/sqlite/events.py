@@ -141,8 +141,9 @@ def _fix_plan(db: Database, life: int, planned: Planned) -> PlanFixed:
     event = rows.inserted(db.execute(_FIX, (*key, rows.plan_text(planned.plan))))
     if event is None:
         return PlanFixed(_plan(db, planned.event), won=False, inserted=frozenset())
-    inserted = deliveries.insert(db, life, planned.deliveries)
-    db.execute(_FINISH, (event,))
+    inserted = deliveries.insert(db, life, planned.deliveries[: deliveries.AT_ONCE])
+    if len(planned.deliveries) <= deliveries.AT_ONCE:  # else whoever inserts the rest finishes it
+        db.execute(_FINISH, (event,))
     return PlanFixed(planned.plan, won=True, inserted=inserted)
 
 

@@ -140,9 +140,10 @@ class SqliteStore:
         return await self._writer.submit(lambda db: event_steps.append(db, self._life, append))
 
     async def append_planned(self, append: Append, planned: Planned) -> tuple[Appended, PlanFixed | None]:
-        return await self._writer.submit(
+        appended, fixed = await self._writer.submit(
             lambda db: event_steps.append_planned(db, self._life, append, planned)
         )
+        return appended, fixed and await self._with_rest(planned, fixed)
 
     async def append_all(self, appends: Sequence[Append]) -> list[Appended]:
         return await self._writer.submit(lambda db: event_steps.append_all(db, self._life, appends))
@@ -170,11 +171,24 @@ class SqliteStore:
 
     async def fix_plans(self, planned: Sequence[Planned]) -> list[PlanFixed]:
         fix = partial(event_steps.fix_plans, life=self._life)
-        steps = (partial(fix, planned=chunk) for chunk in _chunks(planned))
-        return list(chain.from_iterable(await self._write_all(steps)))
+        steps = (partial(fix, planned=some) for some in _few_rows(planned))
+        fixed = chain.from_iterable(await self._write_all(steps))
+        return [await self._with_rest(one, done) for one, done in zip(planned, fixed, strict=True)]
+
+    async def _with_rest(self, planned: Planned, fixed: PlanFixed) -> PlanFixed:
+        """Insert the deliveries of a plan that its own step has left over."""
+        rest = planned.deliveries[delivery_steps.AT_ONCE :]
+        if not (rest and fixed.won):
+            return fixed
+        return evolve(fixed, inserted=fixed.inserted | await self.insert_deliveries(planned.event, rest))
 
     async def insert_deliveries(self, event: Event | None, deliveries: Sequence[Delivery]) -> frozenset[str]:
-        return await self._writer.submit(lambda db: self._insert(db, event, deliveries))
+        *others, last = _chunks(deliveries, delivery_steps.AT_ONCE) if deliveries else [()]
+        inserted = [
+            await self._writer.submit(partial(self._insert, event=None, rows=chunk)) for chunk in others
+        ]
+        inserted.append(await self._writer.submit(partial(self._insert, event=event, rows=last)))
+        return frozenset().union(*inserted)
 
     def _insert(self, db: Database, event: Event | None, rows: Sequence[Delivery]) -> frozenset[str]:
         inserted = delivery_steps.insert(db, self._life, rows)
@@ -265,15 +279,21 @@ class SqliteStore:
         await self._change_window(lambda db: window_steps.postpone(db, window, closes_at))
 
     async def close_windows(self, tenant: str, first: str, last: str, at: Instant) -> None:
-        await self._change_window(lambda db: silence_steps.close_windows(db, tenant, first, last, at))
+        after: str | None = first
+        while after is not None:
+            step = partial(silence_steps.close_windows, tenant=tenant, after=after, last=last, at=at)
+            after = await self._writer.submit(step)
 
     async def _change_window(self, step: Callable[[Database], int]) -> int:
-        """Repeat a step that changes some of a window's rows until there are no more; how many it was."""
+        return await self._repeat(step, window_steps.AT_ONCE)
+
+    async def _repeat(self, step: Callable[[Database], int], at_once: int) -> int:
+        """Repeat a step that changes up to so many rows until there are no more; how many it was."""
         total = 0
         while True:
             changed = await self._writer.submit(step)
             total += changed
-            if changed < window_steps.AT_ONCE:
+            if changed < at_once:
                 return total
 
     # -- silences -----------------------------------------------------------------------------------------
@@ -304,7 +324,7 @@ class SqliteStore:
         return await self._read(lambda db: deputy_steps.live(db, now))
 
     async def forget_deputies(self, before: Instant) -> int:
-        return await self._writer.submit(lambda db: deputy_steps.forget(db, before))
+        return await self._repeat(lambda db: deputy_steps.forget(db, before), window_steps.AT_ONCE)
 
     # -- approvals ----------------------------------------------------------------------------------------
 
@@ -330,7 +350,8 @@ class SqliteStore:
         return await self._read(lambda db: approval_steps.timed(db, now, limit))
 
     async def wake_timers(self) -> None:
-        await self._writer.submit(approval_steps.wake_timers)
+        for chunk in _chunks(await self._survey(approval_steps.pending)):
+            await self._writer.submit(partial(approval_steps.wake_timers, found=chunk))
 
     async def owing_approvals(
         self, now: Instant, limit: int, *, horizon: Instant | None = None
@@ -447,7 +468,7 @@ class SqliteStore:
             return False
 
     async def drop_audit_seals(self, tenant: str, before: int) -> None:
-        await self._writer.submit(lambda db: seal_steps.drop(db, tenant, before))
+        await self._repeat(lambda db: seal_steps.drop(db, tenant, before), seal_steps.DROPPED_AT_ONCE)
 
     async def tenants_with_audit(self, before: Instant) -> list[str]:
         return await self._survey(lambda db: seal_steps.tenants(db, before))
@@ -569,8 +590,21 @@ class SqliteStore:
         return cast(list[T], results)
 
 
-def _chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+def _chunks(rows: Sequence[T], size: int = _CHUNK) -> Iterator[Sequence[T]]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _few_rows(planned: Sequence[Planned]) -> Iterator[list[Planned]]:
+    """Parts that are one step each, by the deliveries that it inserts."""
+    some, rows = list[Planned](), 0
+    for one in planned:
+        some.append(one)
+        rows += len(one.deliveries)
+        if rows >= delivery_steps.AT_ONCE or len(some) == _CHUNK:
+            yield some
+            some, rows = [], 0
+    if some:
+        yield some
 
 
 async def open_sqlite(

@@ -24,21 +24,25 @@ SPENT: Final = """
 SELECT created_at FROM deliveries WHERE tenant = ? AND budget = ? AND window IS NULL AND state <> 'folded'
 AND created_at > ? AND typeof(created_at) = 'integer' ORDER BY created_at DESC LIMIT ?
 """
-DUE_WINDOWS: Final = """
-SELECT min(rowid), tenant, window, window_start, next_attempt_at, lane, channel, count(*)
-FROM deliveries WHERE rowid IN (
-    SELECT rowid FROM deliveries INDEXED BY deliveries_closing
-    WHERE window IS NOT NULL AND next_attempt_at <= :now
-    UNION ALL
-    SELECT rowid FROM deliveries INDEXED BY deliveries_closing
-    WHERE window IS NOT NULL AND next_attempt_at > :ahead AND window_start > :ahead
-) AND rowid NOT IN (SELECT value FROM json_each(:aside))
-GROUP BY tenant, window, window_start ORDER BY next_attempt_at LIMIT :limit
-"""
-_HELD: Final = (
-    "WHERE tenant = :tenant AND window = :window AND window_start = :start"
-    " AND deliveries.rowid NOT IN (SELECT value FROM json_each(:aside))"
+_NOT_ASIDE: Final = "deliveries.rowid NOT IN (SELECT value FROM json_each(:aside))"
+_CLOSING: Final = sql(
+    "SELECT DISTINCT next_attempt_at AS closes_at, window_start AS began",
+    "FROM deliveries INDEXED BY deliveries_closing WHERE window IS NOT NULL AND",
+    _NOT_ASIDE,
+    "AND",
 )
+DUE_WINDOWS: Final = sql(
+    "SELECT min(deliveries.rowid), tenant, window, window_start, next_attempt_at, lane, channel, count(*) FROM (",
+    *(_CLOSING, "next_attempt_at <= :now UNION ALL"),
+    *(_CLOSING, "next_attempt_at > :ahead AND window_start > :ahead"),
+    "ORDER BY closes_at, began LIMIT :limit) CROSS JOIN deliveries INDEXED BY deliveries_closing",
+    "ON next_attempt_at = closes_at AND window_start = began WHERE window IS NOT NULL AND",
+    _NOT_ASIDE,
+    "GROUP BY tenant, window, window_start ORDER BY next_attempt_at LIMIT :limit",
+)
+"""Of the windows that close, those with the earliest ends: of no others are the rows read."""
+
+_HELD: Final = f"WHERE tenant = :tenant AND window = :window AND window_start = :start AND {_NOT_ASIDE}"
 _AMONG: Final = "AND (:ids IS NULL OR id IN (SELECT value FROM json_each(:ids)))"
 _SOME: Final = "WHERE rowid IN (SELECT rowid FROM deliveries INDEXED BY deliveries_window"
 _FOLD: Final = sql(
@@ -62,7 +66,9 @@ _POSTPONE: Final = sql(
     "AND next_attempt_at <> :closes_at LIMIT :limit)",
 )
 HELD: Final = sql(
-    rows.DELIVERIES.select_by("deliveries_window"), _HELD, "ORDER BY deliveries.rowid LIMIT :limit"
+    rows.DELIVERIES.select_by("deliveries_window"),
+    _HELD,
+    "ORDER BY deliveries.next_attempt_at, deliveries.rowid LIMIT :limit",
 )
 
 
