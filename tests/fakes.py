@@ -25,8 +25,9 @@ from notifyd.plugin import (
     check_response,
     post,
 )
+from notifyd.registry.channels import OpenChannel
 from notifyd.registry.discovery import Discovered
-from notifyd.registry.registry import OpenChannel, Registry, open_registry
+from notifyd.registry.registry import Registry, open_registry
 from notifyd.security.secrets import Secret
 from notifyd.store import Store
 from notifyd.store.sqlite import open_sqlite

@@ -33,7 +33,7 @@ from notifyd.model import (
 )
 from notifyd.plugin import Editing
 from notifyd.post import EXCERPT_LIMIT
-from notifyd.registry.registry import OpenChannel, is_ours
+from notifyd.registry.channels import OpenChannel, is_ours
 from notifyd.security.redact import Redactor
 from notifyd.security.secrets import HIDDEN
 from notifyd.store import AttemptRecord

@@ -10,7 +10,8 @@ from attrs import frozen
 from notifyd.approval.timers import Timed
 from notifyd.config.settings import Rule
 from notifyd.model import APPROVAL_KIND, SECOND, Event, Status
-from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.registry.channels import OpenChannel
+from notifyd.registry.registry import Registry
 from notifyd.wire.codec import parse_instant
 
 _ACKNOWLEDGED: Final = "acknowledged"

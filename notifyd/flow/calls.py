@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-from notifyd.registry.registry import OpenChannel
+from notifyd.registry.channels import OpenChannel
 
 log = logging.getLogger(__name__)
 

@@ -46,7 +46,8 @@ from notifyd.model import (
     Wait,
     wait_in,
 )
-from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.registry.channels import OpenChannel
+from notifyd.registry.registry import Registry
 from notifyd.security.envelope import unwrap
 from notifyd.store import AttemptRecord, Store, waits_for
 from notifyd.text import counted

@@ -22,7 +22,8 @@ from notifyd.flow.jobs import JobLease
 from notifyd.flow.trial import trial_message
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Attempt, AttemptOutcome, Clock, Instant, Message
-from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.registry.channels import OpenChannel
+from notifyd.registry.registry import Registry
 from notifyd.registry.state import CHANNEL_STATE, DRILLS
 from notifyd.security.secrets import Keyring
 from notifyd.store import ChannelState, Job, Store

@@ -17,7 +17,8 @@ from notifyd.flow.jobs import JobLease
 from notifyd.metrics import Metrics
 from notifyd.model import SECOND, Clock
 from notifyd.plugin import Inbox, Listening
-from notifyd.registry.registry import OpenChannel, Registry, is_ours
+from notifyd.registry.channels import OpenChannel, is_ours
+from notifyd.registry.registry import Registry
 from notifyd.store import Store
 
 log = logging.getLogger(__name__)

@@ -35,7 +35,8 @@ from notifyd.model import (
     State,
     Status,
 )
-from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.registry.channels import OpenChannel
+from notifyd.registry.registry import Registry
 from notifyd.security.envelope import wrap
 from notifyd.security.links import Link, MineLink
 from notifyd.wire.codec import derived_id, parse_instant

@@ -31,7 +31,8 @@ from notifyd.flow.standing import Right, Standing, ballot_by, look
 from notifyd.metrics import Metrics
 from notifyd.model import Choice, Clock, Delivery, Event, Via
 from notifyd.plugin import Inbox, Reaction, ReactionReply
-from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.registry.channels import OpenChannel
+from notifyd.registry.registry import Registry
 from notifyd.render.replies import reply
 from notifyd.security.links import Link
 from notifyd.store import Store

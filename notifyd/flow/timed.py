@@ -12,7 +12,8 @@ from notifyd.config.settings import Escalation, Rule
 from notifyd.config.units import show_duration
 from notifyd.flow.audience import Reader, audience, have_voted, is_own_request
 from notifyd.model import APPROVAL_KIND, Event
-from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.registry.channels import OpenChannel
+from notifyd.registry.registry import Registry
 
 
 def is_timed(event: Event) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from notifyd import correlation
 from notifyd.model import Instant, Message
-from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.registry.channels import OpenChannel
+from notifyd.registry.registry import Registry
 from notifyd.wire.codec import derived_id, rfc3339
 
 

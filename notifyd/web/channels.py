@@ -13,7 +13,8 @@ from notifyd.errors import ChannelFailedError, Fault, InvalidError, NotFoundErro
 from notifyd.flow.lane import LaneSnapshot
 from notifyd.flow.trial import trial_message
 from notifyd.model import Attempt, AttemptOutcome, AuditName
-from notifyd.registry.registry import OpenChannel, Registry
+from notifyd.registry.channels import OpenChannel
+from notifyd.registry.registry import Registry
 from notifyd.text import one_line
 from notifyd.web.acts import note_act
 from notifyd.web.answers import json_answer

@@ -21,7 +21,7 @@ from notifyd.errors import (
 from notifyd.flow.spans import judged
 from notifyd.model import Gate, Principal, Via
 from notifyd.plugin import Ask
-from notifyd.registry.registry import OpenChannel
+from notifyd.registry.channels import OpenChannel
 from notifyd.tracing import NO_TRACE, Role, Span, Trace, Tracer
 from notifyd.web.services import Services
 from notifyd.wire.codec import loads

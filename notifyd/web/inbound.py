@@ -13,7 +13,7 @@ from notifyd.errors import ChannelFailedError, NotFoundError, TransientError, Un
 from notifyd.flow.attempt import Discretion
 from notifyd.flow.calls import MAX_STRAYS, bounded
 from notifyd.plugin import InboundRequest, InboundResponse, Receiving
-from notifyd.registry.registry import OpenChannel, is_ours
+from notifyd.registry.channels import OpenChannel, is_ours
 from notifyd.tracing import trace_in
 from notifyd.web.body import read_body
 from notifyd.web.gates import asking
