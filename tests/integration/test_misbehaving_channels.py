@@ -276,7 +276,7 @@ async def hang() -> None:
 async def test_one_that_does_not_open_is_named_and_refuses_the_configuration(
     start: Any, act: Callable[[], Any], complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyd.registry.registry._OPEN_TIMEOUT", 0.01)
+    monkeypatch.setattr("notifyd.registry.channels._OPEN_TIMEOUT", 0.01)
     with pytest.raises(ConfigError) as caught:
         async with start(Rogue(taken, open=act)):
             pytest.fail("it has started")
@@ -314,7 +314,7 @@ async def test_one_that_raises_as_it_is_closed_is_named_and_the_end_goes_on(
 async def test_one_that_never_closes_and_is_deaf_to_its_cancellation_does_not_hold_up_the_end(
     start: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("notifyd.registry.registry._CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr("notifyd.registry.channels._CLOSE_TIMEOUT", 0.01)
     released = asyncio.Event()
     async with start(Rogue(taken, close=lambda: deaf(released))) as notifyd:
         await neighbour_delivers(notifyd, 0)

@@ -14,7 +14,7 @@ from notifyd.config.settings import Rate
 from notifyd.errors import ConfigError
 from notifyd.model import RESUME_CHANNEL, Message, Receipt
 from notifyd.plugin import ChannelContext, ChannelType
-from notifyd.registry import registry as registry_module
+from notifyd.registry import channels as opening
 from notifyd.registry.registry import Registry, open_registry
 from notifyd.wire.codec import parse_instant
 from tests import events
@@ -116,7 +116,7 @@ async def test_what_is_no_channel_is_refused_when_it_is_opened(given: object) ->
 async def test_a_plugin_that_hangs_when_opened_does_not_hang_the_daemon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(registry_module, "_OPEN_TIMEOUT", 0.01)
+    monkeypatch.setattr(opening, "_OPEN_TIMEOUT", 0.01)
 
     async def hang(_config: object, _context: ChannelContext) -> Plain:
         await asyncio.Event().wait()
@@ -148,7 +148,7 @@ async def test_a_plugin_that_fails_to_close_keeps_no_other_from_being_closed(
 async def test_a_plugin_that_hangs_when_closed_does_not_hang_the_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(registry_module, "_CLOSE_TIMEOUT", 0.01)
+    monkeypatch.setattr(opening, "_CLOSE_TIMEOUT", 0.01)
 
     class Hanging(Plain):
         async def aclose(self) -> None:
