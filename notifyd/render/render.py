@@ -7,20 +7,18 @@ reach is what `render` is given, and nothing else: no secret is ever among it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import GeneratorType
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 from jinja2 import Template
-from jinja2.runtime import Context
 
 from notifyd.errors import ConfigError, Fault, RenderError
 from notifyd.model import APPROVAL_KIND, POLICY_KIND, Action, Button, Field, Instant, Level, Message
 from notifyd.plugin import TemplateSource
-from notifyd.render.bounds import METER, Meter, concat
+from notifyd.render.blocks import Chosen, print_blocks, print_page, printed_by
 from notifyd.render.data import data_fault
 from notifyd.render.locales import fallbacks, formats_for, parse_locale, tag_of
 from notifyd.render.sandbox import Fact, Facts, cut, line
@@ -43,6 +41,7 @@ _OWN_LINKS: Final = 3
 """How many of an event's own links a message has: channels show few buttons."""
 
 _LABEL_LIMIT: Final = 80
+_BLOCKS_BUT_FIELDS: Final = tuple(name for name in BLOCKS if name != "fields")
 
 
 @frozen
@@ -102,21 +101,12 @@ class Rendered:
 
 
 @frozen
-class _Chosen:
-    """The file a message's texts come from, its HTML twin, and its blocks for one type of channel."""
-
-    text: Template
-    page: Template
-    vendors: frozenset[str] = frozenset()
-
-
-@frozen
 class TemplateSet:
     """All templates of a configuration. Immutable, and safe to share between threads."""
 
     _library: Library = field(repr=False)
     default_locale: str
-    _chosen: dict[tuple[str, str], _Chosen] = field(init=False, factory=dict, eq=False, repr=False)
+    _chosen: dict[tuple[str, str], Chosen] = field(init=False, factory=dict, eq=False, repr=False)
 
     @classmethod
     def load(
@@ -250,11 +240,11 @@ class TemplateSet:
             locale=locale,
         )
 
-    def _choose_files(self, template: str, locale: str) -> _Chosen:
+    def _choose_files(self, template: str, locale: str) -> Chosen:
         """The files for a template and a locale, remembered: there are no more than those times locales."""
         library, text = self._library, self._pick_text(template, locale)
         page, vendors = self._pick_page(template, text), library.vendors.get(text, frozenset())
-        chosen = _Chosen(library.compiled(text), library.compiled(page), vendors)
+        chosen = Chosen(library.compiled(text), library.compiled(page), vendors)
         self._chosen[template, locale] = chosen
         return chosen
 
@@ -348,7 +338,7 @@ class _Draft:
 
 
 def _draft(
-    chosen: _Chosen,
+    chosen: Chosen,
     variables: Mapping[str, Any],
     locale: str,
     vendor: str,
@@ -356,10 +346,10 @@ def _draft(
     *,
     fields: bool,
 ) -> _Draft:
-    facts, template = Facts(), chosen.text
+    facts = Facts()
     writer = vendor if vendor in chosen.vendors else "body"
     names = BLOCKS if fields else _BLOCKS_BUT_FIELDS
-    blocks = _render_blocks(chosen, names, writer, {**variables, "field": facts}, locale)
+    blocks = print_blocks(chosen, names, writer, {**variables, "field": facts}, locale)
     if media_type is not None:
         text, note = _data(blocks.get("body", ""), media_type, chosen, writer, variables, locale), ""
     else:
@@ -377,7 +367,7 @@ def _draft(
         # In a digest it comes first: where a channel has no room for all links, the last ones are counted.
         actions = (mine, *actions) if digest is not None else (*actions, mine)
     return _Draft(
-        title=line(blocks.get("title", ""), TITLE_LIMIT) or template_name(template),
+        title=line(blocks.get("title", ""), TITLE_LIMIT) or chosen.name,
         text=text,
         note=note,
         facts=tuple(facts.found) if fields else (),
@@ -394,7 +384,7 @@ def _own_links(event: Mapping[str, Any]) -> Iterator[Action]:
 
 
 def _data(
-    printed: str, media_type: str, chosen: _Chosen, writer: str, variables: Mapping[str, Any], locale: str
+    printed: str, media_type: str, chosen: Chosen, writer: str, variables: Mapping[str, Any], locale: str
 ) -> str:
     """What the block `writer` printed, as it is. Raises `RenderError`, with the line that printed the fault."""
     body = printed.strip()
@@ -402,114 +392,8 @@ def _data(
     if fault is None:
         return body
     skipped = len(printed) - len(printed.lstrip())
-    where, number = _printed_by(chosen, writer, variables, fault.position + skipped)
+    where, number = printed_by(chosen, writer, {**variables, "field": Facts()}, fault.position + skipped)
     raise RenderError(where, number, locale, fault.reason)
-
-
-def _printed_by(chosen: _Chosen, writer: str, variables: Mapping[str, Any], position: int) -> tuple[str, int]:
-    """File and line of what prints the character at `position` of the body, by running it once more."""
-    template = chosen.text
-    context = _staged(chosen, {**variables, "field": Facts()})
-    found: list[tuple[str, int]] = []
-
-    def block(inner: Context) -> Iterator[str]:
-        chunks, printed = cast("GeneratorType[str, None, None]", _written(inner, "body", writer)), 0
-        for chunk in chunks:
-            frame = chunks.gi_frame
-            if frame is not None and printed <= position:
-                running: Template = frame.f_globals["__jinja_template__"]
-                found.append((running.name or "", running.get_corresponding_lineno(frame.f_lineno)))
-            printed += len(chunk)
-        return iter(())
-
-    context.blocks["body"] = [block, *context.blocks.get("body", ())]
-    concat(template.root_render_func(context))
-    return found[-1] if found else (template.name or "", 0)
-
-
-def template_name(template: Template) -> str:
-    return (template.name or "").partition(".")[0]
-
-
-_BLOCKS_BUT_FIELDS: Final = tuple(name for name in BLOCKS if name != "fields")
-
-
-def _render_blocks(
-    chosen: _Chosen, names: Sequence[str], writer: str, variables: dict[str, Any], locale: str
-) -> dict[str, str]:
-    """The output of each block of `names`, its ancestors' included, from one run. `writer` is the body's block."""
-    printed: dict[str, str] = {}
-    context = _staged(chosen, variables)
-    if "fields" not in names:
-        context.blocks["fields"] = [_nothing]
-    for name in names:
-        # First in the list is what runs; the rest is what `super()` goes through.
-        context.blocks[name] = [
-            _capture(name, writer if name == "body" else name, printed),
-            *context.blocks.get(name, ()),
-        ]
-    _run(chosen.text, context, locale)
-    return printed
-
-
-def _staged(chosen: _Chosen, variables: Mapping[str, Any]) -> Context:
-    """A context in which a block for one type of channel prints nothing where it stands."""
-    context = _context(chosen.text, variables)
-    for name in chosen.vendors:
-        context.blocks[name] = [_nothing, *context.blocks.get(name, ())]
-    return context
-
-
-def _nothing(_: Context) -> Iterator[str]:
-    return iter(())
-
-
-def _context(template: Template, variables: Mapping[str, Any]) -> Context:
-    """A context as `Template.new_context` makes it, without the copy that a file's own globals would need."""
-    environment = template.environment
-    parent = {**environment.globals, **variables}
-    return environment.context_class(environment, parent, template.name, template.blocks)
-
-
-def _capture(name: str, writer: str, printed: dict[str, str]) -> Callable[[Context], Iterator[str]]:
-    def block(context: Context) -> Iterator[str]:
-        printed[name] = concat(_written(context, name, writer))
-        return iter(())
-
-    return block
-
-
-def _written(context: Context, name: str, writer: str) -> Iterator[str]:
-    """What the block `writer` prints, which stands for the block `name`: `super()` in it is that one."""
-    general = context.blocks[name][1:]
-    if writer != name:
-        context.blocks[name] = general  # so that `self.body()` is the general one, and does not call itself
-        context.blocks[writer] = [*context.blocks[writer], *general]
-    return context.blocks[writer][1](context)
-
-
-def _run(template: Template, context: Context, locale: str) -> str:
-    metered = METER.set(Meter())
-    try:
-        return concat(template.root_render_func(context))
-    except Exception as error:
-        where, number = _place(error, template)
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise RenderError(where, number, locale, reason) from error
-    finally:
-        METER.reset(metered)
-
-
-def _place(error: BaseException, template: Template) -> tuple[str, int]:
-    """File and line of the innermost template that was running."""
-    where, number = template, 0
-    trace = error.__traceback__
-    while trace is not None:
-        running = trace.tb_frame.f_globals.get("__jinja_template__")
-        if running is not None:
-            where, number = running, running.get_corresponding_lineno(trace.tb_lineno)
-        trace = trace.tb_next
-    return where.name or "", number
 
 
 _GAPS: Final = re.compile(r"\n{3,}")
@@ -541,8 +425,7 @@ def _page_text(page: Template, variables: Mapping[str, Any], draft: _Draft, loca
         "mine": {"label": mine.label, "url": mine.url} if mine else None,
         "note": draft.note,
     }
-    context = _context(page, {**variables, "message": message, "field": Facts()})
-    html = clean(_run(page, context, locale))
+    html = clean(print_page(page, {**variables, "message": message, "field": Facts()}, locale))
     return html if len(html) <= HTML_LIMIT else None
 
 

@@ -13,7 +13,7 @@ import pytest
 
 import notifyd
 from notifyd.errors import RenderError
-from notifyd.render import bounds, render
+from notifyd.render import blocks, bounds
 from notifyd.render.bounds import METER, Meter, TooMuchError
 from notifyd.render.render import TemplateSet
 from notifyd.samples import costly
@@ -238,7 +238,7 @@ def test_copies_of_the_built_in_templates_stay_far_below_the_bounds_on_the_large
         meters.append(Meter())
         return meters[-1]
 
-    monkeypatch.setattr(render, "Meter", meter)
+    monkeypatch.setattr(blocks, "Meter", meter)
     for kind, action in (
         ("pack.approval", "requested"),
         ("pack.approval", "acknowledged"),
