@@ -2008,8 +2008,7 @@ public sealed record Problem
 
     /// <summary>For people.</summary>
     [JsonPropertyName("detail")]
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? Detail { get; init; }
+    public required string Detail { get; init; }
 
     [JsonPropertyName("errors")]
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]

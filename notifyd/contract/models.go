@@ -945,7 +945,7 @@ type Problem struct {
 	Status        int64   `json:"status"`
 	Code          string  `json:"code"`
 	CorrelationID string  `json:"correlationId"`
-	Detail        *string `json:"detail,omitempty"`
+	Detail        string  `json:"detail"`
 	Errors        []Fault `json:"errors,omitempty"`
 }
 

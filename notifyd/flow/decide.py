@@ -22,7 +22,7 @@ from notifyd.approval.quorum import progress
 from notifyd.approval.undo import take_back, undoable_by
 from notifyd.config.settings import ResumeTokenMode
 from notifyd.errors import ConflictError, Fault, InvalidError, NotFoundError, StoreError
-from notifyd.flow.measures import measure_end
+from notifyd.flow.measures import measure_end, measure_pending
 from notifyd.flow.queues import EffectQueue
 from notifyd.flow.reasons import lacks_reason
 from notifyd.flow.spans import decide_span, take_back_span
@@ -115,6 +115,7 @@ class Decisions:
         written = evolve(counted, decisions=(*counted.decisions[:-1], decision))
         if not await self._store.replace_approval(written):
             return None
+        measure_pending(self._metrics, approval, written)
         if written.status.ended and not decision.undo_until:
             measure_end(self._metrics, written)
         self._effect_queue.offer(written)
@@ -137,6 +138,7 @@ class Decisions:
                     raise ConflictError("there is no decision that could still be taken back")
                 without = take_back(approval, decision, now, correlation_id=correlation_id)
                 if await self._store.replace_approval(without):
+                    measure_pending(self._metrics, approval, without)
                     span.note({"notifyd.outcome": "recorded"})
                     self._effect_queue.offer(without)
                     return

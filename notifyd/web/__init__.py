@@ -188,7 +188,7 @@ def _answering(handler: _Handler, metrics: Metrics) -> _Handler:
             response = problems.respond(problems.describe(error), cid)
             metrics.http_request(OTHER, str(response.status)).inc()
             response.force_close()
-            response.headers.update({**problems.ALWAYS, correlation.HEADER: cid})
+            response.headers.update(problems.ALWAYS)
             return response
 
     return answer

@@ -16,8 +16,9 @@ from notifyd.web.problems import Problem
 
 log = logging.getLogger("notifyd.web.server")
 
-_BROKEN: Final = Problem(400, "malformed_request", "The request is not valid HTTP")
-_FAILED: Final = Problem(500, "internal", "Something went wrong here")
+_CODE, _DETAIL = problems.MALFORMED
+_BROKEN: Final = Problem(400, _CODE, "The request is not valid HTTP", _DETAIL)
+_FAILED: Final = Problem(500, "internal", "Something went wrong here", problems.IN_THE_LOG)
 
 
 class Http(web.RequestHandler):

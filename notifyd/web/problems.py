@@ -12,7 +12,7 @@ from aiohttp.web_exceptions import HTTPException
 from attrs import field, frozen
 from multidict import istr
 
-from notifyd import errors
+from notifyd import correlation, errors
 from notifyd.errors import Fault, FaultsError, ForbiddenError, NotifydError
 from notifyd.text import counted
 
@@ -146,14 +146,21 @@ MEANINGS: Final[Mapping[type[NotifydError], Meaning]] = {
 }
 """Each class stands for its subclasses, unless they stand here themselves."""
 
-_HTTP_CODES: Final[Mapping[int, str]] = {
-    400: "malformed_request",
-    404: errors.NotFoundError.code,
-    405: "method_not_allowed",
-    413: errors.TooLargeError.code,
-    415: errors.UnsupportedMediaError.code,
-    417: ExpectationError.code,
+MALFORMED: Final = ("malformed_request", "what came is not a request of HTTP/1.0 or HTTP/1.1")
+"""Code and detail of a request that cannot be read."""
+
+_HTTP: Final[Mapping[int, tuple[str, str]]] = {
+    400: MALFORMED,
+    404: (errors.NotFoundError.code, "nothing is served under this path"),
+    405: ("method_not_allowed", "this path takes other methods, see Allow"),
+    413: (errors.TooLargeError.code, "the body is larger than server.max_body"),
+    415: (errors.UnsupportedMediaError.code, "the body is not of a media type that is read here"),
+    417: (ExpectationError.code, "nothing but 100-continue is expected"),
 }
+"""Code and detail of what aiohttp refuses by itself, by status."""
+
+IN_THE_LOG: Final = "the log of the service tells what went wrong, under this correlation id"
+"""The detail of a fault whose own words are not the caller's to read."""
 
 ALWAYS: Final = {
     hdrs.SERVER: "notifyd",
@@ -172,7 +179,7 @@ class Problem:
     status: int
     code: str
     title: str
-    detail: str = ""
+    detail: str
     faults: tuple[Fault, ...] = ()
     headers: Mapping[str, str] = field(factory=dict)
 
@@ -183,9 +190,8 @@ class Problem:
             "status": self.status,
             "code": self.code,
             "correlationId": correlation_id,
+            "detail": redact(self.detail),
         }
-        if self.detail:
-            document["detail"] = redact(self.detail)
         if self.faults:
             document["errors"] = [
                 {"pointer": redact(fault.pointer), "message": redact(fault.message)} for fault in self.faults
@@ -204,7 +210,7 @@ def describe(error: Exception) -> Problem:
         return _from_aiohttp(error)
     what = meaning(type(error))
     if not isinstance(error, NotifydError) or what.silent:
-        return Problem(what.status, NotifydError.code, what.title)
+        return Problem(what.status, NotifydError.code, what.title, IN_THE_LOG)
     headers = what.headers
     if isinstance(error, errors.UnavailableError):
         headers = {**headers, "Retry-After": str(max(1, math.ceil(error.retry_after)))}
@@ -215,17 +221,17 @@ def describe(error: Exception) -> Problem:
 
 def _from_aiohttp(error: HTTPException) -> Problem:
     headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-    code = _HTTP_CODES.get(error.status, "http_error")
-    return Problem(error.status, code, error.reason, headers=headers)
+    code, detail = _HTTP.get(error.status, ("http_error", error.reason))
+    return Problem(error.status, code, error.reason, detail, headers=headers)
 
 
 def respond(problem: Problem, correlation_id: str, redact: Callable[[str], str] = str) -> web.Response:
-    """The problem document as an answer."""
+    """The problem document as an answer, under its correlation id."""
     response = web.Response(
         status=problem.status,
         body=orjson.dumps(problem.document(correlation_id, redact)),
         content_type=CONTENT_TYPE,
-        headers=problem.headers,
+        headers={correlation.HEADER: correlation_id, **problem.headers},
     )
     if hdrs.CONNECTION in problem.headers:
         response.force_close()

@@ -111,7 +111,7 @@ class Refusals:
         problem, client = refusal.problem, refusal.client
         who = f"{client} (says it is {refusal.claims})" if refusal.claims else client
         times = f", {count} times" if count > 1 else ""
-        why = f"{problem.code}: {problem.detail or problem.title}"
+        why = f"{problem.code}: {problem.detail}"
         with correlation.about(refusal.cid):
             log.warning("refused %s at %s on %s%s: %s", who, refusal.address, refusal.where, times, why)
 

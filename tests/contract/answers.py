@@ -600,7 +600,7 @@ class Problem:
     status: int
     code: str
     correlation_id: str
-    detail: str = ""
+    detail: str
     errors: tuple[Fault, ...] = ()
 
 

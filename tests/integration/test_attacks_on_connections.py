@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import orjson
 import pytest
 
 from notifyd.web import attempts, connections
@@ -114,7 +115,11 @@ async def test_broken_http_and_http_0_9_get_a_problem_document_that_quotes_nothi
     answer = await exchange(notifyd.app.address, raw)
     assert b" 400 " in answer.partition(b"\r\n")[0]
     assert b"application/problem+json" in answer
-    assert b'"code":"malformed_request"' in answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    problem = orjson.loads(body)
+    assert problem["code"] == "malformed_request"
+    assert problem["detail"]
+    assert f"X-Correlation-ID: {problem['correlationId']}".encode() in head
     assert is_discreet(answer)
     told = (await notifyd.get("/metrics", None)).text
     assert 'notifyd_http_requests_total{route="other",status="400"} 1.0' in told

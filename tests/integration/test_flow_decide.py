@@ -439,3 +439,27 @@ async def test_an_end_that_a_late_event_makes_final_is_measured_as_any(tmp_path:
         await way.sweep()
         assert way.metric("notifyd_approvals_ended_total", status="approved") == 1
         assert way.metric("notifyd_approvals_outstanding", tenant="acme") == 0
+
+
+async def test_what_is_decided_and_can_be_taken_back_is_counted_as_the_store_counts_it(tmp_path: Path) -> None:
+    """A count in between had each of them subtracted once more, when its time to be taken back was over."""
+    async with flow(tmp_path, RULES + '[approvals]\nundo = "10m"\n', start=False) as way:
+
+        async def outstanding(expected: int) -> bool:
+            told = way.metric("notifyd_approvals_outstanding", tenant="acme")
+            await way.app._count()
+            return told == way.metric("notifyd_approvals_outstanding", tenant="acme") == expected
+
+        document = await way.ask()
+        assert await outstanding(1)
+        await way.decide(document, via=Via.LINK, round=1)
+        assert await outstanding(0)
+        await way.app._services.decisions.take_back(
+            (await way.approval(document)).key, "alice@acme.example", correlation_id="c"
+        )
+        assert await outstanding(1)
+        await way.decide(document, via=Via.LINK, round=1)
+        way.clock.turn(600)
+        await way.sweep()
+        assert way.metric("notifyd_approvals_ended_total", status="approved") == 1
+        assert await outstanding(0)

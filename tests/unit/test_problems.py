@@ -114,11 +114,13 @@ def test_an_unforeseen_exception_tells_the_caller_nothing(error: Exception) -> N
     problem = describe(error)
     assert (problem.status, problem.code) == (500, "internal")
     assert "hunter2" not in str(problem)
+    assert problem.document("cid-1")["detail"]
 
 
 def test_a_document_names_type_title_status_code_detail_and_correlation_id() -> None:
     response = respond(describe(errors.NotFoundError("no such approval")), "cid-1")
     assert response.content_type == "application/problem+json"
+    assert response.headers["X-Correlation-ID"] == "cid-1"
     assert isinstance(response.body, bytes)
     assert orjson.loads(response.body) == {
         "type": "urn:notifyd:problem:not_found",
@@ -170,6 +172,7 @@ def test_retry_after_is_in_whole_seconds_rounded_up(seconds: float, header: str)
 def test_aiohttps_own_exceptions_are_problems_too(error: web.HTTPException, status: int, code: str) -> None:
     problem = describe(error)
     assert (problem.status, problem.code) == (status, code)
+    assert problem.document("cid-1")["detail"]
 
 
 def test_a_wrong_method_is_answered_with_the_right_ones() -> None:
