@@ -9,7 +9,7 @@ from attrs import evolve, field, frozen
 
 from notifyd.config.settings import LinkMode
 from notifyd.errors import Fault, InvalidError, RenderError
-from notifyd.flow.ingest import Arrival, Posted, check_members, cloud_row, pack_row
+from notifyd.flow.ingest import Arrival, Posted, cloud_row, member_faults, pack_row
 from notifyd.flow.plan import Urls, can_decide, link_of, make_message, make_plan, mine_of, view
 from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
 from notifyd.registry.registry import Registry
@@ -57,7 +57,8 @@ def read_event(document: Any, registry: Registry, tenant: str, now: Instant) -> 
     arrival = Arrival(_CLIENT, _CLIENT, now, registry)
     if not (isinstance(document, dict) and "specversion" in document):
         pack = parse_pack_event(document)
-        check_members(pack, document, registry)
+        if faults := list(member_faults(pack, document, registry)):
+            raise InvalidError(faults)
         row = pack_row(pack, document, arrival)
         return evolve(row, round=1, version=1) if row.kind == APPROVAL_KIND else row
     event = parse_cloud_event(document)

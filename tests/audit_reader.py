@@ -66,4 +66,4 @@ def is_signed(payload: bytes, envelope: dict[str, Any], jwks: dict[str, Any]) ->
 
 
 def digest(tenant: str, record: dict[str, Any]) -> str:
-    return hashlib.sha256(rfc8785.dumps({**record, "tenant": tenant})).hexdigest()
+    return hashlib.sha256(rfc8785.dumps({"tenant": tenant, **record})).hexdigest()

@@ -575,6 +575,7 @@ type ApprovalWithHistory struct {
 // AuditRecord: One line of the audit trail. `data` holds small facts for the reader.
 type AuditRecord struct {
 	ID            string         `json:"id"`
+	Tenant        string         `json:"tenant"`
 	Name          AuditName      `json:"name"`
 	At            time.Time      `json:"at"`
 	Actor         string         `json:"actor"`

@@ -1336,6 +1336,9 @@ public sealed record AuditRecord
     [JsonPropertyName("id")]
     public required string Id { get; init; }
 
+    [JsonPropertyName("tenant")]
+    public required string Tenant { get; init; }
+
     [JsonPropertyName("name")]
     public required AuditName Name { get; init; }
 

@@ -56,6 +56,7 @@ from notifyd.wire.events import (
     PackEvent,
     PackPolicyHold,
     PackPolicyReleased,
+    sound_part,
 )
 from notifyd.wire.meaning import faults_together
 
@@ -137,19 +138,38 @@ class Ingest:
         `StoreError`; then nothing is stored, but for a `StoreError`, after which the same event can be sent again.
         """
         registry, now = self._current(), self._clock()
-        _check_time(event.occurred_at, "/occurredAt", registry, now)
-        check_members(event, document, registry)
-        _check_callback(event, principal, registry)
         content = canonical(document)
-        _check_token(event, content, correlation_id)
+        same = partial(_same, content, registry.keyring)
+        key = event_key(event.tenant.id, event.event_id)
+        faults = [
+            *member_faults(event, document, registry),
+            *_callback_faults(event, principal, registry),
+            *_token_faults(event, content, correlation_id),
+        ]
+        refusal = _refusal(faults, [("/occurredAt", event.occurred_at)], registry, now)
+        if refusal is not None and not await self._knows(event.tenant.id, key, same):
+            raise refusal
         identity = registry.keyring.identify(EVENT_CONTENT, content)
         row = pack_row(
             event, document, Arrival(principal.name, correlation_id, now, registry, trace), identity
         )
         subject, advance = _subject(event, registry, now, row)
         lease = registry.settings.dispatch.lease
-        same = partial(_same, content, registry.keyring)
         return await self._append(Append(row, subject, advance, lease=lease, same=same))
+
+    def all_faults(self, error: InvalidError, document: Any, principal: Principal) -> InvalidError:
+        """`error`, which the reading of a pack event has raised, with what else is wrong with it."""
+        event = sound_part(document, error.faults)
+        if event is None:
+            return error
+        registry = self._current()
+        faults = [*member_faults(event, document, registry), *_callback_faults(event, principal, registry)]
+        others = _refusal(faults, [("/occurredAt", event.occurred_at)], registry, self._clock())
+        told = tuple(f"{fault.pointer}/" for fault in error.faults)
+        found = others.faults if others is not None else ()
+        return InvalidError(
+            [*error.faults, *(one for one in found if not f"{one.pointer}/".startswith(told))]
+        )
 
     async def cloud_event(
         self,
@@ -162,9 +182,10 @@ class Ingest:
     ) -> Accepted:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
-        _check_cloud_time(event, "", registry, now)
         arrival = Arrival(principal.name, correlation_id, now, registry, trace)
-        return await self._append(_cloud_append(Posted(event, document, tenant), arrival))
+        wanted = _cloud_append(Posted(event, document, tenant), arrival)
+        await self._check_times([("/time", wanted)], registry, now)
+        return await self._append(wanted)
 
     async def cloud_events(
         self, batch: Sequence[Posted], principal: Principal, correlation_id: str, trace: Trace = NO_TRACE
@@ -174,9 +195,10 @@ class Ingest:
         Raises as `pack_event` does, each fault and each conflict with the place of its event.
         """
         registry, now = self._current(), self._clock()
-        _check_cloud_times(batch, registry, now)
         arrival = Arrival(principal.name, correlation_id, now, registry, trace)
         wanted = [_cloud_append(one, arrival) for one in batch]
+        timed = [(pointer(index, "time"), one) for index, one in enumerate(wanted)]
+        await self._check_times(timed, registry, now)
         try:
             with self._admission.admit([one.event for one in wanted]) as leases:
                 appends = list(map(_leased, wanted, leases))
@@ -196,6 +218,26 @@ class Ingest:
         if faults:
             raise EventIdConflictError("the batch is not taken", faults)
         return [self._accepted(append, one) for append, one in pairs]
+
+    async def _check_times(
+        self, timed: Sequence[tuple[str, Append]], registry: Registry, now: Instant
+    ) -> None:
+        """Each with the place of its time. Raises one error with all faults."""
+        if _refusal((), [(at, one.event.occurred_at) for at, one in timed], registry, now) is None:
+            return
+        new = [
+            (at, one.event.occurred_at)
+            for at, one in timed
+            if not await self._knows(one.event.tenant, one.event.key, one.same)
+        ]
+        refusal = _refusal((), new, registry, now)
+        if refusal is not None:
+            raise refusal
+
+    async def _knows(self, tenant: str, key: str, same: Callable[[Event], bool]) -> bool:
+        """Is the event a duplicate? Then it was accepted, whatever the clock and the configuration say now."""
+        stored = await self._store.event(tenant, key)
+        return stored is not None and same(stored)
 
     async def _append(self, wanted: Append) -> Accepted:
         try:
@@ -279,33 +321,27 @@ def _same(content: bytes, keyring: Keyring, stored: Event) -> bool:
 # --- checks that need the config or the clock --------------------------------------------------------------
 
 
-def _check_time(occurred_at: Instant, pointer: str, registry: Registry, now: Instant) -> None:
-    settings = registry.settings
-    if occurred_at > now + settings.auth.clock_tolerance:
-        raise InvalidError([Fault(pointer, "is ahead of the clock by more than auth.clock_tolerance")])
-    if occurred_at < now - settings.retention.events:
-        raise TooOldError([Fault(pointer, "is older than retention.events keeps")])
+def _refusal(
+    faults: Sequence[Fault], times: Sequence[tuple[str, Instant]], registry: Registry, now: Instant
+) -> FaultsError | None:
+    """One error with all faults, those of `times` with their places first; None where there is none.
+
+    A batch with an event of the future can never be taken; else one that is too old gives the error its name.
+    """
+    latest, earliest = now + registry.settings.auth.clock_tolerance, now - registry.settings.retention.events
+    wrong = [(at, time > latest) for at, time in times if time > latest or time < earliest]
+    if not (wrong or faults):
+        return None
+    told = [Fault(at, _AHEAD if ahead else _TOO_OLD) for at, ahead in wrong]
+    old = wrong and not any(ahead for _, ahead in wrong)
+    return (TooOldError if old else InvalidError)([*told, *faults])
 
 
-def _check_cloud_time(event: CloudEvent, base: str, registry: Registry, now: Instant) -> None:
-    if event.time is not None:
-        _check_time(event.time, f"{base}/time", registry, now)
+_AHEAD: Final = "is ahead of the clock by more than auth.clock_tolerance"
+_TOO_OLD: Final = "is older than retention.events keeps"
 
 
-def _check_cloud_times(batch: Sequence[Posted], registry: Registry, now: Instant) -> None:
-    """Raises one error with all faults: of what can never be taken, else of what is too old by now."""
-    found: list[FaultsError] = []
-    for index, one in enumerate(batch):
-        try:
-            _check_cloud_time(one.event, pointer(index), registry, now)
-        except FaultsError as error:
-            found.append(error)
-    if found:
-        worst = next((error for error in found if isinstance(error, InvalidError)), found[0])
-        raise type(worst)([fault for error in found for fault in error.faults])
-
-
-def _check_callback(event: PackEvent, principal: Principal, registry: Registry) -> None:
+def _callback_faults(event: PackEvent, principal: Principal, registry: Registry) -> Iterator[Fault]:
     if event.resume is None:
         return
     gate = Gate.at(event.resume.callback_url)
@@ -314,22 +350,17 @@ def _check_callback(event: PackEvent, principal: Principal, registry: Registry) 
     origins = registry.settings.resume.allowed_origins
     fault = callback_fault(event.resume.callback_url, origins, registry.guard)
     if fault is not None:
-        raise InvalidError([Fault("/resume/callbackUrl", fault)])
+        yield Fault("/resume/callbackUrl", fault)
 
 
-def check_members(event: PackEvent, document: Mapping[str, Any], registry: Registry) -> None:
-    """Whoever asks or decides is compared with others by name, and some members depend on one another.
-
-    Raises `InvalidError`.
-    """
+def member_faults(event: PackEvent, document: Mapping[str, Any], registry: Registry) -> Iterator[Fault]:
+    """Whoever asks or decides is compared with others by name, and some members depend on one another."""
     given = {"/requestedBy": event.requested_by, "/decidedBy": getattr(event, "decided_by", None)}
-    faults = [Fault(at, fault) for at, name in given.items() if name and (fault := name_fault(name))]
-    faults += faults_together(event)
+    yield from (Fault(at, fault) for at, name in given.items() if name and (fault := name_fault(name)))
+    yield from faults_together(event)
     if event.inputs:
-        faults += definition_faults(_inputs(event))
-        faults += _secret_faults(document["inputs"], registry.redactor)
-    if faults:
-        raise InvalidError(faults)
+        yield from definition_faults(_inputs(event))
+        yield from _secret_faults(document["inputs"], registry.redactor)
 
 
 def _secret_faults(inputs: Sequence[Any], redactor: Redactor) -> Iterator[Fault]:
@@ -348,13 +379,13 @@ def _inputs(event: PackEvent) -> tuple[Input, ...]:
     )
 
 
-def _check_token(event: PackEvent, content: bytes, correlation_id: str) -> None:
+def _token_faults(event: PackEvent, content: bytes, correlation_id: str) -> Iterator[Fault]:
     """The token is sealed at rest, so it may not stand where it would be kept as it is."""
     token = _searched_token(event)
     if token is None or event.resume is None:
         return
     if token in correlation_id:
-        raise InvalidError([Fault("/resume/token", "must not stand in the correlation id, which is told")])
+        yield Fault("/resume/token", "must not stand in the correlation id, which is told")
     url = event.resume.callback_url
     if content.count(_in_json(token)) == 1 and "%" not in url:
         return  # it stands in the canonical text once: as itself
@@ -375,9 +406,7 @@ def _check_token(event: PackEvent, content: bytes, correlation_id: str) -> None:
         "/decidedBy": getattr(event, "decided_by", ""),
         "/resume/callbackUrl": url + " " + unquote(url),
     }
-    faults = [Fault(at, "must not hold the resume token") for at, text in kept.items() if token in text]
-    if faults:
-        raise InvalidError(faults)
+    yield from (Fault(at, "must not hold the resume token") for at, text in kept.items() if token in text)
 
 
 def _searched_token(event: PackEvent) -> str | None:

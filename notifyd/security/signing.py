@@ -119,17 +119,15 @@ _SEED: Final = 32
 
 
 def signing_key(secret: Secret) -> Ed25519PrivateKey:
-    """The key in `whsk_<base64>`: the 32 bytes of RFC 8032, alone or, as others write it, before the public key.
+    """The key in `whsk_<base64>` or, as `keys.seal` has them, in base64 alone.
 
-    Raises ValueError, which never holds the secret.
+    It is the 32 bytes of RFC 8032, alone or, as others write it, before the public key. Raises ValueError, which
+    never holds the secret.
     """
-    value = secret.reveal()
-    if not value.startswith(PRIVATE_PREFIX):
-        raise ValueError(f"a signing key is written {PRIVATE_PREFIX}<base64>")
     try:
-        held = base64.b64decode(value[len(PRIVATE_PREFIX) :], validate=True)
+        held = base64.b64decode(secret.reveal().removeprefix(PRIVATE_PREFIX), validate=True)
     except ValueError:
-        raise ValueError(f"what follows {PRIVATE_PREFIX} is not base64") from None
+        raise ValueError(f"a signing key is written {PRIVATE_PREFIX}<base64>") from None
     if len(held) not in (_SEED, 2 * _SEED):
         raise ValueError(f"a signing key holds 32 bytes, or 64 with the public key, this one {len(held)}")
     key = Ed25519PrivateKey.from_private_bytes(held[:_SEED])

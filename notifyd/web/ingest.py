@@ -42,7 +42,10 @@ async def post_pack_event(request: web.Request) -> web.Response:
         body, caller = await receive(request, Scope.INGEST, Signature.REQUIRED)
         document = read_json(request, body)
         caller.claim(claimed_tenant(document))
-        event = parse_pack_event(document)
+        try:
+            event = parse_pack_event(document)
+        except InvalidError as error:
+            raise services.ingest.all_faults(error, document, caller.principal) from None
         accepted = await services.ingest.pack_event(
             event, document, caller.principal, correlation.current.get(), span.trace
         )
@@ -142,22 +145,33 @@ def _claim(documents: Sequence[Any], caller: Caller) -> None:
             caller.claim(document.get("tenant"))
 
 
-def _tenant_of(event: CloudEvent, caller: Caller, base: str = "") -> str:
+_NO_TENANT: Final = "is required where a signature proves who is calling"
+
+
+def _tenant_of(event: CloudEvent, caller: Caller) -> str:
     if event.tenant is not None:
         return event.tenant
     if caller.signed:
-        raise InvalidError([Fault(f"{base}/tenant", "is required where a signature proves who is calling")])
+        raise InvalidError([Fault("/tenant", _NO_TENANT)])
     return caller.only_tenant()
 
 
 # --- batches -----------------------------------------------------------------------------------------------
 
 
+def _tenants_of(events: Sequence[CloudEvent], caller: Caller) -> list[str]:
+    """Raises one error with each event that has to name its tenant."""
+    unnamed = [index for index, event in enumerate(events) if event.tenant is None]
+    if unnamed and caller.signed:
+        raise InvalidError([Fault(pointer(index, "tenant"), _NO_TENANT) for index in unnamed])
+    return [_tenant_of(event, caller) for event in events]
+
+
 async def _accept_batch(services: Services, caller: Caller, documents: Any, span: Span) -> web.Response:
     """Validate all, then accept all in one step of the store, or none."""
     _claim(documents if isinstance(documents, list) else [], caller)
     events = parse_cloud_events(documents)
-    tenants = [_tenant_of(event, caller, pointer(index)) for index, event in enumerate(events)]
+    tenants = _tenants_of(events, caller)
     batch = list(map(Posted, events, documents, tenants))
     for document in documents:
         span.link(trace_in(document))

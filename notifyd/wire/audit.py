@@ -25,6 +25,7 @@ def audit_json(record: AuditRecord) -> dict[str, Any]:
     """A record as it is served."""
     return {
         "id": record.id,
+        "tenant": record.tenant,
         "name": record.name.value,
         "at": rfc3339(record.at),
         "actor": record.actor,
@@ -36,11 +37,11 @@ def audit_json(record: AuditRecord) -> dict[str, Any]:
 
 
 def record_hash(tenant: str, served: Mapping[str, Any]) -> str:
-    """Hex SHA-256 of a record as it is served, with its tenant, in canonical form.
+    """Hex SHA-256 of a record as it is served, in canonical form. `tenant` is for one that was exported without.
 
     notifyd writes no number that RFC 8785 has no form for. Where another program did, `data` is taken as text.
     """
-    facts = {**served, "tenant": tenant}
+    facts = {"tenant": tenant, **served}
     try:
         text = canonical(facts)
     except ValueError:

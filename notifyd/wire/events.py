@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -271,6 +271,46 @@ def _faults_without_type(document: dict[str, Any]) -> list[Fault]:
     except InvalidError as error:
         faults += error.faults
     return faults
+
+
+_STAND_INS: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(("eventId", "runId", "approvalId", "decidedBy"), "-"),
+    "type": "",
+    "occurredAt": "2000-01-01T00:00:00Z",
+    "tenant": {"id": "-"},
+    "planHash": "sha256:" + 64 * "0",
+    "status": "approved",
+    "policy": {"id": "-"},
+    "resume": {"callbackUrl": "-", "token": "-"},
+}
+"""What is read in place of a required member that is at fault."""
+
+
+def sound_part(document: Any, faults: Iterable[Fault]) -> PackEvent | None:
+    """An event that has `faults`, without the members at fault or with something in their place.
+
+    So what else is wrong with it can be told together with them. None where too little of it can be read.
+    """
+    places = [fault.pointer.split("/")[1:] for fault in faults]
+    if type(document) is not dict or [] in places:
+        return None
+    sound = dict(document)
+    for name, *inner in places:
+        stand_in, given = _STAND_INS.get(name), sound.get(name)
+        if type(stand_in) is dict and type(given) is dict:
+            sound[name] = {n: v for n, v in given.items() if [n] != inner[:1]} | {
+                n: v for n, v in stand_in.items() if [n] == inner[:1]
+            }
+        elif stand_in is not None:
+            sound[name] = stand_in
+        else:
+            sound.pop(name, None)
+    if sound["type"] not in PACK_EVENTS:
+        sound = {name: value for name, value in sound.items() if name not in _OWN_MEMBERS}
+    try:
+        return codec.structure(sound, PACK_EVENTS.get(sound["type"], PackEvent))
+    except InvalidError:
+        return None
 
 
 # --- decisions ---------------------------------------------------------------------------------------------

@@ -257,6 +257,7 @@ class AuditRecord:
     """One line of the audit trail. `data` holds small facts for the reader."""
 
     id: str
+    tenant: str
     name: AuditName
     at: Time
     actor: str

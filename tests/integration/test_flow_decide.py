@@ -441,7 +441,9 @@ async def test_an_end_that_a_late_event_makes_final_is_measured_as_any(tmp_path:
         assert way.metric("notifyd_approvals_outstanding", tenant="acme") == 0
 
 
-async def test_what_is_decided_and_can_be_taken_back_is_counted_as_the_store_counts_it(tmp_path: Path) -> None:
+async def test_what_is_decided_and_can_be_taken_back_is_counted_as_the_store_counts_it(
+    tmp_path: Path,
+) -> None:
     """A count in between had each of them subtracted once more, when its time to be taken back was over."""
     async with flow(tmp_path, RULES + '[approvals]\nundo = "10m"\n', start=False) as way:
 

@@ -182,6 +182,48 @@ async def test_an_event_older_than_what_is_kept_is_refused_and_leaves_nothing(tm
         assert len(await way.unplanned()) == 1
 
 
+async def test_a_repeat_is_a_duplicate_whatever_clock_and_configuration_say_by_then(tmp_path: Path) -> None:
+    """A sender whose answer was lost sends again: a refusal would tell it that nothing was accepted."""
+    async with flow(tmp_path, start=False) as way:
+        document = way.requested()
+        first = await way.post(document)
+        cloud = {"specversion": "1.0", "id": "c-1", "source": "/s", "type": "task.done", "tenant": "acme"}
+        timed = cloud | {"time": rfc3339(way.clock())}
+        await way.cloud(timed)
+        for shift in (31 * DAY, -DAY):
+            way.clock.now += shift
+            again = await way.post(document)
+            assert (again.fresh, again.answer) == (False, first.answer)
+            assert not (await way.cloud(timed)).fresh
+            with pytest.raises((InvalidError, TooOldError)):
+                await way.post(document | {"labels": {"changed": "yes"}})
+            with pytest.raises((InvalidError, TooOldError)):
+                await way.cloud(timed | {"id": "c-2"})
+            way.clock.now -= shift
+        assert await way.reload('[resume]\nallowed_origins = ["https://elsewhere.example"]\n')
+        assert not (await way.post(document)).fresh
+        with pytest.raises(InvalidError):
+            await way.ask(runId="run-new")
+
+
+async def test_all_that_an_event_has_at_fault_is_told_together(tmp_path: Path) -> None:
+    async with flow(tmp_path, start=False) as way:
+        with pytest.raises(InvalidError) as caught:
+            await way.ask(
+                occurredAt=rfc3339(way.clock() + DAY),
+                requestedBy="al\u200bice",
+                resume=way.resume("https://evil.example/resume"),
+                approvalGroups=[{"name": n, "grant": "G", "required": 1} for n in ("A", "a")],
+            )
+        assert [fault.pointer for fault in caught.value.faults] == [
+            "/occurredAt",
+            "/requestedBy",
+            "/approvalGroups/1/name",
+            "/resume/callbackUrl",
+        ]
+        assert await nothing_is_stored(way)
+
+
 @pytest.mark.parametrize(
     "url",
     [

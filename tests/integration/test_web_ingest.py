@@ -155,6 +155,36 @@ async def test_a_problem_does_not_repeat_a_configured_secret(notifyd: Daemon) ->
     assert secret not in answer.text
 
 
+async def test_what_is_no_event_is_told_with_what_an_event_may_not_be(notifyd: Daemon) -> None:
+    """A sender that mends one fault after another needs as many attempts as there are checks."""
+    wrong = notifyd.requested(
+        occurredAt="2001-01-01T00:00:00Z", requestedBy="al\u200bice", runId="a/b", steps=[1], colour="red"
+    )
+    del wrong["planHash"]
+    wrong["resume"] = {"callbackUrl": "https://evil.example/x"}
+    answer = await notifyd.signed(PACK, wrong)
+    assert code(answer) == (422, "invalid_event")
+    assert sorted(fault["pointer"] for fault in answer.json["errors"]) == [
+        "/colour",
+        "/occurredAt",
+        "/planHash",
+        "/requestedBy",
+        "/resume/callbackUrl",
+        "/resume/token",
+        "/runId",
+        "/steps/0",
+    ]
+
+
+@pytest.mark.parametrize("typed", [{}, {"type": "Nonsense"}, {"type": 5}])
+async def test_the_members_of_an_event_of_no_type_are_judged_all_the_same(
+    notifyd: Daemon, typed: dict[str, Any]
+) -> None:
+    event = {name: value for name, value in notifyd.requested().items() if name != "type"}
+    answer = await notifyd.signed(PACK, event | typed | {"requestedBy": "al\u200bice", "status": "approved"})
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/type", "/requestedBy"]
+
+
 async def test_an_event_from_the_future_or_from_long_ago_is_refused(notifyd: Daemon) -> None:
     now = notifyd.clock()
     ahead = await notifyd.signed(PACK, events.requested(at=now + 600 * SECOND))

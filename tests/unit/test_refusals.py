@@ -15,8 +15,8 @@ from notifyd.web.problems import Problem
 from notifyd.web.refusals import Refusals
 from tests.waiting import until
 
-WRONG = Problem(401, "signature_invalid", "The signature is not valid")
-NO_SCOPE = Problem(403, "scope_missing", "A scope is missing")
+WRONG = Problem(401, "signature_invalid", "The signature is not valid", "it does not match")
+NO_SCOPE = Problem(403, "scope_missing", "A scope is missing", "this needs another")
 
 
 @define
@@ -152,8 +152,8 @@ async def test_a_line_names_the_client_that_a_caller_says_it_is_and_why_it_was_r
     records = await finish(trail, noted)
     assert caplog.messages == [
         "refused unknown (says it is task-runner) at 192.0.2.1 on /x: signature_invalid: it is too old",
-        "refused unknown at 192.0.2.1 on /x: signature_invalid: The signature is not valid",
+        "refused unknown at 192.0.2.1 on /x: signature_invalid: it does not match",
         "refused unknown (says it is task-runner) at 192.0.2.1 on /x, 2 times: signature_invalid: it is too old",
-        "refused unknown at 192.0.2.1 on /x, 2 times: signature_invalid: The signature is not valid",
+        "refused unknown at 192.0.2.1 on /x, 2 times: signature_invalid: it does not match",
     ]
     assert [record.data.get("claims") for record in records] == ["task-runner", None, "task-runner", None]

@@ -229,13 +229,19 @@ def test_a_key_may_come_with_its_public_key_as_others_write_it() -> None:
     assert public_text(signing_key(whsk(SEED + PUBLIC))) == "whpk_" + base64.b64encode(PUBLIC).decode()
 
 
+def test_a_key_may_be_written_as_those_of_keys_seal() -> None:
+    assert public_text(signing_key(Secret(base64.b64encode(SEED).decode()))) == public_text(
+        signing_key(whsk(SEED))
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("whsec_" + base64.b64encode(SEED).decode(), "is written whsk_"),
         ("whpk_" + base64.b64encode(PUBLIC).decode(), "is written whsk_"),
-        ("whsk_!", "not base64"),
-        ("whsk_é", "not base64"),
+        ("whsk_!", "is written whsk_"),
+        ("whsk_é", "is written whsk_"),
         (whsk(SEED[:31]).reveal(), "holds 32 bytes"),
         (whsk(SEED + PUBLIC[:31]).reveal(), "holds 32 bytes"),
         (whsk(SEED + SEED).reveal(), "that of another"),
