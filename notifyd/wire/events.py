@@ -281,7 +281,7 @@ _STAND_INS: Final[Mapping[str, Any]] = {
     "planHash": "sha256:" + 64 * "0",
     "status": "approved",
     "policy": {"id": "-"},
-    "resume": {"callbackUrl": "-", "token": "-"},
+    "resume": dict.fromkeys(("callbackUrl", "token"), "-"),
 }
 """What is read in place of a required member that is at fault."""
 
