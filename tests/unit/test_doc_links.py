@@ -13,6 +13,7 @@ import pytest
 
 from tests.markdown import PAGES, ROOT, anchors, parsed, walk
 
+PIPE: Final = re.compile(r"(?<!\\)\|")
 ATTRIBUTES: Final = re.compile(r"""\b(?:href|src)=["']([^"']*)["']""")
 
 
@@ -104,3 +105,16 @@ def test_a_broken_link_is_found(tmp_path: Path, link: str, told: str | None) -> 
     (tmp_path / "other.md").write_text("# Two `words`, here\n\n## Two words here\n", encoding="utf-8")
     (tmp_path / "image.png").touch()
     assert [fault(page, href) for href in links(page)] == [told]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_row_of_a_table_has_the_cells_of_its_head(page: Path) -> None:
+    """A pipe parts cells inside of code too, unless a backslash is before it."""
+    rows = [row for token in parsed(page) if token.type == "inline" for row in _table(token.content)]
+    assert [row for row, cells, heads in rows if cells != heads] == []
+
+
+def _table(text: str) -> Iterator[tuple[str, int, int]]:
+    """Each row of a paragraph that is a table, with the pipes in it, and those of the first."""
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    yield from ((row, len(PIPE.findall(row)), len(PIPE.findall(rows[0]))) for row in rows)

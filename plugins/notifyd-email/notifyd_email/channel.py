@@ -106,6 +106,9 @@ class EmailChannel:
         return TransientError(f"the mail server cannot be used: {_kind(error)}", reason=Reason.NETWORK)
 
     def _answered(self, error: aiosmtplib.SMTPResponseException) -> TransientError | PermanentError:
+        if error.code == aiosmtplib.SMTPStatus.invalid_response:
+            detail, said = "what answers there is no mail server", self._shown(error.message)
+            return TransientError(detail, reason=Reason.SERVER_ERROR, excerpt=said)
         answer = read(error.code, error.message, _about(error))
         verdict = TransientError if answer.transient else PermanentError
         return verdict(

@@ -381,6 +381,19 @@ async def test_an_untrusted_certificate_is_refused(
     assert (room.logins, room.mails) == ([], [])
 
 
+async def test_a_server_that_speaks_no_smtp_is_told_as_that() -> None:
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(TransientError, match="no mail server") as caught:
+            await send(EmailConfig(host="127.0.0.1", port=port, from_=FROM, tls="none"), recipient=TO)
+    assert "HTTP/1.1 400" in caught.value.excerpt
+
+
 async def test_a_server_that_is_not_there_is_transient() -> None:
     async with mailroom() as room:
         config = plain_config(room)
