@@ -3,6 +3,8 @@
 Vendor's rules: https://developers.mattermost.com/integrate/webhooks/incoming/ (the request),
 https://developers.mattermost.com/integrate/reference/message-attachments/ (the attachment's members),
 https://docs.mattermost.com/end-user-guide/collaborate/format-messages.html (its Markdown),
+https://github.com/mattermost/marked/blob/master/lib/marked.js (what a backslash escapes, of which `:`, `<` and `=`
+are none: before them it is shown),
 https://github.com/mattermost/mattermost/blob/master/server/channels/app/ratelimit.go (a 429's headers).
 Older servers take attachments of 8,000 characters as JSON, so that all of them take what is sent here.
 """
@@ -58,11 +60,24 @@ _COLOURS: Final = {
     Level.WARNING: "#F1C40F",
     Level.ERROR: "#E74C3C",
 }
-_MEANING: Final = re.compile(r"[\\*_~`|\[\]<>!:#]|^[ \t]*(?:[+=-]|[0-9]+[.)])", re.MULTILINE)
-"""What Markdown, an emoji or a hashtag gives a meaning: marks anywhere, and those that begin a line."""
+_MEANING: Final = re.compile(
+    r"(?P<address>https?://[\w.~/?#&=%+:-]*[a-z0-9/=&%#+-](?=[()\s]|[.,;:!?]*(?:\s|\Z)))"
+    r"|(?P<mark>[*_`|\[\]>!]|[~#](?!\w)|^[ \t]*(?:[+-]|[0-9]+[.)])|\\(?=[^\w\s]|_|$))"
+    r"|(?P<named>[~#](?=\w))"
+    r"|(?P<joined>@(?=\w)|:(?=[\w+-]+:|//)|(?<!\w)[:;](?=\S))"
+    r"|(?P<entity><(?=\S)|&(?=\w+;))",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""What has a meaning: an address, which is shown as it is; marks of Markdown, which a backslash escapes; and what
+is looked for once these are read: mentions, channels, hashtags, emoji, smileys, tags and entities."""
+_BEGINS: Final = re.compile(r"^(?= {4}| {0,3}\t| *=)", re.MULTILINE)
+"""A line of code, in which escapes are shown, or one that makes a heading of what is above it."""
 _MENTION: Final = re.compile(r"@(?=\w)")
 _JOINER: Final = "\u2060"
-"""Not seen, and no part of a name: a mention cannot be escaped."""
+"""Not seen, and no part of a name."""
+_ENTITIES: Final = {"<": f"&lt;{_JOINER}", "&": "&amp;"}
+_BRACKETS: Final = {r"\[": "&#91;", r"\]": "&#93;"}
+"""In the words of a link an escaped bracket counts as one all the same."""
 _IN_A_LINK: Final = re.compile(r"[\s<>()\\]")
 
 
@@ -104,7 +119,34 @@ def _reset(headers: Mapping[str, str]) -> str | None:
 
 def escape(text: str) -> str:
     """Text that Mattermost shows as it is written: no Markdown, no emoji, and nobody is notified."""
-    return _MENTION.sub(f"@{_JOINER}", _MEANING.sub(lambda mark: f"{mark[0][:-1]}\\{mark[0][-1]}", text))
+    return _BEGINS.sub(_JOINER, _MEANING.sub(_escaped, text))
+
+
+def _escaped(found: re.Match[str]) -> str:
+    match found.lastgroup:
+        case "mark":
+            return f"{found[0][:-1]}\\{found[0][-1]}"
+        case "named":
+            return f"\\{found[0]}{_JOINER}"
+        case "joined":
+            return f"{found[0]}{_JOINER}"
+        case "entity":
+            return _ENTITIES[found[0]]
+        case _:  # an address
+            return found[0]
+
+
+def _in_brackets(text: str) -> str:
+    """The same, for the words of a link."""
+    text = escape(text)
+    for mark, entity in _BRACKETS.items():
+        text = text.replace(mark, entity)
+    return text
+
+
+def _unread(text: str) -> str:
+    """Text where none is read as Markdown: it notifies nobody."""
+    return _MENTION.sub(f"@{_JOINER}", text)
 
 
 def payload(message: Message) -> dict[str, Any]:
@@ -123,7 +165,7 @@ def _attachment(message: Message, links: str, share: int) -> dict[str, Any]:
     fallback = " ".join(text for text in (title, one_line(message.body)) if text)
     return {
         "color": _COLOURS[message.level],
-        "fallback": fit(fallback, FALLBACK_LIMIT, escape=escape) or "…",
+        "fallback": fit(fallback, FALLBACK_LIMIT, escape=_unread) or "…",
         "title": fit(title, TITLE_LIMIT, escape=escape),
         "text": "\n\n".join(block for block in (body, links) if block),
         "fields": [_fact(fact, share) for fact in message.fields[: FIELDS_LIMIT // share]],
@@ -150,7 +192,7 @@ def _in_json(line: str) -> int:
 
 
 def _link(action: Action) -> str:
-    label = fit(one_line(action.label), LABEL_LIMIT, escape=escape) or "…"
+    label = fit(one_line(action.label), LABEL_LIMIT, escape=_in_brackets) or "…"
     return f"[{label}]({_IN_A_LINK.sub(lambda found: quote(found[0], safe=''), one_line(action.url))})"
 
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import Any
 
 import pytest
 from aioresponses import aioresponses
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from notifyd_mattermost import MattermostConfig, escape, notifyd_channel_types, payload
 
-from notifyd.plugin import Action, Field, Level, Message, PermanentError, Reason, Secret, TransientError
+from notifyd.plugin import (
+    Action,
+    Field,
+    Level,
+    Message,
+    PermanentError,
+    Reason,
+    Secret,
+    TransientError,
+    clean,
+    one_line,
+)
 from notifyd.testing import (
     HOSTILE,
     LINK,
@@ -22,6 +38,48 @@ from notifyd.testing import (
 )
 
 (MATTERMOST,) = notifyd_channel_types()
+ESCAPE = re.compile(r"\\([`*{}\[\]()#+\-.!_>|~]|\\(?!\w))", re.ASCII)
+"""What the web's reader takes for an escape (https://github.com/mattermost/marked); the apps' is CommonMark's."""
+
+
+def shown(text: str) -> str:
+    """What the web shows of a text of ours."""
+    return html.unescape(ESCAPE.sub(lambda found: found[1], text)).replace("\u2060", "")
+
+
+def read(token: Token) -> str:
+    """What the apps show of a paragraph of ours."""
+    breaks = {"softbreak": "\n", "hardbreak": "\n"}
+    parts = (breaks.get(child.type, child.content) for child in token.children or ())
+    return "".join(parts).replace("\u2060", "")
+
+
+pieces = st.sampled_from(
+    [
+        *"*_~`|\\[]()<>#-+=.!@:;&/$0a",
+        *(
+            "\n",
+            " ",
+            "    ",
+            "1. ",
+            "- ",
+            "# ",
+            "> ",
+            "```",
+            "**",
+            "~~",
+            ":x:",
+            ":)",
+            "&lt;",
+            "&#39;",
+            "<3",
+            "<br>",
+        ),
+        *("https://a.example", "https://a.example/x?y=1", "xhttps://a", "[Approve](https://evil.example)"),
+        *("@all", "~town-square", "#tag", "<https://a.example>", "ß", "漢字"),
+    ]
+)
+texts = st.lists(pieces, max_size=12).map("".join).map(clean).map(str.strip)
 URL = "https://mattermost.acme.example/hooks/6pxe2mrb9d3yq8jv1ntz5kwc7x"
 
 
@@ -32,7 +90,7 @@ class TestMattermost(HttpConformance):
         return MattermostConfig(webhook_url=Secret(f"{url}/hooks/6pxe2mrb9d3yq8jv1ntz5kwc7x"))
 
     def readable(self, received: Received) -> str:
-        return re.sub(r"\\([^0-9A-Za-z\s])", r"\1", super().readable(received)).replace("\u2060", "")
+        return shown(super().readable(received))
 
 
 def accepted(message: Message) -> dict[str, Any]:
@@ -48,7 +106,7 @@ def test_a_message_becomes_an_attachment_with_its_links_below_the_text() -> None
     message = sample_message()
     assert accepted(message) == {
         "color": "#F1C40F",
-        "fallback": escape(f"{message.title} {message.body}").replace("\n\n", " "),
+        "fallback": f"{message.title} {message.body}".replace("\n\n", " ").replace("@", "@\u2060"),
         "title": escape(message.title),
         "text": f"{escape(message.body)}\n\n[Review and decide]({LINK})",
         "fields": [
@@ -65,19 +123,46 @@ def test_each_level_has_a_colour_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("*bold* _it_ ~~no~~ `code`", r"\*bold\* \_it\_ \~\~no\~\~ \`code\`"),
-        ("[link](https://evil.example) ![x](y)", r"\[link\](https\://evil.example) \!\[x\](y)"),
-        ("@all @here and ~town-square :smile:", "@\u2060all @\u2060here and \\~town-square \\:smile\\:"),
+        ("*bold* _it_ ~~no~~ `code`", "\\*bold\\* \\_it\\_ \\~\\~\u2060no\\~\\~ \\`code\\`"),
+        ("[link](https://evil.example) ![x](y)", r"\[link\](https://evil.example) \!\[x\](y)"),
+        ("xhttps://a[Approve](https://evil.example)", "xhttps:\u2060//a\\[Approve\\](https://evil.example)"),
+        ("at https://a.example/b_c?d=1|2", "at https:\u2060//a.example/b\\_c?d=1\\|2"),
+        ("at https://a.example/b_c?d=1.", "at https://a.example/b_c?d=1."),
+        (
+            "@all @here and ~town-square :smile: :-)",
+            "@\u2060all @\u2060here and \\~\u2060town-square :\u2060smile: :\u2060-)",
+        ),
+        ("at 12:30 a < b, <b> <3 &lt;", "at 12:30 a < b, &lt;\u2060b\\> &lt;\u20603 &amp;lt;"),
         (
             "# heading\n> quote\n- list\n1. list\n| a |",
             "\\# heading\n\\> quote\n\\- list\n1\\. list\n\\| a \\|",
         ),
-        ("a\n===\nb #tag", "a\n\\===\nb \\#tag"),
-        ("C:\\temp", r"C\:\\temp"),
+        ("a\n===\nb #tag #1", "a\n\u2060===\nb \\#\u2060tag \\#\u20601"),
+        ("a\n    - code", "a\n\u2060    \\- code"),
+        (r"C:\temp \\host\_x \* " + "\\", r"C:\temp \\\host\\\_x \\\* " + "\\\\"),
     ],
 )
 def test_text_is_shown_as_it_is_written(text: str, shown: str) -> None:
     assert escape(text) == shown
+
+
+@given(texts)
+def test_both_of_mattermosts_readers_show_a_text_as_it_was_written(text: str) -> None:
+    escaped = escape(text)
+    assert shown(escaped) == text
+    tree = MarkdownIt().parse(escaped)
+    assert "\n".join(read(token) for token in tree if token.type == "inline").split() == text.split()
+    assert {token.type for token in tree} <= {"paragraph_open", "inline", "paragraph_close"}
+
+
+@given(texts)
+def test_whatever_the_words_of_a_link_are_it_leads_where_it_should(text: str) -> None:
+    label = one_line(text)[:12]
+    attachment = accepted(sample_message(body="", actions=(Action(label, LINK),)))
+    _, inline, _ = MarkdownIt().parse(attachment["text"])
+    assert [child.attrGet("href") for child in inline.children or () if child.type == "link_open"] == [LINK]
+    assert read(inline).split() == (label.split() or ["…"])
+    assert not re.search(r"[\[\]]", attachment["text"].removeprefix("[").removesuffix(f"]({LINK})"))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
