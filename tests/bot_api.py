@@ -8,6 +8,8 @@ from typing import Any, Final, Self
 
 from aiohttp import web
 
+from notifyd.testkit.receivers import serve
+
 TOKEN: Final = "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"
 CALLBACK_DATA: Final = 64
 ALERT: Final = 200
@@ -30,11 +32,7 @@ class BotApi:
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_post(f"/bot{TOKEN}/{{method}}", self._call)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self._runner, self.url = await serve(app)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

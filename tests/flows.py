@@ -60,15 +60,16 @@ channels = ["team"]
 """
 """One shared channel, told of each request."""
 
-TASKS = """
-[channels.team]
-type = "fake"
-
+TASK_RULE = """
 [[rules]]
 name = "tasks"
 when = 'event.kind == "task.done"'
 channels = ["team"]
 """
+TASKS = f"""
+[channels.team]
+type = "fake"
+{TASK_RULE}"""
 """The same channel, told of each task."""
 
 

@@ -13,6 +13,8 @@ from urllib.parse import urlencode
 
 from aiohttp import WSMsgType, web
 
+from notifyd.testkit.receivers import serve
+
 BOT_TOKEN: Final = "xoxb-17653672481-19874698323-pdFZKVeTuE8sk7oOcHrzqqgy"
 APP_TOKEN: Final = "xapp-1-A0123456789-1234567890123-0123456789abcdef0123456789abcdef"
 SIGNING_SECRET: Final = "8f742231b10e8888abcd99ddd56785a5"
@@ -43,11 +45,7 @@ class SlackApi:
         app = web.Application()
         app.router.add_post("/{prefix}/{method}", self._call)
         app.router.add_get("/link", self._link)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.base = f"http://{host}:{port}"
+        self._runner, self.base = await serve(app, shutdown_timeout=0.1)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -55,6 +55,15 @@ class Receiver(Protocol):
     hangs_up: bool
 
 
+async def serve(app: web.Application, *, shutdown_timeout: float = 60.0) -> tuple[web.AppRunner, str]:
+    """`app` on a free port of the loopback address: what is to be cleaned up at the end, and its URL."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=shutdown_timeout)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    return runner, f"http://{host}:{port}"
+
+
 class Sink:
     """A real HTTP server on a free port of the loopback address: `async with Sink() as sink`.
 
@@ -74,11 +83,7 @@ class Sink:
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=16 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self._runner, self.url = await serve(app)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -25,12 +25,9 @@ from notifyd.wire import events as wire
 from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import TOKEN, TurnableClock, principal
-from tests.flows import RULES, Flow, flow, stored_bytes
+from tests.flows import RULES, TASKS, Flow, flow, stored_bytes
 
 OTHER_PLAN = "sha256:" + "b" * 64
-TASKS = RULES.replace(
-    'event.kind == "pack.approval" && event.action == "requested"', 'event.kind == "task.done"'
-)
 
 
 async def nothing_is_stored(way: Flow) -> bool:

@@ -16,32 +16,16 @@ from notifyd.model import SECOND, AuditName, Silence, State, Wait
 from notifyd.store import AuditFilter, Page
 from tests import events
 from tests.fakes import Channels, TurnableClock
-from tests.flows import Flow, flow
+from tests.flows import RULES, TASK_RULE, Flow, flow
 from tests.waiting import until_async
 
 HOUR = 3600
-RULES = """
-[resume]
-allowed_origins = ["https://runner.acme.example"]
-
-[channels.team]
-type = "fake"
-
-[[rules]]
-name = "tasks"
-when = 'event.kind == "task.done"'
-channels = ["team"]
-
-[[rules]]
-name = "approvals"
-when = 'event.kind == "pack.approval" && event.action == "requested"'
-channels = ["team"]
-"""
+BOTH = RULES + TASK_RULE
 
 
 @pytest.fixture
 async def way(tmp_path: Path) -> AsyncIterator[Flow]:
-    async with flow(tmp_path, RULES) as one:
+    async with flow(tmp_path, BOTH) as one:
         yield one
 
 
@@ -235,11 +219,11 @@ async def test_of_several_silences_the_one_that_ends_last_holds(way: Flow) -> No
 
 async def test_a_silence_holds_over_a_restart_and_tells_afterwards(tmp_path: Path) -> None:
     clock, channels = TurnableClock(), Channels()
-    async with flow(tmp_path, RULES, clock=clock, channels=channels) as way:
+    async with flow(tmp_path, BOTH, clock=clock, channels=channels) as way:
         await add(way)
         await done(way, "a")
         await held(way, 1)
-    async with flow(tmp_path, RULES, clock=clock, channels=channels) as way:
+    async with flow(tmp_path, BOTH, clock=clock, channels=channels) as way:
         await way.app._silences.refresh()
         await done(way, "a")
         await held(way, 2)
