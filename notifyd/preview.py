@@ -9,7 +9,7 @@ from attrs import evolve, field, frozen
 
 from notifyd.config.settings import LinkMode
 from notifyd.errors import Fault, InvalidError, RenderError
-from notifyd.flow.ingest import Arrival, Posted, cloud_row, member_faults, pack_row
+from notifyd.flow.arrival import Arrival, Posted, cloud_row, member_faults, pack_row
 from notifyd.flow.plan import Urls, can_decide, link_of, make_message, make_plan, mine_of, view
 from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
 from notifyd.registry.registry import Registry

@@ -1,20 +1,14 @@
-"""Meaning, duplicate check, append: from a validated event to a durable one."""
+"""Accepting events: from a validated one to a durable one, and its answer."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial, reduce
+from functools import partial
 from typing import Any, Final
-from urllib.parse import unquote
 
 import orjson
 from attrs import evolve, frozen
 
-from notifyd.approval.holds import on_hold, on_released
-from notifyd.approval.inputs import definition_faults
-from notifyd.approval.rounds import Request, Update, on_requested, on_updated
-from notifyd.approval.timers import first_due
 from notifyd.errors import (
     EventIdConflictError,
     Fault,
@@ -23,54 +17,19 @@ from notifyd.errors import (
     NotifydError,
     TooOldError,
 )
+from notifyd.flow.arrival import Arrival, Posted, cloud_row, member_faults, pack_row, subject_of, token_faults
 from notifyd.flow.queues import Admission, AppendQueue, PlanningQueue
 from notifyd.metrics import EVENT_REFUSALS, Metrics
-from notifyd.model import (
-    APPROVAL_KIND,
-    POLICY_KIND,
-    ApprovalKey,
-    Clock,
-    Event,
-    Gate,
-    Group,
-    IncidentKey,
-    Input,
-    Instant,
-    Outcome,
-    Principal,
-    Status,
-)
+from notifyd.model import APPROVAL_KIND, Clock, Event, Gate, Instant, Outcome, Principal, Status
 from notifyd.registry.egress import callback_fault
 from notifyd.registry.registry import Registry
-from notifyd.security import resume_token
-from notifyd.security.names import name_fault
-from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret, spellings
-from notifyd.security.secrets import EVENT_CONTENT, HIDDEN, Keyring
-from notifyd.store import Advance, Append, Appended, Store, append_as_is
-from notifyd.tracing import NO_TRACE, PARENT, Trace
-from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
-from notifyd.wire.events import (
-    CloudEvent,
-    PackApprovalRequested,
-    PackApprovalUpdated,
-    PackEvent,
-    PackPolicyHold,
-    PackPolicyReleased,
-    sound_part,
-)
-from notifyd.wire.meaning import faults_together
-
-_WRITTEN_ALIKE: Final = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
-"""A text that JSON, addresses and forms write as it is."""
+from notifyd.security.secrets import EVENT_CONTENT, Keyring
+from notifyd.store import Append, Appended, Store, append_as_is
+from notifyd.tracing import NO_TRACE, Trace
+from notifyd.wire.codec import canonical, event_key, pointer
+from notifyd.wire.events import CloudEvent, PackEvent, sound_part
 
 _ENDS: Final = frozenset({Outcome.ENDED, Outcome.EXPIRED})
-
-_MEANING: Final[Mapping[type[PackEvent], tuple[str, str]]] = {
-    PackApprovalRequested: (APPROVAL_KIND, "requested"),
-    PackApprovalUpdated: (APPROVAL_KIND, "updated"),
-    PackPolicyHold: (POLICY_KIND, "hold"),
-    PackPolicyReleased: (POLICY_KIND, "released"),
-}
 
 
 @frozen
@@ -79,26 +38,6 @@ class Accepted:
 
     fresh: bool
     answer: Mapping[str, Any]
-
-
-@frozen
-class Posted:
-    """One event of a batch, with the document it was read from and its tenant."""
-
-    event: CloudEvent
-    document: Mapping[str, Any]
-    tenant: str
-
-
-@frozen
-class Arrival:
-    """How an event came in: from which client, when, and what was in force then. `trace` is kept with it."""
-
-    client: str
-    correlation_id: str
-    at: Instant
-    registry: Registry
-    trace: Trace = NO_TRACE
 
 
 class Ingest:
@@ -140,20 +79,19 @@ class Ingest:
         registry, now = self._current(), self._clock()
         content = canonical(document)
         same = partial(_same, content, registry.keyring)
-        key = event_key(event.tenant.id, event.event_id)
         faults = [
             *member_faults(event, document, registry),
             *_callback_faults(event, principal, registry),
-            *_token_faults(event, content, correlation_id),
+            *token_faults(event, content, correlation_id),
         ]
         refusal = _refusal(faults, [("/occurredAt", event.occurred_at)], registry, now)
-        if refusal is not None and not await self._knows(event.tenant.id, key, same):
-            raise refusal
-        identity = registry.keyring.identify(EVENT_CONTENT, content)
-        row = pack_row(
-            event, document, Arrival(principal.name, correlation_id, now, registry, trace), identity
-        )
-        subject, advance = _subject(event, registry, now, row)
+        if refusal is not None:
+            key = event_key(event.tenant.id, event.event_id)
+            if not await self._knows(event.tenant.id, key, same):
+                raise refusal
+        arrival = Arrival(principal.name, correlation_id, now, registry, trace)
+        row = pack_row(event, document, arrival, registry.keyring.identify(EVENT_CONTENT, content))
+        subject, advance = subject_of(event, row, registry)
         lease = registry.settings.dispatch.lease
         return await self._append(Append(row, subject, advance, lease=lease, same=same))
 
@@ -351,212 +289,3 @@ def _callback_faults(event: PackEvent, principal: Principal, registry: Registry)
     fault = callback_fault(event.resume.callback_url, origins, registry.guard)
     if fault is not None:
         yield Fault("/resume/callbackUrl", fault)
-
-
-def member_faults(event: PackEvent, document: Mapping[str, Any], registry: Registry) -> Iterator[Fault]:
-    """Whoever asks or decides is compared with others by name, and some members depend on one another."""
-    given = {"/requestedBy": event.requested_by, "/decidedBy": getattr(event, "decided_by", None)}
-    yield from (Fault(at, fault) for at, name in given.items() if name and (fault := name_fault(name)))
-    yield from faults_together(event)
-    if event.inputs:
-        yield from definition_faults(_inputs(event))
-        yield from _secret_faults(document["inputs"], registry.redactor)
-
-
-def _secret_faults(inputs: Sequence[Any], redactor: Redactor) -> Iterator[Fault]:
-    """Whoever may read the approval reads what is filled in: it may neither be a secret nor ask for one."""
-    for index, one in enumerate(inputs):
-        if names_secret(one["name"]):
-            yield Fault(pointer("inputs", index, "name"), "must not name a secret: everybody could read it")
-        elif redactor.tree(one) != one:
-            yield Fault(pointer("inputs", index), "must not hold a secret")
-
-
-def _inputs(event: PackEvent) -> tuple[Input, ...]:
-    return tuple(
-        Input(one.name, one.label or one.name, one.type, one.required, one.pattern, one.choices, one.default)
-        for one in event.inputs
-    )
-
-
-def _token_faults(event: PackEvent, content: bytes, correlation_id: str) -> Iterator[Fault]:
-    """The token is sealed at rest, so it may not stand where it would be kept as it is."""
-    token = _searched_token(event)
-    if token is None or event.resume is None:
-        return
-    if token in correlation_id:
-        yield Fault("/resume/token", "must not stand in the correlation id, which is told")
-    url = event.resume.callback_url
-    if content.count(_in_json(token)) == 1 and "%" not in url:
-        return  # it stands in the canonical text once: as itself
-    kept = {
-        "/eventId": event.event_id,
-        "/runId": event.run_id,
-        "/approvalId": event.approval_id,
-        "/planHash": event.plan_hash,
-        "/requestedBy": event.requested_by or "",
-        "/requiredGrants": " ".join(event.required_grants),
-        "/approvalGroups": " ".join(f"{group.name} {group.grant}" for group in event.approval_groups),
-        "/inputs": " ".join(
-            word
-            for one in event.inputs
-            for word in (one.name, one.label or "", one.pattern or "", *one.choices, str(one.default))
-        ),
-        "/policy/id": event.policy.id if event.policy else "",
-        "/decidedBy": getattr(event, "decided_by", ""),
-        "/resume/callbackUrl": url + " " + unquote(url),
-    }
-    yield from (Fault(at, "must not hold the resume token") for at, text in kept.items() if token in text)
-
-
-def _searched_token(event: PackEvent) -> str | None:
-    """The sender's token, a secret that no config names. One too short to search for would shred ids and texts."""
-    token = event.resume.token.reveal() if event.resume else ""
-    return token if len(token) >= MIN_SEARCHED else None
-
-
-def _spelled(token: str) -> Sequence[str]:
-    """`token` as the sender may have written it elsewhere, in an address perhaps: the longest first."""
-    return (token,) if _WRITTEN_ALIKE(token) else sorted(spellings(token), key=len, reverse=True)
-
-
-def _in_json(text: str) -> bytes:
-    """`text` as it stands inside a JSON string."""
-    return orjson.dumps(text)[1:-1]
-
-
-# --- what an event becomes: pure ---------------------------------------------------------------------------
-
-
-def pack_row(event: PackEvent, document: Mapping[str, Any], arrival: Arrival, content_id: str = "") -> Event:
-    """One of Task Runner's events as it is stored where its approval is new, so that it is not copied then."""
-    registry = arrival.registry
-    kind, action = _MEANING[type(event)]
-    opens = isinstance(event, PackApprovalRequested)
-    return Event(
-        tenant=event.tenant.id,
-        key=event_key(event.tenant.id, event.event_id),
-        event_id=event.event_id,
-        kind=kind,
-        action=action,
-        occurred_at=event.occurred_at,
-        received_at=arrival.at,
-        body=_pack_body(event, {**document, **arrival.trace}, kind, action, registry),
-        content_id=content_id,
-        client=arrival.client,
-        correlation_id=arrival.correlation_id,
-        run_id=event.run_id,
-        approval_id=event.approval_id,
-        outcome=Outcome.OPENED if opens else Outcome.ACCEPTED,
-        notify=registry.rules.concern(kind),
-        version=int(opens),
-        round=int(opens),
-    )
-
-
-def cloud_row(posted: Posted, arrival: Arrival, content_id: str = "") -> Event:
-    """A CloudEvent as it is stored."""
-    event, tenant, registry = posted.event, posted.tenant, arrival.registry
-    occurred_at = arrival.at if event.time is None else event.time
-    trace = NO_TRACE if PARENT in posted.document else arrival.trace  # its own comes first
-    meaning = {
-        "kind": event.type,
-        "action": "",
-        "tenant": {"id": tenant},
-        "occurredAt": rfc3339(occurred_at),
-    }
-    return Event(
-        tenant=tenant,
-        key=derived_id("cloudevent", tenant, event.source, event.id),
-        event_id=event.id,
-        kind=event.type,
-        action="",
-        occurred_at=occurred_at,
-        received_at=arrival.at,
-        body=canonical(registry.redactor.tree({**posted.document, **trace}) | meaning).decode(),
-        content_id=content_id,
-        client=arrival.client,
-        correlation_id=arrival.correlation_id,
-        notify=registry.rules.concern(event.type, tenant),
-    )
-
-
-# --- what is stored ----------------------------------------------------------------------------------------
-
-
-def _pack_body(event: PackEvent, shown: dict[str, Any], kind: str, action: str, registry: Registry) -> str:
-    """What rules see: the payload, redacted, without its token, with its meaning. `shown` is a copy."""
-    if event.resume:  # the member may be null
-        shown["resume"] = {name: value for name, value in shown["resume"].items() if name != "token"}
-    seen = registry.redactor.tree(shown)
-    meaning = {"kind": kind, "action": action}
-    if isinstance(event, PackApprovalRequested) and event.expires_at is None:
-        meaning["expiresAt"] = rfc3339(_expiry(event, registry))  # the reader is told when it is too late
-    body, token = canonical(seen | meaning), _searched_token(event)
-    spelled = _spelled(token) if token is not None else ()
-    if any(_in_json(one) in body for one in spelled):
-        body = canonical(_without_token(seen, spelled) | meaning)
-    return body.decode()
-
-
-def _expiry(event: PackApprovalRequested, registry: Registry) -> Instant:
-    """When the approval expires: as the event says, else by `approvals.default_ttl`."""
-    if event.expires_at is not None:
-        return event.expires_at
-    return event.occurred_at + registry.settings.approvals.default_ttl
-
-
-def _without_token(seen: Mapping[str, Any], spelled: Sequence[str]) -> dict[str, Any]:
-    hidden = {name: _without(value, spelled) for name, value in seen.items()}
-    # The contract's own names mean what they mean, whatever the token is.
-    return {_without(n, spelled) if n.startswith("x-") else n: v for n, v in hidden.items()}
-
-
-def _without(value: Any, secrets: Sequence[str]) -> Any:
-    if isinstance(value, str):
-        return reduce(lambda text, secret: text.replace(secret, HIDDEN), secrets, value)
-    if isinstance(value, Mapping):
-        return {_without(k, secrets): _without(v, secrets) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_without(v, secrets) for v in value]
-    return value
-
-
-# --- what the event does to its approval or hold -----------------------------------------------------------
-
-
-def _subject(
-    event: PackEvent, registry: Registry, now: Instant, row: Event
-) -> tuple[ApprovalKey | IncidentKey | None, Callable[[Any], Advance]]:
-    """What the event is about, and what it does to that."""
-    key, shared = row.approval_key, registry.clients.shares
-    if isinstance(event, PackApprovalRequested):
-        request = _request(event, row, registry)
-        return key, lambda stored: on_requested(stored, row, request, now, shared)
-    if isinstance(event, PackApprovalUpdated):
-        actor = registry.actors.canonical(event.decided_by)
-        update = Update(event.status, actor, event.plan_hash)
-        return key, lambda stored: on_updated(stored, row, update, shared)
-    step = on_hold if isinstance(event, PackPolicyHold) else on_released
-    policy = event.policy.id if event.policy else ""
-    hold = IncidentKey(row.tenant, event.run_id, event.approval_id, policy)
-    return hold, lambda stored: step(stored, row, policy)
-
-
-def _request(event: PackApprovalRequested, row: Event, registry: Registry) -> Request:
-    requested_by = event.requested_by or f"client:{row.client}"
-    inputs = _inputs(event)
-    groups = tuple(Group(group.name, group.grant, group.required) for group in event.approval_groups)
-    expires_at = _expiry(event, registry)
-    return Request(
-        plan_hash=event.plan_hash,
-        required_grants=event.required_grants,
-        required_approvals=max(event.required_approvals, sum(group.required for group in groups)),
-        requested_by=registry.actors.canonical(requested_by),
-        expires_at=expires_at,
-        callback_url=event.resume.callback_url,
-        sealed_token=resume_token.keep(registry.keyring, event.resume.token),
-        groups=groups,
-        inputs=inputs,
-        timer_at=first_due(registry.timed, max(row.received_at, row.occurred_at), expires_at),
-    )

@@ -12,7 +12,7 @@ from aiohttp import web
 from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
-from notifyd.flow.ingest import Posted
+from notifyd.flow.arrival import Posted
 from notifyd.tracing import NO_TRACER, PARENT, Role, Span, Trace, Tracer, Unrecorded, trace_in
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, claimed_tenant, receive

@@ -8,7 +8,7 @@ import pytest
 
 from notifyd.errors import BacklogFullError, OverloadedError, TransientError
 from notifyd.flow import lane, queues
-from notifyd.flow.ingest import Posted
+from notifyd.flow.arrival import Posted
 from notifyd.wire.events import parse_cloud_event
 from tests import events
 from tests.fakes import Gate, principal
