@@ -171,11 +171,12 @@ class Client:
         known = {"If-None-Match": tag} if tag else {}
         return self._succeed_with("GET", f"{path}?wait={seconds if tag else 0}s", b"", "", known)
 
-    def items(self, path: str, **query: str) -> Iterator[Any]:
-        """All items of a list, page after page."""
+    def items(self, path: str, **where: str | None) -> Iterator[Any]:
+        """All items of a list, page after page. What `where` has no text for is not asked for."""
+        query = {"limit": _PAGE} | {name: text for name, text in where.items() if text}
         cursor: Mapping[str, str] = {}
         while True:
-            page = self.get(path, **{"limit": _PAGE, **query, **cursor})
+            page = self.get(path, **query, **cursor)
             yield from page["items"]
             if page["nextCursor"] is None:
                 return

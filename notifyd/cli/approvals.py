@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from operator import itemgetter
 from urllib.parse import quote
 
 import click
 
 from notifyd.cli.common import json_option, limit_option, print_json
 from notifyd.cli.output import print_members, print_table
-from notifyd.cli.remote import Remote, calling, remote_options
+from notifyd.cli.remote import Remote, calling, print_list, remote_options
 from notifyd.client import PACK_EVENTS
 
 STATUSES = ("pending", "approved", "rejected", "expired", "cancelled")
@@ -28,15 +28,9 @@ def approvals() -> None:
 @limit_option
 def list_approvals(remote: Remote, as_json: bool, status: str | None, run: str | None, limit: int) -> None:
     """List approvals, newest first."""
-    given = {"status": status, "runId": run}
-    where = {name: value for name, value in given.items() if value}
-    with calling(as_json):
-        items = list(islice(remote.operator().items(PACK_EVENTS, **where), limit))
-    if as_json:
-        print_json(items)
-        return
+    found = remote.operator().items(PACK_EVENTS, status=status, runId=run)
     columns = ("requestedAt", "status", "expiresAt", "runId", "approvalId")
-    print_table(columns, ([item[name] for name in columns] for item in items))
+    print_list(found, as_json, columns, itemgetter(*columns), limit=limit)
 
 
 @approvals.command("show")

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final
 
 import click
 
 from notifyd.cli.common import Failure, json_option, limit_option, not_ok, parse_json, print_json
-from notifyd.cli.output import on_terminal, print_members, print_table, short
+from notifyd.cli.output import on_terminal, print_members, short
 from notifyd.cli.receipt import keys_at
-from notifyd.cli.remote import Remote, calling, remote_options
+from notifyd.cli.remote import Remote, calling, print_list, remote_options
 from notifyd.client import AUDIT, AUDIT_SEALS, KEY_SET
 from notifyd.text import clean
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:  # imported by the command that needs it, when it does
     from notifyd.security.jwt import KeySet
     from notifyd.wire.chain import ChainCheck
 
+_TRUE: Final = {True: "true", False: None}
 _UNTENANTED: Final = "what concerns no tenant, such as refused callers; needs the scope Notifier.Operate."
 
 
@@ -39,15 +39,9 @@ def list_audit(
     remote: Remote, as_json: bool, run: str | None, approval: str | None, untenanted: bool, limit: int
 ) -> None:
     """List the audit trail, newest first."""
-    given = {"runId": run, "approvalId": approval, "untenanted": "true" if untenanted else None}
-    with calling(as_json):
-        asked = {name: value for name, value in given.items() if value}
-        items = list(islice(remote.operator().items(AUDIT, **asked), limit))
-    if as_json:
-        print_json(items)
-    else:
-        cut = ("actor", "about", "facts")
-        print_table(("at", "name", "actor", "about", "facts"), map(_row, items), cut=cut)
+    found = remote.operator().items(AUDIT, runId=run, approvalId=approval, untenanted=_TRUE[untenanted])
+    columns = ("at", "name", "actor", "about", "facts")
+    print_list(found, as_json, columns, _row, limit=limit, cut=columns[2:])
 
 
 def _row(item: Any) -> tuple[Any, ...]:
@@ -85,8 +79,7 @@ def export_audit(remote: Remote, untenanted: bool) -> None:
 
 
 def _sealed(remote: Remote, untenanted: bool) -> Iterator[Any]:
-    asked = {"untenanted": "true"} if untenanted else {}
-    return remote.operator().items(AUDIT_SEALS, **asked)
+    return remote.operator().items(AUDIT_SEALS, untenanted=_TRUE[untenanted])
 
 
 def _lines(item: Any) -> Iterator[Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 import click
 
 from notifyd.cli.common import json_option, limit_option, print_json
-from notifyd.cli.output import print_table
-from notifyd.cli.remote import Remote, calling, remote_options, whole_id
+from notifyd.cli.remote import Remote, calling, print_list, remote_options, whole_id
 from notifyd.client import DEAD
 
 
@@ -25,12 +23,8 @@ def dead() -> None:
 @limit_option
 def list_dead(remote: Remote, as_json: bool, limit: int) -> None:
     """List what is dead: effects of approvals first, then deliveries, each newest first."""
-    with calling(as_json):
-        items = list(islice(remote.operator().items(DEAD), limit))
-    if as_json:
-        print_json(items)
-        return
-    print_table(("ended", "what", "about", "reason", "fault", "id"), map(_row, items))
+    columns = ("ended", "what", "about", "reason", "fault", "id")
+    print_list(remote.operator().items(DEAD), as_json, columns, _row, limit=limit)
 
 
 def _row(item: dict[str, Any]) -> tuple[Any, ...]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import Any
 
 import click
 
-from notifyd.cli.common import json_option, limit_option, print_json
-from notifyd.cli.output import print_table
-from notifyd.cli.remote import Remote, calling, remote_options
+from notifyd.cli.common import json_option, limit_option
+from notifyd.cli.remote import Remote, print_list, remote_options
 from notifyd.client import INCIDENTS
 
 
@@ -26,15 +24,9 @@ def incidents() -> None:
 @limit_option
 def list_incidents(remote: Remote, as_json: bool, is_open: bool | None, run: str | None, limit: int) -> None:
     """List incidents, newest first."""
-    asked = {} if is_open is None else {"open": str(is_open).lower()}
-    if run:
-        asked["runId"] = run
-    with calling(as_json):
-        items = list(islice(remote.operator().items(INCIDENTS, **asked), limit))
-    if as_json:
-        print_json(items)
-    else:
-        print_table(("opened", "closed", "policy", "about", "messages"), map(_row, items))
+    wanted = None if is_open is None else str(is_open).lower()
+    found = remote.operator().items(INCIDENTS, open=wanted, runId=run)
+    print_list(found, as_json, ("opened", "closed", "policy", "about", "messages"), _row, limit=limit)
 
 
 def _row(item: dict[str, Any]) -> tuple[Any, ...]:

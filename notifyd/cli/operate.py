@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -12,7 +11,7 @@ from attrs import define, field
 
 from notifyd.cli.common import Failure, json_option, limit_option, not_ok, print_json
 from notifyd.cli.output import print_members, print_table, shown_time
-from notifyd.cli.remote import Lists, Remote, calling, remote_options, whole_id
+from notifyd.cli.remote import Lists, Remote, calling, print_list, remote_options, whole_id
 from notifyd.client import CHANNELS, DELIVERIES, Client, RefusedError, UnreachableError
 
 _TIMED = ("window", "retry")
@@ -35,13 +34,8 @@ def channels() -> None:
 @json_option
 def list_channels(remote: Remote, as_json: bool) -> None:
     """List the channels."""
-    with calling(as_json):
-        items = list(remote.operator().items(CHANNELS))
-    if as_json:
-        print_json(items)
-        return
     columns = ("name", "type", "plugin", "breaker", "backlog", "last success", "last failure")
-    print_table(columns, map(_channel_row, items))
+    print_list(remote.operator().items(CHANNELS), as_json, columns, _channel_row)
 
 
 def _channel_row(item: Any) -> tuple[Any, ...]:
@@ -88,18 +82,8 @@ def list_deliveries(
     remote: Remote, as_json: bool, state: str | None, channel: str | None, limit: int
 ) -> None:
     """List deliveries, newest first."""
-    with calling(as_json):
-        found = _found(remote.operator(), state, channel)
-        items = [item for item, _ in zip(found, range(limit), strict=False)]
-    if as_json:
-        print_json(items)
-    else:
-        print_table(("created", "state", "to", "about", "why", "id"), map(_row, items))
-
-
-def _found(client: Client, state: str | None, channel: str | None) -> Iterator[Any]:
-    given = {"state": state, "channel": channel}
-    return client.items(DELIVERIES, **{name: value for name, value in given.items() if value})
+    found = remote.operator().items(DELIVERIES, state=state, channel=channel)
+    print_list(found, as_json, ("created", "state", "to", "about", "why", "id"), _row, limit=limit)
 
 
 def _row(item: dict[str, Any]) -> tuple[Any, ...]:
@@ -186,7 +170,7 @@ def _retry(client: Client, id_: str) -> str:
 
 def _retry_dead(client: Client, channel: str | None, result: Retried) -> None:
     # All are listed first: one that is sent again leaves the list that is being read.
-    for item in list(_found(client, "dead", channel)):
+    for item in list(client.items(DELIVERIES, state="dead", channel=channel)):
         try:
             result.retried.append(_retry(client, item["id"]))
         except RefusedError as error:

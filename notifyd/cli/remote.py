@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, update_wrapper
 from itertools import islice
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import click
 
 from notifyd.cli.common import Failure, config_failure, config_option, load_config, print_json
+from notifyd.cli.output import print_table
 from notifyd.client import (
     Anybody,
     Bearer,
@@ -224,6 +225,24 @@ def calling(as_json: bool) -> Iterator[None]:
         if as_json and error.answer.problem:
             print_json(error.answer.problem)
         raise refusal(error) from None
+
+
+def print_list(
+    found: Iterable[Any],
+    as_json: bool,
+    columns: Sequence[str],
+    row: Callable[[Any], Sequence[Any]],
+    *,
+    limit: int | None = None,
+    cut: Collection[str] = (),
+) -> None:
+    """The first `limit` items of a service's list, as JSON or as a table with a row for each."""
+    with calling(as_json):
+        items = list(islice(found, limit))
+    if as_json:
+        print_json(items)
+    else:
+        print_table(columns, map(row, items), cut=cut)
 
 
 def whole_id(client: Client, said: str, lists: Lists) -> str:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 import click
 
 from notifyd.cli.common import json_option, limit_option, print_json
-from notifyd.cli.output import on_terminal, print_table, shown_time
-from notifyd.cli.remote import Remote, calling, remote_options, whole_id
+from notifyd.cli.output import on_terminal, shown_time
+from notifyd.cli.remote import Remote, calling, print_list, remote_options, whole_id
 from notifyd.client import SILENCES
 
 
@@ -83,15 +82,12 @@ def _end(start: str | None, span: str) -> str:
 @limit_option
 def list_silences(remote: Remote, as_json: bool, everything: bool, limit: int) -> None:
     """List the silences that are in force or to come, newest first."""
-    with calling(as_json):
-        found = remote.operator().items(SILENCES)
-        items = list(islice((one for one in found if everything or one["state"] != "over"), limit))
-    if as_json:
-        print_json(items)
-    elif on_terminal():  # seven columns leave none of them its words
-        print_table(("starts", "ends", "state", "when", "reason", "id"), map(_shown, items))
+    found = (one for one in remote.operator().items(SILENCES) if everything or one["state"] != "over")
+    begin = ("starts", "ends", "state", "when", "reason")
+    if on_terminal():  # seven columns leave none of them its words
+        print_list(found, as_json, (*begin, "id"), _shown, limit=limit)
     else:
-        print_table(("starts", "ends", "state", "when", "reason", "author", "id"), map(_row, items))
+        print_list(found, as_json, (*begin, "author", "id"), _row, limit=limit)
 
 
 def _shown(item: dict[str, Any]) -> tuple[Any, ...]:
