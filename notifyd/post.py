@@ -300,11 +300,18 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "os_error", None) or error.__cause__ or error.__context__
 
 
+_CERTIFICATES: Final = {10: "has expired", 62: "is for another host name", 64: "is for another address"}
+"""What is wrong with a certificate, by OpenSSL's number (X509_V_ERR_...)."""
+
+
 def _kind(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host name does not resolve"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its certificate is not trusted"
+        code = getattr(error.certificate_error, "verify_code", None)
+        return f"its certificate {_CERTIFICATES.get(code, 'is not trusted')}"
+    if isinstance(error, aiohttp.ClientSSLError):  # whose number is none of the system's
+        return "it speaks no TLS that suits"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection without an answer"
     number = getattr(error, "errno", None)

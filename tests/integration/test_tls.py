@@ -90,7 +90,7 @@ async def test_a_name_that_is_not_in_the_certificate_is_refused_under_any_author
     trust = CaFile.read(authority.write(tmp_path / "ca.pem")).context()
     server, guard = authority.server(tmp_path), Guard(("localhost",))
     async with receiver(ANSWER, tls=server) as url, open_session(guard, tls=trust) as http:
-        with pytest.raises(TransientError, match="its certificate is not trusted"):
+        with pytest.raises(TransientError, match="its certificate is for another host name"):
             await post(http, Secret(url.replace("127.0.0.1", "localhost")), b"{}")
 
 
@@ -106,6 +106,17 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+async def test_a_receiver_that_speaks_no_tls_is_told_as_that() -> None:
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, open_session(GUARD) as http:
+        url = Secret(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        with pytest.raises(TransientError, match="it speaks no TLS that suits"):
+            await post(http, url, b"{}")
 
 
 async def test_openssls_environment_variable_is_heard(tmp_path: Path) -> None:
