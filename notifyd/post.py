@@ -308,7 +308,7 @@ def _kind(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "its host name does not resolve"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        code = getattr(error.certificate_error, "verify_code", None)
+        code = getattr(error.certificate_error, "verify_code", 0)
         return f"its certificate {_CERTIFICATES.get(code, 'is not trusted')}"
     if isinstance(error, aiohttp.ClientSSLError):  # whose number is none of the system's
         return "it speaks no TLS that suits"
