@@ -218,9 +218,10 @@ class Metrics:
 
     def name_rules(self, rules: Collection[str]) -> None:
         """Begin a series for each rule there is, and forget those of rules that the config has no more."""
-        for rule in rules:
+        named, known = {(rule,) for rule in rules}, _series(self.rule_errors)
+        for (rule,) in named - known:
             self.rule_errors.labels(rule)
-        _remove(self.rule_errors, {one for one in _series(self.rule_errors) if one[0] not in rules})
+        _remove(self.rule_errors, known - named)
 
     def name_refusals(self, codes: Iterable[str]) -> None:
         """Begin a series for each code that a call may be refused with."""
@@ -362,5 +363,5 @@ def _values(gauge: Gauge) -> set[str]:
 
 
 def _remove(metric: Counter | Gauge | Histogram, series: Set[tuple[str, ...]]) -> None:
-    for labels in series & _series(metric):
+    for labels in series & _series(metric) if series else ():
         metric.remove(*labels)

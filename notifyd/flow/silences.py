@@ -50,8 +50,12 @@ _TURNS: Final = 60
 
 @frozen
 class _Compiled:
-    """A tenant's silences, and one book of their predicates, which share the bound on cost."""
+    """A tenant's silences, and one book of their predicates, which share the bound on cost.
 
+    `made_from` are those that are not ended, `silences` those of them that compile.
+    """
+
+    made_from: Sequence[Silence]
     silences: Mapping[str, Silence]
     book: RuleBook
 
@@ -95,7 +99,8 @@ class Silences:
         registry = self._current()
         if live != self._live or registry is not self._compiled_with:
             # In a thread, as a hundred predicates take the compiler a fifth of a second.
-            self._by_tenant = await asyncio.to_thread(_compiled, live, registry)
+            known = self._by_tenant if registry is self._compiled_with else {}
+            self._by_tenant = await asyncio.to_thread(_compiled, live, registry, known)
             self._live, self._compiled_with = live, registry
             self._told &= {one.id for one in live}
 
@@ -199,20 +204,31 @@ def _book(predicates: Sequence[str], names: Sequence[str], registry: Registry) -
     return RuleBook.compile(rules, registry.discovered.rule_functions)
 
 
-def _compiled(live: Sequence[Silence], registry: Registry) -> Mapping[str, _Compiled]:
-    """Those that are not ended, by tenant. One that does not compile with this configuration holds nothing."""
-    found: defaultdict[str, dict[str, Silence]] = defaultdict(dict)
+def _compiled(
+    live: Sequence[Silence], registry: Registry, known: Mapping[str, _Compiled]
+) -> Mapping[str, _Compiled]:
+    """Those that are not ended, by tenant. What is `known` of a tenant stays where its silences are the same."""
+    found: defaultdict[str, list[Silence]] = defaultdict(list)
     for one in live:
-        if one.ended_at is not None:
-            continue
+        if one.ended_at is None:
+            found[one.tenant].append(one)
+    return {
+        tenant: known[tenant]
+        if tenant in known and known[tenant].made_from == silences
+        else _compiled_anew(silences, registry)
+        for tenant, silences in found.items()
+    }
+
+
+def _compiled_anew(silences: Sequence[Silence], registry: Registry) -> _Compiled:
+    """One that does not compile with this configuration holds nothing."""
+    good = dict[str, Silence]()
+    for one in silences:
         if faults := predicate_faults(one.predicate, registry):
             log.warning("silence %s of tenant %s holds nothing: %s", one.id, one.tenant, "; ".join(faults))
         else:
-            found[one.tenant][one.id] = one
-    return {
-        tenant: _Compiled(by_id, _book([one.predicate for one in by_id.values()], list(by_id), registry))
-        for tenant, by_id in found.items()
-    }
+            good[one.id] = one
+    return _Compiled(silences, good, _book([one.predicate for one in good.values()], list(good), registry))
 
 
 def _first_key(silence: Silence) -> str:

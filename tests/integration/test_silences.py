@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from notifyd.errors import TooManySilencesError
 from notifyd.flow import silences
 from notifyd.flow.silences import Silences
 from notifyd.model import SECOND, AuditName, Silence, State, Wait
+from notifyd.registry.registry import Registry
 from notifyd.store import AuditFilter, Page
 from tests import events
 from tests.fakes import Channels, TurnableClock
@@ -50,6 +51,28 @@ async def add(way: Flow, **changes: Any) -> Silence:
     given = silence(way, **changes)
     await way.app._silences.add(given, "corr-silence")
     return given
+
+
+async def test_one_more_silence_has_its_tenant_s_compiled_and_no_others(
+    way: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add(way)
+    compiled, anew = list[list[str]](), silences._compiled_anew
+
+    def counted(given: Sequence[Silence], registry: Registry) -> Any:
+        compiled.append([one.id for one in given])
+        return anew(given, registry)
+
+    monkeypatch.setattr(silences, "_compiled_anew", counted)
+    await add(way, tenant="globex", id="1" * 64)
+    await add(way, tenant="globex", id="2" * 64)
+    await way.app._silences.end("globex", "1" * 64, "client:console", "corr")
+    assert compiled == [["1" * 64], ["1" * 64, "2" * 64], ["2" * 64]]
+    await done(way, "a")
+    await held(way, 1)
+    assert await way.reload(RULES)
+    await way.app._silences.refresh()
+    assert sorted(compiled[3:]) == [["0" * 64], ["2" * 64]], "a configuration may bring other functions"
 
 
 async def done(way: Flow, cluster: str, count: int = 1) -> None:
