@@ -272,6 +272,7 @@ async def open_registry(
     templates = await _built(faults, load_templates, settings, discovered)
     for fault in templates.left_out if templates else ():
         log.error("a plugin's template is left out: %s", fault)
+    redactor = await asyncio.to_thread(lambda: Redactor(secrets(settings)))
     tls = await _built(faults, server_context, settings.server.tls)
     ca = settings.egress.tls_ca
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
@@ -290,7 +291,7 @@ async def open_registry(
         discovered=discovered,
         guard=guard,
         keyring=keyring,
-        redactor=Redactor(secrets(settings)),
+        redactor=redactor,
         actors=actors,
         links=Links(keyring, settings.server.public_url),
         clients=build_clients(settings.auth),
