@@ -227,12 +227,11 @@ class FairQueue:
 
     def renew(self, asked: Collection[str], held: Collection[str], until: Instant) -> None:
         """Of the deliveries asked about, those that are held are leased until then; forget the others."""
-        for job in self.clear():
-            id_ = job.delivery.id
-            if id_ in held:
+        lost = set(asked).difference(held)
+        for job in self if not lost else self.clear():
+            if job.delivery.id in held:
                 job.renewed = until
-                self.push(job)
-            elif id_ not in asked:
+            if lost and job.delivery.id not in lost:
                 self.push(job)
 
     def clear(self) -> list[Job]:

@@ -54,12 +54,11 @@ class Leases:
 
     async def renew_queued(self, lanes: Collection[Lane]) -> None:
         """Renew the leases of what waits in memory. What is not held is somebody else's, and is forgotten."""
-        queued = [job.delivery for lane in lanes for job in lane.queue]
-        until = self.end(self._clock())
-        held = await self._store.renew_leases(queued, until, sending=False)
-        asked = {delivery.id for delivery in queued}
-        for lane in lanes:
-            lane.queue.renew(asked, held, until)
+        for lane in list(lanes):
+            if queued := [job.delivery for job in lane.queue]:
+                until = self.end(self._clock())
+                held = await self._store.renew_leases(queued, until, sending=False)
+                lane.queue.renew({delivery.id for delivery in queued}, held, until)
 
     async def show(self, jobs: Sequence[Job], lanes: Collection[Lane]) -> None:
         """Renew the leases of attempts that are under way, and show them as being sent."""

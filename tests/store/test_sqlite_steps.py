@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tests.store.makers import (
     delivery,
     event,
     insert,
+    leased,
     open_approval,
     own_deputy,
     planned,
@@ -106,6 +108,20 @@ async def test_the_deputies_that_are_over(store: SqliteStore, changed: list[int]
     changed.clear()
     assert await store.forget_deputies(NOW + 1) == AT_ONCE + 1
     assert changed == [AT_ONCE, 1]
+
+
+async def test_what_is_written_meanwhile_waits_for_some_of_the_leases_that_are_renewed(
+    store: SqliteStore, changed: list[int]
+) -> None:
+    rows = [leased(f"d{number}") for number in range(1000)]
+    await insert(store, *rows)
+    changed.clear()
+    renewing = asyncio.ensure_future(store.renew_leases(rows, NOW + HOUR, sending=False))
+    await asyncio.sleep(0)
+    await store.append(append_of(event()))
+    assert not renewing.done()
+    assert len(await renewing) == 1000
+    assert max(changed) <= 256
 
 
 WIDE = 2 * INSERTED_AT_ONCE + 1

@@ -99,6 +99,17 @@ async def test_what_somebody_else_holds_by_now_is_forgotten() -> None:
     assert list(bench.lane.queue) == []
 
 
+async def test_lanes_are_renewed_one_after_the_other_and_one_that_is_empty_costs_nothing() -> None:
+    bench = Bench()
+    other = Lane("mail", "mail")
+    other.queue.push(Job(delivery("mail")))
+    await bench.open().renew_queued(
+        {"team": bench.lane, "none": Lane("none", "none"), "mail": other}.values()
+    )
+    assert [ids for ids, _, _ in bench.holds.asked] == [["waits"], ["mail"]]
+    assert [job.leased_until for job in other.queue] == [NOW + LENGTH]
+
+
 async def test_a_renewal_that_fails_is_due_still() -> None:
     bench = Bench()
     leases = bench.open()

@@ -99,6 +99,9 @@ _READERS: Final = 2
 _CHUNK: Final = 32
 """How many of a call's rows are one step: a long call must not hold the event loop for longer than others."""
 
+_RENEWED: Final = 256
+"""How many leases are one step: some 3 ms."""
+
 
 @frozen
 class _Parts:
@@ -229,8 +232,10 @@ class SqliteStore:
         self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
     ) -> frozenset[str]:
         renew = partial(delivery_steps.renew_leases, life=self._life, until=until, sending=sending)
-        steps = (partial(renew, deliveries=chunk) for chunk in _chunks(deliveries))
-        return frozenset(chain.from_iterable(await self._write_all(steps)))
+        # One after the other, so that what is written meanwhile waits for one and not for all.
+        chunks = _chunks(deliveries, _RENEWED)
+        held = [await self._writer.submit(partial(renew, deliveries=chunk)) for chunk in chunks]
+        return frozenset().union(*held)
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         steps = (partial(delivery_steps.release, life=self._life, deliveries=c) for c in _chunks(deliveries))
