@@ -132,7 +132,7 @@ class AppendQueue(Protocol):
 
 
 class EffectQueue(Protocol):
-    """Where approvals go that owe effects: `flow/resume.py`, as the steps that end approvals see it."""
+    """Where approvals go that owe effects: `flow/effects.py`, as the steps that end approvals see it."""
 
     def offer(self, approval: Approval) -> None:
         """Settle soon what this approval owes."""

@@ -27,6 +27,7 @@ from notifyd.flow.digest import Digests
 from notifyd.flow.dispatch import Dispatcher
 from notifyd.flow.drafts import Drafts
 from notifyd.flow.drill import Drills
+from notifyd.flow.effects import Effects
 from notifyd.flow.expire import Expiry
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.listen import Listeners
@@ -39,7 +40,7 @@ from notifyd.flow.react import Reactions
 from notifyd.flow.remind import Timers
 from notifyd.flow.replay import Replays
 from notifyd.flow.reseal import Reseal
-from notifyd.flow.resume import Effects, callback_ended
+from notifyd.flow.resume import callback_ended
 from notifyd.flow.retention import Retention
 from notifyd.flow.seal import AuditSealing
 from notifyd.flow.silences import Silences

@@ -12,11 +12,11 @@ from notifyd.config.settings import Settings
 from notifyd.flow.decide import Decisions
 from notifyd.flow.deputies import Deputies
 from notifyd.flow.dispatch import Dispatcher
+from notifyd.flow.effects import Effects
 from notifyd.flow.ingest import Ingest
 from notifyd.flow.react import Reactions
 from notifyd.flow.replay import Replays
 from notifyd.flow.reseal import Reseal
-from notifyd.flow.resume import Effects
 from notifyd.flow.retention import Retention
 from notifyd.flow.silences import Silences
 from notifyd.flow.watch import Watches

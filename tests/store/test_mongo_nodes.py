@@ -14,9 +14,9 @@ from pymongo.errors import NetworkTimeout
 
 from notifyd.config.settings import Settings
 from notifyd.errors import StoreError, StoreInUseError, TooLargeError
+from notifyd.flow.effects import Effects
 from notifyd.flow.expire import Expiry
 from notifyd.flow.queues import PlanningQueue
-from notifyd.flow.resume import Effects
 from notifyd.metrics import Metrics
 from notifyd.model import (
     SECOND,
