@@ -120,16 +120,18 @@ async def store_of(settings: Settings, command: str, *, create: bool = False) ->
     look like success. Raises `StoreOutdatedError` for a schema of an earlier notifyd, which may still need it.
     """
     from notifyd.model import SECOND, wall_clock
-    from notifyd.store.open import open_store
+    from notifyd.store.open import StoreOptions, open_store
 
     store = await open_store(
         settings.store.url,
-        node=f"{settings.server.node}/{command}",
-        clock=wall_clock,
-        create=create,
-        upgrade=create,
-        timeout=settings.store.timeout / SECOND,
-        driver=settings.store.driver,
+        StoreOptions(
+            node=f"{settings.server.node}/{command}",
+            clock=wall_clock,
+            create=create,
+            upgrade=create,
+            timeout=settings.store.timeout / SECOND,
+            driver=settings.store.driver,
+        ),
     )
     try:
         yield store

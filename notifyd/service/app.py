@@ -55,7 +55,7 @@ from notifyd.service.heartbeat import Heartbeat
 from notifyd.service.keys import agree_on_keys
 from notifyd.service.watchdog import Watchdog
 from notifyd.store import CHECKPOINT, Store
-from notifyd.store.open import open_store
+from notifyd.store.open import StoreOptions, open_store
 from notifyd.store.watched import STEPS, counted, watched
 from notifyd.tracing import NO_TRACER, Tracer
 from notifyd.web import create_app, listening_sockets, serving
@@ -96,13 +96,15 @@ OpenStore: TypeAlias = Callable[[Settings, Metrics, Clock], Awaitable[Store]]
 async def open_configured_store(settings: Settings, metrics: Metrics, clock: Clock) -> Store:
     return await open_store(
         settings.store.url,
-        node=settings.server.node,
-        clock=clock,
-        create=settings.store.create,
-        timeout=settings.store.timeout / SECOND,
-        observer=metrics,
-        clock_skew=settings.dispatch.clock_skew / SECOND,
-        driver=settings.store.driver,
+        StoreOptions(
+            node=settings.server.node,
+            clock=clock,
+            create=settings.store.create,
+            timeout=settings.store.timeout / SECOND,
+            observer=metrics,
+            clock_skew=settings.dispatch.clock_skew / SECOND,
+            driver=settings.store.driver,
+        ),
     )
 
 

@@ -38,25 +38,13 @@ class StoreOptions:
 Opener: TypeAlias = Callable[[str, StoreOptions], Awaitable[Store]]
 
 
-async def open_store(
-    url: str,
-    *,
-    node: str,
-    clock: Clock,
-    create: bool = True,
-    upgrade: bool = True,
-    timeout: float = 2.0,
-    observer: CommitObserver | None = None,
-    clock_skew: float | None = None,
-    driver: StoreDriver = StoreDriver.PYMONGO,
-) -> Store:
-    """Open the store that `url` names, by the options of `StoreOptions`; close it with its `aclose`.
+async def open_store(url: str, options: StoreOptions) -> Store:
+    """Open the store that `url` names; close it with its `aclose`.
 
     Raises `ConfigError` for a URL that names none, `StoreMissingError` where there is no store and `create` is
     false, `StoreOutdatedError` where its schema is older and `upgrade` is false, `StoreInUseError` and
     `StoreError` as its kind does. A URL may hold a password, so no message repeats more of it than its scheme.
     """
-    options = StoreOptions(node, clock, create, upgrade, timeout, observer, clock_skew, driver)
     return await _opener(url)(url, options)
 
 

@@ -40,7 +40,7 @@ from notifyd.security.envelope import wrap
 from notifyd.security.secrets import Keyring, Secret
 from notifyd.security.signing import secret_bytes, verify
 from notifyd.store import SealKeys, Store, append_as_is
-from notifyd.store.open import open_store
+from notifyd.store.open import StoreOptions, open_store
 from notifyd.store.sqlite import rows
 
 SECRET = Secret("whsec_" + base64.b64encode(b"the secret of the bench's sender").decode())
@@ -111,7 +111,9 @@ async def store(where: str, count: str, callers: str, driver: str = "pymongo") -
     """What a store makes of its disk: events appended by so many callers at once."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
         url = f"sqlite:///{folder}/store.db" if where == "sqlite" else where
-        opened = await open_store(url, node="bench", clock=wall_clock, driver=StoreDriver(driver))
+        opened = await open_store(
+            url, StoreOptions(node="bench", clock=wall_clock, driver=StoreDriver(driver))
+        )
         print(await _append(opened, int(count), int(callers)), flush=True)
         await opened.aclose()
 
@@ -134,7 +136,7 @@ async def delivered(path: str, count: str) -> None:
 
     Bodies and messages are short: no step of a later delivery reads them.
     """
-    await (await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)).aclose()
+    await (await open_store(f"sqlite:///{path}", StoreOptions(node="bench", clock=wall_clock))).aclose()
     now, keys = wall_clock(), [os.urandom(32).hex() for _ in range(int(count))]
     event = rows.event_row(evolve(_event(0, now), body="x" * 100))
     sent = evolve(_delivery(0, now), state=State.SENT, message="{}", tries=1, attempts=(_SENT,), ended_at=now)
@@ -168,7 +170,7 @@ _SENT = Attempt(0, 8.0, AttemptOutcome.SENT, status=200)
 
 async def fill(path: str, count: str) -> None:
     """A store with so many deliveries waiting to be sent, as a daemon that could not send them leaves it."""
-    opened = await open_store(f"sqlite:///{path}", node="bench", clock=wall_clock)
+    opened = await open_store(f"sqlite:///{path}", StoreOptions(node="bench", clock=wall_clock))
     # Else the next start looks through all rows for the keys that they need.
     await opened.note_seal_keys(SealKeys(frozenset(_KEYRING.ids)))
     now = wall_clock()

@@ -13,7 +13,7 @@ import pytest
 from notifyd.config.settings import StoreDriver
 from notifyd.model import SECOND, State, wall_clock
 from notifyd.store import CollectionName, Store
-from notifyd.store.open import open_store, sqlite_path
+from notifyd.store.open import StoreOptions, open_store, sqlite_path
 from notifyd.testing import Sink
 from tests import events
 from tests.mongodb import MongoServer
@@ -177,7 +177,7 @@ async def test_a_strangers_row_in_every_table_ends_no_daemon_and_holds_up_nothin
     if kind != "sqlite":
         server: MongoServer = request.getfixturevalue("mongo_server")
         url, driver = server.database(), StoreDriver(kind)
-    store = await open_store(url, node="before", clock=wall_clock, timeout=20)
+    store = await open_store(url, StoreOptions(node="before", clock=wall_clock, timeout=20))
     await fill(store)
     await store.aclose()
     spoil(url)

@@ -37,7 +37,7 @@ from notifyd.security.secrets import Secret
 from notifyd.security.signing import sign
 from notifyd.service.app import App, _cancelled
 from notifyd.store import AuditFilter, DeliveryFilter, Page, Store
-from notifyd.store.open import open_store
+from notifyd.store.open import StoreOptions, open_store
 from notifyd.testing import Sink
 from notifyd.web.pages import csrf
 from notifyd.wire.codec import parse_instant, rfc3339
@@ -215,7 +215,7 @@ async def world(url: str) -> AsyncIterator[World]:
         for one in registries.values():
             resources.push_async_callback(one.aclose)
         current = Current(registries[0])
-        store = await open_store(url, node=NODE, clock=clock, timeout=20)
+        store = await open_store(url, StoreOptions(node=NODE, clock=clock, timeout=20))
         resources.push_async_callback(store.aclose)
         nodes = [App(current, store, Metrics(), clock) for _ in range(2)]
         for node in nodes:

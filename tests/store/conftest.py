@@ -14,7 +14,7 @@ from pymongo.database import Database
 from notifyd.config.settings import StoreDriver
 from notifyd.store import Store
 from notifyd.store.mongo import MongoStore, open_mongo
-from notifyd.store.open import open_store
+from notifyd.store.open import StoreOptions, open_store
 from tests.mongodb import MongoServer
 from tests.store.makers import NODE, TurnableClock
 
@@ -37,7 +37,7 @@ class Deployment:
     async def open(self) -> Store:
         await self.close()
         self.store = await open_store(
-            self.url, node=NODE, clock=TurnableClock(), timeout=20, driver=self.driver
+            self.url, StoreOptions(node=NODE, clock=TurnableClock(), timeout=20, driver=self.driver)
         )
         return self.store
 

@@ -25,7 +25,7 @@ from notifyd.store.mongo.claims import Queue
 from notifyd.store.mongo.documents import document_of
 from notifyd.store.mongo.driver import connect
 from notifyd.store.mongo.schema import INDEXES, MIGRATIONS, Index, create_indexes, migrate
-from notifyd.store.open import check_url, open_store
+from notifyd.store.open import StoreOptions, check_url, open_store
 from tests.e2e.databases import Database
 from tests.mongodb import MongoServer, secantus
 from tests.ports import free_port
@@ -126,7 +126,7 @@ async def test_a_database_that_holds_no_store_becomes_one_only_where_it_may(
 @pytest.mark.parametrize("url", ["mongodb://ops:hunter2@127.0.0.1", "mongodb://ops:hunter2@127.0.0.1/?w=1"])
 async def test_a_url_that_names_no_database_is_refused_with_an_example(url: str, driver: StoreDriver) -> None:
     with pytest.raises(ConfigError) as caught:
-        await open_store(url, node=NODE, clock=TurnableClock(), driver=driver)
+        await open_store(url, StoreOptions(node=NODE, clock=TurnableClock(), driver=driver))
     with pytest.raises(ConfigError, match="mongodb://host/notifications"):
         check_url(url)
     assert "mongodb://host/notifications" in str(caught.value)
