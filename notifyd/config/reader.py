@@ -186,7 +186,7 @@ class Reader:
             )
         try:
             return Kind(kind.name, channel.personal, kind.addressed, channel.answers)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin's own function does
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin's own function does
             fault = f"its type's personal or answers raises {type(error).__name__}"
             self._findings.under("channels", name).add(fault)
             return None

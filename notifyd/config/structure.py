@@ -129,16 +129,16 @@ class Structurer(Strict):
     def build(self, cls: type[Any], given: Mapping[str, Any]) -> Any:
         try:
             return super().build(cls, given)
-        except Exception as error:  # noqa: BLE001 - a plugin's class may raise anything; it becomes a fault
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's class may raise anything
             whole = StructureError([((), self._hide(_reason(error)))])
         try:
             found = [((key,), self._hide(_reason(error))) for key, error in _failed_validators(cls, given)]
-        except Exception:  # noqa: BLE001 - a default or converter raised, as it did above
+        except (Exception, SystemExit):  # noqa: BLE001 - a default or converter raised, as it did above
             raise whole from None
         raise StructureError(found) if found else whole
 
     def refusals(self, cls: type[Any], given: Mapping[str, Any]) -> Iterator[tuple[Steps, str]]:
-        with suppress(Exception):  # a converter raised
+        with suppress(Exception, SystemExit):  # a converter raised
             for key, error in _failed_validators(cls, given, partly=True):
                 yield (key,), self._hide(_reason(error))
 
@@ -210,7 +210,7 @@ _SHOW: Final[Mapping[Any, Callable[[Any], str]]] = {
 
 def _failed_validators(
     cls: type[Any], given: Mapping[str, Any], *, partly: bool = False
-) -> Iterator[tuple[str, Exception]]:
+) -> Iterator[tuple[str, BaseException]]:
     """The keys whose validators refuse, where attrs itself stops at the first.
 
     With `partly`, those of what is given alone, as far as they can be asked without the rest.
@@ -224,7 +224,7 @@ def _failed_validators(
         try:
             if attribute.validator is not None:
                 attribute.validator(record, attribute, getattr(record, attribute.name))
-        except Exception as error:  # noqa: BLE001 - a plugin's validator may raise anything; it becomes a fault
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin's validator may raise anything
             if not partly or isinstance(error, ValueError):
                 yield option_key(attribute), error
 
@@ -246,7 +246,7 @@ def _converted(attribute: attrs.Attribute[Any], record: object, value: Any) -> A
     return convert.converter(value, *extra)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The sentence of a validator. Those of attrs itself show the value, and so are told in words of our own."""
     match error.args:
         case (str(), attrs.Attribute(), re.Pattern() as pattern, _):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 import re
@@ -181,8 +182,11 @@ async def _call(channel: OpenChannel, message: Message, edits: str | None) -> ob
     """What `send` or `edit` gives or raises, as a verdict. Raises nothing but the cancellation by `bounded`."""
     try:
         if edits is not None and isinstance(channel.channel, Editing):
-            return await channel.channel.edit(edits, message)
-        return await channel.channel.send(message)
+            given: Any = channel.channel.edit(edits, message)
+        else:
+            given = channel.channel.send(message)
+        # One that is not async has sent by now: awaiting what it gave would raise, and the retry send it twice.
+        return await given if inspect.isawaitable(given) else given
     except (TransientError, PermanentError) as error:
         return error
     except TimeoutError:

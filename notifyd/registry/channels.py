@@ -140,6 +140,8 @@ async def _open_channel(
     if inspect.isawaitable(opened):
         async with asyncio.timeout(_OPEN_TIMEOUT):
             opened = await opened
+    if isinstance(opened, type):
+        raise TypeError(f"open gives the class {opened.__name__}, and no object of it")
     if not isinstance(opened, Channel):
         raise TypeError(f"open gives {type(opened).__name__}, which lacks send or aclose")
     resources.push_async_callback(_close_channel, settings.name, opened)
@@ -152,7 +154,7 @@ async def _open_channel(
         settings.concurrency,
         timeout,
         settings.rate_limit,
-        settings.type.own_body(settings.config) if settings.type.own_body else None,
+        _own_body(settings),
         settings.type.for_programs,
         settings.type.addressed,
         settings.answers,
@@ -160,6 +162,13 @@ async def _open_channel(
         settings.tenant,
         settings.type.fields,
     )
+
+
+def _own_body(settings: ChannelSettings) -> str | None:
+    given: object = settings.type.own_body(settings.config) if settings.type.own_body else None
+    if given is None or isinstance(given, str):
+        return given
+    raise TypeError(f"own_body gives {type(given).__name__}, which is no media type")
 
 
 def _check_ears(settings: ChannelSettings, opened: Channel) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -192,6 +193,53 @@ async def test_one_that_returns_nonsense_is_believed_and_named(
         assert f"channel rogue returned {type(nonsense).__name__} instead of a Receipt" in caplog.text
 
 
+class Blunt(Rogue):
+    """Sends, and is not async."""
+
+    def send(self, message: Message) -> Any:
+        self.sends += 1
+        return Receipt()
+
+
+async def test_one_whose_send_is_not_async_sends_once(start: Any) -> None:
+    blunt = Blunt(taken)
+    async with start(blunt) as notifyd:
+        await post_task(notifyd)
+        item = await lane(notifyd, lambda item: item["lastSuccess"] or item["lastFailure"])
+        assert (item["lastFailure"], blunt.sends) == (None, 1)
+
+
+@frozen
+class Abrupt:
+    """Options that end the process, as some parsers of arguments do."""
+
+    def __attrs_post_init__(self) -> None:
+        raise SystemExit(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "own_body", "complaint"),
+    [
+        (Abrupt, None, "channels.rogue: SystemExit: 2"),
+        (
+            NoOptions,
+            lambda _: 7,
+            "channels.rogue: does not open: TypeError: own_body gives int, which is no media type",
+        ),
+    ],
+)
+async def test_a_type_that_breaks_as_it_is_configured_is_named(
+    start: Any, options: Any, own_body: Any, complaint: str
+) -> None:
+    rogue = Rogue(taken)
+    kind = ChannelType("rogue", options, lambda _config, _context: rogue, own_body=own_body)
+    plugin = SimpleNamespace(notifyd_channel_types=hookimpl(lambda: [kind]))
+    with pytest.raises(ConfigError) as caught:
+        async with start(plugin):
+            pytest.fail("it has started")
+    assert [str(fault) for fault in caught.value.faults] == [complaint]
+
+
 async def test_one_that_leaks_tasks_and_lets_them_fail_disturbs_nobody(start: Any) -> None:
     leaked: list[asyncio.Task[Any]] = []
 
@@ -270,6 +318,7 @@ async def hang() -> None:
         (raising(SystemExit(3)), "does not open: SystemExit: 3"),
         (raising(Unforeseen("boo")), "does not open: Unforeseen: boo"),
         (lambda: None, "does not open: TypeError: open gives NoneType, which lacks send or aclose"),
+        (lambda: Rogue, "does not open: TypeError: open gives the class Rogue, and no object of it"),
         (hang, "does not open: TimeoutError: "),
     ],
 )
