@@ -41,6 +41,9 @@ MAX_LIVE = 100
 """How many silences of a tenant may be in force or to come: each is asked about each of its events."""
 
 
+_AT_ONCE: Final = 100
+"""Of how many silences at once the windows are closed, so that a thousand that end together take few commits."""
+
 _HEARD: Final = 5 * MINUTE
 """Within this time of an early end every node has heard of it, unless it was cut off from the store."""
 
@@ -50,12 +53,8 @@ _TURNS: Final = 60
 
 @frozen
 class _Compiled:
-    """A tenant's silences, and one book of their predicates, which share the bound on cost.
+    """A tenant's silences, and one book of their predicates, which share the bound on cost."""
 
-    `made_from` are those that are not ended, `silences` those of them that compile.
-    """
-
-    made_from: Sequence[Silence]
     silences: Mapping[str, Silence]
     book: RuleBook
 
@@ -71,23 +70,40 @@ class Silences:
         self._metrics = metrics
         self._clock = clock
         self._refreshing = asyncio.Lock()
+        self._asked = 0
+        self._answered = 0
+        self._adding: defaultdict[str, set[str]] = defaultdict(set)
         self._live: tuple[Silence, ...] = ()
         self._compiled_with: Registry | None = None
+        self._books: Mapping[str, RuleBook | None] = {}
         self._by_tenant: Mapping[str, _Compiled] = {}
         self._turn = 0
         self._told: set[str] = set()
 
     async def refresh(self) -> int:
-        """Take over what other nodes have added or ended, and let go of what ended early. Raises `StoreError`."""
+        """Take over what other nodes have added or ended, and let go of what ended early. Raises `StoreError`.
+
+        Who asks while one is under way waits for the next, which answers all of them at once.
+        """
+        self._asked += 1
+        mine = self._asked
         async with self._refreshing:  # what is read first must not be taken over last
-            now = self._clock()
-            await self._take_over(tuple(await self._store.live_silences(now)))
+            if self._answered < mine:
+                answers = self._asked
+                await self._refresh()
+                self._answered = answers
+        return 0
+
+    async def _refresh(self) -> None:
+        now = self._clock()
+        await self._take_over(tuple(await self._store.live_silences(now)))
         self._metrics.silences.set(sum(one.in_force(now) for one in self._live))
         self._turn += 1
-        for place, one in enumerate(self._live):
-            if self._may_hold_more(place, one, now):
-                await self._store.close_windows(one.tenant, _first_key(one), _last_key(one), now)
-        return 0
+        letting_go = [one for place, one in enumerate(self._live) if self._may_hold_more(place, one, now)]
+        for first in range(0, len(letting_go), _AT_ONCE):
+            some = letting_go[first : first + _AT_ONCE]
+            close = self._store.close_windows
+            await asyncio.gather(*(close(one.tenant, _first_key(one), _last_key(one), now) for one in some))
 
     def _may_hold_more(self, place: int, one: Silence, now: Instant) -> bool:
         """Is it to be looked at whether a node that had not heard of its early end has held something since?"""
@@ -98,9 +114,9 @@ class Silences:
     async def _take_over(self, live: tuple[Silence, ...]) -> None:
         registry = self._current()
         if live != self._live or registry is not self._compiled_with:
+            known = self._books if registry is self._compiled_with else {}
             # In a thread, as a hundred predicates take the compiler a fifth of a second.
-            known = self._by_tenant if registry is self._compiled_with else {}
-            self._by_tenant = await asyncio.to_thread(_compiled, live, registry, known)
+            self._books, self._by_tenant = await asyncio.to_thread(_compiled, live, known, registry)
             self._live, self._compiled_with = live, registry
             self._told &= {one.id for one in live}
 
@@ -143,8 +159,16 @@ class Silences:
 
     async def add(self, silence: Silence, correlation_id: str) -> None:
         """Raises `TooManySilencesError`, `StoreError`."""
-        if len(self.of(silence.tenant)) >= MAX_LIVE:
+        adding = self._adding[silence.tenant]
+        if len(adding.union(one.id for one in self.of(silence.tenant))) >= MAX_LIVE:
             raise TooManySilencesError(f"a tenant may have {MAX_LIVE} silences that are not over")
+        adding.add(silence.id)
+        try:
+            await self._add(silence, correlation_id)
+        finally:
+            adding.discard(silence.id)
+
+    async def _add(self, silence: Silence, correlation_id: str) -> None:
         facts = {"silenceId": silence.id, "when": silence.predicate, "reason": silence.reason}
         times = {"startsAt": rfc3339(silence.starts_at), "endsAt": rfc3339(silence.ends_at)}
         record = self._audit(silence, AuditName.SILENCE_ADDED, silence.author, correlation_id, facts | times)
@@ -193,42 +217,44 @@ def silence_deferral(silence: Silence, entry: PlanEntry, event: Event) -> Deferr
 def predicate_faults(predicate: str, registry: Registry) -> tuple[str, ...]:
     """What is wrong with a predicate, told as of a rule's `when`."""
     try:
-        _book([predicate], ["silence"], registry)
+        _book(predicate, "silence", registry)
     except ConfigError as error:
         return tuple(fault.message for fault in error.faults)
     return ()
 
 
-def _book(predicates: Sequence[str], names: Sequence[str], registry: Registry) -> RuleBook:
-    rules = [Rule(name=name, when=when, channels=()) for name, when in zip(names, predicates, strict=True)]
-    return RuleBook.compile(rules, registry.discovered.rule_functions)
+def _book(predicate: str, name: str, registry: Registry) -> RuleBook:
+    rule = Rule(name=name, when=predicate, channels=())
+    return RuleBook.compile([rule], registry.discovered.rule_functions)
 
 
 def _compiled(
-    live: Sequence[Silence], registry: Registry, known: Mapping[str, _Compiled]
-) -> Mapping[str, _Compiled]:
-    """Those that are not ended, by tenant. What is `known` of a tenant stays where its silences are the same."""
-    found: defaultdict[str, list[Silence]] = defaultdict(list)
+    live: Sequence[Silence], known: Mapping[str, RuleBook | None], registry: Registry
+) -> tuple[Mapping[str, RuleBook | None], Mapping[str, _Compiled]]:
+    """The book of each silence that is not ended, by its id, and those of a tenant joined. `known` are of before.
+
+    One that does not compile with this configuration has no book, and holds nothing.
+    """
+    books: dict[str, RuleBook | None] = {}
+    found: defaultdict[str, dict[Silence, RuleBook]] = defaultdict(dict)
     for one in live:
         if one.ended_at is None:
-            found[one.tenant].append(one)
-    return {
-        tenant: known[tenant]
-        if tenant in known and known[tenant].made_from == silences
-        else _compiled_anew(silences, registry)
-        for tenant, silences in found.items()
+            book = books[one.id] = known[one.id] if one.id in known else _book_of(one, registry)
+            if book is not None:
+                found[one.tenant][one] = book
+    return books, {
+        tenant: _Compiled({one.id: one for one in mine}, RuleBook.joined(list(mine.values())))
+        for tenant, mine in found.items()
     }
 
 
-def _compiled_anew(silences: Sequence[Silence], registry: Registry) -> _Compiled:
-    """One that does not compile with this configuration holds nothing."""
-    good = dict[str, Silence]()
-    for one in silences:
-        if faults := predicate_faults(one.predicate, registry):
-            log.warning("silence %s of tenant %s holds nothing: %s", one.id, one.tenant, "; ".join(faults))
-        else:
-            good[one.id] = one
-    return _Compiled(silences, good, _book([one.predicate for one in good.values()], list(good), registry))
+def _book_of(silence: Silence, registry: Registry) -> RuleBook | None:
+    try:
+        return _book(silence.predicate, silence.id, registry)
+    except ConfigError as error:
+        faults = "; ".join(fault.message for fault in error.faults)
+        log.warning("silence %s of tenant %s holds nothing: %s", silence.id, silence.tenant, faults)
+        return None
 
 
 def _first_key(silence: Silence) -> str:

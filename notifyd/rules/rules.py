@@ -119,11 +119,21 @@ class RuleBook:
                 faults += [Fault(f"{of_rule(rule.name)}.when", message) for message in error.messages]
         if faults:
             raise ConfigError(faults)
-        members = frozenset().union(*(one.members or () for one in compiled))
         guarded = {name: _guard(name, function) for name, function in functions.items()}
-        by_kind = _by_kind(compiled)
+        return cls._of(tuple(compiled), guarded)
+
+    @classmethod
+    def joined(cls, books: Sequence[RuleBook]) -> RuleBook:
+        """The rules of one book or more, which were compiled with the same functions, in order."""
+        rules = tuple(one for book in books for one in book._rules)  # noqa: SLF001 - of this class
+        return cls._of(rules, books[0]._functions)  # noqa: SLF001 - of this class
+
+    @classmethod
+    def _of(cls, rules: tuple[_Compiled, ...], functions: Mapping[str, Callable[..., Any]]) -> RuleBook:
+        members = frozenset().union(*(one.members or () for one in rules))
+        by_kind = _by_kind(rules)
         of_tenant = lru_cache(maxsize=_TENANTS)(partial(_of_tenant, by_kind))
-        return cls(tuple(compiled), guarded, members, by_kind, of_tenant)
+        return cls(rules, functions, members, by_kind, of_tenant)
 
     def concern(self, kind: str, tenant: str | None = None) -> bool:
         """Can any rule match an event of this kind, and of this tenant where one is given?"""
