@@ -299,16 +299,22 @@ async def test_silences_that_are_added_or_ended_at_once_are_taken_over_together(
     way: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each read and compiled all that there were: a thousand of ten tenants took more than five minutes."""
-    read, compiled, book = [], [], silences._book
-    live = way.store.live_silences
+    read: list[int] = []
+    compiled: list[Any] = []
+    book, live = silences._book, way.store.live_silences
 
     async def counted(now: Instant) -> list[Silence]:
-        found = await live(now)
+        found: list[Silence] = await live(now)
         read.append(len(found))
         return found
 
     monkeypatch.setattr(way.store, "live_silences", counted)
-    monkeypatch.setattr(silences, "_book", lambda *of: compiled.append(of) or book(*of))
+
+    def compiling(*of: Any) -> Any:
+        compiled.append(of)
+        return book(*of)
+
+    monkeypatch.setattr(silences, "_book", compiling)
     ids = [f"{number:064x}" for number in range(90)]
     await asyncio.gather(*(add(way, id=id_, predicate=f'event.kind == "{id_}"') for id_ in ids))
     assert read[-1] == 90
@@ -336,13 +342,15 @@ async def test_a_tenant_has_no_more_silences_where_they_are_added_at_once(
 async def test_a_refresh_that_fails_is_made_up_for_by_the_next(
     way: Flow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live, faults = way.store.live_silences, [StoreError("gone")]
+    live = way.store.live_silences
+    faults = [StoreError("gone")]
 
     async def failing(now: Instant) -> list[Silence]:
         await asyncio.sleep(0)
         if faults:
             raise faults.pop()
-        return await live(now)
+        found: list[Silence] = await live(now)
+        return found
 
     monkeypatch.setattr(way.store, "live_silences", failing)
     refreshes = (way.app._silences.refresh() for _ in range(3))
