@@ -69,7 +69,7 @@ async def test_one_more_silence_is_compiled_and_no_others(way: Flow, monkeypatch
     assert compiled == ["1" * 64, "2" * 64]
     await done(way, "a")
     await held(way, 1)
-    assert await way.reload(RULES)
+    assert await way.reload(BOTH)
     await way.app._silences.refresh()
     assert sorted(compiled[2:]) == ["0" * 64, "2" * 64], "a configuration may bring other functions"
 
