@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import reduce
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -30,8 +28,7 @@ from notifyd.model import (
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.security.names import name_fault
-from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret, spellings
-from notifyd.security.secrets import HIDDEN
+from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret, spelled, without
 from notifyd.store import Advance
 from notifyd.tracing import NO_TRACE, PARENT, Trace
 from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
@@ -44,9 +41,6 @@ from notifyd.wire.events import (
     PackPolicyReleased,
 )
 from notifyd.wire.meaning import faults_together
-
-_WRITTEN_ALIKE: Final = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
-"""A text that JSON, addresses and forms write as it is."""
 
 _MEANING: Final[Mapping[type[PackEvent], tuple[str, str]]] = {
     PackApprovalRequested: (APPROVAL_KIND, "requested"),
@@ -141,11 +135,6 @@ def _searched_token(event: PackEvent) -> str | None:
     return token if len(token) >= MIN_SEARCHED else None
 
 
-def _spelled(token: str) -> Sequence[str]:
-    """`token` as the sender may have written it elsewhere, in an address perhaps: the longest first."""
-    return (token,) if _WRITTEN_ALIKE(token) else sorted(spellings(token), key=len, reverse=True)
-
-
 def _in_json(text: str) -> bytes:
     """`text` as it stands inside a JSON string."""
     return orjson.dumps(text)[1:-1]
@@ -210,10 +199,10 @@ def _pack_body(event: PackEvent, shown: dict[str, Any], kind: str, action: str, 
     meaning = {"kind": kind, "action": action}
     if isinstance(event, PackApprovalRequested) and event.expires_at is None:
         meaning["expiresAt"] = rfc3339(_expiry(event, registry))  # the reader is told when it is too late
-    body, token = canonical(seen | meaning), _searched_token(event)
-    spelled = _spelled(token) if token is not None else ()
-    if any(_in_json(one) in body for one in spelled):
-        body = canonical(_without_token(seen, spelled) | meaning)
+    body = canonical(seen | meaning)
+    token = spelled(event.resume.token.reveal()) if event.resume else ()
+    if any(_in_json(one) in body for one in token):
+        body = canonical(_without_token(seen, token) | meaning)
     return body.decode()
 
 
@@ -224,15 +213,15 @@ def _expiry(event: PackApprovalRequested, registry: Registry) -> Instant:
     return event.occurred_at + registry.settings.approvals.default_ttl
 
 
-def _without_token(seen: Mapping[str, Any], spelled: Sequence[str]) -> dict[str, Any]:
-    hidden = {name: _without(value, spelled) for name, value in seen.items()}
+def _without_token(seen: Mapping[str, Any], token: Sequence[str]) -> dict[str, Any]:
+    hidden = {name: _without(value, token) for name, value in seen.items()}
     # The contract's own names mean what they mean, whatever the token is.
-    return {_without(n, spelled) if n.startswith("x-") else n: v for n, v in hidden.items()}
+    return {_without(n, token) if n.startswith("x-") else n: v for n, v in hidden.items()}
 
 
 def _without(value: Any, secrets: Sequence[str]) -> Any:
     if isinstance(value, str):
-        return reduce(lambda text, secret: text.replace(secret, HIDDEN), secrets, value)
+        return without(value, secrets)
     if isinstance(value, Mapping):
         return {_without(k, secrets): _without(v, secrets) for k, v in value.items()}
     if isinstance(value, list):

@@ -21,7 +21,7 @@ from notifyd.approval.ballots import (
 from notifyd.approval.quorum import progress
 from notifyd.approval.undo import take_back, undoable_by
 from notifyd.config.settings import ResumeTokenMode
-from notifyd.errors import ConflictError, Fault, InvalidError, NotFoundError, StoreError
+from notifyd.errors import ConflictError, Fault, InvalidError, NotFoundError, SealError, StoreError
 from notifyd.flow.measures import measure_end, measure_pending
 from notifyd.flow.queues import EffectQueue
 from notifyd.flow.reasons import lacks_reason
@@ -31,6 +31,7 @@ from notifyd.metrics import Metrics
 from notifyd.model import Approval, ApprovalKey, Clock, Decision
 from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
+from notifyd.security.redact import spelled, without
 from notifyd.store import Store
 from notifyd.tracing import NO_TRACE, NO_TRACER, Trace, Tracer
 from notifyd.wire.codec import pointer, rfc3339
@@ -108,7 +109,9 @@ class Decisions:
             lacks_reason=await lacks_reason(approval, ballot, registry, self._store),
         )
         await check_window(approval, ballot, registry, self._store, now)
-        _check_secrets(ballot, registry)
+        token = _token_of(approval, registry) if ballot.comment or ballot.inputs else ()
+        _check_secrets(ballot, registry, token)
+        ballot = evolve(ballot, comment=without(ballot.comment, token))
         counted = cast(approval, ballot, now, registry.settings.approvals.undo)
         answer = _answer(counted, registry.token_for_client(counted), ballot.correlation_id)
         decision = evolve(counted.decisions[-1], answer=answer)
@@ -159,13 +162,23 @@ class Decisions:
         return orjson.dumps(document)
 
 
-def _check_secrets(ballot: Ballot, registry: Registry) -> None:
+def _token_of(approval: Approval, registry: Registry) -> Sequence[str]:
+    """How the request's resume token, which no config names, may be written in what is said of it."""
+    if approval.sealed_token is None:
+        return ()
+    try:
+        return spelled(resume_token.reveal(registry.keyring, approval.sealed_token).reveal())
+    except SealError:
+        return ()  # its key was given up
+
+
+def _check_secrets(ballot: Ballot, registry: Registry, token: Sequence[str]) -> None:
     """What is filled in is kept, shown and sent as it is. Raises `InvalidError`."""
     redacted = registry.redactor.tree(dict(ballot.inputs))
     faults = [
         Fault(pointer("inputs", name), "must not hold a secret")
         for name, value in ballot.inputs.items()
-        if redacted.get(name) != value
+        if redacted.get(name) != value or (isinstance(value, str) and without(value, token) != value)
     ]
     if faults:
         raise InvalidError(faults)

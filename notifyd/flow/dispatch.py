@@ -64,8 +64,8 @@ _BLOCKED: Final = (SECOND // 2, 15 * SECOND)
 """How long a delivery steps back while an earlier one of its approval is on the way: a quarter of its age,
 within these bounds, so that many that wait for long cost little."""
 
-_UNUSABLE: Final = 60 * SECOND
-"""How long a delivery steps back whose channel has another type by now, or which nothing can sign."""
+_UNUSABLE: Final = (5 * SECOND, 60 * SECOND)
+"""The same for one whose channel has another type by now, or which nothing can sign."""
 
 _REFUSED: Final = 15 * SECOND
 """How long a delivery steps back whose receiver's address `egress` does not allow. The breaker spares the rest."""
@@ -410,11 +410,11 @@ class Dispatcher:
             await self._put_off_for(Reason.CHANNEL_MISSING, fault, lane, job)
             return
         if await self._must_wait(delivery):
-            await self._put_off(lane, job, self._blocked(delivery))
+            await self._put_off(lane, job, self._quarter(delivery, _BLOCKED))
             return
         message = job.message or await self._read_back(delivery, registry)
         if message is None:
-            await self._put_off(lane, job, _UNUSABLE)
+            await self._put_off(lane, job, self._quarter(delivery, _UNUSABLE))
             return
         if delivery.channel == RESUME_CHANNEL and not registry.signs_callbacks(message.event["client"]):
             fault = f"nothing signs the callbacks of client {message.event['client']}"
@@ -481,8 +481,9 @@ class Dispatcher:
         ordered = delivery.seq > 1 and delivery.channel != RESUME_CHANNEL
         return ordered and await self._patiently(lambda: self._store.has_earlier(delivery))
 
-    def _blocked(self, delivery: Delivery) -> int:
-        least, most = _BLOCKED
+    def _quarter(self, delivery: Delivery, bounds: tuple[int, int]) -> int:
+        """A quarter of a delivery's age, within `bounds`."""
+        least, most = bounds
         return max(least, min((self._clock() - delivery.created_at) // 4, most))
 
     async def _read_back(self, delivery: Delivery, registry: Registry) -> Message | None:
@@ -497,7 +498,7 @@ class Dispatcher:
     async def _put_off_for(self, reason: Reason, fault: str, lane: Lane, job: Job) -> None:
         """Nothing of this kind can be sent before the configuration changes."""
         tell_failure(lane, reason, fault)
-        await self._put_off(lane, job, _UNUSABLE, reason)
+        await self._put_off(lane, job, self._quarter(job.delivery, _UNUSABLE), reason)
 
     async def _put_off(self, lane: Lane, job: Job, wait: int, reason: Reason | None = None) -> None:
         """Give a job back that was started, and never reached the channel."""
@@ -585,7 +586,7 @@ class Dispatcher:
     def _furthest(self) -> int:
         """How far ahead of its own clock a node puts off a delivery, with a minute for its clock's fault."""
         ceiling: int = self._current().settings.dispatch.backoff.ceiling
-        return max(ceiling, _UNUSABLE) + 60 * SECOND
+        return max(ceiling, *_UNUSABLE) + 60 * SECOND
 
     # -- the end ------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, reduce
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
@@ -135,6 +135,25 @@ def spellings(value: str) -> set[str]:
     in_urls = (quote(value, safe, errors="replace") for safe in ("", "/"))
     found = {value, *in_json, *in_urls, quote_plus(value, errors="replace"), value.removeprefix(PREFIX)}
     return {spelling for spelling in found if len(spelling) >= MIN_SEARCHED}
+
+
+def spelled(value: str) -> Sequence[str]:
+    """How a secret that no config names may be written where it does not belong: the longest first.
+
+    Nothing of one that is too short to search for: it would shred ids and texts.
+    """
+    if len(value) < MIN_SEARCHED:
+        return ()
+    return (value,) if _WRITTEN_ALIKE(value) else sorted(spellings(value), key=len, reverse=True)
+
+
+def without(text: str, secrets: Iterable[str]) -> str:
+    """`text` with each of `secrets` hidden."""
+    return reduce(lambda shown, secret: shown.replace(secret, HIDDEN), secrets, text)
+
+
+_WRITTEN_ALIKE: Final = re.compile(r"[A-Za-z0-9_.~-]+").fullmatch
+"""A text that JSON, addresses and forms write as it is."""
 
 
 def _parts(value: str) -> list[str]:

@@ -19,6 +19,7 @@ from notifyd.errors import (
     AlreadyVotedError,
     ExpiredError,
     GrantMissingError,
+    InvalidError,
     NotFoundError,
     NotifydError,
     PlanChangedError,
@@ -418,6 +419,21 @@ async def test_a_decision_is_on_record_with_its_actor_its_way_and_no_comment(way
     assert (line.actor, line.correlation_id, line.tenant) == ("alice@acme.example", "corr-ballot", "acme")
     assert (line.data["via"], line.data["decision"], line.data["status"]) == ("link", "approved", "approved")
     assert "private words" not in repr(line)
+
+
+async def test_a_decision_does_not_tell_the_resume_token(way: Flow) -> None:
+    """Whoever has it may well paste it: it is sealed with the request, and so may stand nowhere in clear."""
+    token = TOKEN.reveal()
+    asked = [{"name": "note", "type": "text"}]
+    document = await way.ask(inputs=asked, requiredApprovals=2)
+    with pytest.raises(InvalidError) as caught:
+        await way.decide(document, inputs={"note": f"it is {token}"})
+    assert [fault.pointer for fault in caught.value.faults] == ["/inputs/note"]
+    await way.decide(document, comment=f"resume with {token}, please")
+    await way.sweep()
+    approval = await way.approval(document)
+    assert approval.decisions[0].comment == "resume with ***, please"
+    assert token not in repr(await way.audit())
 
 
 async def test_how_long_a_decision_took_counts_from_the_request(way: Flow) -> None:

@@ -508,7 +508,7 @@ async def test_a_callback_that_nothing_can_sign_waits_and_goes_once_there_is_a_s
         await resumed(way, other, ResumeStatus.DELIVERED)
         secrets = f'secrets = ["{RUNNER.reveal()}"]'
         assert await way.reload(config(runner).replace("[resume]", f"[resume]\n{secrets}"))
-        way.turn(60)
+        way.turn(5)
         await resumed(way, document, ResumeStatus.DELIVERED)
         assert await shown(way, document) is None
 
