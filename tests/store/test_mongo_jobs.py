@@ -96,4 +96,4 @@ async def test_a_lease_that_ends_further_ahead_than_any_is_given_for_is_void(nod
 async def test_a_node_whose_clock_is_off_has_no_job(node: Open, caplog: pytest.LogCaptureFixture) -> None:
     store = await node("a", clock=TurnableClock(), clock_skew=5)
     assert await claim(store) == Turn(mine=False)
-    assert "nothing is claimed until it is right" in caplog.text
+    assert "nothing is claimed or ended by it until it is right" in caplog.text

@@ -44,6 +44,7 @@ from tests.store.makers import (
     approval,
     audit_record,
     delivery,
+    effect,
     ended,
     event,
     find_approval,
@@ -158,7 +159,31 @@ async def test_a_node_whose_clock_is_off_claims_nothing_and_says_so(
     await store.append(append_of(event()))
     assert await claim(store, "a", NOW + HOUR) == []
     assert await store.claim_unplanned("a", NOW + HOUR, NOW + 2 * HOUR, 10) == []
-    assert "nothing is claimed until it is right" in caplog.text
+    assert "nothing is claimed or ended by it until it is right" in caplog.text
+
+
+async def test_by_a_clock_that_is_wrong_nothing_is_due_from_the_moment_on_that_it_is(node: Open) -> None:
+    """One of several nodes, with a clock that leapt ahead, ended all that waited for the others' people."""
+    clock = TurnableClock(time.time_ns() // 1000)
+    store = await node("a", clock=clock, clock_skew=5)
+    now = clock.now
+    waits = approval(
+        expires_at=now + HOUR,
+        timer_at=now + MINUTE,
+        effects=(evolve(effect("n"), next_attempt_at=now + MINUTE),),
+    )
+    await open_approval(store, waits)
+    assert await store.claim_unplanned("a", now, now + MINUTE, 10) is not None  # the clocks are compared
+    for leap in (0, 2 * HOUR, -2 * HOUR):
+        clock.now = now + leap
+        seen = clock.now
+        assert await store.due_approvals(seen, 10) == []
+        assert await store.timed_approvals(seen, 10) == []
+        assert await store.owing_approvals(seen, 10, horizon=seen + HOUR) == []
+    clock.now = now
+    assert len(await store.due_approvals(now + 2 * HOUR, 10)) == 1
+    assert len(await store.timed_approvals(now + 2 * HOUR, 10)) == 1
+    assert len(await store.owing_approvals(now + 2 * HOUR, 10)) == 1
 
 
 # --- one service -------------------------------------------------------------------------------------------

@@ -84,6 +84,11 @@ class ServerClock:
             await self.measure()
         return self._trusted
 
+    async def right(self) -> bool:
+        """As `trusted`, by a comparison that is made now: for what cannot be taken back."""
+        await self.measure()
+        return self._trusted
+
     async def measure(self) -> None:
         """Compare the clocks now."""
         if self.tolerance is not None:
@@ -101,7 +106,7 @@ class ServerClock:
                 logging.INFO if trusted else logging.ERROR,
                 "this host's clock is %.1f s from the database's: %s",
                 self.offset / SECOND,
-                "claiming again" if trusted else "nothing is claimed until it is right",
+                "claiming again" if trusted else "nothing is claimed or ended by it until it is right",
             )
         self._trusted = trusted
 

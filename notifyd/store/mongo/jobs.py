@@ -18,7 +18,7 @@ from notifyd.store.mongo.base import LEASE_CEILING, Base
 async def claim(
     base: Base, job: str, now: Instant, until: Instant, unless_done_since: Instant | None
 ) -> Turn:
-    if not await base.server_clock.trusted():
+    if not await base.server_clock.right():
         return Turn(mine=False)
     at = base.server_clock.by_server(now)
     free: list[dict[str, Any]] = [

@@ -213,7 +213,7 @@ class MongoStore:
         return await self._run(window_steps.spent(self._base, tenant, budget, since, limit))
 
     async def due_windows(self, now: Instant, limit: int) -> list[Window]:
-        return await self._run(window_steps.due(self._base, now, limit))
+        return await self._run(self._timely(window_steps.due(self._base, now, limit)))
 
     async def window_rows(self, window: Window, limit: int) -> list[Delivery]:
         return await self._run(window_steps.rows(self._base, window, limit))
@@ -278,10 +278,15 @@ class MongoStore:
         return await self._run(approval_steps.replace(self._base, approval))
 
     async def due_approvals(self, now: Instant, limit: int) -> list[Approval]:
-        return await self._run(approval_steps.due(self._base, now, limit))
+        return await self._run(self._timely(approval_steps.due(self._base, now, limit)))
 
     async def timed_approvals(self, now: Instant, limit: int) -> list[Approval]:
-        return await self._run(approval_steps.timed(self._base, now, limit))
+        return await self._run(self._timely(approval_steps.timed(self._base, now, limit)))
+
+    async def _timely(self, finding: Coroutine[Any, Any, list[T]]) -> list[T]:
+        """What is found to be due; nothing by a clock that is wrong, as an end cannot be taken back."""
+        due = await finding
+        return due if not due or await self._base.server_clock.right() else []
 
     async def wake_timers(self) -> None:
         await self._run(approval_steps.wake_timers(self._base))
@@ -289,11 +294,11 @@ class MongoStore:
     async def owing_approvals(
         self, now: Instant, limit: int, *, horizon: Instant | None = None
     ) -> list[Approval]:
-        due = await self._run(approval_steps.owing(self._base, now, limit))
+        due = await self._run(self._timely(approval_steps.owing(self._base, now, limit)))
         if horizon is None or len(due) >= limit:
             return due
-        after = max(now, horizon)
-        return due + await self._run(approval_steps.owing_far(self._base, after, limit - len(due)))
+        far = approval_steps.owing_far(self._base, max(now, horizon), limit - len(due))
+        return due + await self._run(self._timely(far))
 
     async def effect_counts(self) -> EffectCounts:
         return await self._run(approval_steps.effect_counts(self._base))
