@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _BATCH: Final = 64
 _BATCH_SIZE: Final = 1024 * 1024
 """Bytes of events that are planned at once: all are parsed, and their messages rendered, before any goes on."""
+_MESSAGES: Final = 256
+"""How many messages are ready before they are made durable, of the events that have been planned by then."""
 _TURN: Final = 0.001
 """Seconds of planning after which requests go in between: rendering a message takes a tenth of them."""
 _PAUSE: Final = 0.5
@@ -119,11 +121,18 @@ class Planner:
         return True
 
     async def _plan(self, events: Sequence[Event]) -> None:
+        while events:
+            events = await self._plan_some(events)
+
+    async def _plan_some(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Plan the first of `events`, as many as make `_MESSAGES` messages; the others are left over."""
         registry, now = self._current(), self._clock()
         ready: dict[str, Ready] = {}
-        planned = []
+        planned = list[Planned]()
         turn = time.perf_counter()
         for event in events:
+            if len(ready) >= _MESSAGES:
+                break
             with correlation.about(event.correlation_id):
                 planned.append(await self._drafts.plan(event, registry, now, ready))
             if time.perf_counter() - turn >= _TURN:
@@ -139,6 +148,7 @@ class Planner:
                 await self._finish(evolve(event, plan=plan), registry)
         if lost:  # it was planned before, and has spent then
             self._budgets.forget()
+        return events[len(planned) :]
 
     async def _fix(self, planned: Sequence[Planned], ready: Mapping[str, Ready]) -> Sequence[PlanFixed]:
         fixed: list[PlanFixed] = []

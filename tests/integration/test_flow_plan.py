@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from attrs import evolve
 
 from notifyd.config.units import DAY
 from notifyd.errors import NotRetryableError, Reason
-from notifyd.flow.plan import make_plan, view
+from notifyd.flow.plan import make_plan, make_ready, view
 from notifyd.model import SECOND, AuditName, Event, Instant, Level, Message, PlanEntry, State
 from notifyd.plugin import ChannelType
 from notifyd.security.envelope import unwrap
 from notifyd.security.links import Link, MineLink
+from notifyd.store import PlanFixed, Planned
 from notifyd.wire.codec import rfc3339
 from tests import events
 from tests.fakes import NOW, Channels, NoOptions, TurnableClock, registry
@@ -581,6 +583,45 @@ async def test_others_have_their_turn_between_the_events_of_a_batch(
             await asyncio.sleep(0)
             turns += 1
         assert taken == sorted(set(taken)), "two were planned in one turn"
+
+
+async def test_others_have_their_turn_between_the_messages_of_one_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifyd.flow.drafts._TURN", 0.0)
+    async with flow(tmp_path, PEOPLE, start=False) as way:
+        await way.ask()
+        turns, taken = 0, list[int]()
+
+        def rendering(*args: Any) -> Any:
+            taken.append(turns)
+            return make_ready(*args)
+
+        monkeypatch.setattr("notifyd.flow.drafts.make_ready", rendering)
+        way.start()
+        while len(taken) < 4:
+            await asyncio.sleep(0)
+            turns += 1
+        assert taken == sorted(set(taken)), "two were rendered in one turn"
+        assert len(await way.ended(4)) == 4
+
+
+async def test_events_with_very_many_messages_are_made_durable_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("notifyd.flow.planner._MESSAGES", 4)
+    async with flow(tmp_path, PEOPLE, start=False) as way:
+        await asyncio.gather(*(way.ask(runId=f"run-{number}") for number in range(3)))
+        fixed, fix = list[int](), way.store._store.fix_plans
+
+        async def counted(planned: Sequence[Planned]) -> Sequence[PlanFixed]:
+            fixed.append(sum(len(one.deliveries) for one in planned))
+            return await fix(planned)
+
+        monkeypatch.setattr(way.store._store, "fix_plans", counted)
+        way.start()
+        assert len(await way.ended(12)) == 12
+        assert fixed == [4, 4, 4]
 
 
 async def test_what_was_planned_is_counted_as_queued_and_what_was_sent_as_sent(tmp_path: Path) -> None:
