@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Final
 
 import attrs
-import tomli
 
 from notifyd.cli.exposed import exposed
 from notifyd.cli.finding import ERROR, OK, WARNING, Finding
 from notifyd.cli.units import Unit
 from notifyd.config.describe import secrets
+from notifyd.config.lines import values
 from notifyd.config.placeholders import named_credentials, named_files
 from notifyd.config.settings import Listen, Settings
 from notifyd.config.units import parse_listen
@@ -65,7 +65,7 @@ def credentials(path: Path, service: Unit | None) -> Iterator[Finding]:
     if service is None:
         return
     try:
-        document = tomli.loads(path.read_text(encoding="utf-8"))
+        document = values(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # which loading tells of
     given = service.credentials
@@ -123,7 +123,7 @@ def _with_secrets(path: Path, settings: Settings, service: Unit | None) -> Itera
     text = path.read_text(encoding="utf-8")
     if any(secret.reveal() in text for secret in secrets(settings)):
         yield path
-    yield from named_files(tomli.loads(text), os.environ, path.parent)
+    yield from named_files(values(text), os.environ, path.parent)
     yield from (source for source in (service.credentials.values() if service else ()) if source)
     if settings.server.tls.key:
         yield settings.server.tls.key

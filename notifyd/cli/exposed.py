@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import tomli
 
+from notifyd.config.lines import values
 from notifyd.config.placeholders import named_files
 from notifyd.config.settings import Settings
 from notifyd.store.open import sqlite_path
@@ -43,7 +43,7 @@ def _files(path: Path, settings: Settings | None) -> Iterator[Path]:
 
 def _document(path: Path) -> object:
     try:
-        return tomli.loads(path.read_text(encoding="utf-8"))
+        return values(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # which loading tells of
 

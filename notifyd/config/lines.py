@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import tomli
 from attrs import frozen
@@ -56,9 +56,17 @@ def is_of_file(fault: Fault, path: Path) -> bool:
     return f"{fault.pointer}:".startswith(f"{path}:")
 
 
+def values(text: str) -> dict[str, Any]:
+    """The values of a TOML text. Raises ValueError for what is none, or is nested too deeply to be read."""
+    try:
+        return tomli.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def lines_of(text: str) -> Mapping[str, int]:
     """The line of each key and each item of an array, by its path. Raises ValueError for what is no TOML."""
-    rename = by_name(tomli.loads(text).get("rules"))
+    rename = by_name(values(text).get("rules"))
     found = _Reader(text).read()
     return {rename(_path(steps)): line for steps, line in found.items()}
 

@@ -454,7 +454,9 @@ def parse_person(text: str) -> str:
 
 
 def parse_label(text: str) -> str:
-    """The same, or nothing."""
+    """`key` or `key=value`, or nothing."""
+    if text.startswith("="):
+        raise ValueError('must be a label, "key" or "key=value"')
     return parse_line(text) if text else text
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from attrs import define, field, frozen
 
+from notifyd.rules.evaluator import cel
 from notifyd.rules.expression import BINDING_MACROS, EVENT, Token, tokens_of
 
 LIMIT: Final = 2_000_000
@@ -174,6 +175,18 @@ class _Reader:
         self._region().patterns += cost
         if cost > LIMIT:
             self.bad.append(Bad(token.at, "this pattern is too costly"))
+        elif fault := _pattern_fault(pattern):
+            self.bad.append(Bad(token.at, f"this pattern is no regular expression: {fault}"))
+
+
+def _pattern_fault(pattern: str) -> str:
+    """What is wrong with a pattern, in the library's words; "" for nothing. It is compiled at its first match."""
+    try:
+        cel.compile(f'"".matches({pattern})').execute(cel.Context({}, {}))
+    except (RuntimeError, ValueError) as error:
+        told = str(error).rpartition("\nerror: ")[2]
+        return " ".join(told.partition(". Check function")[0].split())
+    return ""
 
 
 _CLASS: Final = re.compile(r"\\[wWpP]|\\[dDsSbB]|\[\^|\.|\[")

@@ -39,6 +39,9 @@ from notifyd.tracing import NO_TRACER, Tracer
 
 log = logging.getLogger(__name__)
 
+_LOOK_UP_THREADS: Final = 128
+"""One half of them look names up. A name that hangs keeps one for as long as the system's resolver tries."""
+
 _PATIENCE: Final = 9.5
 """Seconds from the first signal to the end of the process, whatever still holds it up: all is durable."""
 
@@ -105,6 +108,9 @@ async def _end_strays(code: int) -> None:
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     if find_spec("uvloop") is None:
         return None
+    # Half of libuv's threads look names up, of which it makes four: two names that hang kept all others waiting.
+    # It reads the number at the first look-up.
+    os.environ.setdefault("UV_THREADPOOL_SIZE", str(_LOOK_UP_THREADS))
     import uvloop
 
     return uvloop.new_event_loop

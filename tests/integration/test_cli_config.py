@@ -328,6 +328,18 @@ async def test_check_config_refuses_a_template_that_does_not_compile(config: Pat
     assert "pack-approval.en.txt" in result.stderr
 
 
+@pytest.mark.parametrize("text", ["x = " + "[" * 2000 + "]" * 2000, "a." * 2000 + "b = 1"])
+async def test_a_file_that_is_nested_too_deeply_is_told_in_a_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "notifyd.toml"
+    write(path, text)
+    fault = f"{path}: has tables or arrays that are nested too deeply"
+    result = await notifyd("check-config", "--config", path)
+    assert (result.code, result.stderr) == (1, f"{fault}\n")
+    examined = await notifyd("doctor", "--json", "--config", path)
+    assert (examined.code, examined.stderr) == (1, "")
+    assert fault in [finding["detail"] for finding in examined.json["findings"]]
+
+
 async def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     result = await notifyd("check-config", "--config", missing)

@@ -532,6 +532,7 @@ def test_durations_are_microseconds(text: str, seconds: float) -> None:
         ("approvals", "link_ttl", '"0d"'),
         ("approvals", "return_resume_token", '"clear"'),
         ("retention", "audit", '"0d"'),
+        ("retention", "hold_label", '"=legal"'),
         ("templates", "default_locale", '"german"'),
         ("templates", "default_locale", '"xx"'),
     ],

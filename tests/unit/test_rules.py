@@ -530,9 +530,18 @@ def test_rules_share_what_an_event_may_cost_and_a_cheap_one_is_evaluated_after_a
             "line 1, column 1: written `text.matches('pattern')`, with the pattern in quotes",
         ),
         (r"event.kind.matches('(\\pL{50}){50}')", "line 1, column 12: this pattern is too costly"),
+        (
+            "true && event.kind.matches('(a')",
+            "line 1, column 20: this pattern is no regular expression: unclosed group",
+        ),
+        (
+            r"event.kind.matches(r'(?=a)b')",
+            "line 1, column 12: this pattern is no regular expression: "
+            "look-around, including look-ahead and look-behind, is not supported",
+        ),
     ],
 )
-def test_what_is_too_costly_on_any_event_is_found_at_load_with_its_place(when: str, message: str) -> None:
+def test_what_is_refused_on_any_event_is_found_at_load_with_its_place(when: str, message: str) -> None:
     assert faults(when) == [("rules.r0.when", message)]
 
 
