@@ -15,6 +15,7 @@ from notifyd.model import APPROVAL_KIND, Event, Instant, Message, PlanEntry
 from notifyd.registry.registry import Registry
 from notifyd.rules.rules import Explanation, Verdict
 from notifyd.security.links import MINE
+from notifyd.wire.codec import Document
 from notifyd.wire.events import parse_cloud_event, parse_pack_event
 
 HIDDEN_LINK: Final = "…"
@@ -59,13 +60,13 @@ def read_event(document: Any, registry: Registry, tenant: str, now: Instant) -> 
         pack = parse_pack_event(document)
         if faults := list(member_faults(pack, document, registry)):
             raise InvalidError(faults)
-        row = pack_row(pack, document, arrival)
+        row = pack_row(pack, Document.of(document), arrival)
         return evolve(row, round=1, version=1) if row.kind == APPROVAL_KIND else row
     event = parse_cloud_event(document)
     named = event.tenant or tenant
     if not named:
         raise InvalidError([Fault("/tenant", "is required, or say which tenant is meant")])
-    return cloud_row(Posted(event, document, named), arrival)
+    return cloud_row(Posted(event, Document.of(document), named), arrival)
 
 
 def route(event: Event, registry: Registry) -> Route:

@@ -29,9 +29,10 @@ from notifyd.registry.registry import Registry
 from notifyd.security import resume_token
 from notifyd.security.names import name_fault
 from notifyd.security.redact import MIN_SEARCHED, Redactor, names_secret, spelled, without
+from notifyd.security.secrets import EVENT_CONTENT
 from notifyd.store import Advance
 from notifyd.tracing import NO_TRACE, PARENT, Trace
-from notifyd.wire.codec import canonical, derived_id, event_key, pointer, rfc3339
+from notifyd.wire.codec import Document, canonical, derived_id, event_key, pointer, rfc3339
 from notifyd.wire.events import (
     CloudEvent,
     PackApprovalRequested,
@@ -63,10 +64,10 @@ class Arrival:
 
 @frozen
 class Posted:
-    """One event of a batch, with the document it was read from and its tenant."""
+    """A CloudEvent, with the document it was read from and its tenant."""
 
     event: CloudEvent
-    document: Mapping[str, Any]
+    document: Document
     tenant: str
 
 
@@ -143,7 +144,7 @@ def _in_json(text: str) -> bytes:
 # --- the row that is stored --------------------------------------------------------------------------------
 
 
-def pack_row(event: PackEvent, document: Mapping[str, Any], arrival: Arrival, content_id: str = "") -> Event:
+def pack_row(event: PackEvent, document: Document, arrival: Arrival) -> Event:
     """One of Task Runner's events as it is stored where its approval is new, so that it is not copied then."""
     registry = arrival.registry
     kind, action = _MEANING[type(event)]
@@ -156,8 +157,8 @@ def pack_row(event: PackEvent, document: Mapping[str, Any], arrival: Arrival, co
         action=action,
         occurred_at=event.occurred_at,
         received_at=arrival.at,
-        body=_pack_body(event, {**document, **arrival.trace}, kind, action, registry),
-        content_id=content_id,
+        body=_pack_body(event, document, arrival, kind, action),
+        content_id=registry.keyring.identify(EVENT_CONTENT, document.text),
         client=arrival.client,
         correlation_id=arrival.correlation_id,
         run_id=event.run_id,
@@ -169,12 +170,13 @@ def pack_row(event: PackEvent, document: Mapping[str, Any], arrival: Arrival, co
     )
 
 
-def cloud_row(posted: Posted, arrival: Arrival, content_id: str = "") -> Event:
+def cloud_row(posted: Posted, arrival: Arrival) -> Event:
     """A CloudEvent as it is stored."""
-    event, tenant, registry = posted.event, posted.tenant, arrival.registry
+    event, document, tenant, registry = posted.event, posted.document, posted.tenant, arrival.registry
     occurred_at = arrival.at if event.time is None else event.time
-    trace = NO_TRACE if PARENT in posted.document else arrival.trace  # its own comes first
+    trace = NO_TRACE if PARENT in document.members else arrival.trace  # its own comes first
     meaning = {"kind": event.type, "action": "", "tenant": {"id": tenant}, "occurredAt": rfc3339(occurred_at)}
+    seen = registry.redactor.tree({**document.members, **trace}) | meaning
     return Event(
         tenant=tenant,
         key=derived_id("cloudevent", tenant, event.source, event.id),
@@ -183,23 +185,24 @@ def cloud_row(posted: Posted, arrival: Arrival, content_id: str = "") -> Event:
         action="",
         occurred_at=occurred_at,
         received_at=arrival.at,
-        body=canonical(registry.redactor.tree({**posted.document, **trace}) | meaning).decode(),
-        content_id=content_id,
+        body=canonical(seen, plain=document.plain).decode(),
+        content_id=registry.keyring.identify(EVENT_CONTENT, document.text),
         client=arrival.client,
         correlation_id=arrival.correlation_id,
         notify=registry.rules.concern(event.type, tenant),
     )
 
 
-def _pack_body(event: PackEvent, shown: dict[str, Any], kind: str, action: str, registry: Registry) -> str:
-    """What rules see: the payload, redacted, without its token, with its meaning. `shown` is a copy."""
+def _pack_body(event: PackEvent, document: Document, arrival: Arrival, kind: str, action: str) -> str:
+    """What rules see: the payload, redacted, without its token, with its meaning."""
+    shown, registry = {**document.members, **arrival.trace}, arrival.registry
     if event.resume:  # the member may be null
         shown["resume"] = {name: value for name, value in shown["resume"].items() if name != "token"}
     seen = registry.redactor.tree(shown)
     meaning = {"kind": kind, "action": action}
     if isinstance(event, PackApprovalRequested) and event.expires_at is None:
         meaning["expiresAt"] = rfc3339(_expiry(event, registry))  # the reader is told when it is too late
-    body = canonical(seen | meaning)
+    body = canonical(seen | meaning, plain=document.plain)
     token = spelled(event.resume.token.reveal()) if event.resume else ()
     if any(_in_json(one) in body for one in token):
         body = canonical(_without_token(seen, token) | meaning)

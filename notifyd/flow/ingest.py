@@ -26,7 +26,7 @@ from notifyd.registry.registry import Registry
 from notifyd.security.secrets import EVENT_CONTENT, Keyring
 from notifyd.store import Append, Appended, Store, append_as_is
 from notifyd.tracing import NO_TRACE, Trace
-from notifyd.wire.codec import canonical, event_key, pointer
+from notifyd.wire.codec import Document, event_key, pointer
 from notifyd.wire.events import CloudEvent, PackEvent, sound_part
 
 _ENDS: Final = frozenset({Outcome.ENDED, Outcome.EXPIRED})
@@ -77,12 +77,12 @@ class Ingest:
         `StoreError`; then nothing is stored, but for a `StoreError`, after which the same event can be sent again.
         """
         registry, now = self._current(), self._clock()
-        content = canonical(document)
-        same = partial(_same, content, registry.keyring)
+        read = Document.of(document)
+        same = partial(_same, read.text, registry.keyring)
         faults = [
             *member_faults(event, document, registry),
             *_callback_faults(event, principal, registry),
-            *token_faults(event, content, correlation_id),
+            *token_faults(event, read.text, correlation_id),
         ]
         refusal = _refusal(faults, [("/occurredAt", event.occurred_at)], registry, now)
         if refusal is not None:
@@ -90,7 +90,7 @@ class Ingest:
             if not await self._knows(event.tenant.id, key, same):
                 raise refusal
         arrival = Arrival(principal.name, correlation_id, now, registry, trace)
-        row = pack_row(event, document, arrival, registry.keyring.identify(EVENT_CONTENT, content))
+        row = pack_row(event, read, arrival)
         subject, advance = subject_of(event, row, registry)
         lease = registry.settings.dispatch.lease
         return await self._append(Append(row, subject, advance, lease=lease, same=same))
@@ -121,7 +121,7 @@ class Ingest:
         """Accept any other event, as CloudEvents 1.0. Raises as `pack_event` does."""
         registry, now = self._current(), self._clock()
         arrival = Arrival(principal.name, correlation_id, now, registry, trace)
-        wanted = _cloud_append(Posted(event, document, tenant), arrival)
+        wanted = _cloud_append(Posted(event, Document.of(document), tenant), arrival)
         await self._check_times([("/time", wanted)], registry, now)
         return await self._append(wanted)
 
@@ -226,10 +226,8 @@ class Ingest:
 
 def _cloud_append(posted: Posted, arrival: Arrival) -> Append:
     registry = arrival.registry
-    content = canonical(posted.document)
-    row = cloud_row(posted, arrival, registry.keyring.identify(EVENT_CONTENT, content))
-    same = partial(_same, content, registry.keyring)
-    return append_as_is(row, lease=registry.settings.dispatch.lease, same=same)
+    same = partial(_same, posted.document.text, registry.keyring)
+    return append_as_is(cloud_row(posted, arrival), lease=registry.settings.dispatch.lease, same=same)
 
 
 def _leased(append: Append, leased: bool) -> Append:

@@ -19,7 +19,7 @@ from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
 from notifyd.web.body import JSON, read_json
 from notifyd.web.problems import describe
 from notifyd.web.services import SERVICES, Services
-from notifyd.wire.codec import loads, pointer
+from notifyd.wire.codec import Document, loads, pointer
 from notifyd.wire.events import (
     CloudEvent,
     parse_cloud_event,
@@ -172,7 +172,7 @@ async def _accept_batch(services: Services, caller: Caller, documents: Any, span
     _claim(documents if isinstance(documents, list) else [], caller)
     events = parse_cloud_events(documents)
     tenants = _tenants_of(events, caller)
-    batch = list(map(Posted, events, documents, tenants))
+    batch = list(map(Posted, events, map(Document.of, documents), tenants))
     for document in documents:
         span.link(trace_in(document))
     accepted = await services.ingest.cloud_events(

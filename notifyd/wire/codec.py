@@ -10,13 +10,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 import rfc8785
+from attrs import frozen
 
 from notifyd.errors import Fault, InvalidError, MalformedError
 from notifyd.model import Instant
@@ -29,6 +30,7 @@ __all__ = [
     "MAX_STRING",
     "RFC3339",
     "Check",
+    "Document",
     "canonical",
     "derived_id",
     "invalid",
@@ -200,14 +202,16 @@ def _name_faults(members: _Members, path: tuple[str | int, ...]) -> Iterable[Fau
 # --- writing -----------------------------------------------------------------------------------------------
 
 
-def canonical(value: Any) -> bytes:
+def canonical(value: Any, *, plain: bool = False) -> bytes:
     """The JSON Canonicalization Scheme's bytes (RFC 8785) of a JSON value. Raises ValueError for another.
+
+    `plain`: it is known to hold only what orjson writes as JCS does, see `Document`.
 
     orjson escapes strings as JCS does, and alone writes the same bytes where there is no float, whose format
     differs, and no character beyond U+FFFF in a name: it sorts names by code point, JCS by UTF-16 unit.
     """
     try:
-        if _is_plain(value):
+        if plain or _is_plain(value):
             text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
             if text.isascii() or text == text.translate(None, _FOUR_BYTES):
                 return text
@@ -234,6 +238,20 @@ def _is_plain(value: Any) -> bool:
         elif kind is not int or not -MAX_INTEGER <= node <= MAX_INTEGER:
             return False
     return True
+
+
+@frozen
+class Document:
+    """A JSON object that was read, and its canonical text. `plain` is for what is made of it: see `canonical`."""
+
+    members: Mapping[str, Any]
+    text: bytes
+    plain: bool
+
+    @classmethod
+    def of(cls, members: Mapping[str, Any]) -> Self:
+        plain = _is_plain(members)
+        return cls(members, canonical(members, plain=plain), plain)
 
 
 def _ordered(value: Any) -> Any:

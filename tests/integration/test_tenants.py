@@ -9,6 +9,7 @@ import pytest
 from notifyd.errors import BacklogFullError, OverloadedError, TransientError
 from notifyd.flow import lane, queues
 from notifyd.flow.arrival import Posted
+from notifyd.wire.codec import Document
 from notifyd.wire.events import parse_cloud_event
 from tests import events
 from tests.fakes import Gate, principal
@@ -63,7 +64,7 @@ async def test_a_batch_that_is_refused_counts_each_of_its_events(tmp_path: Path)
     async with flow(tmp_path, LANE + "[dispatch]\nmax_backlog = 2\n", start=False) as way:
         await post(way, "acme", 2)
         documents = [events.cloud_event(at=way.clock()) for _ in range(3)]
-        batch = [Posted(parse_cloud_event(one), one, "acme") for one in documents]
+        batch = [Posted(parse_cloud_event(one), Document.of(one), "acme") for one in documents]
         with pytest.raises(OverloadedError):
             await way.app._services.ingest.cloud_events(batch, principal(), "corr")
         assert refused(way, "overloaded") == 3
