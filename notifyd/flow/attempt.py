@@ -33,7 +33,7 @@ from notifyd.model import (
     carries_ends,
 )
 from notifyd.plugin import Editing
-from notifyd.post import EXCERPT_LIMIT
+from notifyd.post import EXCERPT_LIMIT, RETRY_AFTER_CLAMP
 from notifyd.registry.channels import OpenChannel, is_ours
 from notifyd.security.redact import Redactor
 from notifyd.security.secrets import HIDDEN
@@ -49,9 +49,6 @@ _REF_LIMIT: Final = 500
 
 _TRACE_LIMIT: Final = 20_000
 """Longer exceptions are not looked through for secrets, and logged without what they say."""
-
-_LONGEST: Final = 1e9
-"""More seconds than any wait that is granted: beyond it a number that was asked for is not looked at."""
 
 
 @frozen
@@ -259,7 +256,7 @@ def _outcome(verdict: Receipt | TransientError | PermanentError) -> AttemptOutco
 
 def _seconds(given: object) -> float | None:
     """A wait as a number one can reckon with; what is no number at all counts as not given."""
-    return max(0.0, min(given, _LONGEST)) if isinstance(given, int | float) else None
+    return max(0.0, min(given, RETRY_AFTER_CLAMP)) if isinstance(given, int | float) else None
 
 
 # --- what follows from it: pure ----------------------------------------------------------------------------

@@ -53,6 +53,12 @@ def audience(rule: Rule, channel: OpenChannel, event: Event, registry: Registry)
     yield from (Reader(address) for address in rule.lists)
 
 
+def audiences(rule: Rule, event: Event, registry: Registry) -> Iterator[tuple[OpenChannel, Reader]]:
+    """Each reader of `rule` over each of its channels."""
+    for channel in (registry.channels[name] for name in rule.channels):
+        yield from ((channel, reader) for reader in audience(rule, channel, event, registry))
+
+
 def _deputies(people: Sequence[str], event: Event, registry: Registry) -> Iterator[Reader]:
     """Those who stand in for `people` when the event occurred, each for one, and none who is told already."""
     told = set(map(registry.actors.canonical, people))

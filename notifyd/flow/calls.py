@@ -18,7 +18,7 @@ LAST_WORDS: Final = 0.5
 """Seconds that a channel is given to end once it is cancelled."""
 
 MAX_STRAYS: Final = 8
-"""How many calls of a channel may be left behind before it is called no more."""
+"""After so many calls of a channel were left behind, and go on, it is not called any more."""
 
 
 async def called(channel: OpenChannel, call: Coroutine[Any, Any, T]) -> T:

@@ -60,9 +60,9 @@ _T = TypeVar("_T")
 _TICK: Final = 1.0
 """Seconds between looks at the store for what memory does not know of: replays, old leases, other nodes."""
 
-_BLOCKED: Final = (SECOND // 2, 15 * SECOND)
-"""How long a delivery steps back while an earlier one of its approval is on the way: a quarter of its age,
-within these bounds, so that many that wait for long cost little."""
+_ORDER_RECHECK: Final = (SECOND // 2, 15 * SECOND)
+"""While an earlier message of its approval is on the way, a delivery is looked at again after a quarter of its
+age, within these bounds: many that wait for long cost little."""
 
 _UNUSABLE: Final = (5 * SECOND, 60 * SECOND)
 """The same for one whose channel has another type by now, or which nothing can sign."""
@@ -410,7 +410,7 @@ class Dispatcher:
             await self._put_off_for(Reason.CHANNEL_MISSING, fault, lane, job)
             return
         if await self._must_wait(delivery):
-            await self._put_off(lane, job, self._quarter(delivery, _BLOCKED))
+            await self._put_off(lane, job, self._quarter(delivery, _ORDER_RECHECK))
             return
         message = job.message or await self._read_back(delivery, registry)
         if message is None:

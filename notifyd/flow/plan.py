@@ -12,7 +12,7 @@ from notifyd.config.settings import LinkMode, Proof, Rule
 from notifyd.errors import NotRetryableError, Reason
 from notifyd.flow.audience import (
     Reader,
-    audience,
+    audiences,
     is_asked,
     is_override,
     is_own_request,
@@ -124,8 +124,7 @@ def _matched_audience(
 def _readers(
     rule: Rule, event: Event, seen: Mapping[str, Any], registry: Registry, taken: Collection[tuple[str, str]]
 ) -> Iterator[tuple[OpenChannel, Reader]]:
-    for channel in (registry.channels[name] for name in rule.channels):
-        yield from ((channel, reader) for reader in audience(rule, channel, event, registry))
+    yield from audiences(rule, event, registry)
     yield from escalated_audience(rule, taken, event, seen, registry)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from notifyd.approval.timers import due_steps, take_steps
-from notifyd.config.settings import Settings
 from notifyd.errors import StoreError
 from notifyd.flow.asking import rules_that_asked
 from notifyd.flow.due import leave_aside, sweep
@@ -45,7 +44,7 @@ class Timers:
 
         When to look at an approval next was reckoned by the configuration before.
         """
-        known = timers_of(self._current().settings)
+        known: list[object] = [(rule.name, rule.remind, rule.escalate) for rule in self._current().timed]
         if known != self._known:
             await self._store.wake_timers()
             self._known = known
@@ -69,10 +68,3 @@ class Timers:
             self._metrics.timer_steps.labels(step.action.value).inc()
         self._effect_queue.offer(looked)
         return True
-
-
-def timers_of(settings: Settings) -> list[object]:
-    """What tells one configuration's timers from another's: nothing, where it has none."""
-    return [
-        (rule.name, rule.remind, rule.escalate) for rule in settings.rules if rule.remind or rule.escalate
-    ]

@@ -153,7 +153,7 @@ def _asked(link: Link, approval: Approval, registry: Registry) -> bool:
 def _right(link: Link, approval: Approval, registry: Registry, now: Instant) -> Right | None:
     """A rule confers when the decision is made: taken back, or from this person, it confers nothing."""
     settings = registry.settings
-    rule = next((rule for rule in settings.rules if rule.name == link.rule), None)
+    rule = registry.rule(link.rule)
     if settings.approvals.links is not LinkMode.DECIDE or link.recipient is None or rule is None:
         return None
     actor = registry.actors.canonical(link.recipient)

@@ -10,7 +10,7 @@ from attrs import evolve
 from notifyd.approval.timers import Timed
 from notifyd.config.settings import Escalation, Rule
 from notifyd.config.units import show_duration
-from notifyd.flow.audience import Reader, audience, have_voted, is_own_request
+from notifyd.flow.audience import Reader, audience, audiences, have_voted, is_own_request
 from notifyd.model import APPROVAL_KIND, Event
 from notifyd.registry.channels import OpenChannel
 from notifyd.registry.registry import Registry
@@ -32,24 +32,14 @@ def timed_audience(
     rule = registry.rule(seen["timer"]["rule"])
     if rule is None:
         return
-    timed = _reminded if event.action == Timed.REMINDED else _escalated
-    for channel, reader in timed(rule, event, seen, registry):
+    if event.action == Timed.REMINDED:
+        reached = audiences(rule, event, registry)
+    else:
+        reached = escalated_audience(rule, [(rule.name, seen["timer"]["step"])], event, seen, registry)
+    for channel, reader in reached:
         asked_for_it = any(is_own_request(event, seen, person, registry) for person in reader.people)
         if not asked_for_it and not have_voted(seen, reader.people, registry):
             yield rule, channel, reader
-
-
-def _reminded(
-    rule: Rule, event: Event, seen: Mapping[str, Any], registry: Registry
-) -> Iterator[tuple[OpenChannel, Reader]]:
-    for channel in (registry.channels[name] for name in rule.channels):
-        yield from ((channel, reader) for reader in audience(rule, channel, event, registry))
-
-
-def _escalated(
-    rule: Rule, event: Event, seen: Mapping[str, Any], registry: Registry
-) -> Iterator[tuple[OpenChannel, Reader]]:
-    return escalated_audience(rule, [(rule.name, seen["timer"]["step"])], event, seen, registry)
 
 
 def escalated_audience(
