@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from notifyd.registry.registry import Registry
 from notifyd.security.secrets import EVENT_CONTENT, Keyring
 from notifyd.store import Append, Appended, Store, append_as_is
 from notifyd.tracing import NO_TRACE, Trace
-from notifyd.wire.codec import Document, event_key, pointer
+from notifyd.wire.codec import Document, event_key, parse_instant, pointer
 from notifyd.wire.events import CloudEvent, PackEvent, sound_part
 
 _ENDS: Final = frozenset({Outcome.ENDED, Outcome.EXPIRED})
@@ -124,6 +125,16 @@ class Ingest:
         wanted = _cloud_append(Posted(event, Document.of(document), tenant), arrival)
         await self._check_times([("/time", wanted)], registry, now)
         return await self._append(wanted)
+
+    def time_faults(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> Sequence[Fault]:
+        """What is wrong with the times of CloudEvents that may be wrong otherwise, each with its place."""
+        times: list[tuple[str, Instant]] = []
+        for base, document in documents:
+            if type(document.get("time")) is str:
+                with suppress(ValueError):  # which the reading of the event tells
+                    times.append((f"{base}/time", parse_instant(document["time"])))
+        refusal = _refusal((), times, self._current(), self._clock())
+        return refusal.faults if refusal is not None else ()
 
     async def cloud_events(
         self, batch: Sequence[Posted], principal: Principal, correlation_id: str, trace: Trace = NO_TRACE

@@ -13,6 +13,7 @@ from notifyd import correlation
 from notifyd.config.settings import Scope
 from notifyd.errors import Fault, InvalidError, UnauthenticatedError, UnsupportedMediaError
 from notifyd.flow.arrival import Posted
+from notifyd.flow.ingest import Ingest
 from notifyd.tracing import NO_TRACER, PARENT, Role, Span, Trace, Tracer, Unrecorded, trace_in
 from notifyd.web.answers import json_answer
 from notifyd.web.auth import Caller, Signature, claimed_tenant, receive
@@ -21,6 +22,7 @@ from notifyd.web.problems import describe
 from notifyd.web.services import SERVICES, Services
 from notifyd.wire.codec import Document, loads, pointer
 from notifyd.wire.events import (
+    MAX_BATCH,
     CloudEvent,
     parse_cloud_event,
     parse_cloud_events,
@@ -62,10 +64,13 @@ async def post_cloud_events(request: web.Request) -> web.Response:
             return await _accept_batch(services, caller, loads(body), span)
         document = _one_event(request, body, caller)
         _claim([document], caller)
-        event = parse_cloud_event(document)
+        try:
+            event = parse_cloud_event(document)
+            tenant = _tenant_of(event, caller)
+        except InvalidError as error:
+            raise _with_others(error, [("", document)], caller, services.ingest) from None
         if PARENT in document:
             span.link(trace_in(document))
-        tenant = _tenant_of(event, caller)
         accepted = await services.ingest.cloud_event(
             event, document, tenant, caller.principal, correlation.current.get(), span.trace
         )
@@ -167,11 +172,27 @@ def _tenants_of(events: Sequence[CloudEvent], caller: Caller) -> list[str]:
     return [_tenant_of(event, caller) for event in events]
 
 
+def _with_others(
+    error: InvalidError, documents: Sequence[tuple[str, Any]], caller: Caller, ingest: Ingest
+) -> InvalidError:
+    """`error` about events, each with its place, and what the clock and the way of proof refuse besides."""
+    read = [(base, one) for base, one in documents if type(one) is dict]
+    unnamed = [base for base, one in read if caller.signed and one.get("tenant") is None]
+    others = [*ingest.time_faults(read), *(Fault(f"{base}/tenant", _NO_TENANT) for base in unnamed)]
+    told = {fault.pointer for fault in error.faults}
+    return InvalidError([*error.faults, *(one for one in others if one.pointer not in told)])
+
+
 async def _accept_batch(services: Services, caller: Caller, documents: Any, span: Span) -> web.Response:
     """Validate all, then accept all in one step of the store, or none."""
     _claim(documents if isinstance(documents, list) else [], caller)
-    events = parse_cloud_events(documents)
-    tenants = _tenants_of(events, caller)
+    try:
+        events = parse_cloud_events(documents)
+        tenants = _tenants_of(events, caller)
+    except InvalidError as error:
+        members = documents[:MAX_BATCH] if isinstance(documents, list) else []
+        placed = [(pointer(index), one) for index, one in enumerate(members)]
+        raise _with_others(error, placed, caller, services.ingest) from None
     batch = list(map(Posted, events, map(Document.of, documents), tenants))
     for document in documents:
         span.link(trace_in(document))

@@ -312,7 +312,7 @@ async def test_nothing_of_a_batch_is_stored_where_one_event_is_invalid(notifyd: 
     good = cloud(notifyd)
     answer = await batch(notifyd, good, cloud(notifyd, id=""), cloud(notifyd, tenant=None))
     assert code(answer) == (422, "invalid_event")
-    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/1/id"]
+    assert [fault["pointer"] for fault in answer.json["errors"]] == ["/1/id", "/2/tenant"]
     assert (await batch(notifyd, good)).status == 202
 
 
@@ -322,6 +322,20 @@ async def test_nothing_of_a_batch_is_stored_where_one_event_is_too_old(notifyd: 
     assert code(answer) == (422, "too_old")
     assert [fault["pointer"] for fault in answer.json["errors"]] == ["/1/time"]
     assert (await batch(notifyd, good)).status == 202
+
+
+async def test_all_that_a_batch_has_at_fault_is_told_together(notifyd: Daemon) -> None:
+    answer = await batch(
+        notifyd,
+        cloud(notifyd),
+        cloud(notifyd, type=None, tenant=None),
+        cloud(notifyd, time="2001-01-01T00:00:00Z"),
+        cloud(notifyd, tenant=None, time="soon"),
+        5,
+    )
+    assert code(answer) == (422, "invalid_event")
+    pointers = ["/1/tenant", "/1/type", "/2/time", "/3/tenant", "/3/time", "/4"]
+    assert sorted(fault["pointer"] for fault in answer.json["errors"]) == pointers
 
 
 async def test_the_tenants_missing_from_a_signed_batch_are_named_by_index(notifyd: Daemon) -> None:
