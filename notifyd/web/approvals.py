@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from multidict import MultiMapping
 from notifyd import correlation
 from notifyd.approval.ballots import Ballot
 from notifyd.config.settings import Scope
-from notifyd.errors import ActorNotAllowedError, Fault
+from notifyd.errors import ActorNotAllowedError, Fault, InvalidError
 from notifyd.flow.receipts import receipt_of
 from notifyd.model import Approval, ApprovalKey, Instant, Status
 from notifyd.registry.registry import Registry
@@ -26,7 +27,7 @@ from notifyd.web.changes import find_changed, not_modified, tagged, wait_of
 from notifyd.web.lists import Found, Listing, choice_of
 from notifyd.web.services import SERVICES
 from notifyd.wire.audit import audit_json
-from notifyd.wire.codec import invalid
+from notifyd.wire.codec import invalid, pointer
 from notifyd.wire.events import AckRequest, parse_ack
 
 HISTORY: Final = 200
@@ -87,7 +88,7 @@ async def post_ack(request: web.Request) -> web.Response:
     body, caller = await receive(request, Scope.APPROVE, Signature.TAKEN)
     document = read_json(request, body)
     caller.claim(claimed_tenant(document))
-    ballot = _ballot(request, caller, parse_ack(document), services.clock())
+    ballot = _ballot(request, caller, document, services.clock())
     private, caller_trace = request[GATE].private(request), trace_in(request.headers)
     answer = await services.decisions.decide(ballot, private=private, caller=caller_trace)
     return json_bytes(answer)
@@ -97,13 +98,11 @@ def key_of(request: web.Request, tenant: str) -> ApprovalKey:
     return ApprovalKey(tenant, request.match_info["run_id"], request.match_info["approval_id"])
 
 
-def _ballot(request: web.Request, caller: Caller, ack: AckRequest, now: Instant) -> Ballot:
-    tenant = ack.tenant.id if ack.tenant else None
-    key = key_of(request, tenant or ("" if caller.signed else caller.only_tenant()))
-    _check_path(ack, key, caller.signed)
-    names = {"/actor": ack.actor, "/onBehalfOf": ack.on_behalf_of}
-    if faults := [Fault(at, fault) for at, name in names.items() if name and (fault := name_fault(name))]:
-        raise invalid(faults)
+def _ballot(request: web.Request, caller: Caller, document: Any, now: Instant) -> Ballot:
+    tenant = claimed_tenant(document)
+    named = tenant if isinstance(tenant, str) else ""
+    key = key_of(request, named or ("" if caller.signed else caller.only_tenant()))
+    ack = _read_ack(document, key, caller.signed)
     principal = caller.principal
     actor = caller.registry.actors.of(principal, ack.actor)
     represented = _represented(key.tenant, ack.on_behalf_of, actor, caller.registry, now)
@@ -136,20 +135,33 @@ def _represented(tenant: str, name: str | None, actor: str, registry: Registry, 
     return registry.actors.canonical(name)
 
 
-def _check_path(ack: AckRequest, key: ApprovalKey, signed: bool) -> None:
-    """What the body says again must be what the path says; signed, it must say all. Raises `InvalidError`."""
-    tenant = ack.tenant.id if ack.tenant else None
-    members = (
-        ("/tenant/id", tenant, key.tenant),
-        ("/runId", ack.run_id, key.run_id),
-        ("/approvalId", ack.approval_id, key.approval_id),
-    )
-    faults = [
-        Fault(at, "must be what the path says") for at, said, path in members if said not in (None, path)
-    ]
-    if signed:
-        faults += [
-            Fault(at, "is required where a signature proves it") for at, said, _ in members if said is None
-        ]
-    if faults:
-        raise invalid(faults)
+def _read_ack(document: Any, key: ApprovalKey, signed: bool) -> AckRequest:
+    """What the body holds. Raises `InvalidError` with every fault of it."""
+    others = list(_faults_here(document, key, signed)) if isinstance(document, dict) else []
+    try:
+        ack = parse_ack(document)
+    except InvalidError as error:
+        told = tuple(f"{fault.pointer}/" for fault in error.faults)
+        others = [one for one in others if not f"{one.pointer}/".startswith(told)]
+        raise invalid([*error.faults, *others]) from None
+    if others:
+        raise invalid(others)
+    return ack
+
+
+def _faults_here(document: dict[str, Any], key: ApprovalKey, signed: bool) -> Iterator[Fault]:
+    """What the body says again must be what the path says; signed, it must say all. And names must be names."""
+    said = {
+        "/tenant/id": (claimed_tenant(document), key.tenant),
+        "/runId": (document.get("runId"), key.run_id),
+        "/approvalId": (document.get("approvalId"), key.approval_id),
+    }
+    for at, (given, path) in said.items():
+        if given is None and signed:
+            yield Fault(at, "is required where a signature proves it")
+        elif given not in (None, path):
+            yield Fault(at, "must be what the path says")
+    for name in ("actor", "onBehalfOf"):
+        given = document.get(name)
+        if isinstance(given, str) and given and (fault := name_fault(given)):
+            yield Fault(pointer(name), fault)

@@ -202,6 +202,27 @@ async def test_a_signed_decision_must_say_in_the_body_what_it_is_about(
     assert (await notifyd.approval(asked))["status"] == "pending"
 
 
+async def test_every_fault_of_a_decision_is_named(notifyd: Daemon) -> None:
+    asked = await notifyd.ask()
+    wrong = {
+        "decision": "maybe",
+        "actor": "al\u200bice",
+        "onBehalfOf": "",
+        "runId": "run-0043",
+        "colour": "red",
+    }
+    answer = await notifyd.signed(ACK, ack(asked, approvalId=None, **wrong))
+    assert problem(answer) == (422, "invalid_event")
+    assert sorted(fault["pointer"] for fault in answer.json["errors"]) == [
+        "/actor",
+        "/approvalId",
+        "/colour",
+        "/decision",
+        "/onBehalfOf",
+        "/runId",
+    ]
+
+
 async def test_a_signed_decision_is_not_taken_on_another_path(notifyd: Daemon) -> None:
     asked = await notifyd.ask()
     other = await notifyd.ask(runId="run-0043")
