@@ -85,11 +85,10 @@ class Ingest:
             *_callback_faults(event, principal, registry),
             *token_faults(event, read.text, correlation_id),
         ]
-        refusal = _refusal(faults, [("/occurredAt", event.occurred_at)], registry, now)
-        if refusal is not None:
+        if faults or not _timely(event.occurred_at, registry, now):
             key = event_key(event.tenant.id, event.event_id)
             if not await self._knows(event.tenant.id, key, same):
-                raise refusal
+                raise _refusal(faults, [("/occurredAt", event.occurred_at)], registry, now)
         arrival = Arrival(principal.name, correlation_id, now, registry, trace)
         row = pack_row(event, read, arrival)
         subject, advance = subject_of(event, row, registry)
@@ -103,9 +102,8 @@ class Ingest:
             return error
         registry = self._current()
         faults = [*member_faults(event, document, registry), *_callback_faults(event, principal, registry)]
-        others = _refusal(faults, [("/occurredAt", event.occurred_at)], registry, self._clock())
+        found = _refusal(faults, [("/occurredAt", event.occurred_at)], registry, self._clock()).faults
         told = tuple(f"{fault.pointer}/" for fault in error.faults)
-        found = others.faults if others is not None else ()
         return InvalidError(
             [*error.faults, *(one for one in found if not f"{one.pointer}/".startswith(told))]
         )
@@ -123,7 +121,8 @@ class Ingest:
         registry, now = self._current(), self._clock()
         arrival = Arrival(principal.name, correlation_id, now, registry, trace)
         wanted = _cloud_append(Posted(event, Document.of(document), tenant), arrival)
-        await self._check_times([("/time", wanted)], registry, now)
+        if event.time is not None and not _timely(event.time, registry, now):
+            await self._check_times([("/time", wanted)], registry, now)
         return await self._append(wanted)
 
     def time_faults(self, documents: Sequence[tuple[str, Mapping[str, Any]]]) -> Sequence[Fault]:
@@ -133,8 +132,7 @@ class Ingest:
             if type(document.get("time")) is str:
                 with suppress(ValueError):  # which the reading of the event tells
                     times.append((f"{base}/time", parse_instant(document["time"])))
-        refusal = _refusal((), times, self._current(), self._clock())
-        return refusal.faults if refusal is not None else ()
+        return _refusal((), times, self._current(), self._clock()).faults
 
     async def cloud_events(
         self, batch: Sequence[Posted], principal: Principal, correlation_id: str, trace: Trace = NO_TRACE
@@ -172,16 +170,14 @@ class Ingest:
         self, timed: Sequence[tuple[str, Append]], registry: Registry, now: Instant
     ) -> None:
         """Each with the place of its time. Raises one error with all faults."""
-        if _refusal((), [(at, one.event.occurred_at) for at, one in timed], registry, now) is None:
-            return
+        wrong = [(at, one) for at, one in timed if not _timely(one.event.occurred_at, registry, now)]
         new = [
             (at, one.event.occurred_at)
-            for at, one in timed
+            for at, one in wrong
             if not await self._knows(one.event.tenant, one.event.key, one.same)
         ]
-        refusal = _refusal((), new, registry, now)
-        if refusal is not None:
-            raise refusal
+        if new:
+            raise _refusal((), new, registry, now)
 
     async def _knows(self, tenant: str, key: str, same: Callable[[Event], bool]) -> bool:
         """Is the event a duplicate? Then it was accepted, whatever the clock and the configuration say now."""
@@ -268,17 +264,19 @@ def _same(content: bytes, keyring: Keyring, stored: Event) -> bool:
 # --- checks that need the config or the clock --------------------------------------------------------------
 
 
+def _timely(time: Instant, registry: Registry, now: Instant) -> bool:
+    settings = registry.settings
+    return now - settings.retention.events <= time <= now + settings.auth.clock_tolerance
+
+
 def _refusal(
     faults: Sequence[Fault], times: Sequence[tuple[str, Instant]], registry: Registry, now: Instant
-) -> FaultsError | None:
-    """One error with all faults, those of `times` with their places first; None where there is none.
+) -> FaultsError:
+    """One error with all faults, those of `times` with their places first.
 
     A batch with an event of the future can never be taken; else one that is too old gives the error its name.
     """
-    latest, earliest = now + registry.settings.auth.clock_tolerance, now - registry.settings.retention.events
-    wrong = [(at, time > latest) for at, time in times if time > latest or time < earliest]
-    if not (wrong or faults):
-        return None
+    wrong = [(at, time > now) for at, time in times if not _timely(time, registry, now)]
     told = [Fault(at, _AHEAD if ahead else _TOO_OLD) for at, ahead in wrong]
     old = wrong and not any(ahead for _, ahead in wrong)
     return (TooOldError if old else InvalidError)([*told, *faults])
