@@ -19,7 +19,7 @@ def ascii_host(text: str) -> str:
 
     A name that is not ASCII is mapped by UTS 46, non-transitional, and becomes A-labels (RFC 5891). Python's own
     codec, which `socket` uses too, follows IDNA 2003: there "faß" is "fass", and so the domain of a stranger.
-    An IPv6 address comes without its brackets. Raises ValueError where `text` is no host.
+    An IPv6 address comes without its brackets. Raises ValueError where `text` is not a host.
     """
     if ":" in text:
         return _ipv6(text)

@@ -217,7 +217,7 @@ class Metrics:
             self.outstanding.labels(tenant)
 
     def name_rules(self, rules: Collection[str]) -> None:
-        """Begin a series for each rule there is, and forget those of rules that the config has no more."""
+        """Begin a series for each rule there is, and forget those of rules that are not configured any more."""
         named, known = {(rule,) for rule in rules}, _series(self.rule_errors)
         for (rule,) in named - known:
             self.rule_errors.labels(rule)
@@ -250,7 +250,7 @@ class Metrics:
             self.loop_blocked.labels(channel)
 
     def keep_channels(self, kept: Collection[str]) -> None:
-        """Forget the series of other channels: those that the config has no more, and that nothing waits for.
+        """Forget the series of other channels: those that are not configured any more, and that nothing waits for.
 
         The dead letters of such a channel stay while there are any.
         """
@@ -269,7 +269,7 @@ class Metrics:
             by_labels.cache_clear()
 
     def keep_breakers(self, channels: Collection[str]) -> None:
-        """Forget the breakers of channels that the config has no more: nothing is tried there, whatever waits."""
+        """Forget the breakers of channels that are gone: nothing is tried there, whatever waits."""
         _remove(self.breaker_open, {one for one in _series(self.breaker_open) if one[0] not in channels})
 
     def name_listeners(self, channels: Collection[str]) -> None:

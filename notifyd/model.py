@@ -535,7 +535,7 @@ class Wait(StrEnum):
     CHANNEL_MISSING = "channel_missing"
     EGRESS_REFUSED = "egress_refused"
     SECRET_MISSING = "secret_missing"  # nosec B105 # noqa: S105 - a reason
-    NOT_ALLOWED = "not_allowed"  # the origin of a callback is in `resume.allowed_origins` no more
+    NOT_ALLOWED = "not_allowed"  # the origin of a callback is not in `resume.allowed_origins` any more
 
 
 SILENCED: Final = "silence:"

@@ -127,7 +127,7 @@ def render(
 ) -> Message:
     """`document` written with `template`, for a channel of that type.
 
-    An object that is no event is given to the template as it is.
+    An object that is not an event is given to the template as it is.
 
     Raises `InvalidError`, `RenderError`.
     """

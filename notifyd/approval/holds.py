@@ -26,10 +26,10 @@ def _on_policy(stored: Incident | None, event: Event, policy_id: str, *, opens: 
         return recorded(event, stored.version, 0, name, policy=policy_id)
     version = stored.version + 1 if stored else 1
     if stored is not None and stored.open == opens:
-        # Nothing new, but the latest word: what comes late from before it must not undo it.
+        # Record the repeat's time, so that an event from before it that comes late cannot undo it.
         later = evolve(stored, version=version, occurred_at=event.occurred_at)
         return evolve(recorded(event, version, 0, name, policy=policy_id), subject=later)
-    # People are told of a release over what the hold said: it need not say it again.
+    # A release is told with the hold's members below its own, so it need not repeat them.
     body = event.body if opens or stored is None else over(stored.request, event.body)
     outcome = Outcome.OPENED if opens else Outcome.ENDED
     audit = arrival_audit(event, name, outcome=outcome, policy=policy_id)

@@ -96,7 +96,7 @@ def reads(
     revealed = resolver.revealed
     structurer = Structurer(base, revealed.add, revealed.hide_parts)
     settings = Reader(resolved, brought, structurer, findings).read()
-    # A value that could not be resolved, or whose key is misspelt, is missing here, which is no second fault.
+    # A value that could not be resolved, or whose key is misspelt, is missing here, which is not a second fault.
     missing |= {path for fault in findings.faults if (path := meant(fault))}
     rest = [fault for fault in findings.faults if fault.pointer not in missing]
     rename = by_name(raw.get("rules"))
@@ -116,7 +116,7 @@ def load_server(path: Path, environ: Mapping[str, str] = os.environ) -> Server:
     table = resolver.resolve(raw.get("server", {}), at)
     revealed = resolver.revealed
     structurer = Structurer(path.parent, revealed.add, revealed.hide_parts)
-    # A value that could not be resolved is missing, which is no second fault.
+    # A value that could not be resolved is missing, which is not a second fault.
     server = None if findings.faults else structurer.into(table, Server, at)
     if findings.faults or server is None:
         raise ConfigError(Fault(fault.pointer, revealed.hide(fault.message)) for fault in findings.faults)

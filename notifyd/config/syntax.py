@@ -1,4 +1,4 @@
-"""A TOML file into plain values, and what is no TOML in the words of whoever has to mend it.
+"""A TOML file as plain values, or what is wrong with it in the words of whoever has to mend it.
 
 A parser says where it gave up, in the terms of its own rules. What is told here is what is written there, and what
 to write instead. No message repeats a value: it may be a secret.

@@ -30,7 +30,7 @@ class Refusal(StrEnum):
     """Why somebody does not become a deputy."""
 
     SIGN_IN = "sign_in"  # the person has to sign in first
-    DAYS = "days"  # these are no days, or over, or too far ahead
+    DAYS = "days"  # not days, or over, or too far ahead
     LONG = "long"  # a link alone gives nobody more days than it has itself
     SELF = "self"
     NOBODY = "nobody"  # no rule asks anybody of that name

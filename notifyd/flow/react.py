@@ -98,7 +98,7 @@ class Reactions:
     async def _answer(
         self, channel: OpenChannel, reaction: Reaction, person: str, registry: Registry, caller: Trace
     ) -> _Heard:
-        # Where it is no ref at all, a store might not even take the question.
+        # What is not a ref at all a store might not even take as a question.
         known = _REF.fullmatch(reaction.ref)
         delivery = await self._store.answered(reaction.ref) if known else None
         # What one channel was told says nothing about the messages of another, which may vouch for less.

@@ -177,7 +177,7 @@ def _origins(allowed: tuple[str, ...]) -> frozenset[str]:
 def literal_fault(url: str, guard: Guard) -> str | None:
     """Why no request to `url` could be sent, where that is known without a look-up; None where it is not.
 
-    Raises ValueError for what is no URL.
+    Raises ValueError for what is not a URL.
     """
     host = exact_url(url).host or ""
     address = _literal(host)

@@ -23,7 +23,7 @@ from notifyd.security.jwt import (
 async def prepare_keys(keys: Published[KeySet], token: str) -> KeySet:
     """The keys that `token` is judged by: read anew where its key id is not known. Raises `UnavailableError`.
 
-    What is no token of ours has nothing read, and is refused under any keys.
+    What is not a token of the kind taken here is refused under any keys, so nothing is read for it.
     """
     header = read_header(token)
     if header is None:

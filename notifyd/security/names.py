@@ -53,7 +53,7 @@ def canonical_name(text: str) -> str:
     if not text.strip(" ") or len(text) > LONGEST:
         raise ValueError(f"must be a name of at most {LONGEST} characters")
     text = _narrow(text).strip(" ")
-    # A handle such as "@alice" is no address.
+    # A handle such as "@alice" is not an address.
     return (
         _mailbox(text) if "@" in text[1:] else " ".join(_enforced(part) for part in text.split(" ") if part)
     )

@@ -129,7 +129,7 @@ def _rest_collector() -> None:
 
 
 def _return_memory() -> None:
-    """Give back what the start has used and needs no more, where the C library can: some 3 MB.
+    """Give back what only the start needed, where the C library can: some 3 MB.
 
     The source lines are those of the methods that attrs has made, kept for tracebacks.
     """
@@ -182,7 +182,7 @@ class Daemon:
         return self._code
 
     def end_soon(self) -> None:
-        """Where a start has failed and plugins' threads go on: leave time to tell the fault, and no more."""
+        """Where a start has failed and plugins' threads go on: leave only the time to tell the fault."""
         if still_running(self._threads, self._registry, 0):
             last = threading.Timer(_TELLING, _end_now, (1,))
             last.daemon = True

@@ -156,7 +156,7 @@ class Writer(logging.Handler):
             records.append(_notice(f"{lost} log lines are lost: their reader is too slow"))
         text = "".join(self._line(record) + "\n" for record in records)
         try:
-            # What is no Unicode stays a JSON escape.
+            # What is not Unicode stays a JSON escape.
             _write_all(self._fd, text.encode(errors="backslashreplace"))
         except OSError:
             self._add_lost(len(records))

@@ -39,7 +39,7 @@ class Gate:
     def caller(self, request: web.BaseRequest) -> Address | None:
         """Who called: the peer, or, where that is a trusted proxy, the nearest hop that is not.
 
-        Hops further away were written by whoever called, and prove nothing. None where it is no IP address.
+        Hops further away were written by whoever called, and prove nothing. None where it is not an IP address.
         """
         peer = parse(request.remote or "")
         if not self.is_proxy(peer):

@@ -202,7 +202,7 @@ class Caller:
     def claim(self, tenant: Any) -> None:
         """Check the tenant that a body names, before the body is. Raises `TenantMismatchError`.
 
-        What is no string is the body's own fault, told when the body is checked.
+        A tenant that is not a string is a fault of the body, told when the body is checked.
         """
         if not isinstance(tenant, str):
             return

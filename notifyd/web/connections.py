@@ -262,7 +262,7 @@ class Connection(asyncio.BufferedProtocol):
         self._let_in(_ANY)
 
     def shut(self) -> None:
-        """Read no more: what follows is no HTTP."""
+        """Stop reading: what follows is not HTTP."""
         self._shut = True
         if self._transport is not None:
             self._transport.pause_reading()

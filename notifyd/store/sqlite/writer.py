@@ -308,7 +308,7 @@ class GroupWriter:
         self._turn()
 
     def _pause(self, complete: bool, fault: str) -> None:
-        """Look no more at the log's size for a moment."""
+        """Leave the log's size alone for a moment."""
         pause = self._limits.checkpoint_pause if complete else self._limits.blocked_pause
         self._checkpoint_after = self._loop.time() + pause
         self._checkpoint_wanted = False

@@ -102,7 +102,7 @@ def form_of(session: Session | None) -> str:
 
 
 def _principal(session: Session, registry: Registry) -> Principal | None:
-    """What who is signed in may do now; None where what has proved them does so no more."""
+    """What the person signed in may do now; None where what proved who they are no longer does."""
     if session.way == SIGN_IN:
         return operator(session.name, session.proof, registry)
     client = registry.clients.by_digest(bytes.fromhex(session.proof))
