@@ -263,6 +263,15 @@ def test_a_line_is_marked_as_sealed_by_its_whole_key_however_many_are_of_its_tim
     assert "SEARCH audit USING INDEX audit_id (tenant=? AND at=? AND short_key=?)" in steps
 
 
+@pytest.mark.parametrize("collection", CollectionName)
+def test_looking_for_what_is_old_goes_on_among_rows_of_one_age_where_it_was(
+    db: Recorder, collection: CollectionName
+) -> None:
+    first, *_ = plan_of(db, looking_for_old(collection))
+    assert f"INDEX {collection}_by_age (" in first
+    assert first.endswith("=? AND rowid>?)")
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_a_list_reads_its_index_newest_first_and_no_row_that_it_does_not_show(
     db: Recorder, name: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from attrs import evolve
 from notifyd.errors import StoreError
 from notifyd.model import AuditSeal
 from notifyd.store import Planned
-from notifyd.store.sqlite import SqliteStore, open_sqlite
+from notifyd.store.sqlite import SqliteStore, deliveries, open_sqlite
 from notifyd.store.sqlite.audit_seals import DROPPED_AT_ONCE
 from notifyd.store.sqlite.deliveries import AT_ONCE as INSERTED_AT_ONCE
 from notifyd.store.sqlite.files import Database
@@ -122,6 +123,24 @@ async def test_what_is_written_meanwhile_waits_for_some_of_the_leases_that_are_r
     assert not renewing.done()
     assert len(await renewing) == 1000
     assert max(changed) <= 256
+
+
+async def test_a_claim_takes_no_longer_where_more_waits(store: SqliteStore) -> None:
+    few = [delivery(f"d{number}", rule=f"rule-{number % 3}") for number in range(30)]
+    many = [delivery(f"e{number}", rule=f"rule-{number % 3}", created_at=NOW + 1) for number in range(600)]
+
+    def look(db: Database) -> int:
+        counted = count(1)
+        db.set_progress_handler(lambda: next(counted) < 0, 1)
+        found = deliveries.due(db, 1, "slack", NOW, 6, (), overdue_only=False)
+        db.set_progress_handler(None, 0)
+        assert len(found) == 6
+        return next(counted)
+
+    await insert(store, *few)
+    before = await store._readers.run(look)
+    await insert(store, *many)
+    assert await store._readers.run(look) < 1.1 * before
 
 
 WIDE = 2 * INSERTED_AT_ONCE + 1

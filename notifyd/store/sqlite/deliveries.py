@@ -68,10 +68,14 @@ FAR_AHEAD: Final = sql(
 )
 """Rows due at a time that nobody could have set by now."""
 
-NEXT_FLOW: Final = """
-SELECT rowid, tenant, rule FROM deliveries WHERE lane = ? AND due_at IS NOT NULL AND (tenant, rule) > (?, ?)
-AND rowid NOT IN (SELECT value FROM json_each(?)) ORDER BY tenant, rule LIMIT 1
-"""
+_FLOW: Final = "SELECT rowid, tenant, rule FROM deliveries WHERE lane = :lane AND due_at IS NOT NULL AND"
+_FIRST_FLOW: Final = sql("AND", NOT_ASIDE, "ORDER BY tenant, rule LIMIT 1")
+NEXT_FLOW: Final = (
+    sql(_FLOW, "tenant = :tenant AND rule > :rule", _FIRST_FLOW),
+    sql(_FLOW, "tenant > :tenant", _FIRST_FLOW),
+)
+"""Of the same tenant, then of the next. Where pairs are compared, SQLite walks through all rows of one of them."""
+
 _SIZE: Final = "SELECT coalesce(max(length(CAST(message AS BLOB))), 0) FROM messages WHERE delivery = ?"
 _NEVER: Final = 2**62
 
@@ -238,7 +242,7 @@ def due(
 def _flows(db: Database, lane: str) -> Iterator[Flow]:
     """Each tenant and rule with open rows in a lane: a step over the index for each, not for each row."""
     flow, others = ("", ""), rows.passed_over(db, CollectionName.DELIVERIES)
-    while (found := db.execute(NEXT_FLOW, (lane, *flow, others)).fetchone()) is not None:
+    while (found := _next_flow(db, lane, flow, others)) is not None:
         rowid, tenant, rule = found
         if type(tenant) is str and type(rule) is str:
             flow = tenant, rule
@@ -246,6 +250,12 @@ def _flows(db: Database, lane: str) -> Iterator[Flow]:
         else:
             by_rowid(db, rowid)  # sets it aside
             others = rows.passed_over(db, CollectionName.DELIVERIES)
+
+
+def _next_flow(db: Database, lane: str, flow: Flow, others: str) -> tuple[int, Any, Any] | None:
+    terms = {"lane": lane, "tenant": flow[0], "rule": flow[1], "aside": others}
+    found = (db.execute(query, terms).fetchone() for query in NEXT_FLOW)
+    return next(filter(None, found), None)
 
 
 def claim(

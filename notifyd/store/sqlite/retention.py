@@ -113,9 +113,12 @@ class Removal:
 def candidates(db: Connection, aged: Aged, limit: int, after: str) -> list[Candidate]:
     """Rows that are old enough, oldest first, each with whether it may go."""
     age, rowid = _position(after)
-    terms = {**_terms(aged), "age": age, "rowid": rowid, "limit": limit}
-    found = db.execute(_find(aged.collection, held=aged.hold is not None), terms)
-    return [Candidate(*row) for row in found.fetchall()]
+    terms, found = {**_terms(aged), "age": age, "rowid": rowid}, list[Candidate]()
+    # Two searches, as SQLite does not search by rowid too where it compares pairs: all of one age would be read.
+    for same_age in (True, False):
+        query = _find(aged.collection, same_age=same_age, held=aged.hold is not None)
+        found += [Candidate(*row) for row in db.execute(query, {**terms, "limit": limit - len(found)})]
+    return found
 
 
 def warm(db: Connection, aged: Aged, found: list[Candidate]) -> list[Candidate]:
@@ -166,14 +169,15 @@ def _label(hold: LegalHold) -> dict[str, Any]:
 
 
 @cache
-def _find(collection: CollectionName, *, held: bool) -> str:
+def _find(collection: CollectionName, *, same_age: bool, held: bool) -> str:
     kind = _KINDS[collection]
     return sql(
         f"SELECT rowid, {kind.age},",
         _removable(collection, held=held),
         f"FROM {collection} AS old INDEXED BY {collection}_by_age WHERE",
         kind.over,
-        f"{kind.age} < :before AND ({kind.age}, rowid) > (:age, :rowid)",
+        f"{kind.age} < :before AND",
+        f"{kind.age} = :age AND rowid > :rowid" if same_age else f"{kind.age} > :age",
         f"ORDER BY {kind.age}, rowid LIMIT :limit",
     )
 
