@@ -55,6 +55,8 @@ class KeySource:
             return cls(parse_key_address(text))
         path = base / Path(text).expanduser()
         try:
+            if path.exists() and not path.is_file():  # a pipe would be waited for
+                raise ValueError("is not a file")
             return cls(str(path), KeySet.parse(path.read_bytes()))
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}") from None

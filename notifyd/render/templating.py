@@ -257,6 +257,9 @@ def _read(
         if not entry.name.startswith("_") and (fault := _name_fault(entry.name)):
             faults.append(Fault(path, fault))
             continue
+        if not entry.is_file():  # a pipe would be waited for
+            faults.append(Fault(path, "is not a file"))
+            continue
         try:
             yield TemplateFile(entry.name, path, entry.read_text("utf-8"), source)
         except OSError as error:

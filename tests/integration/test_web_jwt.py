@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import asyncio
 import logging
 import time
@@ -254,6 +255,7 @@ async def test_the_end_does_not_wait_for_keys(tmp_path: Path) -> None:
         ("https://user:pass@login.acme.example/keys", "must be an http or https address"),
         ("nowhere.json", "nowhere.json cannot be read: No such file or directory"),
         ("odd.json", "odd.json is not a JSON Web Key Set"),
+        ("pipe.json", "pipe.json is not a file"),
         ("empty.json", "empty.json holds no key for RS256, PS256, ES256 or EdDSA"),
     ],
 )
@@ -262,6 +264,7 @@ def test_a_source_that_is_none_is_a_fault(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "odd.json").write_text("odd")
+    os.mkfifo(tmp_path / "pipe.json")
     (tmp_path / "empty.json").write_text('{"keys": []}')
     with pytest.raises(ConfigError) as caught:
         settings(config(source), discovered_with([Inbox()]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -480,6 +481,12 @@ def test_every_fault_of_every_file_is_reported_at_once(tmp_path: Path) -> None:
         ("page.en.html", "there is no text for it: a file page.LOCALE.txt"),
         ("syntax.en.txt:2", "Expected an expression, got 'end of statement block'"),
     ]
+
+
+def test_a_pipe_among_templates_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "note.en.txt")
+    with pytest.raises(ConfigError, match=r"note\.en\.txt: is not a file"):
+        TemplateSet.load([], [tmp_path], "en")
 
 
 @pytest.fixture
