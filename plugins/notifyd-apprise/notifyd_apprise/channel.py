@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
 
 import apprise
 
@@ -22,6 +23,7 @@ from notifyd.plugin import (
     clean,
     fit,
     hide,
+    listed,
     one_line,
 )
 from notifyd_apprise import AppriseConfig
@@ -76,6 +78,8 @@ class AppriseChannel:
         )
         self._services: list[apprise.Apprise] = []
         self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="apprise")
+        self._calls: set[Future[Any]] = set()
+        self._is_closed = False
         self._discretion = _Discretion(config.urls)
         for name in _TALKATIVE:
             logging.getLogger(name).addFilter(self._discretion)
@@ -89,8 +93,10 @@ class AppriseChannel:
             self._services.append(service)
 
     async def send(self, message: Message) -> Receipt:
-        loop = asyncio.get_running_loop()
-        failed = await loop.run_in_executor(self._pool, self._notify, message)
+        call = self._pool.submit(self._notify, message)
+        self._calls.add(call)
+        call.add_done_callback(self._ended)
+        failed = await asyncio.wrap_future(call)
         if failed:
             # One that may still succeed makes all of them worth another try.
             raise next((one for one in failed if isinstance(one, TransientError)), failed[0])
@@ -107,8 +113,18 @@ class AppriseChannel:
     def _close(self) -> None:
         # Not waiting: a thread that still talks to a service ends by that service's own timeout.
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for name in _TALKATIVE:
-            logging.getLogger(name).removeFilter(self._discretion)
+        self._is_closed = True
+        self._talk_freely()
+
+    def _ended(self, call: Future[Any]) -> None:
+        self._calls.discard(call)
+        self._talk_freely()
+
+    def _talk_freely(self) -> None:
+        """Let the loggers go once nothing of this channel is said any more."""
+        if self._is_closed and not self._calls:
+            for name in _TALKATIVE:
+                logging.getLogger(name).removeFilter(self._discretion)
 
 
 def _notify_one(service: apprise.Apprise, message: Message) -> TransientError | PermanentError | None:
@@ -129,6 +145,8 @@ def defused(text: str) -> str:
 
 def _room(service: apprise.NotifyBase, title: str) -> int:
     """Characters that a body may have; where a service has no titles Apprise puts the title above it."""
+    if service.overflow_mode is not apprise.OverflowMode.TRUNCATE:
+        return sys.maxsize  # what is too long is several messages, as the operator wishes
     return int(service.body_maxlen) - (len(title) + _TITLE_MARKS if service.title_maxlen <= 0 else 0)
 
 
@@ -143,10 +161,14 @@ def _verdict(told: list[str]) -> TransientError | PermanentError:
 
 
 def body(message: Message, room: int) -> str:
-    """Text, fields and links in at most `room` characters, the links whole. Apprise escapes for some services."""
-    links = "\n".join(f"{defused(one_line(one.label))}: {one_line(one.url)}" for one in message.actions)
+    """Text, fields and links in at most `room` characters. Apprise escapes for some services.
+
+    Links are whole, as many as fit into three quarters of it, and those that do not are counted.
+    """
+    lines = (f"{defused(one_line(one.label))}: {one_line(one.url)}" for one in message.actions)
+    shown = listed(lines, len(message.actions), room * 3 // 4, lambda line: len(line) + 1)
+    links = "\n".join(shown)
     facts = "\n".join(f"{one_line(fact.name)}: {one_line(fact.value)}" for fact in message.fields)
     text = "\n\n".join(block for block in (clean(message.body).strip(), facts) if block)
-    left = room - len(links) - 2
-    blocks = (fit(text, left, escape=defused) if left > 0 else "", links)
+    blocks = (fit(text, room - len(links) - 2, escape=defused), links)
     return "\n\n".join(block for block in blocks if block) or defused(one_line(message.title)) or "…"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
+import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
+from apprise.plugins.custom_json import NotifyJSON
 from notifyd_apprise import AppriseConfig, notifyd_channel_types
 
 from notifyd.plugin import Action, Field, Level, PermanentError, Reason, Secret, TransientError
@@ -104,6 +108,24 @@ async def test_a_text_too_long_for_a_service_is_shortened_and_keeps_its_links() 
     assert text.endswith(f"Review and decide: {LINK}")
 
 
+async def test_what_a_short_message_has_no_room_for_is_counted_and_no_link_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(NotifyJSON, "body_maxlen", 160)
+    async with Sink() as sink:
+        await send(config_for(sink.url), body="word " * 100, fields=())
+        await send(config_for(sink.url), body="word " * 100, actions=(Action("Decide", LINK + "x" * 600),))
+        monkeypatch.setattr(NotifyJSON, "body_maxlen", 4000)
+        actions = tuple(Action(f"Run {n}", f"{LINK}{n:02}" + "x" * 600) for n in range(12))
+        await send(config_for(sink.url), body="word " * 1000, actions=actions)
+    one, none, some = (json.loads(received.body)["message"] for received in sink.received)
+    assert one.endswith(f"word…\n\nReview and decide: {LINK}")
+    assert none.endswith("word…\n\n… (+1)")
+    assert some.endswith(f"{actions[3].url}\n… (+8)")
+    assert len(some) > 3900
+    assert max(len(one), len(none)) <= 160
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -120,6 +142,22 @@ async def test_a_text_mentions_nobody_and_hides_no_address(text: str, shown: str
     first, second = (json.loads(received.body) for received in sink.received)
     assert (first["title"], first["message"]) == (shown, f"{shown}\n\n{shown}: {shown}")
     assert second["message"] == f"{shown}: {LINK}"
+
+
+async def test_a_call_that_outlives_its_channel_shows_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Sink() as sink:
+        sink.silent = True
+        async with opened(APPRISE, config_for(sink.url)) as channel:
+            task = asyncio.create_task(channel.send(sample_message()))
+            await sink.arrived.wait()
+            task.cancel()
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith("apprise")]
+    assert threads
+    for thread in threads:
+        await asyncio.to_thread(thread.join)
+    assert "a-secret-in-the-path" not in caplog.text
+    assert not logging.getLogger("urllib3.connectionpool").filters
 
 
 async def test_an_operator_may_have_long_texts_split() -> None:
