@@ -4,8 +4,8 @@ Apprise has its own HTTP client, which knows nothing of `egress`. Why a service 
 alone, as the status it was answered with: that is the verdict, and where there is none the failure is transient.
 A message to several URLs of which one failed goes to all of them again: give a service a channel of its own where
 a repeat would matter. Texts are shortened to each service's length, with as many links as fit, each whole, unless
-a URL says `overflow=split`. Several chats take a text for their own markup: what would begin a mention, or a link with other
-words, is broken by a character that nobody sees, U+2060.
+a URL says `overflow=split`. Several chats take a text for their own markup: what would begin a mention, or a link
+with other words, is broken by a character that nobody sees, U+2060.
 """
 
 from __future__ import annotations
