@@ -11,7 +11,7 @@ import re
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from notifyd.plugin import Action, Button, Field, Level, Message, clean, fit, leading, one_line, units
+from notifyd.plugin import Action, Button, Field, Level, Message, clean, fit, leading, listed, one_line, units
 
 TEXT_LIMIT: Final = 4096
 TITLE_LIMIT: Final = 256
@@ -21,6 +21,7 @@ BUTTONS_LIMIT: Final = 5
 """More than a handful, such as those of a digest, read better as a list of links."""
 LINKS_LIMIT: Final = 50
 LINKS_ROOM: Final = 2500
+PLAIN_LINKS_ROOM: Final = 2000
 LABEL_LIMIT: Final = 64
 LISTED_LABEL_LIMIT: Final = 180
 
@@ -129,9 +130,10 @@ def _may_be_button(action: Action) -> bool:
 
 
 def _plain_links(actions: tuple[Action, ...]) -> str:
-    lines = [f"{_label(action, escaped=True)}: {_entities(one_line(action.url))}" for action in actions[:3]]
-    links = [line for line, action in zip(lines, actions, strict=False) if not _may_be_button(action)]
-    return "\n".join(line for line in links if units(line) <= 500)
+    """Those that cannot be buttons, as far as they fit; a last line counts the rest."""
+    links = [action for action in actions if not _may_be_button(action)]
+    lines = (f"{_label(action, escaped=True)}: {_entities(one_line(action.url))}" for action in links)
+    return "\n".join(listed(lines, len(links), PLAIN_LINKS_ROOM, lambda line: units(line) + 1))
 
 
 def _label(action: Action, limit: int = LABEL_LIMIT, *, escaped: bool = False) -> str:

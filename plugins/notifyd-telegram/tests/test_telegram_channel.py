@@ -302,6 +302,15 @@ def test_a_message_of_nothing_still_passes() -> None:
     assert "reply_markup" not in accepted(sample_message(title="", body="", fields=(), actions=(), event={}))
 
 
+def test_links_that_cannot_be_buttons_are_all_in_the_text_or_counted() -> None:
+    five = tuple(Action(f"Link {n}", f"http://notifyd:8686/approvals/{n}" + "x" * 300) for n in range(5))
+    text = payload(sample_message(body="word " * 1000, actions=five), CHAT)["text"]
+    assert [action.url in text for action in five] == [True] * 5
+    assert len(text) <= 4096
+    long = tuple(Action(f"Link {n}", f"http://notifyd:8686/{n}" + "x" * 700) for n in range(4))
+    assert payload(sample_message(actions=long), CHAT)["text"].endswith("… (+2)")
+
+
 @pytest.mark.parametrize("url", ["http://localhost:8686/approvals/x", "http://notifyd/approvals/x"])
 def test_a_link_that_telegram_would_refuse_as_a_button_is_written_out(url: str) -> None:
     body = accepted(sample_message(actions=(Action("Review <now>", url),)))
