@@ -122,7 +122,7 @@ class Dispatcher:
         self._memory = memory
         self.waiting = Waiting()
         self._lanes: dict[str, Lane] = {}
-        self._arriving: set[str] = set()  # leased, and on their way into the store
+        self._arriving: list[set[str]] = []  # leased, and on their way into the store, of each insert
         self._tasks: dict[asyncio.Task[Any], OpenChannel] = {}
         self._wake = asyncio.Event()
         self._draining = False
@@ -143,13 +143,14 @@ class Dispatcher:
         """See `queues.DispatchQueue`."""
         with ExitStack() as reserved:
             jobs = [self._reserved(one, reserved) for one in ready]
-            ours = {job.delivery.id for job in jobs if job.delivery.lease_owner is not None} - self._arriving
-            self._arriving |= ours
-            reserved.callback(self._arriving.difference_update, ours)
+            leased = {job.delivery.id for job in jobs if job.delivery.lease_owner is not None}
+            self._arriving.append(leased)
+            reserved.callback(self._arriving.remove, leased)
             new = await insert([job.delivery for job in jobs])
-            if there := [job.delivery for job in jobs if job.delivery.id in ours.difference(new)]:
-                await self._give_back(there)
         self._take([job for job in jobs if job.delivery.id in new])
+        # What another insert has under way may be new there, and is taken or given back at its end.
+        if there := leased.difference(new, *self._arriving):
+            await self._give_back([job.delivery for job in jobs if job.delivery.id in there])
 
     async def _give_back(self, there: Sequence[Delivery]) -> None:
         """Of rows that were there already, give back those that this node has leased and does not hold.

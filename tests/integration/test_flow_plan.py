@@ -14,7 +14,8 @@ from attrs import evolve
 from notifyd.config.units import DAY
 from notifyd.errors import NotRetryableError, Reason
 from notifyd.flow.plan import make_plan, make_ready, view
-from notifyd.model import SECOND, AuditName, Event, Instant, Level, Message, PlanEntry, State
+from notifyd.flow.queues import Ready
+from notifyd.model import SECOND, AuditName, Delivery, Event, Instant, Level, Message, PlanEntry, State
 from notifyd.plugin import ChannelType
 from notifyd.security.envelope import unwrap
 from notifyd.security.links import Link, MineLink
@@ -537,6 +538,38 @@ async def test_a_delivery_whose_insert_is_not_answered_yet_is_taken_once(
         await way.app._planner._guarded([accepted])
         late.set()
         assert await first
+        way.start()
+        assert [row.state for row in await way.ended(1)] == [State.SENT]
+        assert len(way.channel().received) == 1
+
+
+async def test_a_delivery_that_two_inserts_have_under_way_is_sent_once(tmp_path: Path) -> None:
+    """An event came twice at once: one planned it to store it with its plan, the other planned it behind."""
+    async with flow(tmp_path, TASKS, start=False) as way:
+        await way.cloud(events.cloud_event(at=way.clock()))
+        (accepted,) = await way.app._planner._planning_queue.take(1, 1)
+        ready: dict[str, Ready] = {}
+        await way.app._planner._drafts.plan(accepted, way.current(), way.clock(), ready)
+        stored, late = asyncio.Event(), asyncio.Event()
+
+        async def nothing_new(_: Sequence[Delivery]) -> frozenset[str]:
+            await stored.wait()
+            return frozenset()
+
+        async def long(queued: Sequence[Delivery]) -> frozenset[str]:
+            inserted: frozenset[str] = await way.store.insert_deliveries(None, queued)
+            stored.set()
+            await late.wait()  # for the rest of its rows
+            return inserted
+
+        enqueue = way.app._dispatcher.enqueue
+        first = asyncio.create_task(enqueue(tuple(ready.values()), nothing_new))
+        await asyncio.sleep(0)
+        second = asyncio.create_task(enqueue(tuple(ready.values()), long))
+        await first
+        assert "release" not in way.store.calls
+        late.set()
+        await second
         way.start()
         assert [row.state for row in await way.ended(1)] == [State.SENT]
         assert len(way.channel().received) == 1

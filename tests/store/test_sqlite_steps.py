@@ -91,6 +91,14 @@ async def test_the_timers_of_all_that_is_pending(store: SqliteStore, changed: li
     assert len(await store.timed_approvals(NOW, 2 * pending)) == pending
 
 
+async def test_a_timer_that_is_on_its_way_into_the_store_is_woken_too(store: SqliteStore) -> None:
+    opened = asyncio.create_task(open_approval(store, approval(timer_at=NOW + HOUR)))
+    await asyncio.sleep(0)
+    await store.wake_timers()
+    await opened
+    assert len(await store.timed_approvals(NOW, 9)) == 1
+
+
 async def test_the_seals_that_a_chain_needs_no_more(store: SqliteStore, changed: list[int]) -> None:
     last = 2 * DROPPED_AT_ONCE + 2
     for number in range(1, last + 1):

@@ -335,6 +335,7 @@ class SqliteStore:
         return await self._read(lambda db: approval_steps.timed(db, now, limit))
 
     async def wake_timers(self) -> None:
+        await self._writer.submit(lambda _: None)  # what was handed in before is to be found
         for chunk in _chunks(await self._survey(approval_steps.pending), window_steps.AT_ONCE):
             await self._writer.submit(partial(approval_steps.wake_timers, found=chunk))
 
