@@ -46,7 +46,7 @@ class Tally:
         self._waits: dict[str, Mapping[Wait, int]] = {}
         self._known: Collection[str] = ()
         self._kept: Collection[str] = ()
-        self._met: set[str] = set()  # the channels of what has been tried, or has ended, since
+        self._met: set[str] = set()  # the channels of which something was told since
 
     def attempt(self, delivery: Delivery, made: Attempt) -> None:
         outcome = made.reason.value if made.reason else made.outcome.value
@@ -107,6 +107,7 @@ class Tally:
         if told.get(channel) != value:
             gauge.labels(channel).set(value)
             told[channel] = value
+            self._met.add(channel)
 
     def _keep(self, known: Collection[str], kept: Collection[str]) -> None:
         """Forget the series of channels that are gone. To look for them takes as long as there are series."""

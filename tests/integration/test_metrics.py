@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ from prometheus_client.samples import Sample
 
 from notifyd.errors import PermanentError, Reason, StoreError, TransientError
 from notifyd.flow import dispatch, tally
-from notifyd.flow.lane import BREAKER_THRESHOLD
+from notifyd.flow.lane import BREAKER_THRESHOLD, Lane
 from notifyd.metrics import Metrics
 from notifyd.model import RESUME_CHANNEL, SECOND, Wait
 from notifyd.store import DeliveryFilter, Page
@@ -235,6 +236,21 @@ async def test_a_look_at_channels_of_which_nothing_has_changed_looks_up_no_serie
         assert await way.reload(TASKS.replace("team", "other"))
         await looked(way)
         assert found.count("keep") == 1
+
+
+def test_the_series_of_a_channel_that_is_gone_before_the_next_look_go_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tally, "_INTERVAL", 1.0)
+    now, metrics, lane = [0.0], Metrics(), Lane("old", "old")
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    told = tally.Tally(metrics)
+    for seconds, change in ((2, 0), (0.1, 1), (2, -1)):
+        now[0] += seconds
+        lane.waiting.add("acme", change)
+        told.report([lane], {"team"}, lambda _: {}, 0)
+    assert metrics.registry.get_sample_value("notifyd_backlog", {"channel": "team"}) == 0
+    assert metrics.registry.get_sample_value("notifyd_backlog", {"channel": "old"}) is None
 
 
 def _noted(labels: Callable[..., Any], found: list[str], *values: str) -> Any:
