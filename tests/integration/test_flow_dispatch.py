@@ -357,10 +357,8 @@ async def test_a_failing_channel_is_left_alone_but_for_one_probe_and_waiting_spe
     tmp_path: Path,
 ) -> None:
     async with flow(tmp_path, TASKS + DISPATCH) as way:
-        channel, under_way = (
-            way.channel(),
-            4,
-        )  # when the breaker opens: one of them that was taken would close it
+        under_way = 4  # when the breaker opens: one of them that was taken would close it
+        channel = way.channel()
         channel.script = [busy() for _ in range(BREAKER_THRESHOLD + under_way)]
         await task_done(way, 20)
         await until(lambda: len(channel.received) >= BREAKER_THRESHOLD)
