@@ -147,6 +147,17 @@ def parse_json(data: bytes | str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def parse_event(data: bytes) -> Any:
+    """The value of a text as posting it would read it.
+
+    Raises `ValueError` for what is no JSON, `MalformedError` and `InvalidError` for what else would be refused.
+    """
+    from notifyd.wire.codec import loads
+
+    parse_json(data)
+    return loads(data)
+
+
 def print_json(document: Any) -> None:
     """In UTF-8, or in ASCII alone where standard output has another encoding: with its escapes it stays JSON."""
     plain = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")

@@ -77,6 +77,8 @@ def _destination(name: str, body: bytes) -> tuple[str, str]:
         document = parse_json(body)
     except ValueError as error:
         raise Failure(f"{name} is not JSON: {error}") from None
+    if document == []:
+        raise Failure(f"{name} holds no event")
     if isinstance(document, list):
         return EVENTS, "application/cloudevents-batch+json"
     if isinstance(document, dict) and "specversion" in document:

@@ -13,11 +13,11 @@ import click
 from attrs import field, frozen
 
 from notifyd import preview
-from notifyd.cli.common import parse_json
+from notifyd.cli.common import parse_event
 from notifyd.config.faults import Findings
 from notifyd.config.structure import Structurer, did_you_mean
 from notifyd.config.syntax import document, read_text
-from notifyd.errors import ConfigError, Fault, InvalidError
+from notifyd.errors import ConfigError, Fault, InvalidError, MalformedError
 from notifyd.model import Instant
 from notifyd.preview import Preview
 from notifyd.registry.registry import Registry
@@ -89,13 +89,15 @@ def _faults(events: Iterable[Expected]) -> Iterator[Fault]:
 def compare(expected: Expected, registry: Registry, now: Instant) -> Compared:
     """Match and render the event as the planner would, and tell what differs."""
     try:
-        document = parse_json(expected.file.read_bytes())
+        document = parse_event(expected.file.read_bytes())
         event = preview.read_event(document, registry, expected.tenant, now)
         differences = _differences(expected, preview.route(event, registry).previews, registry)
     except OSError as error:
         differences = iter([f"the event cannot be read: {error.strerror}"])
     except InvalidError as error:
         differences = (f"the event is not valid: {fault}" for fault in error.faults)
+    except MalformedError as error:
+        differences = iter([f"the event cannot be read: {error.detail}"])
     except ValueError as error:
         differences = iter([f"the event is not JSON: {error}"])
     return Compared(str(expected.file), tuple(map(one_line, differences)))

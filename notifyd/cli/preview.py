@@ -18,7 +18,7 @@ from notifyd.cli.common import (
     json_option,
     load_config,
     not_ok,
-    parse_json,
+    parse_event,
     print_json,
 )
 from notifyd.cli.messages import (
@@ -30,7 +30,7 @@ from notifyd.cli.messages import (
     sample_json,
     samples_page,
 )
-from notifyd.errors import ConfigError, InvalidError, RenderError
+from notifyd.errors import ConfigError, InvalidError, MalformedError, RenderError
 from notifyd.model import wall_clock
 
 if TYPE_CHECKING:
@@ -261,9 +261,13 @@ async def _open(path: Path) -> Registry:
 
 def _read(event: IO[bytes]) -> Any:
     try:
-        return parse_json(event.read())
+        return parse_event(event.read())
     except ValueError as error:
         raise Failure(f"{_name(event)} is not JSON: {error}") from None
+    except MalformedError as error:
+        raise Failure(f"{_name(event)}: {error.detail}") from None
+    except InvalidError as error:
+        raise _invalid(_name(event), error) from None
 
 
 def _name(event: IO[bytes]) -> str:

@@ -150,6 +150,8 @@ def export(config_path: Path, as_json: bool, file: Path) -> None:
     and tokens are sealed under keys.seal, which whoever imports the file needs too. Rows that cannot be read are
     left out and named, and then the exit code is 1.
     """
+    if str(file) == "-":  # standard output for other commands; a file of that name would be found by nobody
+        raise click.UsageError("an export is a file that it can go on with: name one")
     settings = _settings(config_path)
     with failing():
         rows, left_out = asyncio.run(_export(settings, file))

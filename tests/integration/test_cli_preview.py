@@ -380,6 +380,18 @@ def test_json_that_is_nested_too_deeply_is_told(config_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("number", ["1e400", "NaN", "-Infinity", "9007199254740993"])
+@pytest.mark.parametrize("command", [("route",), ("render", "pack-approval")], ids=" ".join)
+def test_a_number_that_posting_refuses_is_refused(
+    config_path: Path, command: tuple[str, ...], number: str
+) -> None:
+    given = f'{{"specversion": "1.0", "id": "1", "source": "/ci", "type": "t", "data": {{"n": {number}}}}}'
+    result = run(config_path, *command, "-", "--tenant", "acme", event=given)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("notifyd: standard input")
+    assert isinstance(result.exception, SystemExit)
+
+
 def test_an_unknown_template_is_refused_with_the_names_there_are(config_path: Path) -> None:
     result = run(config_path, "render", "pack-aproval", "-", event=events.load("requested-en"))
     assert result.exit_code == 1

@@ -150,6 +150,11 @@ async def test_what_is_not_json_is_not_sent(notifyd: Daemon) -> None:
     assert result.stderr.startswith("notifyd: <stdin> is not JSON: ")
 
 
+async def test_an_array_without_an_event_is_not_called_accepted() -> None:
+    result = await send(nobody(), [])
+    assert (result.code, result.stderr) == (1, "notifyd: <stdin> holds no event\n")
+
+
 async def test_a_service_that_is_not_running_is_one_line() -> None:
     url = nobody()
     result = await send(url, {})
@@ -196,7 +201,7 @@ async def test_a_success_of_somebody_else_is_none_and_no_traceback(
     command: tuple[str, ...], answer: str
 ) -> None:
     async with HttpSink([Reply(200, answer)] * 2) as somebody:
-        result = await run(*command, "--url", somebody.url, environ=OPERATOR, given=b"[]")
+        result = await run(*command, "--url", somebody.url, environ=OPERATOR, given=b"[{}]")
     assert result.code == 1
     assert result.stderr.startswith(f"notifyd: what answers at {somebody.url} is no notifyd")
     assert len(result.stderr.splitlines()) == 1

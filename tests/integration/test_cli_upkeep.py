@@ -271,6 +271,14 @@ async def test_an_export_leaves_out_rows_that_cannot_be_read_names_them_and_does
     assert last == "notifyd: 1 row cannot be read and is left out: see the runbook"
 
 
+async def test_an_export_is_a_file_and_none_by_the_name_of_standard_output(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    await home.put([])
+    result = await home.run("export", "-")
+    assert result.code == 2
+    assert "name one" in result.stderr
+
+
 async def test_an_export_into_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     home = Home(tmp_path)
     await home.put([])
