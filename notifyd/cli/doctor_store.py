@@ -22,6 +22,7 @@ from notifyd.security.secrets import Keyring
 from notifyd.store import CollectionName, Store
 from notifyd.store.open import sqlite_path
 from notifyd.store.sqlite.files import broken_pages
+from notifyd.text import counted
 
 if TYPE_CHECKING:
     from prometheus_client.samples import Sample
@@ -267,5 +268,6 @@ def _state(name: str, value: float, labels: Mapping[str, str]) -> Iterator[Findi
             detail = f"the channel {channel} fails: its breaker is open"
             yield Finding("service", WARNING, detail, f"notifyd channels test {channel}")
         case "notifyd_dead_letters" if value:
-            detail = f"the channel {channel} has {value:.0f} dead deliveries"
+            dead = counted(int(value), "dead delivery", "dead deliveries")
+            detail = f"the channel {channel} has {dead}"
             yield Finding("service", WARNING, detail, "notifyd dead list")
