@@ -37,11 +37,26 @@ def folder(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def read(where: Path) -> Reloads:
-    """Raises OSError where no service tells of itself there, ValueError where the file is another's."""
+    """Raises OSError where no service tells of itself there, ValueError where the file is another's.
+
+    Whoever reads it, root perhaps, signals the process that it names. A signal to 0 or -1 is one to many, and the
+    file is the service's to write: it may name none but a process of its own user.
+    """
+    file = where / _NAME
     try:
-        return Reloads(**json.loads((where / _NAME).read_bytes()))
+        found = Reloads(**json.loads(file.read_bytes()))
     except TypeError:
-        raise ValueError(f"{where / _NAME} is not the file of a running service") from None
+        found = None
+    if found is None or not _is_sound(found):
+        raise ValueError(f"{file} is not the file of a running service")
+    if Path("/proc", str(found.pid)).stat().st_uid != file.stat().st_uid:
+        raise ValueError(f"{file} names a process of another user")
+    return found
+
+
+def _is_sound(found: Reloads) -> bool:
+    counts = (found.pid, found.begun, found.ended)
+    return all(type(count) is int and 0 <= count < 1 << 31 for count in counts) and found.pid > 0
 
 
 class Record:

@@ -81,3 +81,22 @@ def test_the_record_names_the_process_and_the_folder_is_the_first_that_systemd_n
     Record(folder({"RUNTIME_DIRECTORY": f"{tmp_path}:/run/other"}))
     assert read(tmp_path).pid == os.getpid()
     assert folder({}) is None
+
+
+@pytest.mark.parametrize(
+    "pid", ["0", "-1", "-2147483647", "true", '"1"', "1.5", "1e99", "99999999999999999999", "null"]
+)
+def test_a_record_that_names_no_single_process_is_none_of_a_service(tmp_path: Path, pid: str) -> None:
+    """A signal to 0 or -1 goes to many: to every process of the machine, where root asks for the reload."""
+    (tmp_path / "reloads.json").write_text(f'{{"pid": {pid}, "begun": 1, "ended": 1, "taken": true}}')
+    with pytest.raises(ValueError, match="is not the file of a running service"):
+        read(tmp_path)
+
+
+def test_a_record_that_names_a_process_of_another_user_is_refused(tmp_path: Path) -> None:
+    file, root = tmp_path / "reloads.json", os.getuid() == 0
+    file.write_text(f'{{"pid": {os.getpid() if root else 1}}}')
+    if root:
+        os.chown(file, 65534, 65534)
+    with pytest.raises(ValueError, match="names a process of another user"):
+        read(tmp_path)
