@@ -49,8 +49,8 @@ BUTTONS_LIMIT: Final = 5
 LABEL_LIMIT: Final = 80
 LINKS_ROOM: Final = 12_000
 """Bytes of the links that are listed, as they are sent."""
-URL_LIMIT: Final = 2000
-"""Bytes."""
+URL_LIMIT: Final = 2048
+"""Bytes: what a link of an event may have."""
 SHARES: Final = (1, 2, 4, 8)
 """Where the request is too large, its texts get a half of their limits, and so on."""
 

@@ -42,7 +42,7 @@ NAME_LIMIT: Final = 100
 VALUE_LIMIT: Final = 1000
 LINKS_LIMIT: Final = 20
 LABEL_LIMIT: Final = 200
-URL_LIMIT: Final = 2000
+URL_LIMIT: Final = 2048
 
 _SEVERITIES: Final = {
     Level.INFO: "info",

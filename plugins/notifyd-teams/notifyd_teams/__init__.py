@@ -50,7 +50,7 @@ LABEL_LIMIT: Final = 80
 LISTED_LABEL_LIMIT: Final = 120
 _LINK_OVERHEAD: Final = 140
 """Characters of JSON around a listed link."""
-URL_LIMIT: Final = 2000
+URL_LIMIT: Final = 2048
 LINKS_ROOM: Final = 5000
 LISTED_ROOM: Final = 7000
 """Of links that are listed, since they are more than there may be actions: those of a digest."""
@@ -137,6 +137,8 @@ def _body(message: Message, share: int) -> Iterator[dict[str, Any]]:
         yield _runs(_run(line), spacing="small")
     if _listed(message):
         yield from _links(message.actions)
+    elif left := len(message.actions) - len(_actions(message)):
+        yield _runs(_run(f"{ELLIPSIS} (+{left})"), spacing="small")
     for fact in message.fields[: FIELDS_LIMIT // share]:
         yield _fact(fact)
 

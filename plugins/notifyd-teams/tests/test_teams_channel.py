@@ -211,3 +211,10 @@ async def test_a_fault_that_a_connector_reports_with_status_200_counts(
     with pytest.raises(kind) as caught:
         await answer(status=200, body=text)
     assert caught.value.reason is reason
+
+
+def test_a_link_for_which_there_is_no_room_is_counted() -> None:
+    actions = tuple(Action(f"Link {n}", "https://acme.example/" + "x" * 2000 + str(n)) for n in range(4))
+    card = json.loads(payload(sample_message(actions=actions)))["attachments"][0]["content"]
+    assert [action["url"] for action in card["actions"]] == [action.url for action in actions[:2]]
+    assert "… (+2)" in json.dumps(card["body"], ensure_ascii=False)
