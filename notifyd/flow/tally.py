@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import Gauge
 
@@ -111,12 +111,14 @@ class Tally:
 
     def _keep(self, known: Collection[str], kept: Collection[str]) -> None:
         """Forget the series of channels that are gone. To look for them takes as long as there are series."""
-        if known != self._known or kept != self._kept or not self._met <= set(kept):
+        same = not self._kept or (known == self._known and kept == self._kept)
+        if not (same and self._met <= set(kept)):
             self._metrics.keep_breakers(known)
             self._metrics.keep_channels(kept)
-            self._known, self._kept = known, kept
-            self._told.clear()
-            self._waits.clear()
+            for gauge, told in self._told.items():
+                _forget(told, known if gauge is self._metrics.breaker_open else kept)
+            _forget(self._waits, kept)
+        self._known, self._kept = known, kept
         self._met.clear()
 
     def _report_held(
@@ -134,3 +136,8 @@ class Tally:
     def seconds_for(self, count: float) -> float:
         """Seconds until `count` have drained at the present rate: a caller's Retry-After."""
         return min(max(1.0, count / max(self._drain_rate, 1.0)), _MAX_RETRY_AFTER)
+
+
+def _forget(by_channel: dict[str, Any], kept: Collection[str]) -> None:
+    for channel in by_channel.keys() - set(kept):
+        del by_channel[channel]
