@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final, TypeAlias, cast
 
@@ -43,7 +44,7 @@ from notifyd.web.connections import PIECE, Connection, Door, Place
 from notifyd.web.edge import Edge, Guard
 from notifyd.web.http import Http, connection_of
 from notifyd.web.listener import Listener, listening_sockets
-from notifyd.web.ops import READINESS, Readiness
+from notifyd.web.ops import READINESS, SCRAPES, Readiness
 from notifyd.web.pages import mine
 from notifyd.web.refusals import Refusals
 from notifyd.web.services import SERVICES, Services
@@ -96,6 +97,7 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
     app[BODY_TIMEOUT] = body_timeout
     app[console.ENDED] = console.Ended()
     app[READINESS] = Readiness(services.ready, services.draining)
+    app[SCRAPES] = ThreadPoolExecutor(1, thread_name_prefix="metrics")
     for resource in (
         ingest,
         approvals,
@@ -120,11 +122,12 @@ def create_app(services: Services, *, body_timeout: float = 10.0) -> web.Applica
         for status in _ALERTED:
             services.metrics.http_request(declared.canonical, status)
 
-    async def finish_refusals(_: web.Application) -> AsyncIterator[None]:
+    async def finish(_: web.Application) -> AsyncIterator[None]:
         yield
         await refusals.aclose()
+        app[SCRAPES].shutdown(wait=False)
 
-    app.cleanup_ctx.append(finish_refusals)
+    app.cleanup_ctx.append(finish)
     return app
 
 

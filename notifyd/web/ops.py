@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import resources
 from typing import Any, Final
@@ -82,6 +83,11 @@ class Readiness:
 
 
 READINESS: Final = web.AppKey("READINESS", Readiness)
+SCRAPES: Final = web.AppKey("SCRAPES", ThreadPoolExecutor)
+"""One thread, on which metrics are written: a page of many channels takes seconds.
+
+It is none of those of the event loop, which plugins may hold up.
+"""
 
 
 @routes.get("/healthz")
@@ -102,8 +108,8 @@ async def get_metrics(request: web.Request) -> web.Response:
     encode, content_type = choose_encoder(_accepted(request))
     metrics = request.app[SERVICES].metrics
     metrics.ready.set(await request.app[READINESS].holds())
-    # A thread, as a page of many channels takes seconds.
-    body = await asyncio.to_thread(encode, metrics.registry)
+    scrapes = request.app[SCRAPES]
+    body = await asyncio.get_running_loop().run_in_executor(scrapes, encode, metrics.registry)
     return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import thread_time
@@ -74,6 +75,18 @@ async def _walk(notifyd: Daemon, runner: Sink) -> None:
         assert (await notifyd.get(lists)).status == 200
     for page in ("/healthz", "/readyz", "/metrics"):
         assert (await notifyd.get(page, None)).status == 200
+
+
+async def test_metrics_are_told_while_plugins_hold_all_threads_of_the_loop(tmp_path: Path) -> None:
+    ends = threading.Event()
+    async with daemon(tmp_path) as notifyd:
+        held = [asyncio.ensure_future(asyncio.to_thread(ends.wait)) for _ in range(64)]
+        try:
+            async with asyncio.timeout(10):
+                assert (await notifyd.get("/metrics", None)).status == 200
+        finally:
+            ends.set()
+            await asyncio.gather(*held)
 
 
 async def test_a_burst_of_events_leaves_the_loop_free_for_others(tmp_path: Path) -> None:
