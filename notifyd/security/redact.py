@@ -258,7 +258,9 @@ def _names_any(value: Any) -> bool:
     for node in nodes:  # grows while it is walked
         kind = type(node)
         if kind is dict:
-            if _tell(tuple(node)):
+            names = tuple(node)
+            tells = _any_tells if len("".join(names)) <= _REMEMBERED else _any_tells.__wrapped__
+            if tells(names):
                 return True
             nodes += node.values()
         elif kind is list or kind is tuple:
@@ -268,12 +270,8 @@ def _names_any(value: Any) -> bool:
     return False
 
 
-def _tell(names: tuple[str, ...]) -> bool:
-    return _remembered_all(names) if len("".join(names)) <= _REMEMBERED else any(map(names_secret, names))
-
-
 @lru_cache(maxsize=1024)
-def _remembered_all(names: tuple[str, ...]) -> bool:
+def _any_tells(names: tuple[str, ...]) -> bool:
     """Objects of one sort have the same names, mostly in the same order."""
     return any(map(names_secret, names))
 
