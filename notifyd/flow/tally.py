@@ -112,7 +112,9 @@ class Tally:
     def _keep(self, known: Collection[str], kept: Collection[str]) -> None:
         """Forget the series of channels that are gone. To look for them takes as long as there are series."""
         same = not self._kept or (known == self._known and kept == self._kept)
-        if not (same and self._met <= set(kept)):
+        # A channel may have come and gone since. That of a breaker goes with it, whatever waits for it still.
+        tried = self._told[self._metrics.breaker_open].keys()
+        if not (same and self._met <= set(kept) and tried <= set(known)):
             self._metrics.keep_breakers(known)
             self._metrics.keep_channels(kept)
             for gauge, told in self._told.items():

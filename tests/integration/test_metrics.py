@@ -253,6 +253,23 @@ def test_the_series_of_a_channel_that_is_gone_before_the_next_look_go_with_it(
     assert metrics.registry.get_sample_value("notifyd_backlog", {"channel": "old"}) is None
 
 
+def test_the_breaker_of_a_channel_that_is_gone_before_the_next_look_goes_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tally, "_INTERVAL", 1.0)
+    now, metrics, lane = [0.0], Metrics(), Lane("old", "old")
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    told = tally.Tally(metrics)
+    lane.waiting.add("acme", 1)
+    for _ in range(BREAKER_THRESHOLD):
+        lane.breaker.failed(0)
+    for seconds, known in ((2, {"team"}), (2, {"team"}), (0.1, {"team", "old"}), (2, {"team"})):
+        now[0] += seconds
+        told.report([lane], known, lambda _: {}, 0)
+    assert metrics.registry.get_sample_value("notifyd_backlog", {"channel": "old"}) == 1
+    assert metrics.registry.get_sample_value("notifyd_breaker_open", {"channel": "old"}) is None
+
+
 def _noted(labels: Callable[..., Any], found: list[str], *values: str) -> Any:
     found.append("labels")
     return labels(*values)
