@@ -122,14 +122,14 @@ async def test_the_deputies_that_are_over(store: SqliteStore, changed: list[int]
 async def test_what_is_written_meanwhile_waits_for_some_of_the_leases_that_are_renewed(
     store: SqliteStore, changed: list[int]
 ) -> None:
-    rows = [leased(f"d{number}") for number in range(1000)]
+    rows = [leased(f"d{number}") for number in range(3000)]
     await insert(store, *rows)
     changed.clear()
     renewing = asyncio.ensure_future(store.renew_leases(rows, NOW + HOUR, sending=False))
     await asyncio.sleep(0)
     await store.append(append_of(event()))
     assert not renewing.done()
-    assert len(await renewing) == 1000
+    assert len(await renewing) == 3000
     assert max(changed) <= 256
 
 

@@ -82,6 +82,9 @@ _CHUNK: Final = 32
 _RENEWED: Final = 256
 """How many leases are one step: some 3 ms."""
 
+_RENEWALS: Final = 3
+"""How many of these steps are handed in at once: on a slow disk each commit takes longer than they do."""
+
 
 @frozen
 class Parts:
@@ -212,9 +215,9 @@ class SqliteStore:
         self, deliveries: Sequence[Delivery], until: Instant, *, sending: bool
     ) -> frozenset[str]:
         renew = partial(delivery_steps.renew_leases, life=self._life, until=until, sending=sending)
-        # One after the other, so that what is written meanwhile waits for one and not for all.
-        chunks = _chunks(deliveries, _RENEWED)
-        held = [await self._writer.submit(partial(renew, deliveries=chunk)) for chunk in chunks]
+        steps = [partial(renew, deliveries=chunk) for chunk in _chunks(deliveries, _RENEWED)]
+        # As many as make a commit, so that what is written meanwhile waits for those and not for all.
+        held = [one for some in _chunks(steps, _RENEWALS) for one in await self._write_all(iter(some))]
         return frozenset().union(*held)
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
