@@ -61,7 +61,7 @@ _COLOURS: Final = {
     Level.ERROR: "#E74C3C",
 }
 _MEANING: Final = re.compile(
-    r"(?P<address>(?<![\w.~/?#&=%+:-])https?://[\w.~/?#&=%+:-]*[a-z0-9/=&%#+-](?=[()\s]|[.,;:!?]*(?:\s|\Z)))"
+    r"(?P<address>(?<![\w.~/?#&=%+:-])https?://[\w.~/?#&=%+:-]*[a-z0-9/=&%#+-](?=[()\s]|[.,:!?]*(?:\s|\Z)))"
     r"|(?P<mark>[*_`|\[\]>!]|[~#](?!\w)|^[ \t]*(?:[+-]|[0-9]+[.)])|\\(?=[^\w\s]|_|$))"
     r"|(?P<named>[~#](?=\w))"
     r"|(?P<joined>@(?=\w)|:(?=[\w+-]+:|//)|(?<!\w)[:;](?=\S))"
@@ -70,7 +70,7 @@ _MEANING: Final = re.compile(
 )
 """What has a meaning: an address, which is shown as it is; marks of Markdown, which a backslash escapes; and what
 is looked for once these are read: mentions, channels, hashtags, emoji, smileys, tags and entities. No address
-begins within another: each would be read to its end again."""
+begins within another: each would be read to its end again. None is before a semicolon, as `&lt;` may end it."""
 _BEGINS: Final = re.compile(r"^(?= {4}| {0,3}\t| *=)", re.MULTILINE)
 """A line of code, in which escapes are shown, or one that makes a heading of what is above it."""
 _MENTION: Final = re.compile(r"@(?=\w)")

@@ -139,6 +139,7 @@ def test_each_level_has_a_colour_of_its_own() -> None:
         ),
         ("a\n===\nb #tag #1", "a\n\u2060===\nb \\#\u2060tag \\#\u20601"),
         ("a\n    - code", "a\n\u2060    \\- code"),
+        ("https://a.example&lt; https://a.example/", "https:\u2060//a.example&amp;lt; https://a.example/"),
         (r"C:\temp \\host\_x \* " + "\\", r"C:\temp \\\host\\\_x \\\* " + "\\\\"),
     ],
 )
