@@ -139,11 +139,11 @@ class Decisions:
                 decision = undoable_by(approval, actor, now, canonical)
                 if decision is None:
                     raise ConflictError("there is no decision that could still be taken back")
-                without = take_back(approval, decision, now, correlation_id=correlation_id)
-                if await self._store.replace_approval(without):
-                    measure_pending(self._metrics, approval, without)
+                undone = take_back(approval, decision, now, correlation_id=correlation_id)
+                if await self._store.replace_approval(undone):
+                    measure_pending(self._metrics, approval, undone)
                     span.note({"notifyd.outcome": "recorded"})
-                    self._effect_queue.offer(without)
+                    self._effect_queue.offer(undone)
                     return
                 approval = await self._load(key)
             raise StoreError("too many decisions on this approval at once")

@@ -13,7 +13,6 @@ from typing import TypeAlias
 import aiohttp
 from attrs import field, frozen
 
-from notifyd.config.load import secrets
 from notifyd.config.settings import ChannelSettings, Rate, Settings
 from notifyd.errors import Fault
 from notifyd.levels import Seldom
@@ -88,6 +87,7 @@ class Means:
     signing: SigningKeys
     keyring: Keyring
     states: States
+    redactor: Redactor
 
 
 async def open_channels(
@@ -116,7 +116,7 @@ async def open_channels(
             if is_ours(error):
                 raise
             # A plugin may raise anything, SystemExit too; it is named and reported.
-            detail = Redactor(secrets(settings)).text(str(error))
+            detail = means.redactor.text(str(error))
             faults.append(Fault(key, f"does not open: {type(error).__name__}: {detail}"))
     return opened
 

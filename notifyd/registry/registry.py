@@ -278,7 +278,7 @@ async def open_registry(
     sessions = partial(open_session, guard, tls=await asyncio.to_thread(ca.context) if ca else None)
     signing = SigningKeys(settings.keys.sign)
     async with AsyncExitStack() as resources:
-        means = Means(sessions, clock, signing, keyring, states)
+        means = Means(sessions, clock, signing, keyring, states, redactor)
         channels = await open_channels(settings, discovered, means, resources, faults)
         faults += digest_faults(settings.rules, channels, templates) if templates else ()
         if faults or rules is None or templates is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -598,23 +598,34 @@ async def test_many_events_are_planned_in_the_order_they_came(tmp_path: Path) ->
         assert len(set(way.channel().ids)) == 200
 
 
+class InTurns:
+    """Stands for a function, and notes the turn of the event loop of each call."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._turn = 0
+        self._taken: list[int] = []
+
+    def __call__(self, *args: Any) -> Any:
+        self._taken.append(self._turn)
+        return self._function(*args)
+
+    async def until(self, calls: int) -> list[int]:
+        while len(self._taken) < calls:
+            await asyncio.sleep(0)
+            self._turn += 1
+        return self._taken
+
+
 async def test_others_have_their_turn_between_the_events_of_a_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("notifyd.flow.planner._TURN", 0.0)
     async with flow(tmp_path, start=False) as way:
         await asyncio.gather(*(way.ask(runId=f"run-{number:03}") for number in range(30)))
-        turns, taken = 0, list[int]()
-
-        def planning(*args: Any) -> Any:
-            taken.append(turns)
-            return make_plan(*args)
-
-        monkeypatch.setattr("notifyd.flow.drafts.make_plan", planning)
+        monkeypatch.setattr("notifyd.flow.drafts.make_plan", noted := InTurns(make_plan))
         way.start()
-        while len(taken) < 30:
-            await asyncio.sleep(0)
-            turns += 1
+        taken = await noted.until(30)
         assert taken == sorted(set(taken)), "two were planned in one turn"
 
 
@@ -624,17 +635,9 @@ async def test_others_have_their_turn_between_the_messages_of_one_event(
     monkeypatch.setattr("notifyd.flow.drafts._TURN", 0.0)
     async with flow(tmp_path, PEOPLE, start=False) as way:
         await way.ask()
-        turns, taken = 0, list[int]()
-
-        def rendering(*args: Any) -> Any:
-            taken.append(turns)
-            return make_ready(*args)
-
-        monkeypatch.setattr("notifyd.flow.drafts.make_ready", rendering)
+        monkeypatch.setattr("notifyd.flow.drafts.make_ready", noted := InTurns(make_ready))
         way.start()
-        while len(taken) < 4:
-            await asyncio.sleep(0)
-            turns += 1
+        taken = await noted.until(4)
         assert taken == sorted(set(taken)), "two were rendered in one turn"
         assert len(await way.ended(4)) == 4
 

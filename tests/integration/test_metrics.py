@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -238,36 +238,46 @@ async def test_a_look_at_channels_of_which_nothing_has_changed_looks_up_no_serie
         assert found.count("keep") == 1
 
 
+class Looks:
+    """Looks at one lane, seconds after one another."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._now = 0.0
+        monkeypatch.setattr(tally, "_INTERVAL", 1.0)
+        monkeypatch.setattr(time, "monotonic", lambda: self._now)
+        self.metrics, self.lane = Metrics(), Lane("old", "old")
+        self._tally = tally.Tally(self.metrics)
+
+    def after(self, seconds: float, known: Collection[str]) -> None:
+        self._now += seconds
+        self._tally.report([self.lane], known, lambda _: {}, 0)
+
+    def told(self, gauge: str, channel: str) -> float | None:
+        return self.metrics.registry.get_sample_value(gauge, {"channel": channel})
+
+
 def test_the_series_of_a_channel_that_is_gone_before_the_next_look_go_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tally, "_INTERVAL", 1.0)
-    now, metrics, lane = [0.0], Metrics(), Lane("old", "old")
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    told = tally.Tally(metrics)
+    looks = Looks(monkeypatch)
     for seconds, change in ((2, 0), (0.1, 1), (2, -1)):
-        now[0] += seconds
-        lane.waiting.add("acme", change)
-        told.report([lane], {"team"}, lambda _: {}, 0)
-    assert metrics.registry.get_sample_value("notifyd_backlog", {"channel": "team"}) == 0
-    assert metrics.registry.get_sample_value("notifyd_backlog", {"channel": "old"}) is None
+        looks.lane.waiting.add("acme", change)
+        looks.after(seconds, {"team"})
+    assert looks.told("notifyd_backlog", "team") == 0
+    assert looks.told("notifyd_backlog", "old") is None
 
 
 def test_the_breaker_of_a_channel_that_is_gone_before_the_next_look_goes_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tally, "_INTERVAL", 1.0)
-    now, metrics, lane = [0.0], Metrics(), Lane("old", "old")
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    told = tally.Tally(metrics)
-    lane.waiting.add("acme", 1)
+    looks = Looks(monkeypatch)
+    looks.lane.waiting.add("acme", 1)
     for _ in range(BREAKER_THRESHOLD):
-        lane.breaker.failed(0)
+        looks.lane.breaker.failed(0)
     for seconds, known in ((2, {"team"}), (2, {"team"}), (0.1, {"team", "old"}), (2, {"team"})):
-        now[0] += seconds
-        told.report([lane], known, lambda _: {}, 0)
-    assert metrics.registry.get_sample_value("notifyd_backlog", {"channel": "old"}) == 1
-    assert metrics.registry.get_sample_value("notifyd_breaker_open", {"channel": "old"}) is None
+        looks.after(seconds, known)
+    assert looks.told("notifyd_backlog", "old") == 1
+    assert looks.told("notifyd_breaker_open", "old") is None
 
 
 def _noted(labels: Callable[..., Any], found: list[str], *values: str) -> Any:
